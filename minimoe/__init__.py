@@ -1,0 +1,35 @@
+"""minimoe: a Qwen3 Mixture-of-Experts that you can read. Importing it loads nothing heavy until a name is used (PEP 562)."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+WHERE = {
+    "MinimoeError": "minimoe.errors",
+    "ModelConfig": "minimoe.model.config",
+    "Transformer": "minimoe.model.transformer",
+    "KVCache": "minimoe.model.cache",
+    "Tokenizer": "minimoe.text.tokenizer",
+    "generate": "minimoe.text.generate",
+    "sample": "minimoe.text.generate",
+    "load": "minimoe.checkpoint.read",
+    "save": "minimoe.checkpoint.save",
+    "verify": "minimoe.checkpoint.verify",
+    "record_routing": "minimoe.routing.trace",
+    "RoutingTrace": "minimoe.routing.trace",
+    "show_code": "minimoe.course.source",
+}
+__all__ = sorted(WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WHERE:
+        raise AttributeError(f"module 'minimoe' has no attribute {name!r}")
+    value = getattr(import_module(WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,89 @@
+"""Every way in which minimoe refuses its input: one small hierarchy, the leaf that everything may raise.
+
+A message names the file or the argument, says what was found and what was expected, and ends with the mend.
+Catch `MinimoeError` to catch them all.
+"""
+
+
+class MinimoeError(Exception):
+    """Base of all errors that minimoe raises on purpose."""
+
+
+class BadArgument(MinimoeError, ValueError):
+    """An argument has a value that cannot be used; the message names the argument and what it takes."""
+
+
+class NotFound(MinimoeError, FileNotFoundError):
+    """A checkpoint directory, file or name does not exist; the message says where we looked and how to get it."""
+
+
+class BadConfig(MinimoeError):
+    """config.json (or another JSON file of a checkpoint) is absent, unreadable or contradicts itself."""
+
+
+class UnsupportedModel(MinimoeError):
+    """The checkpoint asks for an architecture switch that minimoe does not implement; the message names the key."""
+
+
+class CacheOverflow(MinimoeError):
+    """More positions were given to a KV cache than it was allocated for."""
+
+
+class BadTokenizer(MinimoeError):
+    """The tokenizer files or the chat template of a checkpoint are absent or unreadable."""
+
+
+class NoThinkingSwitch(MinimoeError):
+    """`thinking=` was given for a checkpoint whose chat template has no such switch."""
+
+
+class BadTrace(MinimoeError):
+    """A routing trace contradicts itself or the model it claims to come from."""
+
+
+class BadCheckpoint(MinimoeError):
+    """Base of everything that can be wrong with the weight files. A partial load never yields a model."""
+
+
+class MissingShard(BadCheckpoint):
+    """The index names a file that is absent."""
+
+
+class TruncatedShard(BadCheckpoint):
+    """A file is shorter or longer than its own header says."""
+
+
+class NotSafetensors(BadCheckpoint):
+    """A file is something else: a Git LFS pointer, an HTML page, a pickle, or empty."""
+
+
+class CorruptHeader(BadCheckpoint):
+    """The header of a safetensors file is unreadable or its numbers contradict each other."""
+
+
+class UnsafeIndex(BadCheckpoint):
+    """The index points outside the checkpoint's own folder."""
+
+
+class IndexMismatch(BadCheckpoint):
+    """The index and the files disagree on which tensor is where, or on the total size."""
+
+
+class WrongModel(BadCheckpoint):
+    """Names, shapes or dtypes in the files are not those of the model that config.json describes."""
+
+
+class ReadFailed(BadCheckpoint):
+    """The operating system could not deliver bytes that the header promised."""
+
+
+class IncompleteLoad(BadCheckpoint):
+    """Some parameter, or some rows of one, would have been left unfilled or filled twice."""
+
+
+class ChecksumMismatch(BadCheckpoint):
+    """A file's SHA-256 is not the expected one."""
+
+
+class PlanTooBig(MinimoeError):
+    """The model does not fit the devices that were offered."""
