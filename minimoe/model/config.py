@@ -22,7 +22,6 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
     "shared_expert_intermediate_size": (0, None),
     "n_shared_experts": (0, None),
     "attention_dropout": (0, 0.0, None),
-    "quantization_config": (None,),
 }
 BITS_PER_VALUE = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
@@ -57,6 +56,7 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     dtype: str = "bfloat16"
+    quantization_config: dict[str, Any] | None = None  # how the files are packed; the model itself is the same
     model_type: str = "qwen3_moe"
 
     # ---------------------------------------------------------------- where a config comes from
@@ -111,6 +111,8 @@ class ModelConfig:
         raw |= {"attention_bias": False, "attention_dropout": 0.0, "hidden_act": "silu", "use_cache": True}
         raw |= {"sliding_window": None, "use_sliding_window": False}
         raw["mlp_only_layers"] = list(self.mlp_only_layers)
+        if self.quantization_config is None:
+            del raw["quantization_config"]
         if isinstance(self.eos_token_id, tuple):
             raw["eos_token_id"] = list(self.eos_token_id)
         if self.model_type == "qwen3":

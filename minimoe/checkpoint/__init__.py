@@ -1,0 +1,1 @@
+"""From files to parameters and back: headers, index, layout, reading, saving, verifying."""

@@ -1,0 +1,1 @@
+"""What the lessons need: showing code, checks, hints, progress, the workbench."""

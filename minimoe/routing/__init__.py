@@ -1,0 +1,1 @@
+"""Which experts were selected: recording, statistics and figures."""

@@ -1,0 +1,1 @@
+"""From one laptop to many GPUs: placement, parallel and streamed execution."""

@@ -1,0 +1,1 @@
+"""Corpus, losses and the training loop behind the mini checkpoint."""
