@@ -23,6 +23,7 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
     "n_shared_experts": (0, None),
     "attention_dropout": (0, 0.0, None),
 }
+YARN_NUMBERS = ("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow")
 BITS_PER_VALUE = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 
@@ -255,9 +256,11 @@ def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
 
 def check_yarn(rope: dict[str, Any], source: str) -> dict[str, Any]:
     """The YaRN settings, if their numbers can be used; otherwise BadConfig."""
-    for key, value in rope.items():
-        if key in ("rope_type", "truncate"):
-            continue
+    unknown = sorted(set(rope) - {"rope_type", "truncate", *YARN_NUMBERS})
+    if unknown:
+        raise UnsupportedModel(f"{source}: rope_scaling has {', '.join(unknown)}, which minimoe does not implement.")
+    for key in YARN_NUMBERS:
+        value = rope.get(key)
         if type(value) not in (int, float, type(None)) or (value is not None and not 0 < value < float("inf")):
             raise BadConfig(f"{source}: rope_scaling.{key} is {value!r}, expected a positive number.")
     if rope.get("factor") is None:

@@ -1,0 +1,75 @@
+"""Grouped-query attention with normalised queries and keys.
+
+Many query heads share one key/value head (16 to 1 in the 235B): the KV cache shrinks by that factor. `head_dim` is its own number
+in the config; heads x head_dim is not the hidden size, so o_proj is not square.
+"""
+
+import torch
+from einops import einsum, rearrange, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minimoe.model.cache import KVCache
+from minimoe.model.config import ModelConfig
+from minimoe.model.norm import RMSNorm, at_least_float32
+from minimoe.model.rope import apply_rope
+
+ATTENTIONS = ("eager", "sdpa")
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention, written out.
+
+    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); query head i uses shared head i // group.
+    mask: (query, key) bool, True where a query may look, or None when it may look everywhere.
+    Returns (batch, head, query, head_dim). Scores in the model's dtype, softmax in float32.
+    """
+    group = q.shape[1] // k.shape[1]
+    k, v = (repeat(x, "batch head key head_dim -> batch (head group) key head_dim", group=group) for x in (k, v))
+    scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    shares = scores.softmax(dim=-1, dtype=at_least_float32(q.dtype)).to(q.dtype)
+    return einsum(shares, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
+
+
+def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The same through PyTorch's fused kernel. Here `mask=None` with several queries means causal from position 0."""
+    causal = mask is None and q.shape[2] > 1
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
+
+
+def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
+    """(query, key) bool: the last `queries` of `keys` positions each see themselves and everything before."""
+    position = torch.arange(keys, device=device)
+    return rearrange(position[keys - queries :], "query -> query 1") >= position
+
+
+class Attention(nn.Module):
+    """Project to heads, normalise and turn q and k, attend, project back."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        self.implementation = "sdpa"
+        queries, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, shared, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, shared, bias=False)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
+        """x: (batch, position, hidden) -> the same shape."""
+        q, k, v = (self.split_heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = apply_rope(self.q_norm(q), cos, sin), apply_rope(self.k_norm(k), cos, sin)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)
+        mixed = attend(q, k, v, mask) if self.implementation == "eager" else attend_sdpa(q, k, v, mask)
+        return self.o_proj(rearrange(mixed, "batch head position head_dim -> batch position (head head_dim)"))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "batch position (head head_dim) -> batch head position head_dim", head_dim=self.head_dim)

@@ -1,0 +1,143 @@
+"""The experts: one bank of weights, and three interchangeable ways ("engines") to send tokens through it.
+
+    loop      visit each expert that was chosen, add its answers up       the plainest; reads only the chosen weights
+    gather    copy the chosen weights to every token, multiply in batch   best for one token of a small model
+    grouped   sort the tokens by expert, one grouped matrix product       best for training and long prompts
+
+`gather` and `grouped` sum a token's eight answers in one rounding, `loop` rounds after each; in bfloat16 the results differ in the
+last bit. `auto` therefore picks one of the two families for a model, by the size of its experts, and keeps to it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange, reduce, repeat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minimoe.model.config import ModelConfig
+from minimoe.model.router import Routing
+
+ENGINES = ("auto", "loop", "gather", "grouped")
+LARGE_EXPERT = 2**20  # values in one projection from which copying weights to tokens no longer pays
+FEW_TOKENS = 4
+
+Weights = Tensor | Sequence[Tensor]
+
+
+def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """One feed-forward network: down(silu(gate x) * up x), Shazeer 2020.
+
+    x: (..., hidden). gate, up: (ffn, hidden). down: (hidden, ffn).
+    """
+    return F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+
+
+class ExpertBank(nn.Module):
+    """All experts of one layer. On disk each expert has its own tensors; here they are stacked, row e is expert e."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        experts, hidden, ffn = config.num_experts, config.hidden_size, config.moe_intermediate_size
+        self.gate_proj: Weights = nn.Parameter(torch.empty(experts, ffn, hidden))
+        self.up_proj: Weights = nn.Parameter(torch.empty(experts, ffn, hidden))
+        self.down_proj: Weights = nn.Parameter(torch.empty(experts, hidden, ffn))
+        self.engine = "auto"
+
+    def forward(self, x: Tensor, routing: Routing) -> Tensor:
+        return run_experts(x, routing, self)
+
+
+def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
+    """Send every token through its chosen experts and sum what they answer, weighted.
+
+    x: (token, hidden) -> (token, hidden). `bank` has gate_proj, up_proj (expert, ffn, hidden), down_proj (expert, hidden, ffn), each
+    stacked or any sequence of one tensor an expert, and `engine`.
+    """
+    engine = choose_engine(bank, tokens=x.shape[0]) if bank.engine == "auto" else bank.engine
+    return {"loop": loop, "gather": gather, "grouped": grouped}[engine](x, routing, bank)
+
+
+def choose_engine(bank: ExpertBank, tokens: int) -> str:
+    """What `auto` means for this bank: large experts loop, small ones gather (few tokens) or group (many)."""
+    if bank.gate_proj[0].numel() >= LARGE_EXPERT:
+        return "loop"
+    return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
+
+
+def loop(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
+    """Visit the chosen experts in rising order; each adds its weighted answer to its tokens' rows."""
+    choices = rearrange(routing.experts, "token slot -> (slot token)")
+    weights = rearrange(routing.weights, "token slot -> (slot token) 1")
+    order = choices.argsort(stable=True)
+    counts = choices.bincount(minlength=len(bank.gate_proj)).tolist()
+    gate, up, down = one_by_one(bank)
+    output = torch.zeros_like(x)
+    for expert, chosen in enumerate(order.split(counts)):
+        if len(chosen):
+            token = chosen % len(x)
+            answer = swiglu(x[token], gate[expert], up[expert], down[expert])
+            output.index_add_(0, token, answer * weights[chosen])
+    return output
+
+
+def gather(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
+    """Copy the weights of each token's experts next to the token: simple and fast while that copy is small."""
+    choices = rearrange(routing.experts, "token slot -> (token slot)")
+    rows = repeat(x, "token hidden -> (token slot) hidden 1", slot=routing.experts.shape[1])
+    gate, up, down = (pick(weights, choices) for weights in (bank.gate_proj, bank.up_proj, bank.down_proj))
+    answers = torch.bmm(down, F.silu(torch.bmm(gate, rows)) * torch.bmm(up, rows))
+    return combine(rearrange(answers, "choice hidden 1 -> choice hidden"), routing.weights)
+
+
+def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
+    """Sort the (token, slot) choices by expert, multiply group by group, put the answers back where they came from."""
+    slots = routing.experts.shape[1]
+    choices = rearrange(routing.experts, "token slot -> (token slot)")
+    order = choices.argsort(stable=True)
+    counts = choices.bincount(minlength=len(bank.gate_proj))
+    rows = x[order // slots]
+    inner = F.silu(grouped_linear(rows, bank.gate_proj, counts)) * grouped_linear(rows, bank.up_proj, counts)
+    answers = grouped_linear(inner, bank.down_proj, counts)
+    return combine(answers[order.argsort()], routing.weights)
+
+
+def combine(answers: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over a token's slots. answers: (token slot, hidden), weights: (token, slot) -> (token, hidden)."""
+    answers = rearrange(answers, "(token slot) hidden -> token slot hidden", slot=weights.shape[1])
+    return reduce(answers * rearrange(weights, "token slot -> token slot 1"), "token slot hidden -> token hidden", "sum")
+
+
+def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
+    """rows (choice, in) sorted by expert, times each expert's (out, in) weight; counts: (expert) rows per expert."""
+    if isinstance(weights, Tensor) and has_grouped_mm(rows):
+        transposed = rearrange(weights, "expert out into -> expert into out")
+        return F.grouped_mm(rows, transposed, offs=counts.cumsum(0).int())
+    parts = rows.split(counts.tolist())
+    each = weights.unbind() if isinstance(weights, Tensor) else weights
+    return torch.cat([F.linear(part, weight) for part, weight in zip(parts, each, strict=True) if len(part)])
+
+
+def has_grouped_mm(rows: Tensor) -> bool:
+    """Whether PyTorch has a grouped product for these rows: CPU in float32 and bfloat16, recent CUDA in bfloat16."""
+    if not hasattr(F, "grouped_mm") or len(rows) == 0:
+        return False
+    if rows.device.type == "cpu":
+        return rows.dtype in (torch.float32, torch.bfloat16)
+    return rows.device.type == "cuda" and rows.dtype == torch.bfloat16 and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+
+
+def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
+    """The three weight lists, one tensor an expert.
+
+    In training a stack is unbound once: indexing it would give every expert a zero gradient as large as the whole stack.
+    """
+    stacks = (bank.gate_proj, bank.up_proj, bank.down_proj)
+    if torch.is_grad_enabled():
+        return tuple(stack.unbind() if isinstance(stack, Tensor) else stack for stack in stacks)
+    return stacks
+
+
+def pick(weights: Weights, experts: Tensor) -> Tensor:
+    """Rows `experts` (choice) of a stack or a list -> (choice, out, in)."""
+    return weights[experts] if isinstance(weights, Tensor) else torch.stack([weights[e] for e in experts.tolist()])

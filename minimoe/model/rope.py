@@ -1,0 +1,70 @@
+"""Rotary position embedding: a position is an angle, and attention sees only differences of angles.
+
+The head_dim channels form head_dim / 2 pairs; channel j is paired with channel j + head_dim / 2 ("half-split"; other code
+bases pair neighbours, and weights trained for one are noise to the other). Pair j turns by `position * theta^(-2j / head_dim)`.
+"""
+
+import math
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from minimoe.model.config import ModelConfig
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate every pair of channels of `x` by its position's angle.
+
+    x: (batch, head, position, head_dim). cos, sin: (position, head_dim), from `rotary_tables`. Returns x's shape and dtype.
+    """
+    first, second = rearrange(x, "batch head position (pair half) -> pair batch head position half", pair=2)
+    quarter_turn = torch.cat((-second, first), dim=-1)
+    return x * cos + quarter_turn * sin
+
+
+def rotary_tables(config: ModelConfig, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin for the positions start .. stop-1, each (position, head_dim) in `dtype`.
+
+    Computed in float32 and cast once at the end: bfloat16 cannot count beyond 256, so angles must never be formed in it.
+    Nothing is stored in the model, so casting the model to another dtype cannot round a frequency.
+    """
+    frequencies, scale = frequencies_and_scale(config, device)
+    positions = torch.arange(start, stop, device=device, dtype=torch.float32)
+    angles = rearrange(positions, "position -> position 1") * frequencies
+    angles = repeat(angles, "position half -> position (pair half)", pair=2)
+    return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
+
+
+def frequencies_and_scale(config: ModelConfig, device: torch.device | None = None) -> tuple[Tensor, float]:
+    """Radians per position for each pair, (head_dim / 2) float32, and the factor on cos and sin (1 without YaRN)."""
+    exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
+    frequencies = 1.0 / config.rope_theta**exponents
+    if config.rope_scaling is None:
+        return frequencies, 1.0
+    return yarn(config, frequencies)
+
+
+def yarn(config: ModelConfig, frequencies: Tensor) -> tuple[Tensor, float]:
+    """YaRN (Peng et al. 2023): slow pairs are stretched by `factor`, fast pairs kept, a linear ramp in between.
+
+    A pair that turns more than beta_fast (32) times within the original context is left alone; one that turns less than
+    beta_slow (1) times has positions squeezed into the trained range. Attention logits grow by (0.1 ln factor + 1)^2.
+    """
+    settings = config.rope_scaling or {}
+    factor = settings["factor"]
+    original = settings.get("original_max_position_embeddings") or config.max_position_embeddings
+    half = config.head_dim // 2
+
+    def pair_that_turns(times: float) -> float:
+        return half * math.log(original / (times * 2 * math.pi)) / math.log(config.rope_theta)
+
+    low, high = pair_that_turns(settings.get("beta_fast") or 32), pair_that_turns(settings.get("beta_slow") or 1)
+    if settings.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, config.head_dim - 1)
+    ramp = (torch.arange(half, device=frequencies.device, dtype=torch.float32) - low) / ((high - low) or 0.001)
+    kept = 1 - ramp.clamp(0, 1)
+    stretched = 1.0 / (factor * (1.0 / frequencies))
+    scale = settings.get("attention_factor") or (0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0)
+    return stretched * (1 - kept) + frequencies * kept, float(scale)

@@ -1,0 +1,174 @@
+"""The whole model: embedding, decoder layers, final norm, output head."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from minimoe.errors import BadArgument
+from minimoe.model.attention import ATTENTIONS, Attention, causal_mask
+from minimoe.model.cache import KVCache
+from minimoe.model.config import ModelConfig
+from minimoe.model.experts import ENGINES, ExpertBank
+from minimoe.model.layer import DecoderLayer
+from minimoe.model.norm import RMSNorm
+from minimoe.model.rope import rotary_tables
+
+
+class Layers(nn.Module):
+    """Decoder layers under their absolute numbers, also when only some of them are here."""
+
+    def __init__(self, config: ModelConfig, numbers: range):
+        super().__init__()
+        self.numbers = numbers
+        for number in numbers:
+            self.add_module(str(number), DecoderLayer(config, number))
+
+    def __getitem__(self, number: int) -> DecoderLayer:
+        absolute = self.numbers[number] if -len(self.numbers) <= number < 0 else number
+        if absolute not in self.numbers:
+            raise BadArgument(f"layer {number} is not here; this model holds {self.numbers.start}..{self.numbers.stop - 1}.")
+        return self.get_submodule(str(absolute))  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[DecoderLayer]:
+        return (self[number] for number in self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Transformer(nn.Module):
+    """A Qwen3 model, or a slice of its layers. The module tree is the checkpoint's names without the leading `model.`.
+
+    layers=range(a, b) builds only those layers. The embedding exists if a == 0, the final norm and head if b is the last layer;
+    a slice that stops earlier returns the hidden state. Under `torch.device("meta")` even the 235B costs nothing.
+    """
+
+    def __init__(self, config: ModelConfig, layers: range | None = None):
+        super().__init__()
+        self.config = config
+        self.layer_range = check_layers(config, layers)
+        self.is_first = self.layer_range.start == 0
+        self.is_last = self.layer_range.stop == config.num_hidden_layers
+        if self.is_first:
+            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = Layers(config, self.layer_range)
+        if self.is_last:
+            self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            if config.tie_word_embeddings and self.is_first:
+                self.lm_head.weight = self.embed_tokens.weight
+        for parameter in self.parameters():
+            if parameter.dim() > 1:  # the norms stay at one
+                nn.init.normal_(parameter, std=config.initializer_range)
+
+    def forward(
+        self,
+        token_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        hidden: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """token_ids: (batch, position) int64 -> logits (batch, position, vocab); `last_only` computes just the last position.
+
+        With a cache the positions continue where it ends. `hidden` (batch, position, hidden) takes the place of the embedding, for a slice
+        that begins later. Raises BadArgument for input of another kind, CacheOverflow before computing if the cache is too small.
+        """
+        x = self.embed(token_ids) if hidden is None else hidden
+        batch, positions = x.shape[:2]
+        start = 0
+        if cache is not None:
+            cache.check_room(batch, positions)
+            start = cache.length
+        cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
+        # the fused kernel has its own causal flag, and one new token may look everywhere: no mask for either
+        mask = None
+        if positions > 1 and (self.attention == "eager" or start > 0):
+            mask = causal_mask(positions, start + positions, x.device)
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask, cache)
+        if cache is not None:
+            cache.advance(positions)
+        if not self.is_last:
+            return x
+        if last_only:  # two-dimensional: a strided slice of one position is up to 60 times slower in bfloat16 on CPU
+            return rearrange(self.lm_head(self.norm(x[:, -1])), "batch vocab -> batch 1 vocab")
+        return self.lm_head(self.norm(x))
+
+    def embed(self, token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
+        """(batch, position) ids -> (batch, position, hidden), after checking that they can be embedded."""
+        if not self.is_first:
+            raise BadArgument(f"this slice begins at layer {self.layer_range.start}: call model(hidden=...) with (batch, position, hidden).")
+        token_ids = as_batch(token_ids).to(self.device)
+        if token_ids.device.type == "cpu" and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.config.vocab_size:
+            raise BadArgument(
+                f"token_ids hold {int(token_ids.min())}..{int(token_ids.max())}, but the vocabulary is 0..{self.config.vocab_size - 1}."
+            )
+        return self.embed_tokens(token_ids)
+
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
+        """An empty KV cache for this model's layers, in its dtype and on its device; `capacity` in positions."""
+        return KVCache(self.config, self.layer_range, batch, capacity, self.dtype, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def engine(self) -> str:
+        """How tokens travel through the experts: "auto", "loop", "gather" or "grouped" (see experts.py)."""
+        return next((module.engine for module in self.modules() if isinstance(module, ExpertBank)), "auto")
+
+    @engine.setter
+    def engine(self, name: str) -> None:
+        check_choice("engine", name, ENGINES)
+        for module in self.modules():
+            if isinstance(module, ExpertBank):
+                module.engine = name
+
+    @property
+    def attention(self) -> str:
+        """ "eager", written out, or "sdpa", PyTorch's fused kernel (see attention.py)."""
+        return self.layers[self.layer_range.start].self_attn.implementation
+
+    @attention.setter
+    def attention(self, name: str) -> None:
+        check_choice("attention", name, ATTENTIONS)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.implementation = name
+
+
+def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
+    """token_ids as a (batch, position) int64 tensor; rows of unequal length are refused (there is no padding)."""
+    if token_ids is None:
+        raise BadArgument("model() needs token_ids (batch, position), or hidden= for a slice.")
+    if not isinstance(token_ids, Tensor):
+        lengths = [len(row) if isinstance(row, Sequence) else None for row in token_ids]
+        if len(set(lengths)) != 1 or None in lengths:
+            raise BadArgument(f"token_ids: rows of a batch must have one length, got {lengths[:8]}. Run them one by one.")
+        token_ids = torch.tensor(token_ids)
+    if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype not in (torch.int64, torch.int32):
+        raise BadArgument(
+            f"token_ids is {tuple(token_ids.shape)} {token_ids.dtype}, expected (batch, position) int64, none of them zero."
+        )
+    return token_ids
+
+
+def check_layers(config: ModelConfig, layers: range | None) -> range:
+    """The layers to build; BadArgument unless they are a non-empty contiguous part of the model's."""
+    everything = range(config.num_hidden_layers)
+    layers = everything if layers is None else layers
+    if not isinstance(layers, range) or layers.step != 1 or len(layers) == 0 or layers.start < 0 or layers.stop > len(everything):
+        raise BadArgument(f"layers is {layers!r}, expected range(a, b) with 0 <= a < b <= {len(everything)}.")
+    return layers
+
+
+def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise BadArgument(f"{argument} is {value!r}, expected one of {', '.join(choices)}.")
