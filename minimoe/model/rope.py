@@ -39,13 +39,11 @@ def rotary_tables(config: ModelConfig, start: int, stop: int, dtype: torch.dtype
 def frequencies_and_scale(config: ModelConfig, device: torch.device | None = None) -> tuple[Tensor, float]:
     """Radians per position for each pair, (head_dim / 2) float32, and the factor on cos and sin (1 without YaRN)."""
     exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
-    frequencies = 1.0 / config.rope_theta**exponents
-    if config.rope_scaling is None:
-        return frequencies, 1.0
-    return yarn(config, frequencies)
+    periods = config.rope_theta**exponents  # positions per radian, from 1 up to almost rope_theta
+    return (1.0 / periods, 1.0) if config.rope_scaling is None else yarn(config, periods)
 
 
-def yarn(config: ModelConfig, frequencies: Tensor) -> tuple[Tensor, float]:
+def yarn(config: ModelConfig, periods: Tensor) -> tuple[Tensor, float]:
     """YaRN (Peng et al. 2023): slow pairs are stretched by `factor`, fast pairs kept, a linear ramp in between.
 
     A pair that turns more than beta_fast (32) times within the original context is left alone; one that turns less than
@@ -63,8 +61,8 @@ def yarn(config: ModelConfig, frequencies: Tensor) -> tuple[Tensor, float]:
     if settings.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, config.head_dim - 1)
-    ramp = (torch.arange(half, device=frequencies.device, dtype=torch.float32) - low) / ((high - low) or 0.001)
+    ramp = (torch.arange(half, device=periods.device, dtype=torch.float32) - low) / ((high - low) or 0.001)
     kept = 1 - ramp.clamp(0, 1)
-    stretched = 1.0 / (factor * (1.0 / frequencies))
+    frequencies = 1.0 / (factor * periods) * (1 - kept) + 1.0 / periods * kept
     scale = settings.get("attention_factor") or (0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0)
-    return stretched * (1 - kept) + frequencies * kept, float(scale)
+    return frequencies, float(scale)
