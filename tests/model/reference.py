@@ -49,7 +49,7 @@ class Pair:
         return self.reference(ids, use_cache=False).logits, self.ours(ids)
 
 
-def save_reference(directory: Path, **changes: object) -> None:
+def save_reference(directory: Path, max_shard_size: str = "5GB", **changes: object) -> None:
     """A seeded reference model with logits of standard deviation above 1 and margins like a trained router's."""
     settings = BASE | changes
     dense = settings.pop("model_type", "qwen3_moe") == "qwen3"
@@ -66,7 +66,7 @@ def save_reference(directory: Path, **changes: object) -> None:
                 parameter.mul_(1.5)
             if name.endswith(("lm_head.weight", "embed_tokens.weight")):
                 parameter.mul_(2)
-    reference.save_pretrained(directory)
+    reference.save_pretrained(directory, max_shard_size=max_shard_size)
 
 
 def load_pair(directory: Path, dtype: torch.dtype) -> Pair:
