@@ -35,7 +35,9 @@ class KVCache:
     def check_room(self, batch: int, positions: int) -> None:
         """Raise before anything is computed if `positions` more do not fit, or the batch is another one."""
         if batch != self.batch:
-            raise BadArgument(f"the KV cache was made for a batch of {self.batch}, got {batch}. Make one with new_cache(batch={batch}).")
+            raise BadArgument(
+                f"the KV cache was made for a batch of {self.batch}, got {batch}. Make one with new_cache(batch={batch})."
+            )
         if self.length + positions > self.capacity:
             raise CacheOverflow(
                 f"the KV cache holds {self.length} of {self.capacity} positions, {positions} more do not fit. "

@@ -105,7 +105,9 @@ def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
 def combine(answers: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum over a token's slots. answers: (token slot, hidden), weights: (token, slot) -> (token, hidden)."""
     answers = rearrange(answers, "(token slot) hidden -> token slot hidden", slot=weights.shape[1])
-    return reduce(answers * rearrange(weights, "token slot -> token slot 1"), "token slot hidden -> token hidden", "sum")
+    return reduce(
+        answers * rearrange(weights, "token slot -> token slot 1"), "token slot hidden -> token hidden", "sum"
+    )
 
 
 def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
@@ -124,7 +126,11 @@ def has_grouped_mm(rows: Tensor) -> bool:
         return False
     if rows.device.type == "cpu":
         return rows.dtype in (torch.float32, torch.bfloat16)
-    return rows.device.type == "cuda" and rows.dtype == torch.bfloat16 and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+    return (
+        rows.device.type == "cuda"
+        and rows.dtype == torch.bfloat16
+        and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+    )
 
 
 def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
@@ -133,9 +139,8 @@ def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
     In training a stack is unbound once: indexing it would give every expert a zero gradient as large as the whole stack.
     """
     stacks = (bank.gate_proj, bank.up_proj, bank.down_proj)
-    if torch.is_grad_enabled():
-        return tuple(stack.unbind() if isinstance(stack, Tensor) else stack for stack in stacks)
-    return stacks
+    unbind = torch.is_grad_enabled()
+    return tuple(stack.unbind() if unbind and isinstance(stack, Tensor) else stack for stack in stacks)  # type: ignore[misc]
 
 
 def pick(weights: Weights, experts: Tensor) -> Tensor:

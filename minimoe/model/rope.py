@@ -23,7 +23,9 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + quarter_turn * sin
 
 
-def rotary_tables(config: ModelConfig, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    config: ModelConfig, start: int, stop: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """cos and sin for the positions start .. stop-1, each (position, head_dim) in `dtype`.
 
     Computed in float32 and cast once at the end: bfloat16 cannot count beyond 256, so angles must never be formed in it.

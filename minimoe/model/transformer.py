@@ -28,7 +28,9 @@ class Layers(nn.Module):
     def __getitem__(self, number: int) -> DecoderLayer:
         absolute = self.numbers[number] if -len(self.numbers) <= number < 0 else number
         if absolute not in self.numbers:
-            raise BadArgument(f"layer {number} is not here; this model holds {self.numbers.start}..{self.numbers.stop - 1}.")
+            raise BadArgument(
+                f"layer {number} is not here; this model holds {self.numbers.start}..{self.numbers.stop - 1}."
+            )
         return self.get_submodule(str(absolute))  # type: ignore[return-value]
 
     def __iter__(self) -> Iterator[DecoderLayer]:
@@ -99,9 +101,14 @@ class Transformer(nn.Module):
     def embed(self, token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
         """(batch, position) ids -> (batch, position, hidden), after checking that they can be embedded."""
         if not self.is_first:
-            raise BadArgument(f"this slice begins at layer {self.layer_range.start}: call model(hidden=...) with (batch, position, hidden).")
+            raise BadArgument(
+                f"this slice begins at layer {self.layer_range.start}: call model(hidden=...) with (batch, position, hidden)."
+            )
         token_ids = as_batch(token_ids).to(self.device)
-        if token_ids.device.type == "cpu" and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.config.vocab_size:
+        if (
+            token_ids.device.type == "cpu"
+            and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.config.vocab_size
+        ):
             raise BadArgument(
                 f"token_ids hold {int(token_ids.min())}..{int(token_ids.max())}, but the vocabulary is 0..{self.config.vocab_size - 1}."
             )
@@ -151,7 +158,9 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
     if not isinstance(token_ids, Tensor):
         lengths = [len(row) if isinstance(row, Sequence) else None for row in token_ids]
         if len(set(lengths)) != 1 or None in lengths:
-            raise BadArgument(f"token_ids: rows of a batch must have one length, got {lengths[:8]}. Run them one by one.")
+            raise BadArgument(
+                f"token_ids: rows of a batch must have one length, got {lengths[:8]}. Run them one by one."
+            )
         token_ids = torch.tensor(token_ids)
     if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype not in (torch.int64, torch.int32):
         raise BadArgument(
@@ -164,7 +173,13 @@ def check_layers(config: ModelConfig, layers: range | None) -> range:
     """The layers to build; BadArgument unless they are a non-empty contiguous part of the model's."""
     everything = range(config.num_hidden_layers)
     layers = everything if layers is None else layers
-    if not isinstance(layers, range) or layers.step != 1 or len(layers) == 0 or layers.start < 0 or layers.stop > len(everything):
+    if (
+        not isinstance(layers, range)
+        or layers.step != 1
+        or len(layers) == 0
+        or layers.start < 0
+        or layers.stop > len(everything)
+    ):
         raise BadArgument(f"layers is {layers!r}, expected range(a, b) with 0 <= a < b <= {len(everything)}.")
     return layers
 

@@ -23,7 +23,9 @@ SHAPE = dict(
 
 def main() -> None:
     save_reference(HERE / "checkpoint", max_shard_size="120KB", **SHAPE)
-    model = transformers.AutoModelForCausalLM.from_pretrained(HERE / "checkpoint", dtype=torch.float32, attn_implementation="eager").eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        HERE / "checkpoint", dtype=torch.float32, attn_implementation="eager"
+    ).eval()
     model.set_experts_implementation("eager")
     ids = torch.randint(0, 96, (2, 20), generator=torch.Generator().manual_seed(7))
     experts = []
@@ -33,9 +35,20 @@ def main() -> None:
     with torch.no_grad():
         output = model(ids, output_hidden_states=True, use_cache=False)
     tensors = {"ids": ids, "logits": output.logits, "experts": torch.stack(experts)}
-    tensors |= {f"hidden.{n}": state for n, state in enumerate(output.hidden_states[:-1])}  # the last one is already normed
-    made_with = {"transformers": transformers.__version__, "torch": torch.__version__, "experts": "eager", "attention": "eager"}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, HERE / "expected.safetensors", metadata=made_with)
+    tensors |= {
+        f"hidden.{n}": state for n, state in enumerate(output.hidden_states[:-1])
+    }  # the last one is already normed
+    made_with = {
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+        "experts": "eager",
+        "attention": "eager",
+    }
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        HERE / "expected.safetensors",
+        metadata=made_with,
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ REFERENCE = checkout().parent / "shared" / "reference"
 NAMES = sorted(file.stem for file in models_folder().glob("*.json"))
 STATUSES = {"confirmed", "single", "computed", "unverified"}
 needs_reference = pytest.mark.skipif(
-    not (REFERENCE / "qwen3_moe_models.json").is_file(), reason=f"the real reference files are not at {REFERENCE}")
+    not (REFERENCE / "qwen3_moe_models.json").is_file(), reason=f"the real reference files are not at {REFERENCE}"
+)
 
 
 @cache
@@ -31,7 +32,9 @@ def fact(name, field):
 
 def test_the_family_is_complete():
     assert len(NAMES) == 19
-    assert {"Qwen3-235B-A22B", "Qwen3-0.6B", "Qwen3-Coder-480B-A35B-Instruct-FP8", "Qwen3-30B-A3B-GPTQ-Int4"} <= set(NAMES)
+    assert {"Qwen3-235B-A22B", "Qwen3-0.6B", "Qwen3-Coder-480B-A35B-Instruct-FP8", "Qwen3-30B-A3B-GPTQ-Int4"} <= set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,8 +92,10 @@ def tensors_on_disk(config):
     return 3 + config.num_hidden_layers * (4 + 4 * per_linear + feed_forward)
 
 
-@pytest.mark.parametrize(("name", "size"), [("Qwen3-235B-A22B", 192_512), ("Qwen3-30B-A3B", 98_304),
-                                            ("Qwen3-Coder-480B-A35B-Instruct", 253_952)])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("Qwen3-235B-A22B", 192_512), ("Qwen3-30B-A3B", 98_304), ("Qwen3-Coder-480B-A35B-Instruct", 253_952)],
+)
 def test_kv_cache_bytes(name, size):
     config = ModelConfig.named(name)
     assert config.kv_cache_bytes_per_token("bf16") == config.kv_cache_bytes_per_token(torch.bfloat16) == size
@@ -103,9 +108,11 @@ def counted(name):
     with torch.device("meta"):
         model = Transformer(ModelConfig.named(name))
     experts = [bank for layer in model.layers for bank in (getattr(layer.mlp, "experts", None),) if bank is not None]
-    return (sum(p.numel() for p in model.parameters()),
-            sum(p.numel() for bank in experts for p in bank.parameters()),
-            {p.device.type for p in model.parameters()})
+    return (
+        sum(p.numel() for p in model.parameters()),
+        sum(p.numel() for bank in experts for p in bank.parameters()),
+        {p.device.type for p in model.parameters()},
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(("FP8", "Int4"))])

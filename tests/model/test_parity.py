@@ -39,7 +39,9 @@ def test_bfloat16_equals_the_reference_to_the_bit(pair, shape, engine, attention
     both.set(engine, attention)
     reference, ours = both.logits(IDS)
     assert reference.std() >= 1
-    assert torch.equal(reference, ours), f"{engine} / {SAME_ROUNDING[engine]}, {attention}: {(reference - ours).abs().max()}"
+    assert torch.equal(reference, ours), (
+        f"{engine} / {SAME_ROUNDING[engine]}, {attention}: {(reference - ours).abs().max()}"
+    )
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -39,7 +39,10 @@ def ids(batch: int = 2, positions: int = 24) -> torch.Tensor:
 def record(model: Transformer, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits, and the sorted expert ids (layer, token, slot)."""
     seen = []
-    handles = [model.layers[n].mlp.gate.register_forward_hook(lambda m, a, routing: seen.append(routing.experts.sort().values)) for n in (0, 1, 3)]
+    handles = [
+        model.layers[n].mlp.gate.register_forward_hook(lambda m, a, routing: seen.append(routing.experts.sort().values))
+        for n in (0, 1, 3)
+    ]
     logits = model(*args, **kwargs)
     for handle in handles:
         handle.remove()
