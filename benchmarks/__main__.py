@@ -1,0 +1,18 @@
+"""python -m benchmarks [recording] [speed] [loading]: without a name, all of them."""
+
+import os
+import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two spinning threads beside a busy process can be 100 times slower
+
+from benchmarks import loading, recording, speed  # noqa: E402
+
+ALL = {"recording": recording.main, "speed": speed.main, "loading": loading.main}
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(ALL)
+    unknown = set(names) - set(ALL)
+    if unknown:
+        sys.exit(f"benchmarks: {', '.join(sorted(unknown))} is not one of {', '.join(ALL)}")
+    for name in names:
+        ALL[name]()

@@ -1,0 +1,147 @@
+"""Pictures of routing: plotly figures that move without a kernel, each with a sentence that says what it shows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+
+from minimoe.errors import BadArgument
+from minimoe.routing.trace import RoutingTrace
+
+SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green deficiency
+CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": "#202020"}
+
+
+class Picture:
+    """A plotly figure together with its text alternative.
+
+    Jupyter draws the figure; a viewer that cannot draw it, and a screen reader, get `alt`. `figure` is plotly's own object.
+    """
+
+    def __init__(self, figure: go.Figure, alt: str):
+        self.figure, self.alt = figure, alt
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        drawing = self.figure.to_plotly_json() | {"config": CONFIG}
+        return {"application/vnd.plotly.v1+json": plain(drawing), "text/plain": self.alt}
+
+
+def plain(value: Any) -> Any:
+    """`value` with tuples and arrays turned into lists, so that it is JSON and a second run gives the same."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def token_texts(trace: RoutingTrace) -> list[str]:
+    """A readable label for each token of the trace; bytes that are only part of a character appear in hexadecimal."""
+    return [readable(trace.token_bytes(index), int(token)) for index, token in enumerate(trace.tokens)]
+
+
+def readable(content: bytes | None, token: int) -> str:
+    if content is None:
+        return f"#{token}"
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return "‹" + content.hex(" ") + "›"
+    return text.replace("\n", "↵").replace(" ", "·") or f"#{token}"
+
+
+def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts were selected?") -> Picture:
+    """Tokens as a strip, and below it layers x experts for the token that the slider stands on.
+
+    The strip is coloured by how much of the router's softmax the selected experts hold, averaged over layers; the map by the weight that
+    each selected expert's answer gets. White squares were not selected: they did no work. Raises BadArgument for a token that is not there.
+    """
+    texts = token_texts(trace)
+    if not 0 <= token < len(texts):
+        raise BadArgument(f"token is {token}, but the trace holds tokens 0..{len(texts) - 1}.")
+    layers, experts = trace.layers.tolist(), trace.metadata["num_experts"]
+    held = trace.probabilities.sum(-1).mean(0)
+    maps = [weight_map(trace, index, experts) for index in range(len(texts))]
+    labels = [f"{index} {text}" for index, text in enumerate(texts)]
+
+    figure = make_subplots(rows=2, cols=1, row_heights=[0.16, 0.84], vertical_spacing=0.24)
+    strip = go.Heatmap(
+        z=[rounded(held)], x=list(range(len(texts))), text=[texts], texttemplate="%{text}", colorscale=SEQUENTIAL, showscale=False,
+        hovertemplate="token %{x}: %{text}<br>the selected experts hold %{z:.0%} of the softmax<extra></extra>",
+    )  # fmt: skip
+    here = go.Scatter(x=[token], y=[-0.75], mode="markers", marker=marker(), hoverinfo="skip", cliponaxis=False)
+    chosen = go.Heatmap(
+        z=maps[token], y=[f"layer {n}" for n in layers], x=list(range(experts)), colorscale=SEQUENTIAL, zmin=0, zmax=0.5, xgap=1, ygap=3,
+        hovertemplate="%{y}, expert %{x}<br>weight %{z:.3f}<extra></extra>", colorbar={"title": {"text": "weight"}, "len": 0.75, "y": 0.35},
+    )  # fmt: skip
+    figure.add_trace(strip, row=1, col=1).add_trace(here, row=1, col=1).add_trace(chosen, row=2, col=1)
+    figure.frames = [
+        go.Frame(name=str(n), data=[go.Scatter(x=[n], y=[-0.75], marker=marker()), go.Heatmap(z=maps[n])], traces=[1, 2])
+        for n in range(len(texts))
+    ]
+    figure.update_xaxes(title_text="tokens, in order (colour: share of the softmax held by the selected experts)", row=1, col=1)
+    figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=1)
+    figure.update_yaxes(visible=False, range=[-1.1, 0.5], row=1, col=1)
+    figure.update_xaxes(title_text="expert number within its layer", dtick=16, showgrid=False, zeroline=False, row=2, col=1)
+    figure.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
+    figure.update_layout(sliders=[slider(labels, token)])
+    label = trace.metadata.get("label") or "weights not labelled"
+    return finish(figure, f"{title} ({label})", describe(trace, token), height=430)
+
+
+def weight_map(trace: RoutingTrace, token: int, experts: int) -> list[list[float | None]]:
+    """(layer, expert) weights of one token; None where the expert was not selected."""
+    rows: list[list[float | None]] = [[None] * experts for _ in trace.layers]
+    for row, ids, weights in zip(rows, trace.experts[:, token].tolist(), rounded(trace.weights[:, token]), strict=True):
+        for expert, weight in zip(ids, weights, strict=True):
+            row[expert] = weight
+    return rows
+
+
+def describe(trace: RoutingTrace, token: int) -> str:
+    """The picture of one token as a sentence."""
+    text, slots = token_texts(trace)[token], trace.experts.shape[-1]
+    strongest = [f"layer {n}: {ids[0]}" for n, ids in zip(trace.layers.tolist(), trace.experts[:, token].tolist(), strict=True)]
+    return (
+        f"Token {token} ({text}) of {len(trace)}: {slots} of {trace.metadata['num_experts']} experts selected in each layer; "
+        f"the one with the largest weight in {', '.join(strongest)}."
+    )
+
+
+def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str, log: bool = False) -> Picture:
+    """A plain horizontal bar chart with one value a name."""
+    figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": "#0072B2"}))
+    figure.update_xaxes(title_text=unit, type="log" if log else "linear")
+    figure.update_yaxes(autorange="reversed")
+    return finish(figure, title, alt, height=120 + 40 * len(names))
+
+
+def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
+    """The course's look: white, no template baggage, a title."""
+    figure.update_layout(
+        template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height, showlegend=False,
+        margin={"l": 80, "r": 20, "t": 60, "b": 60}, paper_bgcolor="white", plot_bgcolor="white",
+    )  # fmt: skip
+    return Picture(figure, alt)
+
+
+def slider(labels: list[str], active: int) -> dict[str, Any]:
+    """A native plotly slider that jumps between frames; it works without a kernel."""
+    move = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"method": "animate", "label": label, "args": [[str(n)], move]} for n, label in enumerate(labels)]
+    return {"active": active, "currentvalue": {"prefix": "token "}, "pad": {"t": 45}, "steps": steps, "ticklen": 4, "minorticklen": 0}
+
+
+def marker() -> dict[str, Any]:
+    return {"symbol": "triangle-up", "size": 14, "color": "#D55E00"}
+
+
+def rounded(tensor: torch.Tensor) -> Any:
+    """Nested lists of three decimals: what a stored figure needs, and equal on every processor."""
+    return [rounded(row) for row in tensor] if tensor.dim() else round(float(tensor), 3)
