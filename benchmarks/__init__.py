@@ -1,1 +1,3 @@
-"""Timings, apart from the tests: `make bench`. Only ratios taken side by side in one run mean anything on a shared machine."""
+"""Timings, apart from the tests: `make bench`. Only ratios taken side by side in one run mean anything on a shared
+machine.
+"""

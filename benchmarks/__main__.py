@@ -3,9 +3,11 @@
 import os
 import sys
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # two spinning threads beside a busy process can be 100 times slower
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "passive"
+)  # two spinning threads beside a busy process can be 100 times slower
 
-from benchmarks import loading, recording, speed  # noqa: E402
+from benchmarks import loading, recording, speed
 
 ALL = {"recording": recording.main, "speed": speed.main, "loading": loading.main}
 

@@ -35,7 +35,9 @@ def main() -> None:
             {
                 "read the files, keep nothing": lambda: read_all(directory),
                 "minimoe": lambda: load_model(directory),
-                "transformers": lambda: transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.bfloat16),
+                "transformers": lambda: transformers.AutoModelForCausalLM.from_pretrained(
+                    directory, dtype=torch.bfloat16
+                ),
             },
             repeats=3,
         )

@@ -22,4 +22,6 @@ def main() -> None:
             model(prompt)
 
     for name, run in (("512-token prompt", prefill), ("32 tokens one by one", decode)):
-        side_by_side(f"mini checkpoint, float32, {name}", {"plain": lambda r=run: r(False), "recording": lambda r=run: r(True)})
+        side_by_side(
+            f"mini checkpoint, float32, {name}", {"plain": lambda r=run: r(False), "recording": lambda r=run: r(True)}
+        )

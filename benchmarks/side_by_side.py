@@ -20,5 +20,6 @@ def side_by_side(title: str, ways: dict[str, Callable[[], object]], repeats: int
     print(f"\n{title}  ({repeats} rounds, interleaved, medians)")
     for name, median in medians.items():
         spread = max(seconds[name][1:]) / min(seconds[name][1:])
-        print(f"  {name:42s} {median * 1e3:10.2f} ms   time x {median / first:5.2f}   speed x {first / median:5.2f}   max/min {spread:4.2f}")
+        ratios = f"time x {median / first:5.2f}   speed x {first / median:5.2f}   max/min {spread:4.2f}"
+        print(f"  {name:42s} {median * 1e3:10.2f} ms   {ratios}")
     return medians

@@ -1,4 +1,7 @@
-"""minimoe: a Qwen3 Mixture-of-Experts that you can read. Importing it loads nothing heavy until a name is used (PEP 562)."""
+"""minimoe: a Qwen3 Mixture-of-Experts that you can read.
+
+Importing it loads nothing heavy until a name is used (PEP 562).
+"""
 
 from importlib import import_module
 from typing import Any

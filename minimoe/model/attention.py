@@ -1,7 +1,7 @@
 """Grouped-query attention with normalised queries and keys.
 
-Many query heads share one key/value head (16 to 1 in the 235B): the KV cache shrinks by that factor. `head_dim` is its own number
-in the config; heads x head_dim is not the hidden size, so o_proj is not square.
+Many query heads share one key/value head (16 to 1 in the 235B): the KV cache shrinks by that factor. `head_dim` is
+its own number in the config; heads x head_dim is not the hidden size, so o_proj is not square.
 """
 
 import torch
@@ -20,7 +20,7 @@ ATTENTIONS = ("eager", "sdpa")
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention, written out.
 
-    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); query head i uses shared head i // group.
+    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); `group` query heads in a row share one.
     mask: (query, key) bool, True where a query may look, or None when it may look everywhere.
     Returns (batch, head, query, head_dim). Scores in the model's dtype, softmax in float32.
     """

@@ -36,7 +36,8 @@ class KVCache:
         """Raise before anything is computed if `positions` more do not fit, or the batch is another one."""
         if batch != self.batch:
             raise BadArgument(
-                f"the KV cache was made for a batch of {self.batch}, got {batch}. Make one with new_cache(batch={batch})."
+                f"the KV cache was made for a batch of {self.batch}, got {batch}. "
+                f"Make one with new_cache(batch={batch})."
             )
         if self.length + positions > self.capacity:
             raise CacheOverflow(
@@ -47,7 +48,8 @@ class KVCache:
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write k, v (batch, head, position, head_dim) behind what is there; return all keys and values so far.
 
-        `length` moves only in `advance`, once a forward pass is complete, so a pass that fails leaves the cache as it was.
+        `length` moves only in `advance`, once a forward pass is complete, so a pass that fails leaves the cache as it
+        was.
         """
         stop = self.length + k.shape[2]
         self.keys[layer][:, :, self.length : stop] = k

@@ -141,12 +141,12 @@ class ModelConfig:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that take part in one token: all but the experts that were not selected (as the model card counts)."""
+        """Parameters that take part in one token: all but the experts that were not selected (the model card's count)."""
         idle_experts = self.num_experts - self.num_experts_per_tok
         return self.total_parameters - len(self.moe_layers) * idle_experts * self.parameters_per_expert
 
     def kv_cache_bytes_per_token(self, precision: Any = "bf16") -> int:
-        """Bytes that one token adds to the KV cache, over all layers. `precision`: "bf16", "fp8", ... or a torch dtype."""
+        """Bytes that one token adds to the KV cache, all layers. `precision`: "bf16", "fp8", ... or a torch dtype."""
         values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
         return values * bits_per_value(precision) // 8
 

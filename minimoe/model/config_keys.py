@@ -1,7 +1,8 @@
 """The keys of a config.json: two spellings brought to one, impossible values and unknown architectures refused.
 
-Two spellings of the same file are in circulation. The released checkpoints say `num_experts`, `torch_dtype`, `rope_theta` and
-`rope_scaling`; files written by transformers 5 say `num_local_experts`, `dtype` and `rope_parameters`. Both are read.
+Two spellings of the same file are in circulation. The released checkpoints say `num_experts`, `torch_dtype`,
+`rope_theta` and `rope_scaling`; files written by transformers 5 say `num_local_experts`, `dtype` and
+`rope_parameters`. Both are read.
 """
 
 from typing import Any

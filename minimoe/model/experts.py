@@ -4,8 +4,9 @@
     gather    copy the chosen weights to every token, multiply in batch   best for one token of a small model
     grouped   sort the tokens by expert, one grouped matrix product       best for training and long prompts
 
-`gather` and `grouped` sum a token's eight answers in one rounding, `loop` rounds after each; in bfloat16 the results differ in the
-last bit. `auto` therefore picks one of the two families for a model, by the size of its experts, and keeps to it.
+`gather` and `grouped` sum a token's eight answers in one rounding, `loop` rounds after each; in bfloat16 the results
+differ in the last bit. `auto` therefore picks one of the two families for a model, by the size of its experts, and
+keeps to it.
 """
 
 from collections.abc import Sequence
@@ -51,8 +52,8 @@ class ExpertBank(nn.Module):
 def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """Send every token through its chosen experts and sum what they answer, weighted.
 
-    x: (token, hidden) -> (token, hidden). `bank` has gate_proj, up_proj (expert, ffn, hidden), down_proj (expert, hidden, ffn), each
-    stacked or any sequence of one tensor an expert, and `engine`.
+    x: (token, hidden) -> (token, hidden). `bank` has gate_proj, up_proj (expert, ffn, hidden), down_proj (expert,
+    hidden, ffn), each stacked or any sequence of one tensor an expert, and `engine`.
     """
     engine = choose_engine(bank, tokens=x.shape[0]) if bank.engine == "auto" else bank.engine
     return {"loop": loop, "gather": gather, "grouped": grouped}[engine](x, routing, bank)
@@ -136,7 +137,8 @@ def has_grouped_mm(rows: Tensor) -> bool:
 def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
     """The three weight lists, one tensor an expert.
 
-    In training a stack is unbound once: indexing it would give every expert a zero gradient as large as the whole stack.
+    In training a stack is unbound once: indexing it would give every expert a zero gradient as large as the whole
+    stack.
     """
     stacks = (bank.gate_proj, bank.up_proj, bank.down_proj)
     unbind = torch.is_grad_enabled()

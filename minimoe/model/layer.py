@@ -1,4 +1,6 @@
-"""A decoder layer: attention mixes positions, a feed-forward works on each position alone; both add to the residual stream."""
+"""A decoder layer: attention mixes positions, a feed-forward works on each position alone; both add to the residual
+stream.
+"""
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """norm, attention, add; norm, feed-forward, add. Layer numbers are absolute, counted from 0 as in the checkpoint."""
+    """norm, attention, add; norm, feed-forward, add. Layers are counted from 0 as in the checkpoint."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()

@@ -13,8 +13,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Scale the last axis of `x` to a root mean square of one, then multiply by `weight`.
 
     x: (..., hidden), any float dtype. weight: (hidden). Returns x's shape and dtype.
-    x / sqrt(mean(x^2) + eps), Zhang & Sennrich 2019. The statistics are float32; the weight is multiplied *after* the cast
-    back, as the released models do it: the other order differs in the last bfloat16 bit, which is enough to flip experts.
+    x / sqrt(mean(x^2) + eps), Zhang & Sennrich 2019. The statistics are float32; the weight is multiplied *after* the
+    cast back, as the released models do it: the other order differs in the last bfloat16 bit, which is enough to flip
+    experts.
     """
     wide = x.to(at_least_float32(x.dtype))
     wide = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)

@@ -1,7 +1,8 @@
 """Rotary position embedding: a position is an angle, and attention sees only differences of angles.
 
-The head_dim channels form head_dim / 2 pairs; channel j is paired with channel j + head_dim / 2 ("half-split"; other code
-bases pair neighbours, and weights trained for one are noise to the other). Pair j turns by `position * theta^(-2j / head_dim)`.
+The head_dim channels form head_dim / 2 pairs; channel j is paired with channel j + head_dim / 2 ("half-split"; other
+code bases pair neighbours, and weights trained for one are noise to the other). Pair j turns by `position *
+theta^(-2j / head_dim)`.
 """
 
 import math
@@ -16,7 +17,8 @@ from minimoe.model.config import ModelConfig
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate every pair of channels of `x` by its position's angle.
 
-    x: (batch, head, position, head_dim). cos, sin: (position, head_dim), from `rotary_tables`. Returns x's shape and dtype.
+    x: (batch, head, position, head_dim). cos, sin: (position, head_dim), from `rotary_tables`. Returns x's shape and
+    dtype.
     """
     first, second = rearrange(x, "batch head position (pair half) -> pair batch head position half", pair=2)
     quarter_turn = torch.cat((-second, first), dim=-1)
@@ -28,8 +30,8 @@ def rotary_tables(
 ) -> tuple[Tensor, Tensor]:
     """cos and sin for the positions start .. stop-1, each (position, head_dim) in `dtype`.
 
-    Computed in float32 and cast once at the end: bfloat16 cannot count beyond 256, so angles must never be formed in it.
-    Nothing is stored in the model, so casting the model to another dtype cannot round a frequency.
+    Computed in float32 and cast once at the end: bfloat16 cannot count beyond 256, so angles must never be formed in
+    it. Nothing is stored in the model, so casting the model to another dtype cannot round a frequency.
     """
     frequencies, scale = frequencies_and_scale(config, device)
     positions = torch.arange(start, stop, device=device, dtype=torch.float32)

@@ -24,8 +24,9 @@ class Routing(NamedTuple):
 def route(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     """Choose `top_k` experts for each token and say how much each one counts.
 
-    logits: (token, expert). Softmax over all experts in float32 (in bfloat16 many experts would tie), then the `top_k` largest;
-    with `renormalise` (config key `norm_topk_prob`) their weights are scaled to sum to one. Cast to the logits' dtype at the end.
+    logits: (token, expert). Softmax over all experts in float32 (in bfloat16 many experts would tie), then the
+    `top_k` largest; with `renormalise` (config key `norm_topk_prob`) their weights are scaled to sum to one. Cast to
+    the logits' dtype at the end.
     """
     probabilities = logits.softmax(dim=-1, dtype=at_least_float32(logits.dtype))
     weights, experts = probabilities.topk(top_k, dim=-1)

@@ -43,8 +43,9 @@ class Layers(nn.Module):
 class Transformer(nn.Module):
     """A Qwen3 model, or a slice of its layers. The module tree is the checkpoint's names without the leading `model.`.
 
-    layers=range(a, b) builds only those layers. The embedding exists if a == 0, the final norm and head if b is the last layer;
-    a slice that stops earlier returns the hidden state. Under `torch.device("meta")` even the 235B costs nothing.
+    layers=range(a, b) builds only those layers. The embedding exists if a == 0, the final norm and head if b is the
+    last layer; a slice that stops earlier returns the hidden state. Under `torch.device("meta")` even the 235B costs
+    nothing.
     """
 
     def __init__(self, config: ModelConfig, layers: range | None = None):
@@ -72,10 +73,12 @@ class Transformer(nn.Module):
         hidden: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """token_ids: (batch, position) int64 -> logits (batch, position, vocab); `last_only` computes just the last position.
+        """token_ids: (batch, position) int64 -> logits (batch, position, vocab); `last_only` computes just the last
+        position.
 
-        With a cache the positions continue where it ends. `hidden` (batch, position, hidden) takes the place of the embedding, for a slice
-        that begins later. Raises BadArgument for input of another kind, CacheOverflow before computing if the cache is too small.
+        With a cache the positions continue where it ends. `hidden` (batch, position, hidden) takes the place of the
+        embedding, for a slice that begins later. Raises BadArgument for input of another kind, CacheOverflow before
+        computing if the cache is too small.
         """
         x = self.embed(token_ids) if hidden is None else hidden
         batch, positions = x.shape[:2]
@@ -102,7 +105,8 @@ class Transformer(nn.Module):
         """(batch, position) ids -> (batch, position, hidden), after checking that they can be embedded."""
         if not self.is_first:
             raise BadArgument(
-                f"this slice begins at layer {self.layer_range.start}: call model(hidden=...) with (batch, position, hidden)."
+                f"this slice begins at layer {self.layer_range.start}: "
+                "call model(hidden=...) with (batch, position, hidden)."
             )
         token_ids = as_batch(token_ids).to(self.device)
         if (
@@ -110,7 +114,8 @@ class Transformer(nn.Module):
             and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.config.vocab_size
         ):
             raise BadArgument(
-                f"token_ids hold {int(token_ids.min())}..{int(token_ids.max())}, but the vocabulary is 0..{self.config.vocab_size - 1}."
+                f"token_ids hold {int(token_ids.min())}..{int(token_ids.max())}, "
+                f"but the vocabulary is 0..{self.config.vocab_size - 1}."
             )
         return self.embed_tokens(token_ids)
 
@@ -164,7 +169,8 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
         token_ids = torch.tensor(token_ids)
     if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype not in (torch.int64, torch.int32):
         raise BadArgument(
-            f"token_ids is {tuple(token_ids.shape)} {token_ids.dtype}, expected (batch, position) int64, none of them zero."
+            f"token_ids is {tuple(token_ids.shape)} {token_ids.dtype}, "
+            "expected (batch, position) int64, none of them zero."
         )
     return token_ids
 

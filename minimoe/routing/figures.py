@@ -18,7 +18,8 @@ FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13
 class Picture:
     """A plotly figure together with its text alternative.
 
-    Jupyter draws the figure; a viewer that cannot draw it, and a screen reader, get `alt`. `figure` is plotly's own object.
+    Jupyter draws the figure; a viewer that cannot draw it, and a screen reader, get `alt`. `figure` is plotly's own
+    object.
     """
 
     def __init__(self, figure: go.Figure, alt: str):
@@ -59,8 +60,9 @@ def readable(content: bytes | None, token: int) -> str:
 def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts were selected?") -> Picture:
     """Tokens as a strip, and below it layers x experts for the token that the slider stands on.
 
-    The strip is coloured by how much of the router's softmax the selected experts hold, averaged over layers; the map by the weight that
-    each selected expert's answer gets. White squares were not selected: they did no work. Raises BadArgument for a token that is not there.
+    The strip is coloured by how much of the router's softmax the selected experts hold, averaged over layers; the map
+    by the weight that each selected expert's answer gets. White squares were not selected: they did no work. Raises
+    BadArgument for a token that is not there.
     """
     texts = token_texts(trace)
     if not 0 <= token < len(texts):
@@ -72,23 +74,32 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
 
     figure = make_subplots(rows=2, cols=1, row_heights=[0.16, 0.84], vertical_spacing=0.24)
     strip = go.Heatmap(
-        z=[rounded(held)], x=list(range(len(texts))), text=[texts], texttemplate="%{text}", colorscale=SEQUENTIAL, showscale=False,
+        z=[rounded(held)], x=list(range(len(texts))), text=[texts], texttemplate="%{text}",
+        colorscale=SEQUENTIAL, showscale=False,
         hovertemplate="token %{x}: %{text}<br>the selected experts hold %{z:.0%} of the softmax<extra></extra>",
     )  # fmt: skip
     here = go.Scatter(x=[token], y=[-0.75], mode="markers", marker=marker(), hoverinfo="skip", cliponaxis=False)
     chosen = go.Heatmap(
-        z=maps[token], y=[f"layer {n}" for n in layers], x=list(range(experts)), colorscale=SEQUENTIAL, zmin=0, zmax=0.5, xgap=1, ygap=3,
-        hovertemplate="%{y}, expert %{x}<br>weight %{z:.3f}<extra></extra>", colorbar={"title": {"text": "weight"}, "len": 0.75, "y": 0.35},
+        z=maps[token], y=[f"layer {n}" for n in layers], x=list(range(experts)),
+        colorscale=SEQUENTIAL, zmin=0, zmax=0.5, xgap=1, ygap=3,
+        colorbar={"title": {"text": "weight"}, "len": 0.75, "y": 0.35},
+        hovertemplate="%{y}, expert %{x}<br>weight %{z:.3f}<extra></extra>",
     )  # fmt: skip
     figure.add_trace(strip, row=1, col=1).add_trace(here, row=1, col=1).add_trace(chosen, row=2, col=1)
     figure.frames = [
-        go.Frame(name=str(n), data=[go.Scatter(x=[n], y=[-0.75], marker=marker()), go.Heatmap(z=maps[n])], traces=[1, 2])
+        go.Frame(
+            name=str(n), data=[go.Scatter(x=[n], y=[-0.75], marker=marker()), go.Heatmap(z=maps[n])], traces=[1, 2]
+        )
         for n in range(len(texts))
     ]
-    figure.update_xaxes(title_text="tokens, in order (colour: share of the softmax held by the selected experts)", row=1, col=1)
+    figure.update_xaxes(
+        title_text="tokens, in order (colour: share of the softmax held by the selected experts)", row=1, col=1
+    )
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=1)
     figure.update_yaxes(visible=False, range=[-1.1, 0.5], row=1, col=1)
-    figure.update_xaxes(title_text="expert number within its layer", dtick=16, showgrid=False, zeroline=False, row=2, col=1)
+    figure.update_xaxes(
+        title_text="expert number within its layer", dtick=16, showgrid=False, zeroline=False, row=2, col=1
+    )
     figure.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
     figure.update_layout(sliders=[slider(labels, token)])
     label = trace.metadata.get("label") or "weights not labelled"
@@ -107,9 +118,12 @@ def weight_map(trace: RoutingTrace, token: int, experts: int) -> list[list[float
 def describe(trace: RoutingTrace, token: int) -> str:
     """The picture of one token as a sentence."""
     text, slots = token_texts(trace)[token], trace.experts.shape[-1]
-    strongest = [f"layer {n}: {ids[0]}" for n, ids in zip(trace.layers.tolist(), trace.experts[:, token].tolist(), strict=True)]
+    strongest = [
+        f"layer {n}: {ids[0]}" for n, ids in zip(trace.layers.tolist(), trace.experts[:, token].tolist(), strict=True)
+    ]
     return (
-        f"Token {token} ({text}) of {len(trace)}: {slots} of {trace.metadata['num_experts']} experts selected in each layer; "
+        f"Token {token} ({text}) of {len(trace)}: "
+        f"{slots} of {trace.metadata['num_experts']} experts selected in each layer; "
         f"the one with the largest weight in {', '.join(strongest)}."
     )
 
@@ -125,7 +139,8 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, a
 def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
     """The course's look: white, no template baggage, a title."""
     figure.update_layout(
-        template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height, showlegend=False,
+        template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height,
+        showlegend=False,
         margin={"l": 80, "r": 20, "t": 60, "b": 60}, paper_bgcolor="white", plot_bgcolor="white",
     )  # fmt: skip
     return Picture(figure, alt)
@@ -135,7 +150,14 @@ def slider(labels: list[str], active: int) -> dict[str, Any]:
     """A native plotly slider that jumps between frames; it works without a kernel."""
     move = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": label, "args": [[str(n)], move]} for n, label in enumerate(labels)]
-    return {"active": active, "currentvalue": {"prefix": "token "}, "pad": {"t": 45}, "steps": steps, "ticklen": 4, "minorticklen": 0}
+    return {
+        "active": active,
+        "currentvalue": {"prefix": "token "},
+        "pad": {"t": 45},
+        "steps": steps,
+        "ticklen": 4,
+        "minorticklen": 0,
+    }
 
 
 def marker() -> dict[str, Any]:

@@ -70,7 +70,7 @@ def save_reference(directory: Path, max_shard_size: str = "5GB", **changes: obje
 
 
 def load_pair(directory: Path, dtype: torch.dtype) -> Pair:
-    """Both models from a saved reference. `from_pretrained(dtype=)`: a later .to(dtype) would round its rotary table too."""
+    """Both models from a saved reference; with dtype= there, as a later .to(dtype) would round its rotary table too."""
     reference = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
     ours = Transformer(ModelConfig.from_file(directory)).to(dtype).eval()
     ours.load_state_dict(translate(reference.state_dict()))

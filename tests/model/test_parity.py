@@ -1,6 +1,7 @@
 """The same weights give the same numbers as `transformers`: to the bit in bfloat16 on CPU, within 1e-5 in float32.
 
-Every comparison names the implementation on both sides, because the reference's own implementations differ in the last bfloat16 bit.
+Every comparison names the implementation on both sides, because the reference's own implementations differ in the
+last bfloat16 bit.
 """
 
 import pytest
@@ -84,7 +85,9 @@ def test_one_token_decode_in_bfloat16_equals_the_reference_to_the_bit(pair, shap
 
 @pytest.mark.parametrize("shape", MOE_SHAPES)
 def test_the_same_experts_are_selected(pair, shape):
-    """float32, loop against eager, eager attention: equal sets wherever rank k and k+1 are further apart than 1e-5; ties may fall either way."""
+    """float32, loop against eager, eager attention: equal sets wherever rank k and k+1 are further apart than 1e-5;
+    ties may fall either way.
+    """
     both = pair(shape, torch.float32)
     both.set("loop", "eager")
     theirs: list[torch.Tensor] = []
@@ -109,7 +112,9 @@ def test_the_same_experts_are_selected(pair, shape):
 
 
 def test_auto_keeps_to_one_family(pair):
-    """Whatever `auto` picks for a prompt and for one token, the roundings are those of one family: bits equal to gather and grouped."""
+    """Whatever `auto` picks for a prompt and for one token, the roundings are those of one family: bits equal to
+    gather and grouped.
+    """
     both = pair("128 experts", torch.bfloat16)
     both.set("grouped", "sdpa")
     whole, single = both.ours(IDS), both.ours(IDS[:1, :1])

@@ -1,4 +1,6 @@
-"""What must hold of the model whatever its weights: engines agree, a cache changes nothing, slices compose, positions are relative."""
+"""What must hold of the model whatever its weights: engines agree, a cache changes nothing, slices compose, positions
+are relative.
+"""
 
 import pytest
 import torch
