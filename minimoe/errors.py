@@ -77,6 +77,10 @@ class ReadFailed(BadCheckpoint):
     """The operating system could not deliver bytes that the header promised."""
 
 
+class WriteFailed(BadCheckpoint):
+    """The operating system could not write a checkpoint; what was there before is still there."""
+
+
 class IncompleteLoad(BadCheckpoint):
     """Some parameter, or some rows of one, would have been left unfilled or filled twice."""
 

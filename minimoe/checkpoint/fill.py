@@ -1,0 +1,64 @@
+"""From the bytes of a file into the memory of a parameter, without a copy of anything larger than one staging buffer.
+
+Where dtype and device agree, the operating system writes straight into the parameter's own memory. Otherwise a buffer
+of bounded size stands between.
+"""
+
+import torch
+from torch import Tensor
+
+from minimoe.checkpoint.header import TensorEntry
+from minimoe.checkpoint.positioned import PositionedFile
+
+STAGING_BYTES = 32 * 2**20
+TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+
+
+def memory_of(tensor: Tensor) -> memoryview:
+    """The bytes of a contiguous CPU tensor, writable. (NumPy knows no bfloat16, but every dtype can be looked at as
+    bytes.)
+    """
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+class Filler:
+    """Fills destinations from one file after another through a single staging buffer, made only if it is needed."""
+
+    def __init__(self) -> None:
+        self._staging: Tensor | None = None
+
+    def fill(self, destination: Tensor, file: PositionedFile, entry: TensorEntry, begin: int = 0) -> None:
+        """Fill `destination` (contiguous) with the values of `entry` from number `begin` on, converting the dtype if
+        it differs.
+
+        Raises ReadFailed.
+        """
+        dtype = TORCH_DTYPES[entry.dtype]
+        flat = destination.view(-1)
+        start = entry.start + begin * dtype.itemsize
+        if flat.device.type == "cpu" and flat.dtype == dtype:
+            file.read_into(memory_of(flat), start)
+            return
+        room = STAGING_BYTES // dtype.itemsize
+        for first in range(0, len(flat), room):
+            part = flat[first : first + room]
+            staged = self.staging(flat.device)[: len(part) * dtype.itemsize]
+            file.read_into(memory_of(staged), start + first * dtype.itemsize)
+            part.copy_(staged.view(dtype))
+
+    def staging(self, device: torch.device) -> Tensor:
+        if self._staging is None:  # pinned memory is what a GPU can fetch from directly
+            self._staging = torch.empty(STAGING_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        return self._staging
+
+
+def same_bytes(file: PositionedFile, entry: TensorEntry, other_file: PositionedFile, other: TensorEntry) -> bool:
+    """Whether two stored tensors are equal byte for byte, compared piece by piece."""
+    if entry.nbytes != other.nbytes:
+        return False
+    step = STAGING_BYTES // 2
+    for first in range(0, entry.nbytes, step):
+        count = min(step, entry.nbytes - first)
+        if file.read(entry.start + first, count) != other_file.read(other.start + first, count):
+            return False
+    return True

@@ -1,0 +1,148 @@
+"""Names on disk <-> parameters in memory, as pure data that follows from a config.
+
+On disk every expert matrix is a tensor of its own (or, in files written by newer tools, all experts of a layer are two
+fused tensors); in memory each kind is one stacked bank. All other names differ only by the leading `model.`. Nothing
+here opens a file or needs torch.
+
+`mlp.gate` is the router, `gate_proj` is a third of SwiGLU: names are matched whole, never by a part of them.
+"""
+
+import math
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from minimoe.model.config import ModelConfig
+
+EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)", re.DOTALL)
+
+
+class Piece(NamedTuple):
+    """A run of a tensor's values, and where it goes: a whole parameter (`expert` is None) or one expert's row of a
+    bank.
+    """
+
+    parameter: str  # name in the Transformer
+    expert: int | None
+    begin: int  # first value of the run, counted in values from the tensor's own beginning
+    shape: tuple[int, ...]  # of the destination
+
+    @property
+    def values(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One tensor on disk: its name, its shape, and where its values go."""
+
+    name: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def values(self) -> int:
+        return math.prod(self.shape)
+
+
+def whole(name: str, shape: tuple[int, ...], parameter: str | None = None) -> Expected:
+    """A tensor that is a parameter: the same name without `model.`, unless `parameter` says otherwise."""
+    return Expected(name, shape, (Piece(parameter or name.removeprefix("model."), None, 0, shape),))
+
+
+def expected_tensors(
+    config: ModelConfig, layers: range | None = None, names: Container[str] = ()
+) -> Iterator[Expected]:
+    """All tensors that a checkpoint of `config` must hold for `layers` (default: all), in the order of the model's
+    parameters.
+
+    Experts are expected one by one, or fused in those layers whose fused names are in `names` (the names that a file
+    has). A tied `lm_head` is not expected. Qwen3-235B-A22B: 36,945 tensors, 235,093,634,560 values.
+    """
+    layers = range(config.num_hidden_layers) if layers is None else layers
+    is_first, is_last = layers.start == 0, layers.stop == config.num_hidden_layers
+    embedding = (config.vocab_size, config.hidden_size)
+    if is_first:
+        yield whole(EMBEDDING, embedding)
+    for layer in layers:
+        prefix = f"model.layers.{layer}."
+        yield from attention_tensors(config, prefix)
+        if not config.is_moe(layer):
+            yield from dense_tensors(config, prefix)
+        else:
+            yield whole(f"{prefix}mlp.gate.weight", (config.num_experts, config.hidden_size))
+            fused = f"{prefix}mlp.experts.gate_up_proj" in names or f"{prefix}mlp.experts.down_proj" in names
+            yield from fused_experts(config, prefix) if fused else single_experts(config, prefix)
+        yield whole(f"{prefix}input_layernorm.weight", (config.hidden_size,))
+        yield whole(f"{prefix}post_attention_layernorm.weight", (config.hidden_size,))
+    if is_last:
+        yield whole(NORM, (config.hidden_size,))
+        if not config.tie_word_embeddings:
+            yield whole(HEAD, embedding)
+        elif not is_first:  # a tied head without its embedding in the same slice
+            yield whole(EMBEDDING, embedding, parameter="lm_head.weight")
+
+
+def attention_tensors(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+    """Four projections, (out, in), and the two norms of queries and keys."""
+    hidden, head_dim = config.hidden_size, config.head_dim
+    queries, keys = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
+    shapes = {
+        "q_proj": (queries, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "o_proj": (hidden, queries),
+    }
+    norms = {"q_norm": (head_dim,), "k_norm": (head_dim,)}
+    for kind, shape in (shapes | norms).items():
+        yield whole(f"{prefix}self_attn.{kind}.weight", shape)
+
+
+def matrices(ffn: int, hidden: int) -> dict[str, tuple[int, int]]:
+    """The three matrices of SwiGLU, (out, in)."""
+    return {"gate_proj": (ffn, hidden), "up_proj": (ffn, hidden), "down_proj": (hidden, ffn)}
+
+
+def dense_tensors(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+    """The one feed-forward of a layer without experts."""
+    for kind, shape in matrices(config.intermediate_size, config.hidden_size).items():
+        yield whole(f"{prefix}mlp.{kind}.weight", shape)
+
+
+def single_experts(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+    """One tensor for each expert's matrix: the released form."""
+    bank = f"{prefix}mlp.experts.".removeprefix("model.")
+    for expert in range(config.num_experts):
+        for kind, shape in matrices(config.moe_intermediate_size, config.hidden_size).items():
+            piece = Piece(bank + kind, expert, 0, shape)
+            yield Expected(f"{prefix}mlp.experts.{expert}.{kind}.weight", shape, (piece,))
+
+
+def fused_experts(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+    """gate_up_proj (expert, 2 ffn, hidden), in each expert the gate's rows first; down_proj (expert, hidden, ffn)."""
+    experts, ffn, hidden = config.num_experts, config.moe_intermediate_size, config.hidden_size
+    bank, matrix = f"{prefix}mlp.experts.", ffn * hidden
+    parameter = bank.removeprefix("model.")
+    halves = [
+        Piece(parameter + kind, expert, (2 * expert + half) * matrix, (ffn, hidden))
+        for expert in range(experts)
+        for half, kind in enumerate(("gate_proj", "up_proj"))
+    ]
+    downs = [Piece(parameter + "down_proj", expert, expert * matrix, (hidden, ffn)) for expert in range(experts)]
+    yield Expected(bank + "gate_up_proj", (experts, 2 * ffn, hidden), tuple(halves))
+    yield Expected(bank + "down_proj", (experts, hidden, ffn), tuple(downs))
+
+
+def concerns(name: str, config: ModelConfig, layers: range) -> bool:
+    """Whether a tensor of this name has to do with the slice `layers`. Names that no slice would know concern every
+    slice.
+    """
+    if match := LAYER.fullmatch(name):
+        number = int(match[1])
+        return number in layers or number >= config.num_hidden_layers
+    is_first, is_last = layers.start == 0, layers.stop == config.num_hidden_layers
+    if name == EMBEDDING:
+        return is_first or (is_last and config.tie_word_embeddings)
+    return is_last if name in (NORM, HEAD) else True

@@ -1,0 +1,62 @@
+"""From what a reader types to a checkpoint's folder, and the download command when there is none."""
+
+import re
+from pathlib import Path
+
+from minimoe import paths
+from minimoe.errors import NotFound, NotSafetensors
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The folder that `path` means; a relative path not found from here is tried from the checkout's root.
+
+    Raises NotFound; for a name on the Hugging Face hub that is no folder here, with the command that downloads it.
+    """
+    found = paths.find(path)
+    if found.is_dir():
+        return found
+    if found.exists():
+        raise NotFound(
+            f"{found} is a file; expected the folder that holds config.json and the .safetensors files: {found.parent}"
+        )
+    name = str(path).replace("\\", "/")
+    if HUB_NAME.fullmatch(name) and not paths.find(name.split("/")[0]).is_dir():
+        local = f"data/{name.split('/')[1]}"
+        raise NotFound(
+            f"there is no folder {name!r}, and minimoe downloads nothing by itself. If it is a model on the Hugging "
+            "Face hub, run:\n"
+            f"  hf download {name} --local-dir {local}\nand load {local!r}."
+        )
+    raise NotFound(
+        f"there is no folder {str(path)!r} (looked in {Path.cwd()} and {paths.checkout()}). Give the folder of a "
+        "checkpoint."
+    )
+
+
+def no_weights(directory: Path) -> NotFound | NotSafetensors:
+    """The error for a folder with neither `model.safetensors` nor an index."""
+    pickles = sorted(file.name for pattern in PICKLES for file in directory.glob(pattern))
+    if pickles:
+        return NotSafetensors(
+            f"{directory} holds {pickles[0]} but no safetensors. Such a file is a pickle, which can run code when "
+            "opened; minimoe never opens one. "
+            "Download the safetensors files of this model, or save it as safetensors with the library that wrote it."
+        )
+    return NotFound(
+        f"{directory} holds neither {SINGLE} nor {INDEX}. Download the checkpoint with: {download_command(directory)}"
+    )
+
+
+def download_command(directory: Path) -> str:
+    """The command that completes this folder; the repository's name is guessed from the folder's."""
+    for part in directory.absolute().parts:
+        if match := re.fullmatch(r"models--(.+?)--(.+)", part):
+            return f"hf download {match[1]}/{match[2]}"
+    known = {file.stem for file in paths.models_folder().glob("*.json")}
+    name = directory.absolute().name
+    return f"hf download {'Qwen' if name in known else '<owner>'}/{name} --local-dir {directory}"

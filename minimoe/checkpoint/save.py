@@ -1,0 +1,163 @@
+"""save: a model and its tokenizer -> a folder in the released layout, which transformers and vLLM load too.
+
+The whole folder changes at once (see commit.py): whatever happens while saving, the old checkpoint or the new one is
+there.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minimoe.checkpoint.commit import PLAIN_NAME, replacing
+from minimoe.checkpoint.compare import CODES
+from minimoe.checkpoint.fill import TORCH_DTYPES, memory_of
+from minimoe.checkpoint.index import read_index
+from minimoe.checkpoint.layout import Expected, expected_tensors
+from minimoe.checkpoint.locate import INDEX, SINGLE
+from minimoe.errors import BadArgument, MinimoeError
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+
+TOKENIZER_FILES = {
+    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
+}  # fmt: skip
+
+
+def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_bytes: int = 4_000_000_000) -> None:
+    """Write `model` and the tokenizer's files into `directory`: config.json, shards of at most `max_shard_bytes`, and
+    their index.
+
+    A model that fits one shard becomes `model.safetensors` without an index. A checkpoint that is there already is
+    replaced as a whole; files that belong to none are not touched. `tokenizer` may be None: then tokenizer files that
+    are there stay as they are. Needs memory for one tensor beside the model. Raises BadArgument (a slice, a model on
+    the meta device, mixed dtypes), WriteFailed.
+    """
+    config = config_to_save(model)
+    if type(max_shard_bytes) is not int or max_shard_bytes < 1:
+        raise BadArgument(
+            f"max_shard_bytes is {max_shard_bytes!r}, expected a positive number of bytes, such as 4_000_000_000."
+        )
+    files: dict[str, bytes] = {} if tokenizer is None else dict(tokenizer.files)
+    for name in files:
+        if not PLAIN_NAME.fullmatch(name):
+            raise BadArgument(f"tokenizer.files names {name!r}; expected plain file names like tokenizer.json.")
+    files["config.json"] = as_json(config.to_dict())
+    target = Path(directory).expanduser()
+    with replacing(
+        target, obsolete=lambda: files_of_checkpoint(target, with_tokenizer=tokenizer is not None)
+    ) as staging:
+        write_weights(model, config, staging, max_shard_bytes)
+        for name, content in files.items():
+            (staging / name).write_bytes(content)
+
+
+def config_to_save(model: Transformer) -> ModelConfig:
+    """The model's config with the dtype that the parameters have now. Raises BadArgument if this is no whole model
+    with values.
+    """
+    config, here = model.config, model.layer_range
+    if here != range(config.num_hidden_layers):
+        raise BadArgument(
+            f"model holds layers {here.start}..{here.stop - 1} of {config.num_hidden_layers}; only a whole model can "
+            "be saved. Load it without layers=."
+        )
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    name = str(dtypes.pop()).removeprefix("torch.")
+    if dtypes or name not in CODES:
+        raise BadArgument(
+            f"model has parameters of {', '.join([name, *map(str, dtypes)])}; expected one of {', '.join(CODES)}. Use "
+            "model.to(dtype)."
+        )
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise BadArgument(
+            "model is on the meta device, where parameters have no values. Load it, or build it on another device."
+        )
+    return replace(config, dtype=name, quantization_config=None)
+
+
+def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: int) -> list[list[Expected]]:
+    """Tensors in the model's order -> shards; a new one begins where the next tensor would not fit. Qwen3-235B-A22B at
+    4e9 bytes: 118.
+    """
+    shards: list[list[Expected]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        nbytes = tensor.values * bytes_per_value
+        if shards[-1] and filled + nbytes > max_shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(tensor)
+        filled += nbytes
+    return [sorted(shard, key=lambda tensor: tensor.name) for shard in shards]
+
+
+def shard_names(count: int) -> list[str]:
+    """The names of `count` shards, as every tool knows them."""
+    return (
+        [SINGLE] if count == 1 else [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    )
+
+
+def write_weights(model: Transformer, config: ModelConfig, folder: Path, max_shard_bytes: int) -> None:
+    """The shards and, if there are several, the index."""
+    code = CODES[config.dtype]
+    width = TORCH_DTYPES[code].itemsize
+    shards = split(expected_tensors(config), width, max_shard_bytes)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    weight_map: dict[str, str] = {}
+    for name, shard in zip(shard_names(len(shards)), shards, strict=True):
+        with open(folder / name, "wb") as file:
+            file.write(make_header([(tensor.name, tensor.shape) for tensor in shard], code, width))
+            for tensor in shard:
+                file.write(memory_of(values_of(tensor, parameters)))
+        weight_map |= {tensor.name: name for tensor in shard}
+    if len(shards) > 1:
+        total = sum(tensor.values for shard in shards for tensor in shard) * width
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        (folder / INDEX).write_bytes(as_json(index))
+
+
+def values_of(tensor: Expected, parameters: dict[str, Tensor]) -> Tensor:
+    """What is stored under this name: a parameter, or one expert's row of a bank, as a contiguous CPU tensor (no copy
+    where it is one).
+    """
+    piece = tensor.pieces[0]
+    source = parameters[piece.parameter]
+    return (source if piece.expert is None else source[piece.expert]).to("cpu").contiguous()
+
+
+def make_header(tensors: list[tuple[str, tuple[int, ...]]], code: str, bytes_per_value: int) -> bytes:
+    """Length and header of a safetensors file whose tensors of dtype `code` follow in this order; padded to a multiple
+    of 8 bytes.
+    """
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, shape in tensors:
+        end = position + bytes_per_value * torch.Size(shape).numel()
+        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def files_of_checkpoint(directory: Path, with_tokenizer: bool) -> set[str]:
+    """The files of the checkpoint that is there: weights (those that its index names), index, config, and the
+    tokenizer's if that is replaced.
+    """
+    try:
+        weights = set(read_index(directory).files)
+    except MinimoeError:
+        weights = set()  # none, or unreadable: then nothing says which files would be its
+    return weights | {SINGLE, INDEX, "config.json"} | (TOKENIZER_FILES if with_tokenizer else set())
+
+
+def as_json(value: Any) -> bytes:
+    """A JSON file's content, indented for people."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

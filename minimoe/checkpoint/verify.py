@@ -1,0 +1,146 @@
+"""verify: is this folder a whole checkpoint of the model that its config.json describes? Answered from index and
+headers alone.
+
+470 GB are vouched for by some megabytes: every file has the size that its own header describes, every tensor of the
+config is there once, with its shape and dtype. Only flipped bits inside the weights stay unseen; `sha256=True` reads
+everything to find those.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from minimoe.checkpoint.commit import DECIDED
+from minimoe.checkpoint.compare import match
+from minimoe.checkpoint.digest import expected_sha256, sha256_of
+from minimoe.checkpoint.header import Header, read_header
+from minimoe.checkpoint.index import read_index
+from minimoe.checkpoint.locate import find_checkpoint
+from minimoe.checkpoint.shards import Shards, disagreements, missing_shards
+from minimoe.errors import ChecksumMismatch, MinimoeError
+from minimoe.model.config import ModelConfig
+
+
+@dataclass
+class Report:
+    """What `verify` found. `problems` are sentences that begin with the error's kind ("TruncatedShard: ..."); empty
+    means whole.
+    """
+
+    directory: Path
+    files: int = 0  # weight files that the index names
+    tensors: int = 0
+    parameters: int = 0  # stored values; a tied head that is stored counts again
+    payload_bytes: int = 0
+    bytes_read: int = 0  # of index and headers, and of whole files with sha256
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sha256: dict[str, str] = field(default_factory=dict)  # file name -> digest
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def add(self, problem: MinimoeError) -> None:
+        self.problems.append(f"{type(problem).__name__}: {problem}")
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.directory}: {self.files:,} files, {self.tensors:,} tensors, {self.parameters:,} parameters, "
+            f"{self.payload_bytes:,} bytes of weights ({self.bytes_read:,} bytes read)"
+        ]
+        lines += [f"  {name}  sha256 {digest}" for name, digest in self.sha256.items()]
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  {problem}" for problem in self.problems]
+        return "\n".join([*lines, "  whole" if self.ok else f"  {len(self.problems)} problem(s)"])
+
+
+def verify(path: str | Path, sha256: bool = False) -> Report:
+    """Check a checkpoint folder without loading it; finds as many problems as it can instead of stopping at the first.
+
+    sha256=True also reads every file and compares its digest with what is written beside it, if anything is.
+    Raises NotFound if there is no such folder; everything else is in the report.
+    """
+    report = Report(find_checkpoint(path))
+    try:
+        index = read_index(report.directory)
+    except MinimoeError as problem:
+        report.add(problem)
+        return report
+    report.files, report.bytes_read = len(index.files), index.bytes_read
+    present = [name for name in index.files if (report.directory / name).exists()]
+    if absent := sorted(set(index.files) - set(present)):
+        report.add(missing_shards(index, absent))
+    shards = Shards(index, dict(read_headers(report, present)))
+    for header in shards.headers.values():
+        report.tensors += len(header.tensors)
+        report.payload_bytes += header.payload_bytes
+        report.bytes_read += header.bytes_read
+    for disagreement in disagreements(shards):
+        report.add(disagreement)
+    if not report.problems:  # else the comparison would repeat in other words what is known already
+        compare_with_config(report, shards)
+    note_the_unusual(report, index.files)
+    if sha256:
+        compare_digests(report, present)
+    return report
+
+
+def read_headers(report: Report, names: list[str]) -> list[tuple[str, Header]]:
+    """The headers that can be read; the others are problems."""
+    headers = []
+    for name in names:
+        try:
+            headers.append((name, read_header(report.directory / name)))
+        except MinimoeError as problem:
+            report.add(problem)
+    return headers
+
+
+def compare_with_config(report: Report, shards: Shards) -> None:
+    """Names, shapes and dtypes against config.json."""
+    try:
+        config = ModelConfig.from_file(report.directory / "config.json")
+        if config.quantization_config is not None:
+            report.notes.append(
+                "quantised: files and index were checked, names and shapes were not compared with config.json."
+            )
+            return
+        report.parameters = sum(placed.expected.values for placed in match(config, shards))
+    except MinimoeError as problem:
+        report.add(problem)
+
+
+def note_the_unusual(report: Report, files: list[str]) -> None:
+    """What is no fault, but good to know."""
+    others = sorted(file.name for file in report.directory.glob("*.safetensors") if file.name not in files)
+    if others:
+        report.notes.append(
+            f"not named by the index, so never opened: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
+        )
+    if (report.directory / DECIDED).is_dir():
+        report.notes.append(
+            "a save was interrupted here; the next load will finish it, and may change what this report says."
+        )
+
+
+def compare_digests(report: Report, names: list[str]) -> None:
+    """Read every file in full and compare its SHA-256 with the expected one, where there is one."""
+    total = sum((report.directory / name).stat().st_size for name in names)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=total < 10**9) as progress:
+        for name in names:
+            path = report.directory / name
+            try:
+                found = report.sha256[name] = sha256_of(path, progress)
+            except MinimoeError as problem:
+                report.add(problem)
+                continue
+            report.bytes_read += path.stat().st_size
+            expected = expected_sha256(path)
+            if expected is None:
+                report.notes.append(f"{name}: nothing says which sha256 it should have.")
+            elif expected != found:
+                report.add(
+                    ChecksumMismatch(f"{path} has sha256 {found}, expected {expected}. Download this file again.")
+                )
