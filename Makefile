@@ -1,0 +1,67 @@
+# minimoe: `make lab` opens the course, `make test` checks everything. `make help` lists the rest.
+#
+# Every target first brings .venv up to date (scripts/set_up.py), which costs a moment when it already is.
+#   TORCH="..."      which torch to install, as pip would be told; otherwise scripts/choose_torch.py decides
+#   PYTHON=...       which Python makes .venv (3.11 or newer)
+#   LAB_FLAGS="..."  more flags for JupyterLab, such as --no-browser
+#   WORKERS=...      how many processes run the tests (2)
+
+.DEFAULT_GOAL := setup
+SHELL := /bin/sh
+TORCH ?=
+LAB_FLAGS ?=
+WORKERS ?= 2
+# The first one that starts and is new enough; failing that python3, so that set_up.py can say what is missing.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
+# Relative on purpose: a checkout may lie in a folder with spaces in its name.
+VENV := .venv/bin/python
+START := $(if $(wildcard notebooks/00_start_here.ipynb),notebooks/00_start_here.ipynb,README.md)
+PYTEST := $(VENV) -m pytest -n $(WORKERS) --dist loadfile
+# Each cell is compared with its stored output; `loadfile` keeps the cells of one notebook in one process.
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+export TORCH
+
+.PHONY: setup lab test lint library lessons browser bench lock clean help
+
+setup: ## install everything into .venv (nothing happens when it is there)
+	@$(PYTHON) scripts/set_up.py
+
+lab: setup ## open the course in JupyterLab
+	@$(VENV) -m jupyterlab "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings" \
+		"--LabApp.default_url=/lab/tree/$(START)" $(LAB_FLAGS)
+
+# Threads: one for each test process, and none that spin while they wait.
+test lint library lessons bench: export OMP_WAIT_POLICY = passive
+test library lessons: export OMP_NUM_THREADS = 1
+
+test: lint ## check everything: style, types, floors, library, lessons, browser
+	$(PYTEST) $(NBVAL) tests notebooks
+
+lint: setup ## style, types, and which room may import which
+	$(VENV) -m ruff check .
+	$(VENV) -m mypy
+	@$(VENV) -c "from importlinter.cli import lint_imports_command as lint; lint()"
+
+library: setup ## only the tests of the library (browser tests among them)
+	$(PYTEST) tests
+
+lessons: setup ## only the notebooks: run every cell, compare with what is stored
+	$(PYTEST) $(NBVAL) -p tests.conftest notebooks
+
+browser: ## install Chromium for the browser tests
+	@$(if $(wildcard $(VENV)),$(VENV),$(PYTHON)) scripts/install_browser.py
+
+bench: setup ## measure speed and the cost of recording
+	$(VENV) -m benchmarks
+
+lock: ## resolve requirements.lock anew from pyproject.toml
+	$(PYTHON) scripts/lock.py
+
+clean: ## remove .venv and all caches
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12

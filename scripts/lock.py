@@ -1,0 +1,53 @@
+"""Write `requirements.lock`: what pip resolves today for `pyproject.toml`, to the letter. `make lock` runs this.
+
+Only metadata is fetched. torch and what only its CUDA builds need stay out (see `choose_torch.py`); so do index
+addresses: each machine takes the packages from wherever its own pip is set to look.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from choose_torch import CUDA_PREFIXES, TESTED
+from set_up import venv_python
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = """\
+# Exact versions of everything but torch, as pip resolved them with Python {python} from pyproject.toml
+# (dependencies, the extra `test` and the build backend). Made by `make lock`; do not edit by hand.
+# torch is chosen for each machine by scripts/choose_torch.py (tested: {torch}).
+"""
+
+
+def main() -> None:
+    """Resolve, filter, write."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["test"],
+        *project["build-system"]["requires"],
+        "pip",
+        TESTED,
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        # A pip of our own, since an old one would download every wheel to look inside.
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [str(venv_python(Path(folder))), "-m", "pip", "install", "-qq"]
+        subprocess.run([*pip, "--upgrade", "pip"], check=True)
+        report = Path(folder) / "report.json"
+        subprocess.run([*pip, "--dry-run", "--ignore-installed", "--report", str(report), *wanted], check=True)
+        planned = json.loads(report.read_text(encoding="utf-8"))["install"]
+    pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in planned}
+    left_out = ("torch", *CUDA_PREFIXES)
+    kept = [f"{name}=={version}" for name, version in pins.items() if not name.lower().startswith(left_out)]
+    python = ".".join(map(str, sys.version_info[:2]))
+    text = HEADER.format(python=python, torch=TESTED) + "\n".join(sorted(kept, key=str.lower)) + "\n"
+    (ROOT / "requirements.lock").write_text(text, encoding="utf-8")
+    print(f"requirements.lock: {len(kept)} packages")
+
+
+if __name__ == "__main__":
+    main()
