@@ -6,7 +6,7 @@ In this order, so that whatever can be refused is refused before the first weigh
 
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,12 +21,10 @@ from minimoe.checkpoint.locate import find_checkpoint
 from minimoe.checkpoint.positioned import PositionedFile
 from minimoe.checkpoint.room import require_room
 from minimoe.checkpoint.shards import Shards, open_shards
-from minimoe.errors import BadArgument, WrongModel
+from minimoe.errors import BadArgument, BadTokenizer, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
-
-if TYPE_CHECKING:
-    from minimoe.text.tokenizer import Tokenizer
+from minimoe.text.tokenizer import Tokenizer
 
 SHOW_PROGRESS_FROM = 10**9  # bytes
 DTYPES = {
@@ -40,7 +38,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "cpu",
     layers: range | None = None,
-) -> tuple[Transformer, "Tokenizer"]:
+) -> tuple[Transformer, Tokenizer]:
     """A checkpoint folder in the released layout -> (model, tokenizer). Arguments and errors as `load_model`; also
     BadTokenizer.
     """
@@ -77,7 +75,7 @@ def _load(
     chosen, where, layers = check_dtype(dtype, config), check_device(device), check_layers(config, layers)
     shards = open_shards(directory, wanted=lambda name: concerns(name, config, layers))
     plan = match(config, shards, layers)
-    tokenizer = read_tokenizer(directory) if with_tokenizer else None
+    tokenizer = read_tokenizer(directory, config) if with_tokenizer else None
     require_room(sum(placed.expected.values for placed in plan if placed.expected.pieces) * chosen.itemsize, where)
     with torch.device("meta"):
         model = Transformer(config, layers)
@@ -87,11 +85,15 @@ def _load(
     return model.eval(), tokenizer
 
 
-def read_tokenizer(directory: Path) -> Any:
-    """The tokenizer beside the weights."""
-    from minimoe.text.tokenizer import Tokenizer
-
-    return Tokenizer.from_directory(directory)
+def read_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer beside the weights. Raises BadTokenizer, also if it knows more tokens than the model has rows."""
+    tokenizer = Tokenizer.from_directory(directory)
+    if tokenizer.vocabulary_size > config.vocab_size:
+        raise BadTokenizer(
+            f"{directory}: the tokenizer has {tokenizer.vocabulary_size:,} tokens, but config.json gives the model a "
+            f"vocab_size of {config.vocab_size:,}. Copy the tokenizer files of the same model."
+        )
+    return tokenizer
 
 
 def allocate(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:

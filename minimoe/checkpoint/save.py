@@ -22,11 +22,7 @@ from minimoe.checkpoint.locate import INDEX, SINGLE
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
-
-TOKENIZER_FILES = {
-    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "chat_template.jinja", "chat_template.json", "generation_config.json",
-}  # fmt: skip
+from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 
 def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_bytes: int = 4_000_000_000) -> None:
@@ -155,7 +151,7 @@ def files_of_checkpoint(directory: Path, with_tokenizer: bool) -> set[str]:
         weights = set(read_index(directory).files)
     except MinimoeError:
         weights = set()  # none, or unreadable: then nothing says which files would be its
-    return weights | {SINGLE, INDEX, "config.json"} | (TOKENIZER_FILES if with_tokenizer else set())
+    return weights | {SINGLE, INDEX, "config.json"} | set(TOKENIZER_FILES if with_tokenizer else ())
 
 
 def as_json(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.commit import DECIDED
+from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import match
 from minimoe.checkpoint.digest import expected_sha256, sha256_of
 from minimoe.checkpoint.header import Header, read_header
@@ -64,6 +64,7 @@ def verify(path: str | Path, sha256: bool = False) -> Report:
     """
     report = Report(find_checkpoint(path))
     try:
+        finish_interrupted_save(report.directory)
         index = read_index(report.directory)
     except MinimoeError as problem:
         report.add(problem)
@@ -118,10 +119,6 @@ def note_the_unusual(report: Report, files: list[str]) -> None:
     if others:
         report.notes.append(
             f"not named by the index, so never opened: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
-        )
-    if (report.directory / DECIDED).is_dir():
-        report.notes.append(
-            "a save was interrupted here; the next load will finish it, and may change what this report says."
         )
 
 

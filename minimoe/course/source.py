@@ -22,7 +22,8 @@ class Source:
         return f"# {self.file}, line {self.line}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        # inline styles and no colour of its own for the page: readable in light and dark themes, and in untrusted notebooks
+        # inline styles and no colour of its own for the page: readable in light and dark themes, and in untrusted
+        # notebooks
         style = HtmlFormatter(noclasses=True, nobackground=True)
         return f"<small><code>{self.file}</code>, line {self.line}</small>" + highlight(self.text, PythonLexer(), style)
 
@@ -36,6 +37,8 @@ def show_code(thing: Any) -> Source:
         lines, start = inspect.getsourcelines(thing)
         file = Path(inspect.getsourcefile(thing) or "")
     except (TypeError, OSError) as error:
-        raise BadArgument(f"show_code: {thing!r} has no Python source to show; give a function, class or module.") from error
+        raise BadArgument(
+            f"show_code: {thing!r} has no Python source to show; give a function, class or module."
+        ) from error
     inside = file.is_relative_to(checkout())
     return Source("".join(lines).rstrip(), str(file.relative_to(checkout())) if inside else file.name, max(start, 1))

@@ -20,7 +20,7 @@ ATTENTIONS = ("eager", "sdpa")
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention, written out.
 
-    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); `group` query heads in a row share one.
+    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); neighbouring query heads share one.
     mask: (query, key) bool, True where a query may look, or None when it may look everywhere.
     Returns (batch, head, query, head_dim). Scores in the model's dtype, softmax in float32.
     """

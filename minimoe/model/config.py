@@ -141,7 +141,7 @@ class ModelConfig:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that take part in one token: all but the experts that were not selected (the model card's count)."""
+        """Parameters that take part in one token: all but the experts not selected (the model card's count)."""
         idle_experts = self.num_experts - self.num_experts_per_tok
         return self.total_parameters - len(self.moe_layers) * idle_experts * self.parameters_per_expert
 

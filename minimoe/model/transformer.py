@@ -73,14 +73,13 @@ class Transformer(nn.Module):
         hidden: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """token_ids: (batch, position) int64 -> logits (batch, position, vocab); `last_only` computes just the last
-        position.
+        """token_ids: (batch, position) int64 -> logits (batch, position, vocab).
 
-        With a cache the positions continue where it ends. `hidden` (batch, position, hidden) takes the place of the
-        embedding, for a slice that begins later. Raises BadArgument for input of another kind, CacheOverflow before
-        computing if the cache is too small.
+        With a cache the positions continue where it ends. `last_only` gives logits for the last position alone. `hidden`
+        (batch, position, hidden) takes the place of the embedding, for a slice that begins later. Raises BadArgument for
+        input of another kind, and CacheOverflow, before computing, if the cache is too small.
         """
-        x = self.embed(token_ids) if hidden is None else hidden
+        x = self.embed(token_ids) if hidden is None else check_hidden(token_ids, hidden, self.config.hidden_size)
         batch, positions = x.shape[:2]
         start = 0
         if cache is not None:
@@ -173,6 +172,14 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
             "expected (batch, position) int64, none of them zero."
         )
     return token_ids
+
+
+def check_hidden(token_ids: object, hidden: Tensor, size: int) -> Tensor:
+    if token_ids is not None:
+        raise BadArgument("model() got both token_ids and hidden; hidden takes the place of the embedding, give one.")
+    if hidden.dim() != 3 or hidden.shape[-1] != size or hidden.numel() == 0:
+        raise BadArgument(f"hidden is {tuple(hidden.shape)}, expected (batch, position, {size}), none of them zero.")
+    return hidden
 
 
 def check_layers(config: ModelConfig, layers: range | None) -> range:

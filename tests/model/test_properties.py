@@ -259,6 +259,8 @@ def test_parameter_count_follows_from_the_config():
         (lambda m: m(torch.tensor([[-1, 3]])), "token_ids hold -1..3"),
         (lambda m: m(torch.zeros(1, 0, dtype=torch.int64)), "none of them zero"),
         (lambda m: m(), "needs token_ids"),
+        (lambda m: m(hidden=torch.zeros(1, 3, 21)), "hidden is \\(1, 3, 21\\), expected \\(batch, position, 20\\)"),
+        (lambda m: m(ids(), hidden=torch.zeros(1, 3, 20)), "both token_ids and hidden"),
         (lambda m: setattr(m, "engine", "fast"), "engine is 'fast', expected one of auto, loop, gather, grouped"),
         (lambda m: setattr(m, "attention", "flash"), "attention is 'flash', expected one of eager, sdpa"),
         (lambda m: m.new_cache(capacity=0), "capacity is 0"),
