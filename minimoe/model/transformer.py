@@ -55,7 +55,8 @@ class Transformer(nn.Module):
         self.is_first = self.layer_range.start == 0
         self.is_last = self.layer_range.stop == config.num_hidden_layers
         if self.is_first:
-            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+            rows = torch.empty(config.vocab_size, config.hidden_size)  # given, so that they are not initialised twice
+            self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         self.layers = Layers(config, self.layer_range)
         if self.is_last:
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -63,7 +64,7 @@ class Transformer(nn.Module):
             if config.tie_word_embeddings and self.is_first:
                 self.lm_head.weight = self.embed_tokens.weight
         for parameter in self.parameters():
-            if parameter.dim() > 1:  # the norms stay at one
+            if parameter.dim() > 1 and not parameter.is_meta:  # the norms stay at one
                 nn.init.normal_(parameter, std=config.initializer_range)
 
     def forward(
@@ -75,9 +76,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """token_ids: (batch, position) int64 -> logits (batch, position, vocab).
 
-        With a cache the positions continue where it ends. `last_only` gives logits for the last position alone. `hidden`
-        (batch, position, hidden) takes the place of the embedding, for a slice that begins later. Raises BadArgument for
-        input of another kind, and CacheOverflow, before computing, if the cache is too small.
+        With a cache the positions continue where it ends. `last_only` gives logits for the last position alone.
+        `hidden` (batch, position, hidden) takes the place of the embedding, for a slice that begins later. Raises
+        BadArgument for input of another kind, and CacheOverflow, before computing, if the cache is too small.
         """
         x = self.embed(token_ids) if hidden is None else check_hidden(token_ids, hidden, self.config.hidden_size)
         batch, positions = x.shape[:2]
