@@ -163,8 +163,7 @@ def compare_sizes(config: ModelConfig, shards: Shards) -> None:
     ]  # so that no loop below can run away
     if not different:
         return
-    keys = ["layers", "hidden"] if {"layers", "hidden"} & set(different) else []
-    keys += [key for key in different if key not in keys]
+    keys = ["layers", "hidden"] if {"layers", "hidden"} & set(different) else different  # these two say enough
 
     def words(sizes: Sizes) -> str:
         first = f"{sizes.get('layers', '?')} layers x {sizes.get('hidden', '?')}" if "layers" in keys else ""

@@ -1,0 +1,98 @@
+"""Checkpoints made for tests: tiny ones with random values, and true-size ones whose weights are holes in the disk."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minimoe import ModelConfig, Transformer
+from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.save import as_json, make_header, save, shard_names, split
+
+TINY = ModelConfig(
+    vocab_size=48, hidden_size=16, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    intermediate_size=20, moe_intermediate_size=12, num_experts=12, num_experts_per_tok=3, norm_topk_prob=True,
+    mlp_only_layers=(1,), max_position_embeddings=64, initializer_range=0.3, dtype="bfloat16",
+)  # fmt: skip
+DENSE = replace(TINY, model_type="qwen3", num_experts=0, num_experts_per_tok=0, mlp_only_layers=(), dtype="float32")
+SHARD_BYTES = 9_000  # cuts the tiny model into several files, also between the matrices of one expert
+
+
+def random_model(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
+    """A model of that config with seeded random values everywhere, the norms included."""
+    torch.manual_seed(seed)
+    model = Transformer(config).to(getattr(torch, config.dtype)).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.3)
+    return model
+
+
+def save_tiny(directory: Path, config: ModelConfig = TINY, seed: int = 0, shard_bytes: int = SHARD_BYTES) -> Transformer:
+    """Save such a model, in several shards, without a tokenizer; returns it."""
+    model = random_model(config, seed)
+    save(model, None, directory, max_shard_bytes=shard_bytes)
+    return model
+
+
+def weights(model: Transformer) -> dict[str, bytes]:
+    """Every parameter's dtype, shape and bytes; two models with equal weights have equal dicts."""
+    return {
+        name: f"{value.dtype}{tuple(value.shape)}".encode() + value.detach().contiguous().view(torch.uint8).numpy().tobytes()
+        for name, value in model.named_parameters()
+    }
+
+
+# ---------------------------------------------------------------- taking files apart and putting them together again
+
+
+def first_shard(directory: Path) -> Path:
+    return sorted(directory.glob("*.safetensors"))[0]
+
+
+def split_file(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A safetensors file as (header, payload)."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def join_file(header: dict[str, Any] | bytes, payload: bytes) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + payload
+
+
+def edit_header(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    header, payload = split_file(path)
+    change(header)
+    path.write_bytes(join_file(header, payload))
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+# ---------------------------------------------------------------- true size
+
+
+def write_sparse(directory: Path, config: ModelConfig, shard_bytes: int = 4_000_000_000, drop: Iterable[int] = ()) -> None:
+    """A checkpoint of true size: real headers and index, and weights that are holes (all zero). `drop`: shards left out."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = split(expected_tensors(config), 2, shard_bytes)
+    weight_map, total = {}, 0
+    for number, (name, shard) in enumerate(zip(shard_names(len(shards)), shards, strict=True), start=1):
+        size = sum(tensor.values * 2 for tensor in shard)
+        total += size
+        weight_map |= {tensor.name: name for tensor in shard}
+        if number not in drop:
+            header = make_header([(tensor.name, tensor.shape) for tensor in shard], "BF16", 2)
+            (directory / name).write_bytes(header)
+            os.truncate(directory / name, len(header) + size)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_bytes(as_json(index))
+    (directory / "config.json").write_bytes(as_json(config.to_dict()))
