@@ -1,0 +1,120 @@
+"""Batches: rows of equal length, filled with documents. A batch is a function of (seed, step) alone, so a run can stop and resume anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+import torch
+from tokenizers import Tokenizer as RawTokenizer
+from torch import Tensor
+
+from minimoe.errors import BadTokenizer
+from minimoe.training.corpus import DOMAINS, Document, document, folder
+
+HELD_OUT_STRIDE = 20  # of a folder's windows, every twentieth is held out
+
+
+@dataclass(frozen=True)
+class Batch:
+    """inputs, targets: (batch, position) int64; counted: (batch, position) bool, which targets enter the loss."""
+
+    inputs: Tensor
+    targets: Tensor
+    counted: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.inputs.to(device), self.targets.to(device), self.counted.to(device))
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    domains: tuple[str, ...]
+
+    def batch(self, seed: int, step: int, rows: int, length: int) -> Batch: ...
+
+    def held_out(self, domain: str, rows: int, length: int) -> Batch: ...
+
+
+def read_tokenizer(directory: str | Path) -> RawTokenizer:
+    """The tokenizer.json of a directory. Raises BadTokenizer."""
+    file = Path(directory) / "tokenizer.json"
+    if not file.is_file():
+        raise BadTokenizer(f"{file} does not exist. Training needs a directory with a tokenizer.json.")
+    return RawTokenizer.from_file(str(file))
+
+
+def as_batch(rows: Sequence[tuple[list[int], list[bool]]]) -> Batch:
+    """Rows of length + 1 ids and flags as inputs and the targets one place further."""
+    ids, counted = torch.tensor([row for row, _ in rows]), torch.tensor([flags for _, flags in rows])
+    return Batch(ids[:, :-1], ids[:, 1:], counted[:, 1:])
+
+
+class GeneratedSource:
+    """Rows of generated documents, each closed by <|endoftext|>. A row begins with a fresh document; its last one may be cut off."""
+
+    domains = DOMAINS
+
+    def __init__(self, tokenizer: RawTokenizer):
+        self.tokenizer = tokenizer
+        self.end = tokenizer.token_to_id("<|endoftext|>")
+
+    def encode(self, text: Document) -> tuple[list[int], list[bool]]:
+        ids: list[int] = []
+        counted: list[bool] = []
+        for part in text.parts:
+            new = self.tokenizer.encode(part.text).ids
+            ids += new
+            counted += [part.counted] * len(new)
+        return [*ids, self.end], [*counted, True]
+
+    def row(self, rng: Random, length: int, split: str, domain: str | None = None) -> tuple[list[int], list[bool]]:
+        ids: list[int] = []
+        counted: list[bool] = []
+        while len(ids) <= length:
+            new, flags = self.encode(document(rng, split, domain))
+            ids += new
+            counted += flags
+        return ids[: length + 1], counted[: length + 1]
+
+    def batch(self, seed: int, step: int, rows: int, length: int) -> Batch:
+        """The training batch of this step."""
+        rng = Random(f"train/{seed}/{step}")
+        return as_batch([self.row(rng, length, "train") for _ in range(rows)])
+
+    def held_out(self, domain: str, rows: int, length: int) -> Batch:
+        """A fixed batch of one domain that training never sees."""
+        rng = Random(f"held-out/{domain}")
+        return as_batch([self.row(rng, length, "held-out", domain) for _ in range(rows)])
+
+
+class FolderSource:
+    """Windows of a folder of text files, joined by <|endoftext|>; every twentieth window is held out."""
+
+    domains = ("text",)
+
+    def __init__(self, path: str | Path, tokenizer: RawTokenizer):
+        end = tokenizer.token_to_id("<|endoftext|>")
+        pieces = [[*tokenizer.encode(text.text, add_special_tokens=False).ids, end] for text in folder(path)]
+        self.ids = torch.tensor([token for piece in pieces for token in piece])
+
+    def window(self, number: int, length: int) -> tuple[list[int], list[bool]]:
+        piece = self.ids[number * length : number * length + length + 1]
+        short = length + 1 - len(piece)
+        return [*piece.tolist(), *[0] * short], [*[True] * len(piece), *[False] * short]
+
+    def windows(self, length: int, held_out: bool) -> list[int]:
+        count = max(1, -(-(len(self.ids) - 1) // length))
+        return [n for n in range(count) if (n % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1) == held_out] or [0]
+
+    def batch(self, seed: int, step: int, rows: int, length: int) -> Batch:
+        """Windows drawn at random for this step."""
+        rng, numbers = Random(f"train/{seed}/{step}"), self.windows(length, held_out=False)
+        return as_batch([self.window(rng.choice(numbers), length) for _ in range(rows)])
+
+    def held_out(self, domain: str, rows: int, length: int) -> Batch:
+        """Held-out windows (of a folder too small to have any: its first)."""
+        numbers = self.windows(length, held_out=True)
+        return as_batch([self.window(numbers[row % len(numbers)], length) for row in range(rows)])

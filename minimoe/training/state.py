@@ -1,0 +1,52 @@
+"""What a training run must remember to go on: weights, optimizer moments, the step, the history. One safetensors file, replaced atomically."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.optim import Optimizer
+
+from minimoe.errors import BadCheckpoint, NotFound
+from minimoe.model.transformer import Transformer
+
+NAME = "training_state.safetensors"
+
+
+def write_state(directory: str | Path, model: Transformer, optimizer: Optimizer, step: int, history: dict[str, Any]) -> Path:
+    """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one."""
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().contiguous()
+    temporary = folder / f".{NAME}.{os.getpid()}"
+    save_file(tensors, temporary, metadata={"step": str(step), "history": json.dumps(history), "config": json.dumps(model.config.to_dict())})
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / NAME)
+    return folder / NAME
+
+
+def read_state(directory: str | Path, model: Transformer, optimizer: Optimizer | None = None) -> tuple[int, dict[str, Any]]:
+    """Put a state back into a model (and its optimizer); return (step, history). Raises NotFound, BadCheckpoint."""
+    file = Path(directory) / NAME
+    if not file.is_file():
+        raise NotFound(f"{file} does not exist: there is no run to resume. Start without --resume.")
+    with safe_open(file, framework="pt") as stored:
+        metadata = stored.metadata() or {}
+        names = set(stored.keys())
+        for name, parameter in model.named_parameters():
+            if f"model.{name}" not in names or stored.get_slice(f"model.{name}").get_shape() != list(parameter.shape):
+                raise BadCheckpoint(f"{file} has no {name} of shape {tuple(parameter.shape)}. Resume with the config the run was started with.")
+            with torch.no_grad():
+                parameter.copy_(stored.get_tensor(f"model.{name}"))
+            if optimizer is not None:
+                keys = [key.split(".", 2)[1] for key in names if key.startswith("optimizer.") and key.split(".", 2)[2] == name]
+                optimizer.state[parameter] = {
+                    key: (value := stored.get_tensor(f"optimizer.{key}.{name}")).to(parameter.device if value.dim() else value.device) for key in keys}
+    return int(metadata["step"]), json.loads(metadata["history"])

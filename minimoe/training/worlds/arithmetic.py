@@ -1,0 +1,116 @@
+"""Arithmetic: a problem, the working a careful pupil would write, and its result.
+
+The working goes digit by digit from the right and repeats the result found so far, so that each line needs only
+two digits and a carry. That is what makes thinking help a model of four layers.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+SIGNS = {"+": "+", "-": "-", "*": "*"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """left sign right, with its result and the working as text."""
+
+    left: int
+    sign: str
+    right: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.left} {self.sign} {self.right}"
+
+    @property
+    def result(self) -> int:
+        return {"+": self.left + self.right, "-": self.left - self.right, "*": self.left * self.right}[self.sign]
+
+    @property
+    def key(self) -> str:
+        """What makes two problems the same one (addition and multiplication do not mind the order)."""
+        pair = (self.left, self.right) if self.sign == "-" else sorted((self.left, self.right))
+        return f"{pair[0]}{self.sign}{pair[1]}"
+
+    @property
+    def working(self) -> str:
+        """The lines of written addition, subtraction or multiplication by one digit."""
+        steps = {"+": column_addition, "-": column_subtraction, "*": column_multiplication}[self.sign](self.left, self.right)
+        return "\n".join(steps)
+
+
+def digits_from_the_right(number: int, length: int) -> list[int]:
+    """The decimal digits, ones first, filled up with zeros to `length`."""
+    return [number // 10**place % 10 for place in range(length)]
+
+
+def column_addition(left: int, right: int) -> list[str]:
+    """"7+5=12, write 2, carry 1: 2" and so on; the last line shows the whole sum after its colon."""
+    length = max(len(str(left)), len(str(right)))
+    lines, carry, done = [], 0, ""
+    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length)):
+        total = a + b + carry
+        done = str(total % 10) + done
+        lines.append(f"{a}+{b}+{carry}={total}, write {total % 10}, carry {total // 10}: {done}")
+        carry = total // 10
+    if carry:
+        lines.append(f"carry {carry}: {carry}{done}")
+    return lines
+
+
+def column_subtraction(left: int, right: int) -> list[str]:
+    """"13-5-0=8, write 8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
+    length = len(str(left))
+    lines, borrow, done = [], 0, ""
+    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length)):
+        top = a + 10 if a - b - borrow < 0 else a
+        digit = top - b - borrow
+        done = str(digit) + done
+        lines.append(f"{top}-{b}-{borrow}={digit}, write {digit}, borrow {int(top > a)}: {done}")
+        borrow = int(top > a)
+    if done != str(int(done)):
+        lines.append(f"drop zeros: {int(done)}")
+    return lines
+
+
+def column_multiplication(left: int, right: int) -> list[str]:
+    """"7*6+0=42, write 2, carry 4: 2" and so on; `right` has one digit."""
+    lines, carry, done = [], 0, ""
+    for a in digits_from_the_right(left, len(str(left))):
+        total = a * right + carry
+        done = str(total % 10) + done
+        lines.append(f"{a}*{right}+{carry}={total}, write {total % 10}, carry {total // 10}: {done}")
+        carry = total // 10
+    if carry:
+        lines.append(f"carry {carry}: {carry}{done}")
+    return lines
+
+
+def number_of(rng: Random, digits: int) -> int:
+    """A number with exactly that many digits."""
+    return rng.randint(10 ** (digits - 1), 10**digits - 1)
+
+
+def problem(rng: Random) -> Problem:
+    """Addition of two to four digits (half of the time), subtraction of two or three, multiplication by one digit."""
+    kind = rng.random()
+    if kind < 0.6:
+        digits = rng.choice((2, 3, 3, 4, 4))
+        return Problem(number_of(rng, digits), "+", number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1)))
+    if kind < 0.8:
+        low, high = sorted((number_of(rng, rng.choice((2, 3))), number_of(rng, rng.choice((2, 3, 3)))))
+        return Problem(high, "-", low)
+    return Problem(number_of(rng, rng.choice((2, 2, 3))), "*", rng.randint(2, 9))
+
+
+def word_problem(rng: Random, who: tuple[str, str], noun: tuple[str, str, str]) -> tuple[str, str]:
+    """A tiny story with its sum, in English and Chinese. `who` and `noun` = (plural, Chinese, measure) come from the lexicon."""
+    name, chinese = who
+    things, ding, measure = noun
+    a, b = rng.randint(3, 60), rng.randint(2, 39)
+    if rng.random() < 0.5:
+        return (f"{name} has {a} {things} and buys {b} more. {a} + {b} = {a + b}. Now {name} has {a + b} {things}.",
+                f"{chinese}有{a}{measure}{ding}，又买了{b}{measure}。{a} + {b} = {a + b}。现在{chinese}有{a + b}{measure}{ding}。")
+    a, b = a + b + 1, b
+    return (f"{name} has {a} {things} and sells {b}. {a} - {b} = {a - b}. Now {name} has {a - b} {things}.",
+            f"{chinese}有{a}{measure}{ding}，卖了{b}{measure}。{a} - {b} = {a - b}。现在{chinese}有{a - b}{measure}{ding}。")
