@@ -1,0 +1,100 @@
+"""Sampling: from the logits of one position to one token id."""
+
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import Any
+
+import torch
+from einops import pack, rearrange, unpack
+from torch import Tensor
+
+from minimoe.errors import BadArgument
+
+COLDEST = 1e-6  # below this, dividing by the temperature overflows float32; 0 is greedy and divides nothing
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a token is drawn. temperature=0 takes the largest logit; top_k=0, top_p=1 and min_p=0 cut nothing off."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def check(self, sources: dict[str, str] | None = None) -> "SamplingSettings":
+        """Raise BadArgument naming the first value that cannot be used; `sources` says where a value came from if not an argument."""
+
+        def require(holds: bool, name: str, rule: str) -> None:
+            if not holds:
+                source = f"{sources[name]}: " if sources and name in sources else ""
+                raise BadArgument(f"{source}{name} is {getattr(self, name)!r}, expected {rule}.")
+
+        def is_number(value: Any) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+        t = self.temperature
+        require(is_number(t) and (t == 0 or t >= COLDEST), "temperature", f"0 (greedy) or a number from {COLDEST} up")
+        require(type(self.top_k) is int and self.top_k >= 0, "top_k", "an integer from 0 (off) up")
+        require(is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", "a number in (0, 1]; 1 is off")
+        require(is_number(self.min_p) and 0 <= self.min_p < 1, "min_p", "a number in [0, 1); 0 is off")
+        require(is_number(self.repetition_penalty) and self.repetition_penalty > 0, "repetition_penalty", "a positive number; 1 is off")
+        return self
+
+
+def sample(
+    logits: Tensor,
+    temperature: float = 1.0,
+    *,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """logits (..., vocab) -> ids (...) int64: temperature, then top-k, then top-p, then min-p, then one draw.
+
+    temperature=0 is greedy. `generator` must live on the logits' device. Raises BadArgument.
+    """
+    SamplingSettings(temperature, top_k, top_p, min_p).check()
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    kept = truncate(widen(logits) / temperature, top_k, top_p, min_p)
+    rows, shape = pack([kept.softmax(dim=-1)], "* vocab")
+    drawn = torch.multinomial(rows, num_samples=1, generator=generator)
+    [ids] = unpack(drawn, shape, "* draw")
+    return rearrange(ids, "... 1 -> ...")
+
+
+def truncate(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
+    """logits (..., vocab), already divided by the temperature, with -inf for every token that may not be drawn.
+
+    Each filter looks at what the one before it left. Tokens that tie with the last of the top k stay, so there can be more than k.
+    """
+    if 0 < top_k < logits.shape[-1]:
+        smallest = logits.topk(top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < smallest, -torch.inf)
+    if top_p < 1:  # drop the tail that holds at most 1 - top_p of the probability; the likeliest token is never in it
+        rising, order = logits.sort(dim=-1)
+        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        tail[..., -1] = False
+        logits = logits.masked_fill(tail.scatter(-1, order, tail), -torch.inf)
+    if min_p > 0:  # a probability below min_p times the largest is a logit more than -log(min_p) below the largest
+        logits = logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + log(min_p), -torch.inf)
+    return logits
+
+
+def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """logits (vocab) with every token in `seen` (any number of ids) made less likely, once each however often it occurred.
+
+    Positive logits are divided by the penalty and negative ones multiplied (Keskar et al. 2019, CTRL, section 4.1).
+    """
+    if penalty == 1:
+        return logits
+    before = logits[seen]
+    return logits.scatter(-1, seen, torch.where(before < 0, before * penalty, before / penalty))
+
+
+def widen(logits: Tensor) -> Tensor:
+    """At least float32: bfloat16 has too few digits to add up a tail of 150,000 probabilities."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,196 @@
+"""Tokenizer: text to token ids and back, from the checkpoint's own files. Nothing here knows about the model's weights."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Backend
+
+from minimoe.errors import BadArgument, BadTokenizer
+from minimoe.paths import find
+from minimoe.text.chat import ChatTemplate, pick_template
+from minimoe.text.tokenizer_files import build_backend, read_files, read_json
+
+
+class Tokenizer:
+    """Byte-level byte-pair encoding plus the added tokens, the chat template and the defaults for sampling.
+
+    `files` holds the raw bytes of every file that this was read from, so that `minimoe.save` writes the same ones again.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        templates: Mapping[str, ChatTemplate],
+        named_tokens: dict[str, str],
+        generation_defaults: dict[str, Any],
+        stop_ids: tuple[int, ...],
+        files: dict[str, bytes],
+        source: str,
+    ):
+        self.backend = backend
+        self.templates = templates
+        self.named_tokens = named_tokens
+        self.generation_defaults = generation_defaults
+        self.stop_ids = stop_ids
+        self.files = files
+        self.source = source
+
+    @classmethod
+    def from_directory(cls, directory: str | Path) -> "Tokenizer":
+        """Read `tokenizer.json`, or `vocab.json` + `merges.txt` + `tokenizer_config.json`, and what lies beside them.
+
+        Raises BadTokenizer, naming the file, if one is absent or cannot be used.
+        """
+        directory = find(directory)
+        files = read_files(directory)
+        settings = read_json(files, directory, "tokenizer_config.json")
+        generation = read_json(files, directory, "generation_config.json")
+        backend = build_backend(files, directory, settings)
+        named = {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
+        return cls(
+            backend=backend,
+            templates=pick_template(files, settings, directory),
+            named_tokens=named,
+            generation_defaults=generation,
+            stop_ids=find_stop_ids(backend, generation, named, directory),
+            files=files,
+            source=str(directory),
+        )
+
+    # ---------------------------------------------------------------- text and ids
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of `text`; nothing is added in front or behind.
+
+        special=True: `<|im_end|>` and its like, written in the text, become the one token of that name. special=False: they are
+        plain characters, which is what text from a stranger should be. Raises BadArgument if `text` is no valid str.
+        """
+        if not isinstance(text, str):
+            raise BadArgument(f"text is {type(text).__name__}, expected str.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise BadArgument(f"text has half a surrogate pair at position {error.start}, which is no character.") from error
+        if special:
+            return self.backend.encode(text, add_special_tokens=False).ids
+        # the same three steps by hand, without the search for added tokens that comes before them
+        if self.backend.normalizer is not None:
+            text = self.backend.normalizer.normalize_str(text)
+        cut = self.backend.pre_tokenizer.pre_tokenize_str(text) if self.backend.pre_tokenizer is not None else [(text, None)]
+        return [token.id for piece, _ in cut for token in self.backend.model.tokenize(piece)]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
+        """The text of `ids`; bytes that form no character become U+FFFD.
+
+        skip_special=True leaves out the tokens that the checkpoint marks special: `<|im_end|>`, but not `<think>`.
+        """
+        kept = (int(i) for i in ids)
+        return b"".join(self.token_bytes(i) for i in kept if not (skip_special and i in self.hidden_ids)).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that token `token_id` stands for; often only part of a character."""
+        if not 0 <= token_id < self.vocabulary_size:
+            raise BadArgument(f"token id {token_id} means nothing here: this tokenizer has 0..{self.vocabulary_size - 1}.")
+        added = self.added_tokens.get(token_id)
+        if added is not None:
+            return added.encode("utf-8")
+        written = self.backend.id_to_token(token_id) or ""
+        try:
+            return bytes(BYTE_OF[character] for character in written)
+        except KeyError:  # not written in the byte alphabet, so it stands for itself
+            return written.encode("utf-8")
+
+    def token(self, token_id: int) -> str:
+        """Token `token_id` for a reader's eyes: its text, and `\\xe4` for a byte that is only part of a character."""
+        return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        """Ids 0..n-1 mean something. The model's vocab_size is larger: its last rows are padding that must not be sampled."""
+        return self.backend.get_vocab_size(with_added_tokens=True)
+
+    @cached_property
+    def added_tokens(self) -> dict[int, str]:
+        return {i: token.content for i, token in sorted(self.backend.get_added_tokens_decoder().items())}
+
+    @cached_property
+    def hidden_ids(self) -> frozenset[int]:
+        return frozenset(i for i, token in self.backend.get_added_tokens_decoder().items() if token.special)
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Every added token and its id: `<|im_start|>`, `<think>`, ..."""
+        return {content: i for i, content in self.added_tokens.items()}
+
+    # ---------------------------------------------------------------- chat
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        thinking: bool | None = None,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
+        """The conversation as the checkpoint's own template writes it; `messages` are {"role", "content"} dicts.
+
+        thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the template has
+        no `enable_thinking`; BadArgument for messages that cannot be rendered; BadTokenizer if there is no template.
+        """
+        return self.template(tools).render(messages, thinking, add_generation_prompt, tools, self.named_tokens)
+
+    @property
+    def has_thinking_switch(self) -> bool:
+        """Whether `thinking=True` and `thinking=False` mean something to this checkpoint's template."""
+        return bool(self.templates) and self.template().has_thinking_switch
+
+    def template(self, tools: Sequence[Mapping[str, Any]] | None = None) -> ChatTemplate:
+        """The template for a conversation, `tool_use` if there is one and tools are given."""
+        name = "tool_use" if tools is not None and "tool_use" in self.templates else "default"
+        if name not in self.templates:
+            among = f" among {', '.join(self.templates)}" if self.templates else ""
+            raise BadTokenizer(
+                f"{self.source} has no chat template{' named default' if among else ''}{among}. "
+                "Add a chat_template.jinja, or give generate a str to continue."
+            )
+        return self.templates[name]
+
+
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def token_text(value: Any) -> str:
+    """A named token is written as its text, or as an object with the text in "content"."""
+    return str(value.get("content", "")) if isinstance(value, dict) else str(value)
+
+
+def find_stop_ids(backend: Backend, generation: dict[str, Any], named: dict[str, str], directory: Path) -> tuple[int, ...]:
+    """The ids that end a reply: those of generation_config.json, then config.json's; else the tokenizer's eos_token."""
+    stop: list[int] = []
+    config_file = {"config.json": (directory / "config.json").read_bytes()} if (directory / "config.json").is_file() else {}
+    for name, raw in (("generation_config.json", generation), ("config.json", read_json(config_file, directory, "config.json"))):
+        value = raw.get("eos_token_id")
+        for token_id in value if isinstance(value, list) else [] if value is None else [value]:
+            if type(token_id) is not int or not 0 <= token_id < backend.get_vocab_size():
+                raise BadTokenizer(
+                    f"{directory / name}: eos_token_id {token_id!r} is no token of this tokenizer (0..{backend.get_vocab_size() - 1}). "
+                    "The file belongs to another checkpoint."
+                )
+            stop.append(token_id)
+    if not stop and "eos_token" in named:
+        stop = [i for i in [backend.token_to_id(named["eos_token"])] if i is not None]
+    return tuple(dict.fromkeys(stop))
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Which byte each character of a vocabulary file stands for (the alphabet that GPT-2 introduced).
+
+    Printable bytes are written as themselves; the other 68, spaces and control codes among them, as the characters from U+0100 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF = byte_alphabet()

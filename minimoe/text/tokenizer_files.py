@@ -1,0 +1,156 @@
+"""The tokenizer-side files of a checkpoint: reading them, and building the byte-pair encoder that they describe.
+
+Two layouts are in circulation: one `tokenizer.json` that says everything, or the older `vocab.json` + `merges.txt`, which leave
+the splitting rule to the code and the added tokens to `tokenizer_config.json`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
+from minimoe.errors import BadTokenizer
+
+FILE_NAMES = (
+    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "chat_template.jinja",
+    "generation_config.json", "special_tokens_map.json", "added_tokens.json",
+)
+MEND = "Download it again, or copy it from the original checkpoint."
+
+# Where Qwen cuts text before any merge is tried: contractions, words with at most one leading mark, single digits,
+# runs of punctuation, line ends, spaces. A merge never crosses a cut, so "12345" is always five tokens.
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+    r"|[^\r\n\p{L}\p{N}]?\p{L}+"
+    r"|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+"
+    r"|\s+(?!\S)"
+    r"|\s+"
+)
+
+
+def read_files(directory: Path) -> dict[str, bytes]:
+    """The bytes of every tokenizer-side file in `directory`, by name. Raises BadTokenizer if none can encode text."""
+    files = {}
+    for name in FILE_NAMES:
+        try:
+            files[name] = (directory / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise BadTokenizer(f"{directory / name} cannot be read: {error.strerror or error}. {MEND}") from error
+    if "tokenizer.json" not in files:
+        missing = [name for name in ("vocab.json", "merges.txt", "tokenizer_config.json") if name not in files]
+        if missing:
+            raise BadTokenizer(
+                f"{directory} has no tokenizer.json, and without one it lacks {', '.join(missing)}. "
+                "Copy the tokenizer files of the original checkpoint into this folder."
+            )
+    return files
+
+
+def read_json(files: dict[str, bytes], directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in the file `name`, {} if there is no such file. Raises BadTokenizer for anything else."""
+    if name not in files:
+        return {}
+    try:
+        value = json.loads(as_text(files, directory, name))
+    except (ValueError, RecursionError) as error:
+        raise BadTokenizer(f"{directory / name} is not JSON ({error}). {MEND}") from error
+    if not isinstance(value, dict):
+        raise BadTokenizer(f"{directory / name} holds {type(value).__name__}, expected a JSON object. {MEND}")
+    return value
+
+
+def as_text(files: dict[str, bytes], directory: Path, name: str) -> str:
+    """The file's text; a Git LFS pointer or bytes that are not UTF-8 raise BadTokenizer."""
+    if files[name].startswith(b"version https://git-lfs"):
+        raise BadTokenizer(f"{directory / name} is a Git LFS pointer, not the file itself. Run: git lfs pull")
+    try:
+        return files[name].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadTokenizer(f"{directory / name} is not UTF-8 text (byte {error.start}). {MEND}") from error
+
+
+def build_backend(files: dict[str, bytes], directory: Path, settings: dict[str, Any]) -> Backend:
+    """The `tokenizers` object that the files describe, added tokens included. `settings`: tokenizer_config.json."""
+    if "tokenizer.json" in files:
+        backend = from_tokenizer_json(as_text(files, directory, "tokenizer.json"), directory / "tokenizer.json")
+    else:
+        vocabulary = read_json(files, directory, "vocab.json")
+        merges = read_merges(as_text(files, directory, "merges.txt"), directory / "merges.txt")
+        backend = guarded(lambda: qwen_backend(vocabulary, merges), f"{directory / 'vocab.json'} and merges.txt")
+        if not settings.get("added_tokens_decoder"):
+            raise BadTokenizer(
+                f"{directory / 'tokenizer_config.json'} has no added_tokens_decoder, so <|im_start|> and the other added "
+                f"tokens have no ids. {MEND}"
+            )
+    add_tokens(backend, settings.get("added_tokens_decoder") or {}, directory / "tokenizer_config.json")
+    size, top = backend.get_vocab_size(with_added_tokens=True), max(backend.get_vocab().values(), default=-1)
+    if size != top + 1:
+        raise BadTokenizer(f"{directory}: the tokenizer has {size} tokens but its highest id is {top}; ids must have no gaps. {MEND}")
+    return backend
+
+
+def qwen_backend(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
+    """Byte-level BPE as Qwen uses it: NFC, the split above, then bytes written as printable characters."""
+    backend = Backend(models.BPE(vocab=vocabulary, merges=merges))
+    backend.normalizer = normalizers.NFC()  # type: ignore[assignment]
+    backend.pre_tokenizer = pre_tokenizers.Sequence([  # type: ignore[assignment]
+        pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    return backend
+
+
+def from_tokenizer_json(text: str, file: Path) -> Backend:
+    """Parse tokenizer.json; only byte-level tokenizers are taken, since every byte of the output must be known."""
+    backend = guarded(lambda: Backend.from_str(text), str(file))
+    if not isinstance(backend.decoder, decoders.ByteLevel):
+        raise BadTokenizer(f"{file}: the decoder is {type(backend.decoder).__name__}, minimoe reads byte-level tokenizers (ByteLevel).")
+    return backend
+
+
+def read_merges(text: str, file: Path) -> list[tuple[str, str]]:
+    """The merges in order. Copies differ in line ends and in whether a "#version" line stands on top."""
+    merges = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line or line.startswith("#version"):
+            continue
+        left, space, right = line.partition(" ")
+        if not (left and right and " " not in right):
+            raise BadTokenizer(f"{file}, line {number} is {line[:40]!r}, expected two tokens with one space between. {MEND}")
+        merges.append((left, right))
+    return merges
+
+
+def add_tokens(backend: Backend, wanted: dict[str, Any], file: Path) -> None:
+    """Add the tokens of `added_tokens_decoder` (id -> description) that are not there yet, and check every id."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    try:
+        entries = sorted((int(number), dict(entry), str(entry["content"])) for number, entry in wanted.items())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadTokenizer(f"{file}: added_tokens_decoder is malformed, expected id -> {{content, special, ...}}. {MEND}") from error
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for number, entry, content in entries:
+        if content not in known:
+            token = AddedToken(content, **{flag: bool(entry.get(flag, False)) for flag in flags})
+            guarded(lambda token=token: backend.add_tokens([token]), str(file))
+        found = backend.token_to_id(content)
+        if found != number:
+            raise BadTokenizer(f"{file}: added token {content!r} has id {number}, but the vocabulary gives it {found}. {MEND}")
+
+
+def guarded(build: Any, what: str) -> Any:
+    """Call `build`; `tokenizers` raises plain Exception, or a panic outside of Exception, for files it cannot use."""
+    try:
+        return build()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise BadTokenizer(f"{what} cannot be used: {str(error)[:200]}. {MEND}") from error
