@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from minimoe.training.corpus import documents
+from minimoe.training.corpus import DOMAINS, documents
 
 # The split of Qwen2 and Qwen3: English contractions, words with one mark before them, single digits, runs of punctuation, white space.
 SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -43,9 +43,10 @@ def without_markup(text: str) -> str:
     return text
 
 
-def mini_vocabulary(size: int = 1964, sample: int = 24_000, seed: int = 0) -> Tokenizer:
-    """The vocabulary of data/mini, from the first `sample` documents of the corpus."""
-    return train_vocabulary((without_markup(document.text) for document in itertools.islice(documents(seed), sample)), size)
+def mini_vocabulary(size: int = 1964, sample: int = 6_000, seed: int = 0) -> Tokenizer:
+    """The vocabulary of data/mini, from the first `sample` documents of each domain of the corpus."""
+    texts = (document.text for domain in DOMAINS for document in itertools.islice(documents(seed, domain=domain), sample))
+    return train_vocabulary(map(without_markup, texts), size)
 
 
 def tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
