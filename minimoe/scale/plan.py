@@ -3,12 +3,13 @@
 The rules of each precision (a linear layer maps `ins` values to `outs` values):
 
 - fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
-- fp8: linear layers take one byte a weight and one bf16 scale for each block of 128 x 128, as the published FP8 checkpoints do.
-- int4: linear layers take half a byte a weight and one bf16 scale for each group of 128 inputs (4.125 bits a weight).
-- gptq-int4: as the published GPTQ checkpoints: int4 plus packed zero points and the group number (int32) of every input.
+- fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
+- int4: linear layers take half a byte a weight and a bf16 scale for each group of 128 inputs (4.125 bits a weight).
+- gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
 
-"Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms and the
-router stay in 16 bits in the last three: they are small, and a router that rounds differently selects other experts.
+"Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
+and the router stay in 16 bits in the last three: they are small, and a router that rounds differently selects other
+experts.
 """
 
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of one model in one precision, with a KV cache for `context` tokens in 16 bits. All bytes are exact integers."""
+    """The sizes of one model in one precision, with a 16-bit KV cache of `context` tokens. Bytes are exact."""
 
     name: str
     precision: str
@@ -59,7 +60,7 @@ class Plan:
 
     @property
     def active_bytes(self) -> int:
-        """Weight bytes that one token goes through: what a decoder reads for each token, both embedding matrices counted whole."""
+        """Weight bytes that one token goes through, both embedding matrices counted whole."""
         return sum(part.active_bytes for part in self.parts)
 
     @property
@@ -144,7 +145,7 @@ def parts(config: ModelConfig, precision: str) -> Iterator[Part]:
 
 
 def linear_bytes(outs: int, ins: int, precision: str) -> int:
-    """Bytes of one linear layer's weight (outs, ins) with its scales. A block or group at the edge may be partly filled."""
+    """Bytes of one linear layer's weight (outs, ins) with its scales; a block or group at the edge may be part full."""
     weights, groups = outs * ins, -(-ins // BLOCK)
     if precision == "fp8":
         return weights + 2 * -(-outs // BLOCK) * groups

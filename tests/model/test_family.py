@@ -1,4 +1,4 @@
-"""The facts in data/models: complete, consistent with the model's own code, and equal to the real files where those are at hand."""
+"""The facts in data/models: complete, consistent with the model's code, equal to the real files where at hand."""
 
 import json
 from functools import cache

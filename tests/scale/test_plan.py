@@ -1,4 +1,4 @@
-"""The plan's sizes against hand-known figures of the real family and against a naive count over the tensors of a model."""
+"""The plan's sizes against known figures of the real family and against naive counts."""
 
 import json
 import math
@@ -60,8 +60,15 @@ def test_to_dict_is_plain_json_and_agrees_with_the_properties():
     assert again["name"] == "x"
 
 
-@pytest.mark.parametrize(("name", "precision"), [("Qwen3-235B-A22B", "bf16"), ("Qwen3-30B-A3B-FP8", "fp8"),
-                                                 ("Qwen3-30B-A3B-GPTQ-Int4", "gptq-int4"), ("Qwen3-0.6B", "bf16")])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("Qwen3-235B-A22B", "bf16"),
+        ("Qwen3-30B-A3B-FP8", "fp8"),
+        ("Qwen3-30B-A3B-GPTQ-Int4", "gptq-int4"),
+        ("Qwen3-0.6B", "bf16"),
+    ],
+)
 def test_a_checkpoint_is_planned_in_its_own_precision(name, precision):
     assert own_precision(ModelConfig.named(name)) == precision
     assert plan(ModelConfig.named(name)).precision == precision
@@ -83,17 +90,31 @@ def test_linear_bytes_equals_counting_the_stored_values(outs, ins):
     assert linear_bytes(outs, ins, "bf16") == 2 * outs * ins
     assert linear_bytes(outs, ins, "fp8") == outs * ins + 2 * blocks(outs) * blocks(ins)
     assert linear_bytes(outs, ins, "int4") == outs * (math.ceil(ins / 2) + 2 * blocks(ins))
-    stored = {"qweight": 4 * blocks(ins, 8) * outs, "qzeros": 4 * blocks(ins) * blocks(outs, 8),
-              "scales": 2 * blocks(ins) * outs, "g_idx": 4 * ins}
+    stored = {
+        "qweight": 4 * blocks(ins, 8) * outs,
+        "qzeros": 4 * blocks(ins) * blocks(outs, 8),
+        "scales": 2 * blocks(ins) * outs,
+        "g_idx": 4 * ins,
+    }
     assert linear_bytes(outs, ins, "gptq-int4") == sum(stored.values())
 
 
 configs = st.builds(
-    ModelConfig, vocab_size=st.integers(1, 300), hidden_size=st.integers(1, 300), num_hidden_layers=st.integers(1, 5),
-    num_attention_heads=st.just(4), num_key_value_heads=st.sampled_from([1, 2, 4]), head_dim=st.sampled_from([2, 16]),
-    intermediate_size=st.integers(1, 300), moe_intermediate_size=st.integers(1, 100), num_experts=st.integers(4, 20),
-    num_experts_per_tok=st.integers(1, 4), decoder_sparse_step=st.integers(1, 3),
-    mlp_only_layers=st.sampled_from([(), (0,), (1, 2)]), tie_word_embeddings=st.booleans())
+    ModelConfig,
+    vocab_size=st.integers(1, 300),
+    hidden_size=st.integers(1, 300),
+    num_hidden_layers=st.integers(1, 5),
+    num_attention_heads=st.just(4),
+    num_key_value_heads=st.sampled_from([1, 2, 4]),
+    head_dim=st.sampled_from([2, 16]),
+    intermediate_size=st.integers(1, 300),
+    moe_intermediate_size=st.integers(1, 100),
+    num_experts=st.integers(4, 20),
+    num_experts_per_tok=st.integers(1, 4),
+    decoder_sparse_step=st.integers(1, 3),
+    mlp_only_layers=st.sampled_from([(), (0,), (1, 2)]),
+    tie_word_embeddings=st.booleans(),
+)
 
 
 @settings(deadline=None)
@@ -106,6 +127,8 @@ def test_any_config_agrees_with_the_config_s_own_count(config):
 
 
 def test_planning_needs_no_torch():
-    code = ("import sys; from minimoe.scale.plan import plan; from minimoe.model.config import ModelConfig;"
-            "plan(ModelConfig.named('Qwen3-30B-A3B')); sys.exit('torch' in sys.modules)")
+    code = (
+        "import sys; from minimoe.scale.plan import plan; from minimoe.model.config import ModelConfig;"
+        "plan(ModelConfig.named('Qwen3-30B-A3B')); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

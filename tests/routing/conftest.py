@@ -1,0 +1,61 @@
+"""Small random models with router margins like a trained model's, and a tokenizer just large enough."""
+
+import pytest
+import torch
+
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+
+SIZES = dict(
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    intermediate_size=48,
+    moe_intermediate_size=16,
+    num_experts=16,
+    num_experts_per_tok=4,
+    norm_topk_prob=True,
+    mlp_only_layers=(1,),
+    initializer_range=0.2,
+)
+
+
+def small_model(seed=0, dtype=torch.float32, layers=None, **changes):
+    torch.manual_seed(seed)
+    model = Transformer(ModelConfig(**(SIZES | changes)), layers=layers).to(dtype).eval()
+    with torch.no_grad():
+        for layer in model.layers:
+            if hasattr(layer.mlp, "gate"):
+                layer.mlp.gate.weight.mul_(2.0)
+    return model
+
+
+class LetterTokenizer:
+    """Token n is one letter; enough of the Tokenizer interface to be recorded."""
+
+    vocabulary_size = 60
+
+    def __init__(self, first="A"):
+        self.first = ord(first)
+        self.files = {"tokenizer.json": first.encode(), "generation_config.json": b"{}"}
+
+    def token_bytes(self, token):
+        return chr(self.first + token).encode()
+
+
+@pytest.fixture
+def model():
+    return small_model()
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, 60, (1, 24), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def tokenizer():
+    return LetterTokenizer()

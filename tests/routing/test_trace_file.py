@@ -1,0 +1,310 @@
+"""A saved trace comes back as it was; a wrong one is refused, each way of being wrong with its own sentence."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from minimoe.errors import BadTrace, MinimoeError, NotFound
+from minimoe.routing.storage import METADATA_KEY, SCHEMA
+from minimoe.routing.trace import RoutingTrace, record_routing
+from minimoe.routing.validity import check
+from tests.routing.conftest import LetterTokenizer, small_model
+
+
+def record(ids, tokenizer=None, **changes):
+    model = small_model(**changes)
+    with record_routing(model, tokenizer, label="random") as trace:
+        model(ids)
+    return model, trace
+
+
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_save_and_load(tmp_path, ids, renormalise):
+    _, trace = record(ids, LetterTokenizer(), norm_topk_prob=renormalise)
+    trace.save(tmp_path / "t.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["t.safetensors"]
+    again = RoutingTrace.load(tmp_path / "t.safetensors")
+    for name in ("layers", "experts", "tokens", "positions", "sequences"):
+        assert torch.equal(getattr(again, name), getattr(trace, name)), name
+        assert getattr(again, name).dtype == torch.int64
+    for name in ("weights", "probabilities", "margins", "entropies"):
+        torch.testing.assert_close(getattr(again, name), getattr(trace, name), rtol=2e-3, atol=1e-4)
+    assert again.metadata == trace.metadata
+    assert again.token_bytes(0) == trace.token_bytes(0)
+
+
+@pytest.mark.parametrize(("experts", "dtype"), [(16, "U8"), (256, "U8"), (257, "U16")])
+def test_ids_take_one_byte_up_to_256_experts(tmp_path, ids, experts, dtype):
+    _, trace = record(ids, num_experts=experts)
+    trace.save(tmp_path / "t.safetensors")
+    with safe_open(tmp_path / "t.safetensors", framework="pt") as stored:
+        assert stored.get_slice("experts").get_dtype() == dtype
+        assert stored.get_slice("probabilities").get_dtype() == "F16"
+    assert torch.equal(RoutingTrace.load(tmp_path / "t.safetensors").experts, trace.experts)
+
+
+def test_all_experts_selected(tmp_path, ids):
+    """K = E: nobody is left out, the margin is infinite, and the file still works."""
+    _, trace = record(ids, num_experts=4)
+    assert torch.isinf(trace.margins).all()
+    trace.save(tmp_path / "t.safetensors")
+    assert torch.isinf(RoutingTrace.load(tmp_path / "t.safetensors").margins).all()
+
+
+def test_an_empty_trace_is_not_saved(tmp_path, model):
+    with record_routing(model) as trace:
+        pass
+    with pytest.raises(BadTrace, match="empty"):
+        trace.save(tmp_path / "t.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_save_leaves_the_old_file(tmp_path, ids, monkeypatch):
+    _, trace = record(ids)
+    trace.save(tmp_path / "t.safetensors")
+    before = (tmp_path / "t.safetensors").read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trace.save(tmp_path / "t.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["t.safetensors"]
+    assert (tmp_path / "t.safetensors").read_bytes() == before
+
+
+def test_files_that_are_no_trace(tmp_path, ids):
+    with pytest.raises(NotFound, match="not there"):
+        RoutingTrace.load(tmp_path / "none.safetensors")
+    with pytest.raises(NotFound, match="no directory"):
+        record(ids)[1].save(tmp_path / "none" / "t.safetensors")
+    save_file({"experts": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    with pytest.raises(BadTrace, match="not a routing trace"):
+        RoutingTrace.load(tmp_path / "weights.safetensors")
+    (tmp_path / "text.safetensors").write_text("<html>")
+    with pytest.raises(BadTrace, match="not a whole safetensors file"):
+        RoutingTrace.load(tmp_path / "text.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"schema": "minimoe.routing/9"}, "schema"),
+        ({"num_experts": "16"}, "num_experts"),
+        ({"norm_topk_prob": None}, "norm_topk_prob"),
+        ({"num_experts_per_tok": 5}, "4 slots"),
+        ({"num_experts": 8}, "expected ids from 0 to 7"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers"),
+        ({"vocab_size": 10}, "vocab_size"),
+        ({"token_bytes": ["QQ=="]}, "token_bytes"),
+    ],
+)
+def test_metadata_that_contradicts_the_tensors(tmp_path, ids, change, sentence):
+    _, trace = record(ids)
+    trace.metadata |= change
+    rewrite(trace, tmp_path / "t.safetensors")
+    with pytest.raises(BadTrace, match=sentence):
+        RoutingTrace.load(tmp_path / "t.safetensors")
+
+
+def rewrite(trace, path):
+    """Save without the checks."""
+    from minimoe.routing.storage import write
+
+    write(path, trace.tensors | {"layers": trace.layers}, trace.metadata)
+
+
+# Each mutant is one way in which a recorder has been wrong, and the sentence that must name it.
+def out_of_range(t):
+    t["experts"][1, 3, 0] = 16
+
+
+def negative_id(t):
+    t["experts"][1, 3, 0] = -1
+
+
+def repeated_expert(t):
+    t["experts"][2, 4, 3] = t["experts"][2, 4, 0]
+
+
+def all_ids_zero(t):
+    t["experts"].zero_()
+
+
+def stale_row(t):
+    t["experts"][1] = t["experts"][1, :1]
+
+
+def ascending(t):
+    t["probabilities"][0, 2] = t["probabilities"][0, 2].flip(0)
+
+
+def softmax_twice(t):
+    t["probabilities"][:] = 0.5
+
+
+def zero_probabilities(t):
+    t["probabilities"].zero_()
+
+
+def negative_probability(t):
+    t["probabilities"][0, 0, 3] = -0.1
+
+
+def not_a_number(t):
+    t["probabilities"][0, 0, 3] = math.nan
+
+
+def negative_margin(t):
+    t["margins"][0, 0] = -1
+
+
+def entropy_in_bits(t):
+    t["entropies"][:] = 4.5
+
+
+def shifted_layers(t):
+    t["layers"] += 2
+
+
+def falling_layers(t):
+    t["layers"] = t["layers"].flip(0)
+
+
+def lost_last_token(t):
+    t["tokens"] = t["tokens"][:-1]
+
+
+def lost_layer(t):
+    t["layers"] = t["layers"][:-1]
+
+
+def lost_slot(t):
+    t["probabilities"] = t["probabilities"][..., :-1]
+
+
+def transposed(t):
+    t["margins"] = t["margins"].T
+
+
+def no_token(t):
+    t.update({k: v[:0] if v.dim() == 1 else v[:, :0] for k, v in t.items() if k != "layers"})
+
+
+def absent(t):
+    del t["entropies"]
+
+
+def negative_position(t):
+    t["positions"][0] = -1
+
+
+def token_beyond_vocabulary(t):
+    t["tokens"][5] = 64
+
+
+MUTANTS = {
+    out_of_range: "ids from 0 to 15",
+    negative_id: "ids from 0 to 15",
+    repeated_expert: "layer 3, token 4",
+    all_ids_zero: "twice",
+    stale_row: "layer 2 has the same experts",
+    ascending: "layer 0, token 2",
+    softmax_twice: "more than 1",
+    zero_probabilities: "zero",
+    negative_probability: "negative",
+    not_a_number: "NaN",
+    negative_margin: "margins",
+    entropy_in_bits: "entropies",
+    shifted_layers: "layers is",
+    falling_layers: "layers is",
+    lost_last_token: "tokens is",
+    lost_layer: "layers is",
+    lost_slot: "probabilities is",
+    transposed: "margins is",
+    no_token: "none of them zero",
+    absent: "entropies missing",
+    negative_position: "positions",
+    token_beyond_vocabulary: "tokens holds",
+}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_every_mutant_is_refused_by_name(ids, mutant):
+    _, trace = record(ids)
+    tensors = {name: tensor.clone() for name, tensor in (trace.tensors | {"layers": trace.layers}).items()}
+    check(tensors, trace.metadata)
+    mutant(tensors)
+    with pytest.raises(BadTrace, match=MUTANTS[mutant]):
+        check(tensors, trace.metadata)
+
+
+def test_one_token_repeated_may_select_alike():
+    """In layer 0 a repeated token can meet the same experts every time: no evidence of a stale row."""
+    model = small_model(num_hidden_layers=1, mlp_only_layers=())
+    with record_routing(model) as trace:
+        for _ in range(20):
+            model(torch.tensor([[7]]))
+    assert (trace.experts == trace.experts[:, :1]).all()
+    trace.check()
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_any_honest_recording_passes(data):
+    experts = data.draw(st.integers(2, 12))
+    slots = data.draw(st.integers(1, experts))
+    model = small_model(
+        data.draw(st.integers(0, 99)),
+        num_experts=experts,
+        num_experts_per_tok=slots,
+        dtype=data.draw(st.sampled_from([torch.float32, torch.bfloat16])),
+        norm_topk_prob=data.draw(st.booleans()),
+    )
+    with record_routing(model) as trace:
+        model(torch.randint(0, 64, (data.draw(st.integers(1, 2)), data.draw(st.integers(1, 8)))))
+    trace.check()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trace") / "t.safetensors"
+    trace = record(torch.arange(12)[None], LetterTokenizer())[1]
+    trace.save(path)
+    return path, path.read_bytes()
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_or_read_within_the_rules(saved, data):
+    path, whole = saved
+    damaged = bytearray(whole)
+    kind = data.draw(st.sampled_from(["cut", "grow", "flip", "zero"]))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    if kind == "cut":
+        del damaged[at:]
+    elif kind == "grow":
+        damaged += b"\0" * (1 + at % 9)
+    elif kind == "flip":
+        damaged[at] ^= data.draw(st.integers(1, 255))
+    else:
+        damaged[at : at + 64] = bytes(len(damaged[at : at + 64]))
+    file = path.with_name("damaged.safetensors")
+    file.write_bytes(bytes(damaged))
+    try:
+        RoutingTrace.load(file).check()
+    except MinimoeError:
+        return
+    assert kind in ("flip", "zero"), "a file of another length was read"
+
+
+def test_the_file_can_be_read_without_minimoe(saved):
+    path, whole = saved
+    path.write_bytes(whole)
+    with safe_open(path, framework="pt") as stored:
+        metadata = json.loads(stored.metadata()[METADATA_KEY])
+        assert metadata["schema"] == SCHEMA
+        assert stored.get_tensor("experts").dtype == torch.uint8
