@@ -1,0 +1,70 @@
+"""Committed lessons are fully executed and stay small: nbval never compares a cell that was not run."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from tests.house.repository import ROOT
+
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_LINES, MOST_IGNORED = 25, 0.30
+IGNORED = re.compile(r"nbval-(?:ignore-output|skip)|NBVAL_(?:IGNORE_OUTPUT|SKIP)")
+MACHINE_PATH = re.compile(r"(?<![\w.~*/-])/(?:work|root|tmp|home/[a-z]\w*|Users/[A-Za-z]\w*)/|[A-Z]:\\\\Users")
+
+pytestmark = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.name)
+
+
+def code_cells(lesson):
+    """The code cells that hold code."""
+    cells = nbformat.read(lesson, as_version=4).cells
+    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def is_ignored(cell):
+    """Is this cell's output left out of the comparison?"""
+    return bool(IGNORED.search(" ".join(cell.metadata.get("tags", [])) + cell.source))
+
+
+def test_is_a_valid_notebook(lesson):
+    nbformat.validate(nbformat.read(lesson, as_version=4))
+
+
+def test_every_cell_was_executed_in_order(lesson):
+    counts = [cell.execution_count for cell in code_cells(lesson)]
+    assert counts == list(range(1, len(counts) + 1)), "execute the lesson again, from the top"
+
+
+def test_no_cell_failed_unless_that_is_the_point(lesson):
+    for cell in code_cells(lesson):
+        if "raises-exception" not in cell.metadata.get("tags", []):
+            assert not [output for output in cell.outputs if output.output_type == "error"], cell.source
+
+
+def test_no_widget_state_is_stored(lesson):
+    assert "widgets" not in nbformat.read(lesson, as_version=4).metadata
+
+
+def test_cells_are_short(lesson):
+    for cell in code_cells(lesson):
+        lines = [line for line in cell.source.splitlines() if line.strip() and not line.strip().startswith("#")]
+        assert len(lines) <= MOST_LINES, f"{len(lines)} lines of code in the cell that starts {lines[0]!r}"
+
+
+def test_few_outputs_are_ignored_and_each_is_followed_by_an_assertion(lesson):
+    cells = code_cells(lesson)
+    ignored = [index for index, cell in enumerate(cells) if is_ignored(cell)]
+    assert len(ignored) <= MOST_IGNORED * len(cells), f"{len(ignored)} of {len(cells)} code cells are ignored"
+    for index in ignored:
+        assert index + 1 < len(cells) and "assert" in cells[index + 1].source, cells[index].source
+
+
+def test_names_no_machine_path(lesson):
+    """In what the reader sees: sources and text outputs, not the pixels of a picture."""
+    for cell in nbformat.read(lesson, as_version=4).cells:
+        outputs = [dict(output) for output in cell.get("outputs", [])]
+        for output in outputs:
+            output["data"] = {kind: value for kind, value in output.get("data", {}).items() if "image/" not in kind}
+        hit = MACHINE_PATH.search(cell.source) or MACHINE_PATH.search(json.dumps(outputs))
+        assert hit is None, hit
