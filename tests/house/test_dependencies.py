@@ -43,7 +43,7 @@ def test_lock_is_exact_and_knows_no_index():
     for requirement in locked().values():
         assert [clause.operator for clause in requirement.specifier] == ["=="], requirement
         assert not requirement.url and not requirement.extras and not requirement.marker
-    assert not any(word in LOCK for word in ("http", "--", "file:", "@"))
+    assert not any(word in LOCK for word in ("://", "--", "file:", "@"))
 
 
 def test_torch_and_cuda_stand_outside_the_lock():
