@@ -1,4 +1,7 @@
-"""Batches: rows of equal length, filled with documents. A batch is a function of (seed, step) alone, so a run can stop and resume anywhere."""
+"""Batches: rows of equal length, filled with documents.
+
+A batch is a function of (seed, step) alone, so a run can stop and resume anywhere.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +34,8 @@ class Batch:
 class Source(Protocol):
     """Where batches come from."""
 
-    domains: tuple[str, ...]
+    @property
+    def domains(self) -> tuple[str, ...]: ...
 
     def batch(self, seed: int, step: int, rows: int, length: int) -> Batch: ...
 
@@ -46,6 +50,16 @@ def read_tokenizer(directory: str | Path) -> RawTokenizer:
     return RawTokenizer.from_file(str(file))
 
 
+def end_of_text(tokenizer: RawTokenizer) -> int:
+    """The id of the token between documents. Raises BadTokenizer."""
+    token_id = tokenizer.token_to_id("<|endoftext|>")
+    if token_id is None:
+        raise BadTokenizer(
+            "the tokenizer has no <|endoftext|>, which stands between documents. Use one of the family's."
+        )
+    return token_id
+
+
 def as_batch(rows: Sequence[tuple[list[int], list[bool]]]) -> Batch:
     """Rows of length + 1 ids and flags as inputs and the targets one place further."""
     ids, counted = torch.tensor([row for row, _ in rows]), torch.tensor([flags for _, flags in rows])
@@ -53,13 +67,16 @@ def as_batch(rows: Sequence[tuple[list[int], list[bool]]]) -> Batch:
 
 
 class GeneratedSource:
-    """Rows of generated documents, each closed by <|endoftext|>. A row begins with a fresh document; its last one may be cut off."""
+    """Rows of generated documents, each closed by <|endoftext|>.
+
+    A row begins with a fresh document; its last one may be cut off.
+    """
 
     domains = DOMAINS
 
     def __init__(self, tokenizer: RawTokenizer):
         self.tokenizer = tokenizer
-        self.end = tokenizer.token_to_id("<|endoftext|>")
+        self.end = end_of_text(tokenizer)
 
     def encode(self, text: Document) -> tuple[list[int], list[bool]]:
         ids: list[int] = []
@@ -96,7 +113,7 @@ class FolderSource:
     domains = ("text",)
 
     def __init__(self, path: str | Path, tokenizer: RawTokenizer):
-        end = tokenizer.token_to_id("<|endoftext|>")
+        end = end_of_text(tokenizer)
         pieces = [[*tokenizer.encode(text.text, add_special_tokens=False).ids, end] for text in folder(path)]
         self.ids = torch.tensor([token for piece in pieces for token in piece])
 

@@ -45,7 +45,7 @@ class Document:
 
 
 def split_of(key: str) -> str:
-    """"held-out" for about one atom in twenty, decided by the first byte of its SHA-256 alone."""
+    """ "held-out" for about one atom in twenty, decided by the first byte of its SHA-256 alone."""
     return "held-out" if hashlib.sha256(key.encode()).digest()[0] < 13 else "train"
 
 
@@ -80,9 +80,11 @@ def code(rng: Random, split: str) -> Document:
     chosen = [draw(functions.function, lambda f: f.key, rng, split) for _ in range(rng.choice((1, 1, 2)))]
     style, pieces = rng.choice(("comment", "prompt", "assert")), []
     for given in chosen:
-        calls = {"comment": "".join(f"print({call})  # {result}\n" for call, result in given.calls),
-                 "prompt": "".join(f">>> {call}\n{result}\n" for call, result in given.calls),
-                 "assert": "".join(f"assert {call} == {result}\n" for call, result in given.calls)}[style]
+        calls = {
+            "comment": "".join(f"print({call})  # {result}\n" for call, result in given.calls),
+            "prompt": "".join(f">>> {call}\n{result}\n" for call, result in given.calls),
+            "assert": "".join(f"assert {call} == {result}\n" for call, result in given.calls),
+        }[style]
         heading = f"# {lexicon.capital(given.task[0])}.\n" if rng.random() < 0.5 else ""
         pieces.append(f"{heading}{given.source}\n{calls}")
     return Document("code", (Part("\n".join(pieces)),), tuple(given.key for given in chosen))
@@ -90,14 +92,24 @@ def code(rng: Random, split: str) -> Document:
 
 def math(rng: Random, split: str) -> Document:
     """A list of results, a written working, or a word problem in either language."""
+
     def make(r: Random) -> arithmetic.Problem:
         return arithmetic.problem(r)
+
     style = rng.choice(("list", "working", "working", "story"))
     if style == "story":
         who, noun = rng.choice(lexicon.PEOPLE), rng.choice(lexicon.OBJECTS + lexicon.FOODS)
-        pair = draw(lambda r: arithmetic.word_problem(r, (who.english, who.chinese), (noun.plural, noun.chinese, noun.measure)), lambda p: p[0], rng, split)
+        pair = draw(
+            lambda r: arithmetic.word_problem(r, (who.english, who.chinese), (noun.plural, noun.chinese, noun.measure)),
+            lambda p: p[0],
+            rng,
+            split,
+        )
         return Document("math", (Part(rng.choice(pair)),), (pair[0],))
-    chosen = [draw(make, lambda p: p.key, rng, split) for _ in range(rng.randint(3, 6) if style == "list" else rng.randint(1, 2))]
+    chosen = [
+        draw(make, lambda p: p.key, rng, split)
+        for _ in range(rng.randint(3, 6) if style == "list" else rng.randint(1, 2))
+    ]
     if style == "list":
         text = "\n".join(f"{p.text} = {p.result}" for p in chosen)
     else:
@@ -126,7 +138,7 @@ def conversation(rng: Random, split: str, thinking: bool | None = None) -> Docum
 
 
 def document(rng: Random, split: str = "train", domain: str | None = None) -> Document:
-    """One document; without a domain it is drawn by MIXTURE (shares of documents). Raises BadArgument for an unknown domain."""
+    """One document; without a domain it is drawn by MIXTURE (shares of documents). Raises BadArgument."""
     domain = domain or rng.choices(DOMAINS, weights=[MIXTURE[name] for name in DOMAINS])[0]
     if domain in ("en", "zh"):
         return english_or_chinese(rng, split, domain)
@@ -144,7 +156,7 @@ def documents(seed: int, split: str = "train", domain: str | None = None) -> Ite
 
 
 def folder(path: str | Path) -> list[Document]:
-    """Every readable text file (*.txt, *.md, *.py, *.jsonl ...) below a folder as one document of the domain "text". Raises NotFound."""
+    """Every readable text file below a folder as one document of the domain "text". Raises NotFound."""
     root = Path(path)
     found = []
     for file in sorted(root.rglob("*")) if root.is_dir() else []:

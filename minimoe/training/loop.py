@@ -1,4 +1,7 @@
-"""The training loop: AdamW, warm-up and cosine, gradient clipping, two losses. Everything random follows from (seed, step)."""
+"""The training loop: AdamW, warm-up and cosine, gradient clipping, two losses.
+
+Everything random follows from (seed, step).
+"""
 
 import json
 import math
@@ -16,7 +19,7 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
 from minimoe.training.batches import FolderSource, GeneratedSource, Source, read_tokenizer
-from minimoe.training.losses import RouterTap, load_balancing_loss, next_token_loss
+from minimoe.training.losses import RouterTap, balance_each_layer, next_token_loss
 from minimoe.training.state import read_state, write_state
 
 
@@ -24,7 +27,7 @@ from minimoe.training.state import read_state, write_state
 class Settings:
     """The recipe. A step is `rows` rows of `row_length` tokens; rates follow from the step number alone."""
 
-    steps: int = 4200
+    steps: int = 4000
     rows: int = 4
     row_length: int = 384
     learning_rate: float = 2e-3
@@ -51,7 +54,9 @@ def make_optimizer(model: Transformer, settings: Settings) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=model.device.type in ("cpu", "cuda"))
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=settings.betas, fused=model.device.type in ("cpu", "cuda")
+    )
 
 
 def train(
@@ -65,17 +70,20 @@ def train(
     tokenizer: str | Path = "data/mini",
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Train a model from scratch (or resume) and leave in `out`: the training state, history.json, and the weights as a checkpoint.
+    """Train a model from scratch (or resume). `out` gets the training state, history.json and checkpoint/.
 
     corpus: a folder of text files; None for the generated corpus. tokenizer: a directory with a tokenizer.json.
     Returns the history: losses, held-out loss by domain, and how evenly each layer's experts were used.
     """
-    settings = replace(settings or Settings(), seed=seed, **({} if steps is None else {"steps": steps}))
+    settings = replace(settings or Settings(), seed=seed)
+    settings = settings if steps is None else replace(settings, steps=steps)
     if settings.steps < 1:
         raise BadArgument(f"steps is {settings.steps}, expected at least 1.")
     raw = read_tokenizer(find(tokenizer))
     if raw.get_vocab_size() > config.vocab_size:
-        raise BadArgument(f"the tokenizer has {raw.get_vocab_size()} tokens, the config's vocab_size is {config.vocab_size}: raise vocab_size.")
+        raise BadArgument(
+            f"vocab_size is {config.vocab_size}, expected at least the tokenizer's {raw.get_vocab_size()} tokens."
+        )
     source: Source = GeneratedSource(raw) if corpus is None else FolderSource(corpus, raw)
     torch.manual_seed(seed)
     model = Transformer(config).to(device)
@@ -90,8 +98,16 @@ def train(
     return history
 
 
-def run(model: Transformer, optimizer: torch.optim.Optimizer, tap: RouterTap, source: Source, settings: Settings, begin: int,
-        history: dict[str, Any], out: Path) -> None:
+def run(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    tap: RouterTap,
+    source: Source,
+    settings: Settings,
+    begin: int,
+    history: dict[str, Any],
+    out: Path,
+) -> None:
     """Steps begin ... settings.steps - 1, with log, held-out losses and checkpoints on the way."""
     tokens = settings.rows * settings.row_length
     bar = tqdm(range(begin, settings.steps), initial=begin, total=settings.steps, unit="step", mininterval=5)
@@ -102,30 +118,45 @@ def run(model: Transformer, optimizer: torch.optim.Optimizer, tap: RouterTap, so
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
             speed = settings.log_every * tokens / (time.perf_counter() - since)
-            record = {"step": done, "loss": round(float(loss), 4), "balance": round(float(balance), 4), "rate": settings.rate(step), "tokens_per_second": round(speed)}
+            record = {
+                "step": done,
+                "loss": round(float(loss), 4),
+                "balance": round(float(balance), 4),
+                "rate": settings.rate(step),
+                "tokens_per_second": round(speed),
+            }
             history["steps"].append(record | evenness(load))
-            bar.set_postfix(loss=f"{record['loss']:.3f}", balance=f"{record['balance']:.2f}", tokens_per_s=f"{speed:.0f}")
+            bar.set_postfix(
+                loss=f"{record['loss']:.3f}", balance=f"{record['balance']:.2f}", tokens_per_s=f"{speed:.0f}"
+            )
             since, load = time.perf_counter(), torch.zeros(1)
         if done % settings.evaluate_every == 0 or done == settings.steps:
             history["held_out"].append({"step": done} | held_out_losses(model, source, settings))
-            bar.write(json.dumps(history["held_out"][-1] | {"load": [history["steps"][-1].get("least"), history["steps"][-1].get("most")]}))
+            bar.write(
+                json.dumps(
+                    history["held_out"][-1]
+                    | {"load": [history["steps"][-1].get("least"), history["steps"][-1].get("most")]}
+                )
+            )
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             write_state(out, model, optimizer, done, history)
             (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
-def one_step(model: Transformer, optimizer: torch.optim.Optimizer, tap: RouterTap, source: Source, settings: Settings, step: int) -> tuple[Tensor, Tensor]:
-    """One update. Returns (next-token loss, load-balancing loss) before it."""
+def one_step(
+    model: Transformer, optimizer: torch.optim.Optimizer, tap: RouterTap, source: Source, settings: Settings, step: int
+) -> tuple[Tensor, Tensor]:
+    """One update. Returns (next-token loss, mean load-balancing loss of a layer) before it."""
     for group in optimizer.param_groups:
         group["lr"] = settings.rate(step)
     batch = source.batch(settings.seed, step, settings.rows, settings.row_length).to(model.device)
     loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
-    balance = load_balancing_loss(tap.logits, model.config.num_experts_per_tok) if tap.routings else torch.zeros(())
+    balance = balance_each_layer(tap.logits, model.config.num_experts_per_tok) if tap.routings else torch.zeros(())
     optimizer.zero_grad(set_to_none=True)
     (loss + model.config.router_aux_loss_coef * balance.to(loss.device)).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
-    return loss.detach(), balance.detach()
+    return loss.detach(), balance.detach() / max(1, len(tap.routings))
 
 
 @torch.no_grad()
@@ -139,11 +170,14 @@ def held_out_losses(model: Transformer, source: Source, settings: Settings, rows
 
 
 def evenness(load: Tensor) -> dict[str, list[float]]:
-    """load: (layer, expert) counts. For each layer the least and the most used expert's share, in units of an even share."""
+    """The least and the most used expert of each layer, in units of an even share. load: (layer, expert) counts."""
     if load.dim() < 2:
         return {}
     share = load / load.sum(dim=1, keepdim=True) * load.shape[1]
-    return {"least": [round(x, 3) for x in share.amin(dim=1).tolist()], "most": [round(x, 3) for x in share.amax(dim=1).tolist()]}
+    return {
+        "least": [round(x, 3) for x in share.amin(dim=1).tolist()],
+        "most": [round(x, 3) for x in share.amax(dim=1).tolist()],
+    }
 
 
 def save_weights(model: Transformer, tokenizer_directory: Path, directory: Path) -> None:

@@ -1,4 +1,7 @@
-"""What a training run must remember to go on: weights, optimizer moments, the step, the history. One safetensors file, replaced atomically."""
+"""What a training run must remember to go on: weights, optimizer moments, the step, the history.
+
+One safetensors file, replaced atomically.
+"""
 
 import json
 import os
@@ -16,7 +19,9 @@ from minimoe.model.transformer import Transformer
 NAME = "training_state.safetensors"
 
 
-def write_state(directory: str | Path, model: Transformer, optimizer: Optimizer, step: int, history: dict[str, Any]) -> Path:
+def write_state(
+    directory: str | Path, model: Transformer, optimizer: Optimizer, step: int, history: dict[str, Any]
+) -> Path:
     """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,14 +30,20 @@ def write_state(directory: str | Path, model: Transformer, optimizer: Optimizer,
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().contiguous()
     temporary = folder / f".{NAME}.{os.getpid()}"
-    save_file(tensors, temporary, metadata={"step": str(step), "history": json.dumps(history), "config": json.dumps(model.config.to_dict())})
+    save_file(
+        tensors,
+        temporary,
+        metadata={"step": str(step), "history": json.dumps(history), "config": json.dumps(model.config.to_dict())},
+    )
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, folder / NAME)
     return folder / NAME
 
 
-def read_state(directory: str | Path, model: Transformer, optimizer: Optimizer | None = None) -> tuple[int, dict[str, Any]]:
+def read_state(
+    directory: str | Path, model: Transformer, optimizer: Optimizer | None = None
+) -> tuple[int, dict[str, Any]]:
     """Put a state back into a model (and its optimizer); return (step, history). Raises NotFound, BadCheckpoint."""
     file = Path(directory) / NAME
     if not file.is_file():
@@ -42,11 +53,21 @@ def read_state(directory: str | Path, model: Transformer, optimizer: Optimizer |
         names = set(stored.keys())
         for name, parameter in model.named_parameters():
             if f"model.{name}" not in names or stored.get_slice(f"model.{name}").get_shape() != list(parameter.shape):
-                raise BadCheckpoint(f"{file} has no {name} of shape {tuple(parameter.shape)}. Resume with the config the run was started with.")
+                raise BadCheckpoint(
+                    f"{file} has no {name} of shape {tuple(parameter.shape)}. Resume with the config of that run."
+                )
             with torch.no_grad():
                 parameter.copy_(stored.get_tensor(f"model.{name}"))
             if optimizer is not None:
-                keys = [key.split(".", 2)[1] for key in names if key.startswith("optimizer.") and key.split(".", 2)[2] == name]
+                keys = [
+                    key.split(".", 2)[1]
+                    for key in names
+                    if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+                ]
                 optimizer.state[parameter] = {
-                    key: (value := stored.get_tensor(f"optimizer.{key}.{name}")).to(parameter.device if value.dim() else value.device) for key in keys}
+                    key: (value := stored.get_tensor(f"optimizer.{key}.{name}")).to(
+                        parameter.device if value.dim() else value.device
+                    )
+                    for key in keys
+                }
     return int(metadata["step"]), json.loads(metadata["history"])

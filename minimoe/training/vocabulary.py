@@ -1,4 +1,7 @@
-"""A byte-level BPE vocabulary of our own, in the format of the family: NFC, the same pre-tokenizer, digits alone, the same 26 added tokens."""
+"""A byte-level BPE vocabulary of our own, in the format of the family.
+
+NFC, the same pre-tokenizer, each digit alone, the same 26 added tokens.
+"""
 
 import itertools
 import json
@@ -10,27 +13,64 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from minimoe.training.corpus import DOMAINS, documents
 
-# The split of Qwen2 and Qwen3: English contractions, words with one mark before them, single digits, runs of punctuation, white space.
-SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-         r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-# In the order of their ids, which follow the base vocabulary. The first fourteen are special (hidden by skip_special), the others are not.
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>",
-           "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-ADDED = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
-         "<tool_response>", "</tool_response>", "<think>", "</think>")
+# The split of Qwen2 and Qwen3: contractions, words with a mark before them, single digits, runs of marks, white space.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# In the order of their ids, behind the base vocabulary. These are special (hidden by skip_special), ADDED are not.
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+ADDED = (
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+)
 LONGEST_TOKEN = 12  # bytes: four Chinese characters, so that tokens stay near words instead of swallowing whole phrases
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
-    """Learn `size` base tokens (256 bytes, then merges) from texts and append the 26 added tokens. The same texts give the same ids."""
+    """Learn `size` base tokens (256 bytes, then merges), append the 26 added ones. The same texts give the same ids."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=False))
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer.decoder = decoders.ByteLevel(add_prefix_space=False, use_regex=False, trim_offsets=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, use_regex=False, trim_offsets=False)
-    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), min_frequency=2,
-                                  max_token_length=LONGEST_TOKEN, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        min_frequency=2,
+        max_token_length=LONGEST_TOKEN,
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(token, special=token in SPECIAL, normalized=False) for token in SPECIAL + ADDED])
     return tokenizer
@@ -45,7 +85,9 @@ def without_markup(text: str) -> str:
 
 def mini_vocabulary(size: int = 1964, sample: int = 6_000, seed: int = 0) -> Tokenizer:
     """The vocabulary of data/mini, from the first `sample` documents of each domain of the corpus."""
-    texts = (document.text for domain in DOMAINS for document in itertools.islice(documents(seed, domain=domain), sample))
+    texts = (
+        document.text for domain in DOMAINS for document in itertools.islice(documents(seed, domain=domain), sample)
+    )
     return train_vocabulary(map(without_markup, texts), size)
 
 
@@ -55,7 +97,10 @@ def tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     return {
         "add_bos_token": False,
         "add_prefix_space": False,
-        "added_tokens_decoder": {str(tokenizer.token_to_id(token)): {"content": token, **flags, "special": token in SPECIAL} for token in SPECIAL + ADDED},
+        "added_tokens_decoder": {
+            str(tokenizer.token_to_id(token)): {"content": token, **flags, "special": token in SPECIAL}
+            for token in SPECIAL + ADDED
+        },
         "additional_special_tokens": list(SPECIAL[1:]),
         "bos_token": None,
         "clean_up_tokenization_spaces": False,
@@ -72,8 +117,15 @@ def tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
 def generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of generation_config.json: both stop ids and the family's sampling for the thinking mode."""
     end_of_text, end_of_turn = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
-    return {"bos_token_id": end_of_text, "pad_token_id": end_of_text, "eos_token_id": [end_of_turn, end_of_text],
-            "do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}
+    return {
+        "bos_token_id": end_of_text,
+        "pad_token_id": end_of_text,
+        "eos_token_id": [end_of_turn, end_of_text],
+        "do_sample": True,
+        "temperature": 0.6,
+        "top_k": 20,
+        "top_p": 0.95,
+    }
 
 
 def write_vocabulary(tokenizer: Tokenizer, directory: str | Path, context: int) -> None:
@@ -81,5 +133,8 @@ def write_vocabulary(tokenizer: Tokenizer, directory: str | Path, context: int) 
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    for name, content in (("tokenizer_config.json", tokenizer_config(tokenizer, context)), ("generation_config.json", generation_config(tokenizer))):
+    for name, content in (
+        ("tokenizer_config.json", tokenizer_config(tokenizer, context)),
+        ("generation_config.json", generation_config(tokenizer)),
+    ):
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,8 +7,6 @@ two digits and a carry. That is what makes thinking help a model of four layers.
 from dataclasses import dataclass
 from random import Random
 
-SIGNS = {"+": "+", "-": "-", "*": "*"}
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -48,7 +46,7 @@ def column_addition(left: int, right: int) -> list[str]:
     """"7+5=12, write 2, carry 1: 2" and so on; the last line shows the whole sum after its colon."""
     length = max(len(str(left)), len(str(right)))
     lines, carry, done = [], 0, ""
-    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length)):
+    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
         total = a + b + carry
         done = str(total % 10) + done
         lines.append(f"{a}+{b}+{carry}={total}, write {total % 10}, carry {total // 10}: {done}")
@@ -62,7 +60,7 @@ def column_subtraction(left: int, right: int) -> list[str]:
     """"13-5-0=8, write 8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
     length = len(str(left))
     lines, borrow, done = [], 0, ""
-    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length)):
+    for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
         top = a + 10 if a - b - borrow < 0 else a
         digit = top - b - borrow
         done = str(digit) + done
@@ -106,11 +104,11 @@ def problem(rng: Random) -> Problem:
 def word_problem(rng: Random, who: tuple[str, str], noun: tuple[str, str, str]) -> tuple[str, str]:
     """A tiny story with its sum, in English and Chinese. `who` and `noun` = (plural, Chinese, measure) come from the lexicon."""
     name, chinese = who
-    things, ding, measure = noun
+    things, things_zh, measure = noun
     a, b = rng.randint(3, 60), rng.randint(2, 39)
     if rng.random() < 0.5:
         return (f"{name} has {a} {things} and buys {b} more. {a} + {b} = {a + b}. Now {name} has {a + b} {things}.",
-                f"{chinese}有{a}{measure}{ding}，又买了{b}{measure}。{a} + {b} = {a + b}。现在{chinese}有{a + b}{measure}{ding}。")
+                f"{chinese}有{a}{measure}{things_zh}，又买了{b}{measure}。{a} + {b} = {a + b}。现在{chinese}有{a + b}{measure}{things_zh}。")
     a, b = a + b + 1, b
     return (f"{name} has {a} {things} and sells {b}. {a} - {b} = {a - b}. Now {name} has {a - b} {things}.",
-            f"{chinese}有{a}{measure}{ding}，卖了{b}{measure}。{a} - {b} = {a - b}。现在{chinese}有{a - b}{measure}{ding}。")
+            f"{chinese}有{a}{measure}{things_zh}，卖了{b}{measure}。{a} - {b} = {a - b}。现在{chinese}有{a - b}{measure}{things_zh}。")

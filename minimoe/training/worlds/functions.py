@@ -152,7 +152,7 @@ def finish(rng: Random, name: str, task: tuple[str, str], source: str, plan: str
     """Run the function on its inputs and bind everything together."""
     expressions = [f"{name}({value})" for value in inputs]
     results = run(source, *expressions)
-    return Function(name, task, source, tuple((e, repr(r)) for e, r in zip(expressions, results)), plan)
+    return Function(name, task, source, tuple((e, repr(r)) for e, r in zip(expressions, results, strict=True)), plan)
 
 
 def function(rng: Random) -> Function:

@@ -34,11 +34,11 @@ def gave(scene: Scene) -> Sentence:
 
 def has_colour(scene: Scene) -> Sentence:
     rng = scene.rng
-    noun, (colour, farbe), place = rng.choice(words.ANIMALS + words.OBJECTS), rng.choice(words.COLOURS), scene.place
+    noun, (colour, colour_zh), place = rng.choice(words.ANIMALS + words.OBJECTS), rng.choice(words.COLOURS), scene.place
     return Sentence(
-        f"The {noun.english} {place.where} is {colour}.", f"{place.inside}的{noun.chinese}是{farbe}的。",
-        ((f"the {noun.english}", noun.chinese), (place.where, place.inside), (colour, farbe)),
-        (ask(f"What colour is the {noun.english}?", capital(colour) + ".", f"{noun.chinese}是什么颜色的？", f"{farbe}的。"),),
+        f"The {noun.english} {place.where} is {colour}.", f"{place.inside}的{noun.chinese}是{colour_zh}的。",
+        ((f"the {noun.english}", noun.chinese), (place.where, place.inside), (colour, colour_zh)),
+        (ask(f"What colour is the {noun.english}?", capital(colour) + ".", f"{noun.chinese}是什么颜色的？", f"{colour_zh}的。"),),
     )
 
 
@@ -47,14 +47,14 @@ def lies_somewhere(scene: Scene) -> Sentence:
     small, big = rng.choice(words.OBJECTS + words.FOODS), rng.choice([n for n in words.OBJECTS if n.english in ("table", "chair", "box", "car", "bag", "boat")])
     if small == big:
         small = words.FOODS[0]
-    where, wo = rng.choice((("on", "上"), ("under", "下面"), ("next to", "旁边"), ("behind", "后面")))
+    where, where_zh = rng.choice((("on", "上"), ("under", "下面"), ("next to", "旁边"), ("behind", "后面")))
     adjectives = pick_adjectives(rng, small)
     english, chinese = " ".join(["the", *(a for a, _ in adjectives), small.english]), described(small, *adjectives)
     return Sentence(
-        f"{capital(english)} is {where} the {big.english}.", f"{chinese}在{big.chinese}{wo}。",
-        ((english, chinese), (f"{where} the {big.english}", f"{big.chinese}{wo}")),
-        (ask(f"Where is {english}?", capital(f"{where} the {big.english}."), f"{chinese}在哪里？", f"在{big.chinese}{wo}。"),
-         ask(f"What is {where} the {big.english}?", f"{capital(english)}.", f"{big.chinese}{wo}有什么？", f"{chinese}。")),
+        f"{capital(english)} is {where} the {big.english}.", f"{chinese}在{big.chinese}{where_zh}。",
+        ((english, chinese), (f"{where} the {big.english}", f"{big.chinese}{where_zh}")),
+        (ask(f"Where is {english}?", capital(f"{where} the {big.english}."), f"{chinese}在哪里？", f"在{big.chinese}{where_zh}。"),
+         ask(f"What is {where} the {big.english}?", f"{capital(english)}.", f"{big.chinese}{where_zh}有什么？", f"{chinese}。")),
     )
 
 
@@ -70,12 +70,12 @@ def compares(scene: Scene) -> Sentence:
         return Sentence(f"The {small.english} is smaller than the {big.english}.", f"{small.chinese}比{big.chinese}小。",
                         ((f"the {small.english}", small.chinese), ("smaller", "小"), (f"the {big.english}", big.chinese)),
                         (ask("Which animal is smaller?", f"The {small.english}.", "哪种动物更小？", f"{small.chinese}。"),))
-    word, wort = rng.choice((("taller", "高"), ("older", "大"), ("faster", "快"), ("stronger", "强壮"), ("shorter", "矮"), ("slower", "慢")))
-    verb = "年纪比{}大" if word == "older" else "比{}" + wort
+    word, word_zh = rng.choice((("taller", "高"), ("older", "大"), ("faster", "快"), ("stronger", "强壮"), ("shorter", "矮"), ("slower", "慢")))
+    verb = "年纪比{}大" if word == "older" else "比{}" + word_zh
     who, friend = scene.person, scene.friend
     return Sentence(f"{who.english} is {word} than {friend.english}.", f"{who.chinese}{verb.format(friend.chinese)}。",
-                    ((who.english, who.chinese), (word, wort), (friend.english, friend.chinese)),
-                    (ask(f"Who is {word}?", who.english + ".", f"谁{'年纪更大' if word == 'older' else '更' + wort}？", who.chinese + "。"),))
+                    ((who.english, who.chinese), (word, word_zh), (friend.english, friend.chinese)),
+                    (ask(f"Who is {word}?", who.english + ".", f"谁{'年纪更大' if word == 'older' else '更' + word_zh}？", who.chinese + "。"),))
 
 
 def feels_because(scene: Scene) -> Sentence:
@@ -83,27 +83,27 @@ def feels_because(scene: Scene) -> Sentence:
     noun = rng.choice(words.OBJECTS)
     adjectives = pick_adjectives(rng, noun)
     mine = " ".join([*(a for a, _ in adjectives), noun.english])
-    meins = described(noun, *adjectives).replace("色的", "色")  # after 她的 a second 的 would be clumsy
-    (drink, trank), hours = rng.choice(words.DRINKS), rng.randint(2, 12)
-    mood, gefühl, because, weil = rng.choice((
-        ("happy", "高兴", f"{who.he} found {who.his} {mine}", f"{who.ta}找到了{who.ta}的{meins}"),
-        ("sad", "难过", f"{who.he} lost {who.his} {mine}", f"{who.ta}丢了{who.ta}的{meins}"),
-        ("angry", "生气", f"{friend.english} took {who.his} {mine}", f"{friend.chinese}拿走了{who.ta}的{meins}"),
+    mine_zh = described(noun, *adjectives).replace("色的", "色")  # after 她的 a second 的 would be clumsy
+    (drink, drink_zh), hours = rng.choice(words.DRINKS), rng.randint(2, 12)
+    mood, mood_zh, because, because_zh = rng.choice((
+        ("happy", "高兴", f"{who.he} found {who.his} {mine}", f"{who.ta}找到了{who.ta}的{mine_zh}"),
+        ("sad", "难过", f"{who.he} lost {who.his} {mine}", f"{who.ta}丢了{who.ta}的{mine_zh}"),
+        ("angry", "生气", f"{friend.english} took {who.his} {mine}", f"{friend.chinese}拿走了{who.ta}的{mine_zh}"),
         ("tired", "累", f"{who.he} worked for {NUMBERS[hours]} hours", f"{who.ta}工作了{words.chinese_count(hours)}个小时"),
         ("hungry", "饿", f"{who.he} did not eat {(meal := rng.choice((('breakfast', '早饭'), ('lunch', '午饭'), ('dinner', '晚饭'))))[0]}", f"{who.ta}没有吃{meal[1]}"),
-        ("thirsty", "渴", f"{who.he} did not drink {drink}", f"{who.ta}没有喝{trank}"),
+        ("thirsty", "渴", f"{who.he} did not drink {drink}", f"{who.ta}没有喝{drink_zh}"),
     ))
     return Sentence(
-        f"{who.english} is {mood} because {because}.", f"{who.chinese}很{gefühl}，因为{weil}。",
-        ((who.english, who.chinese), (mood, gefühl), (f"because {because}", f"因为{weil}")),
-        (ask(f"Why is {who.english} {mood}?", f"Because {because}.", f"{who.chinese}为什么{gefühl}？", f"因为{weil}。"),
-         ask(f"Who is {mood}?", who.english + ".", f"谁很{gefühl}？", who.chinese + "。")),
+        f"{who.english} is {mood} because {because}.", f"{who.chinese}很{mood_zh}，因为{because_zh}。",
+        ((who.english, who.chinese), (mood, mood_zh), (f"because {because}", f"因为{because_zh}")),
+        (ask(f"Why is {who.english} {mood}?", f"Because {because}.", f"{who.chinese}为什么{mood_zh}？", f"因为{because_zh}。"),
+         ask(f"Who is {mood}?", who.english + ".", f"谁很{mood_zh}？", who.chinese + "。")),
     )
 
 
 def weather(scene: Scene) -> Sentence:
     rng, who, place = scene.rng, scene.person, scene.place
-    sky, himmel, effects = rng.choice((
+    sky, sky_zh, effects = rng.choice((
         ("it is raining", "下雨", (("takes an umbrella", "带了雨伞"), ("stays at home", "待在家里"), ("reads at home", "在家里看书"))),
         ("it is snowing", "下雪", (("wears a coat", "穿了外套"), ("stays at home", "待在家里"), ("makes a snowman", "堆雪人"))),
         ("it is windy", "刮风", (("flies a kite", "放风筝"), ("wears a coat", "穿了外套"))),
@@ -111,26 +111,26 @@ def weather(scene: Scene) -> Sentence:
         ("it is hot", "很热", (("drinks cold water", "喝冷水"), ("wears a hat", "戴了帽子"))),
         ("it is cold", "很冷", (("drinks hot tea", "喝热茶"), ("wears a coat", "穿了外套"))),
     ))
-    effect, folge = rng.choice(effects)
+    effect, effect_zh = rng.choice(effects)
     return Sentence(
-        f"Today {sky}, so {who.english} {effect}.", f"今天{himmel}，所以{who.chinese}{folge}。",
-        ((f"today {sky}", f"今天{himmel}"), (who.english, who.chinese), (effect, folge)),
-        (ask("What is the weather like today?", f"{capital(sky)}.", "今天天气怎么样？", f"今天{himmel}。"),),
+        f"Today {sky}, so {who.english} {effect}.", f"今天{sky_zh}，所以{who.chinese}{effect_zh}。",
+        ((f"today {sky}", f"今天{sky_zh}"), (who.english, who.chinese), (effect, effect_zh)),
+        (ask("What is the weather like today?", f"{capital(sky)}.", "今天天气怎么样？", f"今天{sky_zh}。"),),
     )
 
 
 def wants(scene: Scene) -> Sentence:
     rng, who = scene.rng, scene.person
-    drink, trank = rng.choice(words.DRINKS)
+    drink, drink_zh = rng.choice(words.DRINKS)
     food = rng.choice(words.FOODS)
     number = rng.randint(1, 6)
     food_english, food_chinese = counted(number, food)
     noun = rng.choice(words.OBJECTS)
     thing_english, thing_chinese = counted(1, noun, *pick_adjectives(rng, noun))
-    wish, wunsch = rng.choice(((f"drink {drink}", f"喝{trank}"), (f"eat {food_english}", f"吃{food_chinese}"), (f"buy {thing_english}", f"买{thing_chinese}"),
+    wish, wish_zh = rng.choice(((f"drink {drink}", f"喝{drink_zh}"), (f"eat {food_english}", f"吃{food_chinese}"), (f"buy {thing_english}", f"买{thing_chinese}"),
                                (f"go to {scene.place.english}", f"去{scene.place.chinese}")))
-    return Sentence(f"{who.english} wants to {wish}.", f"{who.chinese}想{wunsch}。", ((who.english, who.chinese), (f"wants to {wish}", f"想{wunsch}")),
-                    (ask(f"What does {who.english} want to do?", capital(wish) + ".", f"{who.chinese}想做什么？", wunsch + "。"),))
+    return Sentence(f"{who.english} wants to {wish}.", f"{who.chinese}想{wish_zh}。", ((who.english, who.chinese), (f"wants to {wish}", f"想{wish_zh}")),
+                    (ask(f"What does {who.english} want to do?", capital(wish) + ".", f"{who.chinese}想做什么？", wish_zh + "。"),))
 
 
 def costs(scene: Scene) -> Sentence:
@@ -145,29 +145,29 @@ def costs(scene: Scene) -> Sentence:
 
 def gets_up(scene: Scene) -> Sentence:
     rng, who, hour = scene.rng, scene.person, scene.rng.randint(1, 12)
-    verb, base, tut = rng.choice((("gets up", "get up", "起床"), ("goes to bed", "go to bed", "睡觉"), ("goes to school", "go to school", "上学"),
+    verb, base, verb_zh = rng.choice((("gets up", "get up", "起床"), ("goes to bed", "go to bed", "睡觉"), ("goes to school", "go to school", "上学"),
                                   ("goes home", "go home", "回家"), ("eats dinner", "eat dinner", "吃晚饭")))
     clock = words.chinese_count(hour) + "点"
-    return Sentence(f"{who.english} {verb} at {NUMBERS[hour]} o'clock.", f"{who.chinese}{clock}{tut}。",
-                    ((who.english, who.chinese), (f"at {NUMBERS[hour]} o'clock", clock), (verb, tut)),
-                    (ask(f"When does {who.english} {base}?", f"At {NUMBERS[hour]} o'clock.", f"{who.chinese}几点{tut}？", f"{clock}。"),))
+    return Sentence(f"{who.english} {verb} at {NUMBERS[hour]} o'clock.", f"{who.chinese}{clock}{verb_zh}。",
+                    ((who.english, who.chinese), (f"at {NUMBERS[hour]} o'clock", clock), (verb, verb_zh)),
+                    (ask(f"When does {who.english} {base}?", f"At {NUMBERS[hour]} o'clock.", f"{who.chinese}几点{verb_zh}？", f"{clock}。"),))
 
 
 def is_a(scene: Scene) -> Sentence:
     rng, who = scene.rng, scene.person
-    (job, beruf), age = rng.choice(words.JOBS), rng.randint(1, 12)
+    (job, job_zh), age = rng.choice(words.JOBS), rng.randint(1, 12)
     if rng.random() < 0.5:
         return Sentence(f"{who.english} is {NUMBERS[age]} years old.", f"{who.chinese}{words.chinese_count(age)}岁。",
                         ((who.english, who.chinese), (f"{NUMBERS[age]} years old", f"{words.chinese_count(age)}岁")),
                         (ask(f"How old is {who.english}?", f"{capital(NUMBERS[age])}.", f"{who.chinese}几岁？", f"{words.chinese_count(age)}岁。"),))
     place = scene.place
-    return Sentence(f"{who.english} is {article(job)} {job} and works {place.where}.", f"{who.chinese}是{beruf}，在{place.inside}工作。",
-                    ((who.english, who.chinese), (f"{article(job)} {job}", beruf), (f"works {place.where}", f"在{place.inside}工作")),
-                    (ask(f"What is {who.english}?", capital(f"{article(job)} {job}."), f"{who.chinese}是做什么的？", f"{beruf}。"),
+    return Sentence(f"{who.english} is {article(job)} {job} and works {place.where}.", f"{who.chinese}是{job_zh}，在{place.inside}工作。",
+                    ((who.english, who.chinese), (f"{article(job)} {job}", job_zh), (f"works {place.where}", f"在{place.inside}工作")),
+                    (ask(f"What is {who.english}?", capital(f"{article(job)} {job}."), f"{who.chinese}是做什么的？", f"{job_zh}。"),
                      ask(f"Where does {who.english} work?", capital(place.where) + ".", f"{who.chinese}在哪里工作？", f"在{place.inside}。")))
 
 
-FRAMES = FIRST_FRAMES + (every_day, gave, has_colour, lies_somewhere, compares, feels_because, weather, wants, costs, gets_up, is_a)
+FRAMES = (*FIRST_FRAMES, every_day, gave, has_colour, lies_somewhere, compares, feels_because, weather, wants, costs, gets_up, is_a)
 
 
 def sentence(rng: Random, scene: Scene | None = None) -> Sentence:

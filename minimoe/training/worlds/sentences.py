@@ -47,9 +47,9 @@ class Scene:
         return cls(person, friend, rng.choice(words.PLACES), rng)
 
 
-def ask(english: str, answer: str, chinese: str, antwort: str) -> Question:
+def ask(english: str, answer: str, chinese: str, reply: str) -> Question:
     """Shorthand for a question and its answer in both languages."""
-    return Question((english, answer), (chinese, antwort))
+    return Question((english, answer), (chinese, reply))
 
 
 def thing(rng: Random, most: int = 12, kinds: tuple = words.ANIMALS + words.OBJECTS) -> tuple[words.Noun, int, tuple, Pair]:
@@ -108,15 +108,15 @@ def likes(scene: Scene) -> Sentence:
 
 def is_doing(scene: Scene) -> Sentence:
     deed, who, place = scene.rng.choice(words.DEEDS), scene.person, scene.place
-    subject, subjekt, be = who.english, who.chinese, "is"
+    subject, subject_zh, be = who.english, who.chinese, "is"
     if scene.rng.random() < 0.3:
-        subject, subjekt, be = f"{who.english} and {scene.friend.english}", f"{who.chinese}和{scene.friend.chinese}", "are"
+        subject, subject_zh, be = f"{who.english} and {scene.friend.english}", f"{who.chinese}和{scene.friend.chinese}", "are"
     return Sentence(
-        f"{subject} {be} {deed.ing} {place.where}.", f"{subjekt}正在{place.inside}{deed.chinese}。",
-        ((subject, subjekt), (f"{be} {deed.ing}", f"正在{deed.chinese}"), (place.where, place.inside)),
-        (ask(f"What {be} {subject} doing?", f"{capital(deed.ing)}.", f"{subjekt}在做什么？", f"{deed.chinese}。"),
-         ask(f"Where {be} {subject}?", capital(place.where) + ".", f"{subjekt}在哪里？", f"在{place.inside}。"),
-         ask(f"Who is {deed.ing} {place.where}?", subject + ".", f"谁在{place.inside}{deed.chinese}？", subjekt + "。")),
+        f"{subject} {be} {deed.ing} {place.where}.", f"{subject_zh}正在{place.inside}{deed.chinese}。",
+        ((subject, subject_zh), (f"{be} {deed.ing}", f"正在{deed.chinese}"), (place.where, place.inside)),
+        (ask(f"What {be} {subject} doing?", f"{capital(deed.ing)}.", f"{subject_zh}在做什么？", f"{deed.chinese}。"),
+         ask(f"Where {be} {subject}?", capital(place.where) + ".", f"{subject_zh}在哪里？", f"在{place.inside}。"),
+         ask(f"Who is {deed.ing} {place.where}?", subject + ".", f"谁在{place.inside}{deed.chinese}？", subject_zh + "。")),
     )
 
 

@@ -31,7 +31,7 @@ def story(rng: Random) -> Story:
     home, place = rng.sample(words.PLACES, 2)
     noun = rng.choice(words.OBJECTS)
     colour = rng.choice(words.COLOURS)
-    one, eins = f"{words.article(colour[0])} {colour[0]} {noun.english}", f"一{noun.measure}{colour[1]}的{noun.chinese}"
+    one, one_zh = f"{words.article(colour[0])} {colour[0]} {noun.english}", f"一{noun.measure}{colour[1]}的{noun.chinese}"
     food = rng.choice(words.FOODS)
     meal = counted(rng.randint(2, 9), food)
 
@@ -40,7 +40,7 @@ def story(rng: Random) -> Story:
         (f"Long ago there lived {start[0]} {home.where}.", f"很久以前，{start[1]}住在{home.inside}。")))]
     lines.append(rng.choice((
         (f"One day {hero[0]} lost {his} {colour[0]} {noun.english}.", f"有一天，{hero[1]}丢了{colour[1]}的{noun.chinese}。"),
-        (f"One day {hero[0]} wanted {one}.", f"有一天，{hero[1]}想要{eins}。"))))
+        (f"One day {hero[0]} wanted {one}.", f"有一天，{hero[1]}想要{one_zh}。"))))
     lines.append(rng.choice((
         (f"{capital(he)} went to {place.english} to look for it.", f"{ta}去{place.chinese}找它。"),
         (f"So {he} looked for it {place.where}.", f"所以{ta}在{place.inside}找它。"))))
@@ -57,7 +57,7 @@ def story(rng: Random) -> Story:
         lines.append((f'"Yes, I can," said {met[0]}.', f"“能。”{met[1]}说。"))
     lines.append(rng.choice((
         (f"Then they found the {noun.english} under a tree.", f"后来他们在一棵树下找到了{noun.chinese}。"),
-        (f"Then {met[0]} gave {hero[0]} {one}.", f"后来{met[1]}给了{hero[1]}{eins}。"),
+        (f"Then {met[0]} gave {hero[0]} {one}.", f"后来{met[1]}给了{hero[1]}{one_zh}。"),
         (f"But they did not find the {noun.english}.", f"但是他们没有找到{noun.chinese}。"))))
     ending = rng.choice((("they became good friends", "他们成了好朋友"), ("they went home together", "他们一起回家了")))
     if "But" in lines[-1][0]:

@@ -1,0 +1,102 @@
+"""What a checkpoint of the small world can do, measured on held-out material, always the same: `report.json`."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from minimoe.checkpoint.read import load
+from minimoe.model.transformer import Transformer
+from minimoe.text.tokenizer import Tokenizer
+from minimoe.training.answers import greedy_answers, right
+from minimoe.training.batches import GeneratedSource, read_tokenizer
+from minimoe.training.corpus import DOMAINS, draw
+from minimoe.training.loop import evenness
+from minimoe.training.losses import RouterTap, next_token_loss
+from minimoe.training.worlds import chat
+from minimoe.training.worlds.arithmetic import Problem, number_of
+
+DEAD = 0.1  # an expert that gets less than this part of an even share counts as dead
+ROWS, ROW_LENGTH = 12, 384
+
+
+def addition(digits: int) -> Callable[[Random], chat.Turn]:
+    """Sums of two numbers of so many digits."""
+    return lambda rng: chat.calculation(rng, Problem(number_of(rng, digits), "+", number_of(rng, digits)))
+
+
+TASKS: dict[str, Callable[[Random], chat.Turn]] = {
+    "addition_2_digits": addition(2),
+    "addition_3_digits": addition(3),
+    "addition_4_digits": addition(4),
+    "english_to_chinese": chat.translate_to_chinese,
+    "chinese_to_english": chat.translate_to_english,
+    "python": chat.write_function,
+    "questions": chat.answer_question,
+}
+
+
+def questions(task: str, count: int) -> list[chat.Turn]:
+    """The first `count` held-out questions of a task: the same ones on every machine."""
+    rng = Random(f"evaluate/{task}")
+    return [draw(TASKS[task], lambda turn: turn.key, rng, "held-out") for _ in range(count)]
+
+
+@torch.no_grad()
+def held_out(model: Transformer, source: GeneratedSource, domain: str, rows: int = ROWS) -> tuple[float, torch.Tensor]:
+    """(nats per token, (layer, expert) choice counts) on the first `rows` held-out rows of a domain."""
+    batch = source.held_out(domain, rows, ROW_LENGTH).to(model.device)
+    with RouterTap(model) as tap:
+        loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
+        return float(loss), tap.counts().cpu() if tap.routings else torch.zeros(0, 0)
+
+
+def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
+    """Held-out loss of each domain, and how evenly their tokens together use each layer's experts."""
+    source = GeneratedSource(read_tokenizer(directory))
+    losses, total = {}, torch.zeros(1)
+    for domain in tqdm(DOMAINS, desc="held-out text"):
+        loss, counts = held_out(model, source, domain)
+        losses[domain] = {"nats_per_token": round(loss, 4), "perplexity": round(math.exp(loss), 3)}
+        total = total + counts
+    even = total / total.sum(dim=-1, keepdim=True) * total.shape[-1]
+    routing = {
+        "tokens": len(DOMAINS) * ROWS * ROW_LENGTH,
+        "dead_experts": (even < DEAD).sum(dim=-1).tolist(),
+        **evenness(total),
+    }
+    return {"held_out": losses, "routing": routing}
+
+
+def tasks(model: Transformer, tokenizer: Tokenizer, count: int) -> dict[str, Any]:
+    """Greedy answers to held-out questions in both modes; "outcomes" has a 1 for each right one, in order."""
+    report: dict[str, Any] = {}
+    for task in tqdm(TASKS, desc="held-out tasks"):
+        asked = questions(task, count)
+        report[task] = {}
+        for mode, thinking in (("thinking", True), ("not_thinking", False)):
+            answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking)
+            outcomes = [right(turn, answer) for turn, answer in zip(asked, answers, strict=True)]
+            report[task][mode] = {"right": sum(outcomes), "of": count, "outcomes": "".join("01"[ok] for ok in outcomes)}
+    return report
+
+
+def evaluate(path: str | Path, out: str | Path | None = None, count: int = 100) -> dict[str, Any]:
+    """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
+
+    `count` questions are asked of each task and mode. Meant for checkpoints trained on the small world.
+    """
+    model, tokenizer = load(path, dtype=torch.float32)
+    report = {
+        "parameters": {"total": model.config.total_parameters, "active": model.config.active_parameters},
+        **language(model, tokenizer.source),
+        "tasks": tasks(model, tokenizer, count),
+    }
+    if out is not None:
+        Path(out).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return report
