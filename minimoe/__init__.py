@@ -22,6 +22,7 @@ WHERE = {
     "record_routing": "minimoe.routing.trace",
     "RoutingTrace": "minimoe.routing.trace",
     "show_code": "minimoe.course.source",
+    "course_map": "minimoe.course.chapters",
 }
 __all__ = sorted(WHERE)
 

@@ -1,7 +1,9 @@
 """Pictures of routing: plotly figures that move without a kernel, each with a sentence that says what it shows."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
+from unicodedata import east_asian_width
 
 import plotly.graph_objects as go
 import torch
@@ -48,6 +50,7 @@ def token_texts(trace: RoutingTrace) -> list[str]:
 
 
 def readable(content: bytes | None, token: int) -> str:
+    """Spaces as middle dots, line breaks as arrows, incomplete characters in hexadecimal."""
     if content is None:
         return f"#{token}"
     try:
@@ -61,8 +64,8 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     """Tokens as a strip, and below it layers x experts for the token that the slider stands on.
 
     The strip is coloured by how much of the router's softmax the selected experts hold, averaged over layers; the map
-    by the weight that each selected expert's answer gets. White squares were not selected: they did no work. Raises
-    BadArgument for a token that is not there.
+    by the weight that each selected expert's answer gets. A grey square was not selected: it did no
+    work. Raises BadArgument for a token that is not there.
     """
     texts = token_texts(trace)
     if not 0 <= token < len(texts):
@@ -70,25 +73,38 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     layers, experts = trace.layers.tolist(), trace.metadata["num_experts"]
     held = trace.probabilities.sum(-1).mean(0)
     maps = [weight_map(trace, index, experts) for index in range(len(texts))]
+    edges = [0.0]
+    for text in texts:
+        edges.append(edges[-1] + printed_width(text))
+    middles = [(left + right) / 2 for left, right in pairwise(edges)]
     labels = [f"{index} {text}" for index, text in enumerate(texts)]
 
     figure = make_subplots(rows=2, cols=1, row_heights=[0.16, 0.84], vertical_spacing=0.24)
     strip = go.Heatmap(
-        z=[rounded(held)], x=list(range(len(texts))), text=[texts], texttemplate="%{text}",
+        z=[rounded(held)], x=edges, y=[0], text=[texts], texttemplate="%{text}",
         colorscale=SEQUENTIAL, showscale=False,
-        hovertemplate="token %{x}: %{text}<br>the selected experts hold %{z:.0%} of the softmax<extra></extra>",
+        hovertemplate="%{text}<br>the selected experts hold %{z:.0%} of the softmax<extra></extra>",
     )  # fmt: skip
-    here = go.Scatter(x=[token], y=[-0.75], mode="markers", marker=marker(), hoverinfo="skip", cliponaxis=False)
+    here = go.Scatter(
+        x=[middles[token]], y=[-0.75], mode="markers", marker=marker(), hoverinfo="skip", cliponaxis=False
+    )
     chosen = go.Heatmap(
         z=maps[token], y=[f"layer {n}" for n in layers], x=list(range(experts)),
         colorscale=SEQUENTIAL, zmin=0, zmax=0.5, xgap=1, ygap=3,
         colorbar={"title": {"text": "weight"}, "len": 0.75, "y": 0.35},
         hovertemplate="%{y}, expert %{x}<br>weight %{z:.3f}<extra></extra>",
     )  # fmt: skip
-    figure.add_trace(strip, row=1, col=1).add_trace(here, row=1, col=1).add_trace(chosen, row=2, col=1)
+    idle = go.Heatmap(
+        z=[[0] * experts for _ in layers], y=chosen.y, x=chosen.x, xgap=1, ygap=3,
+        colorscale=[[0, "#ebebeb"], [1, "#ebebeb"]], showscale=False, hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_trace(strip, row=1, col=1).add_trace(here, row=1, col=1)
+    figure.add_trace(idle, row=2, col=1).add_trace(chosen, row=2, col=1)
     figure.frames = [
         go.Frame(
-            name=str(n), data=[go.Scatter(x=[n], y=[-0.75], marker=marker()), go.Heatmap(z=maps[n])], traces=[1, 2]
+            name=str(n),
+            data=[go.Scatter(x=[middles[n]], y=[-0.75], marker=marker()), go.Heatmap(z=maps[n])],
+            traces=[1, 3],
         )
         for n in range(len(texts))
     ]
@@ -98,12 +114,22 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     figure.update_xaxes(showticklabels=False, showgrid=False, zeroline=False, row=1, col=1)
     figure.update_yaxes(visible=False, range=[-1.1, 0.5], row=1, col=1)
     figure.update_xaxes(
-        title_text="expert number within its layer", dtick=16, showgrid=False, zeroline=False, row=2, col=1
+        title_text="expert number within its layer (a grey square was not selected)",
+        dtick=16,
+        showgrid=False,
+        zeroline=False,
+        row=2,
+        col=1,
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
     figure.update_layout(sliders=[slider(labels, token)])
     label = trace.metadata.get("label") or "weights not labelled"
     return finish(figure, f"{title} ({label})", describe(trace, token), height=430)
+
+
+def printed_width(text: str) -> float:
+    """About how wide a label is, in Latin letters: a Chinese character takes two."""
+    return 1.2 + sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def weight_map(trace: RoutingTrace, token: int, experts: int) -> list[list[float | None]]:
@@ -161,6 +187,7 @@ def slider(labels: list[str], active: int) -> dict[str, Any]:
 
 
 def marker() -> dict[str, Any]:
+    """The triangle below the token that the slider stands on."""
     return {"symbol": "triangle-up", "size": 14, "color": "#D55E00"}
 
 

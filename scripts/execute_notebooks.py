@@ -1,0 +1,63 @@
+"""Run lessons from top to bottom and store their outputs.
+
+    python scripts/execute_notebooks.py notebooks/00_start_here.ipynb
+
+Beside every plotly figure a PNG is stored, for viewers that cannot draw it (this needs Chromium: `make browser`).
+Widget state is dropped: it is large, and a fresh kernel does not know it.
+"""
+
+import argparse
+import base64
+from pathlib import Path
+
+import nbformat
+import plotly.graph_objects as go
+from nbclient import NotebookClient
+from tqdm.auto import tqdm
+
+PLOTLY, PNG = "application/vnd.plotly.v1+json", "image/png"
+KEPT_METADATA = ("kernelspec", "language_info")
+
+
+def execute(path: Path, pictures: bool) -> None:
+    """Run one notebook in place; an error in a cell is raised and nothing is written."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    notebook.metadata = {key: notebook.metadata[key] for key in KEPT_METADATA if key in notebook.metadata}
+    notebook.metadata["language_info"] = {"name": "python"}
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"{path.stem[:2]}-{number:02d}"
+        if cell.cell_type == "code":
+            cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+            cell.outputs = join_streams(cell.outputs)
+            for output in cell.outputs:
+                if pictures and PLOTLY in output.get("data", {}):
+                    output.data[PNG] = draw(output.data[PLOTLY])
+    nbformat.write(notebook, path)
+
+
+def join_streams(outputs: list) -> list:
+    """Neighbouring pieces of one stream as a single output, however the kernel happened to cut them."""
+    joined: list = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def draw(figure: dict) -> str:
+    """A PNG of a stored figure, base64 as notebooks want it."""
+    parts = {key: figure[key] for key in ("data", "layout")}
+    height = figure["layout"].get("height", 400)
+    return base64.b64encode(go.Figure(parts).to_image("png", width=950, height=height)).decode()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--no-pictures", action="store_true", help="leave out the PNGs (no Chromium needed)")
+    options = parser.parse_args()
+    for notebook in tqdm(options.notebooks, desc="lessons"):
+        execute(notebook, pictures=not options.no_pictures)
