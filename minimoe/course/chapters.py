@@ -1,4 +1,4 @@
-"""The course map: every chapter, what it teaches, which file of the library it takes apart, and whether it is written yet."""
+"""The course map: chapters, what each teaches, which file it takes apart, and whether it is written yet."""
 
 from dataclasses import dataclass
 from pathlib import Path
