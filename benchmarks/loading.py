@@ -16,6 +16,7 @@ SHAPE = dict(num_hidden_layers=2, vocab_size=4096)
 
 
 def read_all(directory: Path) -> None:
+    """Every byte of the weight files once through a 16 MB buffer."""
     buffer = bytearray(16 * 2**20)
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb", buffering=0) as stream:
@@ -24,6 +25,7 @@ def read_all(directory: Path) -> None:
 
 
 def main() -> None:
+    """A model of real width, saved to a temporary folder."""
     config = ModelConfig.from_dict(ModelConfig.named("Qwen3-30B-A3B").to_dict() | SHAPE)
     with tempfile.TemporaryDirectory() as folder:
         model = Transformer(config).to(torch.bfloat16)

@@ -8,6 +8,7 @@ from benchmarks.side_by_side import side_by_side
 
 @torch.no_grad()
 def main() -> None:
+    """A prompt in one piece, and decoding."""
     model, _ = minimoe.load("data/mini", dtype=torch.float32)
     prompt = torch.randint(0, 1000, (1, 512))
 

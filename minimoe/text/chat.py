@@ -1,7 +1,7 @@
 """Chat templates: how a conversation becomes one text. The template is the checkpoint's own, written in Jinja.
 
-Templates are programs from strangers, so they run in Jinja's immutable sandbox and see nothing but plain data. The environment is set up
-as the `transformers` library documents it for `apply_chat_template`, whose output ours equals byte for byte.
+Templates are programs from strangers, so they run in Jinja's immutable sandbox and see nothing but plain data. What
+comes out equals `apply_chat_template` of the `transformers` library byte for byte.
 """
 
 import json
@@ -23,9 +23,9 @@ REASONING = ("reasoning_content", "thinking", "reasoning")  # three names for th
 
 
 class Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training masks; the text inside is rendered as it stands."""
+    """`{% generation %}` marks what the assistant wrote, for training masks; its content is rendered as it stands."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  (the base class declares it so)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -33,6 +33,7 @@ class Generation(Extension):
 
 
 def refuse(message: str) -> None:
+    """`raise_exception` in a template: it does not accept the conversation."""
     raise TemplateError(message)
 
 
@@ -44,6 +45,7 @@ def to_json(
 
 
 def environment() -> ImmutableSandboxedEnvironment:
+    """A fresh sandbox with the names and the white-space rules that chat templates count on."""
     sandbox = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
@@ -64,7 +66,8 @@ class ChatTemplate:
             self.has_thinking_switch = SWITCH in meta.find_undeclared_variables(sandbox.parse(text))
             self.compiled = sandbox.from_string(text)
         except (TemplateError, RecursionError, SyntaxError) as error:
-            line = f", line {error.lineno}" if getattr(error, "lineno", None) else ""
+            number = getattr(error, "lineno", None)
+            line = f", line {number}" if number else ""
             raise BadTokenizer(f"{name}{line}: the chat template is no valid Jinja ({error}). {MEND}") from error
 
     def render(
@@ -75,7 +78,10 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         named_tokens: Mapping[str, str] | None = None,
     ) -> str:
-        """The whole conversation as one str, ready for `encode`. `tools` are JSON schemas; `named_tokens` e.g. {"eos_token": ...}."""
+        """The whole conversation as one str, ready for `encode`.
+
+        `tools` are JSON schemas; `named_tokens` are variables such as "eos_token". Raises as `Tokenizer.chat` does.
+        """
         if thinking is not None and not isinstance(thinking, bool):
             raise BadArgument(f"thinking is {thinking!r}, expected True, False or None (let the template decide).")
         if thinking is not None and not self.has_thinking_switch:
@@ -115,7 +121,9 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
         if not isinstance(message.get("role"), str):
             raise BadArgument(f'{where} has no "role", expected one such as "system", "user" or "assistant".')
         if not isinstance(message.get("content"), str) and not ("content" not in message and "tool_calls" in message):
-            raise BadArgument(f'{where}["content"] is {type(message.get("content")).__name__}, expected str (the text of this turn).')
+            raise BadArgument(
+                f'{where}["content"] is {type(message.get("content")).__name__}, expected str (the text of this turn).'
+            )
         reasoning = next((message[key] for key in REASONING if key in message), None)
         if reasoning is not None:
             message = {"thinking": reasoning} | message | {"reasoning_content": reasoning}
@@ -131,13 +139,16 @@ def plain_data(value: Any, where: str) -> Any:
         return {str(key): plain_data(item, where) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain_data(item, where) for item in value]
-    raise BadArgument(f"{where} holds a {type(value).__name__}, expected only what JSON can say: str, numbers, lists, dicts with str keys.")
+    raise BadArgument(
+        f"{where} holds a {type(value).__name__}, expected what JSON can say: str, numbers, lists, dicts."
+    )
 
 
 def pick_template(files: dict[str, bytes], settings: dict[str, Any], directory: Path) -> dict[str, ChatTemplate]:
     """The checkpoint's templates by name, {} if it has none.
 
-    `chat_template.jinja` wins over `chat_template` in tokenizer_config.json, which is one text or a list of {"name", "template"}.
+    `chat_template.jinja` wins over `chat_template` in tokenizer_config.json, which is one text or a list of
+    {"name", "template"}.
     """
     if "chat_template.jinja" in files:
         file = "chat_template.jinja"

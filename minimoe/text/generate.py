@@ -9,7 +9,7 @@ import torch
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
-from minimoe.text.sampling import SamplingSettings, penalise_repetition, sample, widen
+from minimoe.text.sampling import SamplingSettings, choose_settings, penalise_repetition, sample, widen
 from minimoe.text.tokenizer import Tokenizer
 
 __all__ = ["generate", "new_ids", "prompt_ids", "sample", "stream_text"]
@@ -30,33 +30,48 @@ def generate(
 ) -> Iterator[str]:
     """Yield the model's reply as str pieces, `<think>` tags included, the stop token not.
 
-    A str is continued as it stands; a list of {"role", "content"} is a chat, rendered by the checkpoint's template. What is None comes
-    from the checkpoint's generation_config.json. Without `do_sample` there, decoding is greedy, unless you ask for a temperature,
-    top_p, top_k or min_p; temperature=0 is always greedy. A seed makes the draws repeatable on one kind of device and leaves torch's
-    global generator alone. At most `max_new_tokens` tokens are generated, and never more than the model has positions for.
+    A str is continued as it stands; a list of {"role", "content"} is a chat, rendered by the checkpoint's template.
+    What is None comes from the checkpoint's generation_config.json. Without `do_sample` there, decoding is greedy,
+    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. A seed makes the draws
+    repeatable on one kind of device and leaves torch's global generator alone. The reply ends at a stop id, after
+    `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
 
     Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.
     """
-    settings = choose_settings(tokenizer, temperature, top_p, top_k, min_p, repetition_penalty)
+    settings = choose_settings(
+        tokenizer.generation_defaults,
+        f"{tokenizer.source}/generation_config.json",
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+    )
     if type(max_new_tokens) is not int or max_new_tokens < 1:
         raise BadArgument(f"max_new_tokens is {max_new_tokens!r}, expected a positive integer.")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise BadArgument(f"seed is {seed!r}, expected an integer from 0 up, or None.")
-    if not (model.is_first and model.is_last):
-        raise BadArgument(f"model holds only layers {model.layer_range}; generate needs all of them. Load it without layers=.")
+    if len(model.layer_range) < model.config.num_hidden_layers:
+        raise BadArgument(f"model holds only layers {model.layer_range}; generate needs all. Load it without layers=.")
     ids = prompt_ids(tokenizer, prompt, thinking)
-    room = context_length(model.config) - len(ids)
+    positions = context_length(model.config)
+    room = positions - len(ids)
     if room < 1:
-        raise BadArgument(f"prompt has {len(ids)} tokens, but this model has positions for {len(ids) + room}, and the reply needs some too.")
+        raise BadArgument(f"prompt has {len(ids)} tokens, but the model has {positions} positions, some for the reply.")
     return stream_text(tokenizer, new_ids(model, tokenizer, ids, min(max_new_tokens, room), settings, seed))
 
 
 def new_ids(
-    model: Transformer, tokenizer: Tokenizer, ids: list[int], count: int, settings: SamplingSettings, seed: int | None = None
+    model: Transformer,
+    tokenizer: Tokenizer,
+    ids: list[int],
+    count: int,
+    settings: SamplingSettings,
+    seed: int | None = None,
 ) -> Iterator[int]:
     """Yield up to `count` token ids that follow `ids`, ending before a stop id.
 
-    The prompt goes through the model once; after that each step computes one position and finds the others in the cache.
+    The prompt goes through the model once; after that each step computes one position and finds the rest in the cache.
     """
     generator = None if seed is None else torch.Generator(device=model.device).manual_seed(seed)
     cache = model.new_cache(batch=1, capacity=len(ids) + count)
@@ -68,7 +83,12 @@ def new_ids(
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
             chosen = sample(
-                logits, settings.temperature, top_k=settings.top_k, top_p=settings.top_p, min_p=settings.min_p, generator=generator
+                logits,
+                settings.temperature,
+                top_k=settings.top_k,
+                top_p=settings.top_p,
+                min_p=settings.min_p,
+                generator=generator,
             )
         token_id = int(chosen)
         if token_id in tokenizer.stop_ids:
@@ -79,7 +99,7 @@ def new_ids(
 
 
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Yield text as soon as it is certain. A character may be spread over several tokens, and half of one is never shown.
+    """Yield text as soon as it is certain: a character may be spread over several tokens, and no half is ever shown.
 
     The pieces together are `tokenizer.decode(ids)`; bytes that can no longer become a character are U+FFFD.
     """
@@ -93,36 +113,19 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
         yield rest
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]], thinking: bool | None = None) -> list[int]:
-    """Token ids of a text, or of a conversation with the opening of the assistant's turn behind it. Raises BadArgument."""
+def prompt_ids(
+    tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]], thinking: bool | None = None
+) -> list[int]:
+    """Token ids of a text, or of a conversation and the opening of the assistant's turn. Raises BadArgument."""
     if isinstance(prompt, str):
         if not prompt:
             raise BadArgument("prompt is empty, expected a text to continue or a list of messages.")
         if thinking is not None:
-            raise BadArgument('thinking is for a chat: give [{"role": "user", "content": prompt}] instead of a str, or leave thinking=None.')
+            raise BadArgument(
+                'thinking is for a chat: give [{"role": "user", "content": ...}] instead of a str, or leave thinking=None.'
+            )
         return tokenizer.encode(prompt)
     return tokenizer.encode(tokenizer.chat(prompt, thinking=thinking))
-
-
-def choose_settings(
-    tokenizer: Tokenizer,
-    temperature: float | None,
-    top_p: float | None,
-    top_k: int | None,
-    min_p: float | None,
-    repetition_penalty: float | None,
-) -> SamplingSettings:
-    """The caller's values, and the checkpoint's for what is None."""
-    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "repetition_penalty": repetition_penalty}
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    draws = bool(tokenizer.generation_defaults.get("do_sample")) or not values.keys().isdisjoint({"top_k", "top_p", "min_p"})
-    if not draws:
-        values.setdefault("temperature", 0)
-    defaults = {
-        name: value for name, value in tokenizer.generation_defaults.items() if name in given and name not in values and value is not None
-    }
-    sources = dict.fromkeys(defaults, f"{tokenizer.source}/generation_config.json")
-    return SamplingSettings(**(defaults | values)).check(sources)
 
 
 def context_length(config: ModelConfig) -> int:

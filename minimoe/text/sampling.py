@@ -1,6 +1,6 @@
 """Sampling: from the logits of one position to one token id."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite, log
 from typing import Any
 
@@ -24,7 +24,7 @@ class SamplingSettings:
     repetition_penalty: float = 1.0
 
     def check(self, sources: dict[str, str] | None = None) -> "SamplingSettings":
-        """Raise BadArgument naming the first value that cannot be used; `sources` says where a value came from if not an argument."""
+        """Raise BadArgument naming the first value that cannot be used; `sources`: the file that a value came from."""
 
         def require(holds: bool, name: str, rule: str) -> None:
             if not holds:
@@ -39,8 +39,25 @@ class SamplingSettings:
         require(type(self.top_k) is int and self.top_k >= 0, "top_k", "an integer from 0 (off) up")
         require(is_number(self.top_p) and 0 < self.top_p <= 1, "top_p", "a number in (0, 1]; 1 is off")
         require(is_number(self.min_p) and 0 <= self.min_p < 1, "min_p", "a number in [0, 1); 0 is off")
-        require(is_number(self.repetition_penalty) and self.repetition_penalty > 0, "repetition_penalty", "a positive number; 1 is off")
+        require(
+            is_number(self.repetition_penalty) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            "a positive number; 1 is off",
+        )
         return self
+
+
+def choose_settings(defaults: dict[str, Any], source: str, **given: float | None) -> SamplingSettings:
+    """The `given` values, and for each that is None the checkpoint's default; `source` names their file in errors.
+
+    Without `do_sample` in the defaults the temperature is 0, unless the caller gives it, or top_k, top_p or min_p.
+    """
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not defaults.get("do_sample") and not values.keys() & {"temperature", "top_k", "top_p", "min_p"}:
+        values["temperature"] = 0
+    known = {field.name for field in fields(SamplingSettings)} - values.keys()
+    theirs = {name: value for name, value in defaults.items() if name in known and value is not None}
+    return SamplingSettings(**(theirs | values)).check(dict.fromkeys(theirs, source))
 
 
 def sample(
@@ -69,7 +86,8 @@ def sample(
 def truncate(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
     """logits (..., vocab), already divided by the temperature, with -inf for every token that may not be drawn.
 
-    Each filter looks at what the one before it left. Tokens that tie with the last of the top k stay, so there can be more than k.
+    Each filter looks at what the one before it left. Tokens that tie with the last of the top k stay, so there can be
+    more than k.
     """
     if 0 < top_k < logits.shape[-1]:
         smallest = logits.topk(top_k).values[..., -1:]
@@ -85,7 +103,7 @@ def truncate(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """logits (vocab) with every token in `seen` (any number of ids) made less likely, once each however often it occurred.
+    """logits (vocab) with every id in `seen` made less likely, once each, however often it occurred.
 
     Positive logits are divided by the penalty and negative ones multiplied (Keskar et al. 2019, CTRL, section 4.1).
     """

@@ -1,4 +1,4 @@
-"""Tokenizer: text to token ids and back, from the checkpoint's own files. Nothing here knows about the model's weights."""
+"""Tokenizer: text to token ids and back, from the checkpoint's own files. Nothing here knows of the weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -9,14 +9,15 @@ from tokenizers import Tokenizer as Backend
 
 from minimoe.errors import BadArgument, BadTokenizer
 from minimoe.paths import find
+from minimoe.text.byte_alphabet import BYTE_OF
 from minimoe.text.chat import ChatTemplate, pick_template
-from minimoe.text.tokenizer_files import build_backend, read_files, read_json
+from minimoe.text.tokenizer_files import build_backend, read_files, read_if_there, read_json
 
 
 class Tokenizer:
     """Byte-level byte-pair encoding plus the added tokens, the chat template and the defaults for sampling.
 
-    `files` holds the raw bytes of every file that this was read from, so that `minimoe.save` writes the same ones again.
+    `files` holds the raw bytes of every file that this was read from; `minimoe.save` writes the same ones again.
     """
 
     def __init__(
@@ -64,21 +65,27 @@ class Tokenizer:
     def encode(self, text: str, special: bool = True) -> list[int]:
         """Token ids of `text`; nothing is added in front or behind.
 
-        special=True: `<|im_end|>` and its like, written in the text, become the one token of that name. special=False: they are
-        plain characters, which is what text from a stranger should be. Raises BadArgument if `text` is no valid str.
+        special=True: `<|im_end|>` and its like, written in the text, become the one token of that name. special=False:
+        they are plain characters, which is what text from a stranger should be. Raises BadArgument for no valid str.
         """
         if not isinstance(text, str):
             raise BadArgument(f"text is {type(text).__name__}, expected str.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise BadArgument(f"text has half a surrogate pair at position {error.start}, which is no character.") from error
+            raise BadArgument(
+                f"text has half a surrogate pair at position {error.start}, which is no character."
+            ) from error
         if special:
             return self.backend.encode(text, add_special_tokens=False).ids
         # the same three steps by hand, without the search for added tokens that comes before them
         if self.backend.normalizer is not None:
             text = self.backend.normalizer.normalize_str(text)
-        cut = self.backend.pre_tokenizer.pre_tokenize_str(text) if self.backend.pre_tokenizer is not None else [(text, None)]
+        cut = (
+            self.backend.pre_tokenizer.pre_tokenize_str(text)
+            if self.backend.pre_tokenizer is not None
+            else [(text, None)]
+        )
         return [token.id for piece, _ in cut for token in self.backend.model.tokenize(piece)]
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
@@ -87,12 +94,16 @@ class Tokenizer:
         skip_special=True leaves out the tokens that the checkpoint marks special: `<|im_end|>`, but not `<think>`.
         """
         kept = (int(i) for i in ids)
-        return b"".join(self.token_bytes(i) for i in kept if not (skip_special and i in self.hidden_ids)).decode("utf-8", errors="replace")
+        return b"".join(self.token_bytes(i) for i in kept if not (skip_special and i in self.hidden_ids)).decode(
+            "utf-8", errors="replace"
+        )
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that token `token_id` stands for; often only part of a character."""
         if not 0 <= token_id < self.vocabulary_size:
-            raise BadArgument(f"token id {token_id} means nothing here: this tokenizer has 0..{self.vocabulary_size - 1}.")
+            raise BadArgument(
+                f"token id {token_id} means nothing here: this tokenizer has 0..{self.vocabulary_size - 1}."
+            )
         added = self.added_tokens.get(token_id)
         if added is not None:
             return added.encode("utf-8")
@@ -108,7 +119,7 @@ class Tokenizer:
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """Ids 0..n-1 mean something. The model's vocab_size is larger: its last rows are padding that must not be sampled."""
+        """Ids 0..n-1 mean something. The model's vocab_size may be larger: rows of padding, never to be sampled."""
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @cached_property
@@ -135,8 +146,9 @@ class Tokenizer:
     ) -> str:
         """The conversation as the checkpoint's own template writes it; `messages` are {"role", "content"} dicts.
 
-        thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the template has
-        no `enable_thinking`; BadArgument for messages that cannot be rendered; BadTokenizer if there is no template.
+        thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the
+        template has no `enable_thinking`, BadArgument for messages that cannot be rendered, BadTokenizer if there is no
+        template.
         """
         return self.template(tools).render(messages, thinking, add_generation_prompt, tools, self.named_tokens)
 
@@ -165,32 +177,22 @@ def token_text(value: Any) -> str:
     return str(value.get("content", "")) if isinstance(value, dict) else str(value)
 
 
-def find_stop_ids(backend: Backend, generation: dict[str, Any], named: dict[str, str], directory: Path) -> tuple[int, ...]:
+def find_stop_ids(
+    backend: Backend, generation: dict[str, Any], named: dict[str, str], directory: Path
+) -> tuple[int, ...]:
     """The ids that end a reply: those of generation_config.json, then config.json's; else the tokenizer's eos_token."""
+    content = read_if_there(directory / "config.json")
+    config = {} if content is None else read_json({"config.json": content}, directory, "config.json")
     stop: list[int] = []
-    config_file = {"config.json": (directory / "config.json").read_bytes()} if (directory / "config.json").is_file() else {}
-    for name, raw in (("generation_config.json", generation), ("config.json", read_json(config_file, directory, "config.json"))):
+    for name, raw in (("generation_config.json", generation), ("config.json", config)):
         value = raw.get("eos_token_id")
         for token_id in value if isinstance(value, list) else [] if value is None else [value]:
             if type(token_id) is not int or not 0 <= token_id < backend.get_vocab_size():
                 raise BadTokenizer(
-                    f"{directory / name}: eos_token_id {token_id!r} is no token of this tokenizer (0..{backend.get_vocab_size() - 1}). "
+                    f"{directory / name}: eos_token_id {token_id!r} is no token (0..{backend.get_vocab_size() - 1}). "
                     "The file belongs to another checkpoint."
                 )
             stop.append(token_id)
     if not stop and "eos_token" in named:
         stop = [i for i in [backend.token_to_id(named["eos_token"])] if i is not None]
     return tuple(dict.fromkeys(stop))
-
-
-def byte_alphabet() -> dict[str, int]:
-    """Which byte each character of a vocabulary file stands for (the alphabet that GPT-2 introduced).
-
-    Printable bytes are written as themselves; the other 68, spaces and control codes among them, as the characters from U+0100 on.
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-BYTE_OF = byte_alphabet()

@@ -1,7 +1,7 @@
 """The tokenizer-side files of a checkpoint: reading them, and building the byte-pair encoder that they describe.
 
-Two layouts are in circulation: one `tokenizer.json` that says everything, or the older `vocab.json` + `merges.txt`, which leave
-the splitting rule to the code and the added tokens to `tokenizer_config.json`.
+Two layouts are in circulation: one `tokenizer.json` that says everything, or the older `vocab.json` + `merges.txt`,
+which leave the splitting rule to the code and the added tokens to `tokenizer_config.json`.
 """
 
 import json
@@ -14,8 +14,14 @@ from tokenizers import Tokenizer as Backend
 from minimoe.errors import BadTokenizer
 
 FILE_NAMES = (
-    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "chat_template.jinja",
-    "generation_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
 )
 MEND = "Download it again, or copy it from the original checkpoint."
 
@@ -34,14 +40,8 @@ QWEN_SPLIT = (
 
 def read_files(directory: Path) -> dict[str, bytes]:
     """The bytes of every tokenizer-side file in `directory`, by name. Raises BadTokenizer if none can encode text."""
-    files = {}
-    for name in FILE_NAMES:
-        try:
-            files[name] = (directory / name).read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise BadTokenizer(f"{directory / name} cannot be read: {error.strerror or error}. {MEND}") from error
+    read = {name: read_if_there(directory / name) for name in FILE_NAMES}
+    files = {name: content for name, content in read.items() if content is not None}
     if "tokenizer.json" not in files:
         missing = [name for name in ("vocab.json", "merges.txt", "tokenizer_config.json") if name not in files]
         if missing:
@@ -50,6 +50,16 @@ def read_files(directory: Path) -> dict[str, bytes]:
                 "Copy the tokenizer files of the original checkpoint into this folder."
             )
     return files
+
+
+def read_if_there(file: Path) -> bytes | None:
+    """The content of `file`, None if it does not exist. Raises BadTokenizer if it exists and cannot be read."""
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BadTokenizer(f"{file} cannot be read: {error.strerror or error}. {MEND}") from error
 
 
 def read_json(files: dict[str, bytes], directory: Path, name: str) -> dict[str, Any]:
@@ -85,25 +95,29 @@ def build_backend(files: dict[str, bytes], directory: Path, settings: dict[str, 
         backend = guarded(lambda: qwen_backend(vocabulary, merges), f"{directory / 'vocab.json'} and merges.txt")
         if not settings.get("added_tokens_decoder"):
             raise BadTokenizer(
-                f"{directory / 'tokenizer_config.json'} has no added_tokens_decoder, so <|im_start|> and the other added "
-                f"tokens have no ids. {MEND}"
+                f"{directory / 'tokenizer_config.json'} has no added_tokens_decoder, so <|im_start|> and the others "
+                f"have no ids. {MEND}"
             )
     add_tokens(backend, settings.get("added_tokens_decoder") or {}, directory / "tokenizer_config.json")
     size, top = backend.get_vocab_size(with_added_tokens=True), max(backend.get_vocab().values(), default=-1)
     if size != top + 1:
-        raise BadTokenizer(f"{directory}: the tokenizer has {size} tokens but its highest id is {top}; ids must have no gaps. {MEND}")
+        raise BadTokenizer(
+            f"{directory}: the tokenizer has {size} tokens but its highest id is {top}; ids must have no gaps. {MEND}"
+        )
     return backend
 
 
 def qwen_backend(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
     """Byte-level BPE as Qwen uses it: NFC, the split above, then bytes written as printable characters."""
     backend = Backend(models.BPE(vocab=vocabulary, merges=merges))
-    backend.normalizer = normalizers.NFC()  # type: ignore[assignment]
-    backend.pre_tokenizer = pre_tokenizers.Sequence([  # type: ignore[assignment]
-        pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
-    backend.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
     return backend
 
 
@@ -111,7 +125,9 @@ def from_tokenizer_json(text: str, file: Path) -> Backend:
     """Parse tokenizer.json; only byte-level tokenizers are taken, since every byte of the output must be known."""
     backend = guarded(lambda: Backend.from_str(text), str(file))
     if not isinstance(backend.decoder, decoders.ByteLevel):
-        raise BadTokenizer(f"{file}: the decoder is {type(backend.decoder).__name__}, minimoe reads byte-level tokenizers (ByteLevel).")
+        raise BadTokenizer(
+            f"{file}: the decoder is {type(backend.decoder).__name__}, minimoe reads byte-level tokenizers (ByteLevel)."
+        )
     return backend
 
 
@@ -124,7 +140,9 @@ def read_merges(text: str, file: Path) -> list[tuple[str, str]]:
             continue
         left, space, right = line.partition(" ")
         if not (left and right and " " not in right):
-            raise BadTokenizer(f"{file}, line {number} is {line[:40]!r}, expected two tokens with one space between. {MEND}")
+            raise BadTokenizer(
+                f"{file}, line {number} is {line[:40]!r}, expected two tokens with one space between. {MEND}"
+            )
         merges.append((left, right))
     return merges
 
@@ -135,7 +153,9 @@ def add_tokens(backend: Backend, wanted: dict[str, Any], file: Path) -> None:
     try:
         entries = sorted((int(number), dict(entry), str(entry["content"])) for number, entry in wanted.items())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadTokenizer(f"{file}: added_tokens_decoder is malformed, expected id -> {{content, special, ...}}. {MEND}") from error
+        raise BadTokenizer(
+            f"{file}: added_tokens_decoder is malformed, expected id -> {{content, special, ...}}. {MEND}"
+        ) from error
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for number, entry, content in entries:
         if content not in known:
@@ -143,7 +163,9 @@ def add_tokens(backend: Backend, wanted: dict[str, Any], file: Path) -> None:
             guarded(lambda token=token: backend.add_tokens([token]), str(file))
         found = backend.token_to_id(content)
         if found != number:
-            raise BadTokenizer(f"{file}: added token {content!r} has id {number}, but the vocabulary gives it {found}. {MEND}")
+            raise BadTokenizer(
+                f"{file}: added token {content!r} has id {number}, but the vocabulary gives it {found}. {MEND}"
+            )
 
 
 def guarded(build: Any, what: str) -> Any:

@@ -61,7 +61,7 @@ def final_part(answer: str) -> str:
 
 
 def right(turn: Turn, answer: str) -> bool:
-    """Whether an answer is right: exactly the expected text or, for Python, a function that does the same on all PROBES."""
+    """Whether an answer is the expected text or, for Python, a function that does the same on all PROBES."""
     said = final_part(answer)
     if turn.kind != "python":
         return said == turn.answer

@@ -1,7 +1,7 @@
 """Run a small Python function that a model wrote, without trusting it.
 
-First its syntax tree may hold only what the functions of the small world need: no import, no while, no other call than a few
-harmless ones. Then it runs in a process of its own that is stopped after a few seconds.
+First its syntax tree may hold only what the functions of the small world need: no import, no while, no other call than
+a few harmless ones. Then it runs in a process of its own, with a limit of memory, that is stopped after a few seconds.
 """
 
 import ast
@@ -19,9 +19,14 @@ ALLOWED_NODES = (
 )
 ALLOWED_CALLS = ("sum", "len")
 ALLOWED_METHODS = ("append", "count", "startswith")
-SECONDS = 5
+SECONDS = 3
 RUNNER = """
 import json, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
+except (ImportError, OSError, ValueError):
+    pass  # Windows has none
 source, name, probes = json.load(sys.stdin)
 scope = {"__builtins__": {"sum": sum, "len": len}}
 exec(source, scope)

@@ -15,11 +15,14 @@ from minimoe.checkpoint.save import as_json, make_header, save, shard_names, spl
 
 TINY = ModelConfig(
     vocab_size=48, hidden_size=16, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-    intermediate_size=20, moe_intermediate_size=12, num_experts=12, num_experts_per_tok=3, norm_topk_prob=True,
+    intermediate_size=20, moe_intermediate_size=24, num_experts=12, num_experts_per_tok=3, norm_topk_prob=True,
     mlp_only_layers=(1,), max_position_embeddings=64, initializer_range=0.3, dtype="bfloat16",
 )  # fmt: skip
-DENSE = replace(TINY, model_type="qwen3", num_experts=0, num_experts_per_tok=0, mlp_only_layers=(), dtype="float32")
-SHARD_BYTES = 9_000  # cuts the tiny model into several files, also between the matrices of one expert
+DENSE = replace(
+    TINY, model_type="qwen3", num_experts=0, num_experts_per_tok=0, norm_topk_prob=False, moe_intermediate_size=0,
+    mlp_only_layers=(), dtype="float32",
+)  # fmt: skip
+SHARD_BYTES = 16_000  # cuts the tiny model into several files, also between the matrices of one expert
 
 
 def random_model(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
