@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 from choose_torch import TESTED, torch_request
@@ -54,9 +55,9 @@ def wanted_stamp(root: Path, old: dict[str, str], asked: str) -> dict[str, str]:
 
     Without TORCH a choice made earlier stands; the tested version follows `choose_torch.TESTED`.
     """
-    digest = hashlib.sha256()
-    for name in ("requirements.lock", "pyproject.toml"):
-        digest.update((root / name).read_bytes())
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    installed = {key: project.get(key) for key in ("build-system", "project")}  # not the settings of ruff, pytest ...
+    digest = hashlib.sha256((root / "requirements.lock").read_bytes() + json.dumps(installed).encode())
     chosen = old.get("torch", "")
     torch = asked or (chosen if chosen and not chosen.startswith("tested ") else f"tested {TESTED}")
     # A virtual environment names its own folder in every script, so a moved checkout needs a new one.

@@ -135,6 +135,16 @@ def test_a_changed_lock_is_installed_and_torch_left_alone(house):
     assert house.go() == []
 
 
+def test_settings_of_other_tools_install_nothing(house):
+    house.go()
+    with (house.root / "pyproject.toml").open("a") as project:
+        project.write("[tool.ruff]\nline-length = 100\n")
+    assert house.go() == []
+    with (house.root / "pyproject.toml").open("a") as project:
+        project.write("[project.scripts]\nminimoe = 'minimoe.cli:main'\n")
+    assert house.go() == steps(house.root)
+
+
 def test_torch_asked_for_replaces_the_other_build_and_stays(house):
     house.go()
     assert house.go("torch==2.14.0") == steps(house.root, "uninstall -y torch", "install torch==2.14.0")
