@@ -1,0 +1,96 @@
+"""The two losses, against transformers and against definitions written out."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+from minimoe.training.losses import RouterTap, balance_each_layer, load_balancing_loss, next_token_loss
+
+CONFIG = ModelConfig(
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    intermediate_size=48,
+    moe_intermediate_size=16,
+    num_experts=16,
+    num_experts_per_tok=4,
+    norm_topk_prob=True,
+    mlp_only_layers=(1,),
+)
+
+
+def random_logits(layers: int, tokens: int, experts: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(tokens, experts, generator=generator) for _ in range(layers)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 40), st.sampled_from([(4, 1), (16, 4), (128, 8)]), st.integers(0, 99))
+def test_balance_equals_the_formula_of_transformers(
+    layers: int, tokens: int, shape: tuple[int, int], seed: int
+) -> None:
+    qwen = pytest.importorskip("transformers.models.qwen3_moe.modeling_qwen3_moe")
+    experts, top_k = shape
+    logits = random_logits(layers, tokens, experts, seed)
+    expected = qwen.load_balancing_loss_func(tuple(logits), num_experts=experts, top_k=top_k)
+    assert load_balancing_loss(logits, top_k).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_its_gradient_equals_theirs() -> None:
+    qwen = pytest.importorskip("transformers.models.qwen3_moe.modeling_qwen3_moe")
+    ours = [logits.requires_grad_() for logits in random_logits(3, 50, 16)]
+    theirs = [logits.detach().clone().requires_grad_() for logits in ours]
+    load_balancing_loss(ours, 4).backward()
+    qwen.load_balancing_loss_func(tuple(theirs), num_experts=16, top_k=4).backward()
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_even_use_costs_top_k_and_collapse_costs_the_number_of_experts() -> None:
+    even = torch.full((16, 16), -50.0)
+    for token in range(16):
+        even[token, [(token + slot) % 16 for slot in range(4)]] = 0.0
+    assert load_balancing_loss([even], 4).item() == pytest.approx(4.0, rel=1e-4)
+    collapsed = torch.full((16, 16), -50.0)
+    collapsed[:, :4] = 0.0
+    assert load_balancing_loss([collapsed], 4).item() == pytest.approx(16.0, rel=1e-4)
+
+
+def test_only_the_loss_of_each_layer_sees_layers_that_starve_opposite_experts() -> None:
+    """Why training does not pool the layers: two collapsed layers that complement each other look even together."""
+    first, second = torch.full((32, 8), -50.0), torch.full((32, 8), -50.0)
+    first[:, :4] = 0.0
+    second[:, 4:] = 0.0
+    assert load_balancing_loss([first, second], 4).item() == pytest.approx(4.0, rel=1e-4)
+    assert balance_each_layer([first, second], 4).item() == pytest.approx(16.0, rel=1e-4)
+
+
+def test_next_token_loss_counts_only_what_is_counted() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[0, 1, 2], [3, 4, 0]])
+    counted = torch.tensor([[True, False, True], [False, False, True]])
+    wanted = [-math.log(logits[row, place].softmax(0)[targets[row, place]]) for row, place in ((0, 0), (0, 2), (1, 2))]
+    assert next_token_loss(logits, targets, counted).item() == pytest.approx(sum(wanted) / 3, rel=1e-5)
+    assert next_token_loss(logits, targets, torch.zeros(2, 3, dtype=torch.bool)).item() == 0.0
+    everything = next_token_loss(logits, targets, torch.ones(2, 3, dtype=torch.bool))
+    torch.testing.assert_close(next_token_loss(logits, targets), everything)
+
+
+def test_the_tap_hears_every_router_and_leaves_nothing_behind() -> None:
+    model = Transformer(CONFIG)
+    ids = torch.arange(20).reshape(2, 10)
+    before = model(ids)
+    with RouterTap(model) as tap:
+        torch.testing.assert_close(model(ids), before, rtol=0, atol=0)
+        assert list(tap.routings) == [0, 2]  # layer 1 is dense
+        assert tap.counts().sum(dim=1).tolist() == [20 * 4, 20 * 4]
+        assert all(logits.requires_grad for logits in tap.logits)
+    assert not any(module._forward_hooks for module in model.modules())
