@@ -122,7 +122,7 @@ def prompt_ids(
             raise BadArgument("prompt is empty, expected a text to continue or a list of messages.")
         if thinking is not None:
             raise BadArgument(
-                'thinking is for a chat: give [{"role": "user", "content": ...}] instead of a str, or leave thinking=None.'
+                'thinking is for a chat: give [{"role": "user", "content": ...}] instead of a str, or leave it None.'
             )
         return tokenizer.encode(prompt)
     return tokenizer.encode(tokenizer.chat(prompt, thinking=thinking))
