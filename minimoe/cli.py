@@ -1,0 +1,229 @@
+"""The command line: `minimoe --help`, or `python -m minimoe --help`.
+
+Heavy imports wait inside the commands, so that help comes at once. Exit codes: 0, 1 when a check finds a fault, 2 for
+bad input (with one line on stderr), 130 after Ctrl-C.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from minimoe import __version__
+from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, refuse, table
+from minimoe.errors import BadArgument, NotFound
+from minimoe.model.config import ModelConfig
+from minimoe.paths import find
+from minimoe.scale.plan import PRECISIONS
+from minimoe.scale.plan import plan as size_up
+
+MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
+DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
+DTYPE = click.option("--dtype", help='"bf16", "fp32", ... instead of the checkpoint\'s own.')
+
+
+@click.group(
+    cls=OneLineGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="minimoe")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """A Qwen3 Mixture-of-Experts that you can read.
+
+    A model is any folder in the Hugging Face layout; the small one in data/mini is used unless you name another.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@click.argument("prompt", required=False)
+@MODEL
+@click.option(
+    "--thinking/--no-thinking", default=None, help="Let it think aloud first, or not; default: as it was made."
+)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--temperature", type=click.FloatRange(min=0), help="0 always takes the likeliest token.")
+@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer.")
+@DTYPE
+@DEVICE
+def chat(prompt: str | None, model: str, dtype: str | None, device: str, **settings: Any) -> None:
+    """Talk with a model.
+
+    With a PROMPT it answers once. Without, a conversation begins, in which /think and /no_think switch thinking on and
+    off, /clear forgets what was said, and Ctrl-D ends; Ctrl-C stops an answer.
+    """
+    from minimoe.checkpoint.read import load
+    from minimoe.commands.conversation import Conversation
+
+    if prompt is not None and not prompt.strip():
+        refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
+    conversation = Conversation(*load(model, dtype=dtype, device=device), settings)
+    if prompt is None:
+        conversation.loop()
+    else:
+        conversation.answer(prompt)
+
+
+@cli.command()
+@click.argument("text")
+@MODEL
+@click.option("--layers", metavar="A:B", help="Load and run only layers A to B - 1; A is 0. [default: all]")
+@click.option("--show", type=int, help="The layer to print. [default: the last one recorded]")
+@click.option("--out", type=click.Path(dir_okay=False), help="Save the trace here, as safetensors.")
+@click.option("--label", help='What the weights are, such as "real weights" or "random"; kept in the trace.')
+@DTYPE
+@DEVICE
+def trace(
+    text: str, model: str, layers: str | None, show: int | None, out: str | None, label: str | None,
+    dtype: str | None, device: str,
+) -> None:  # fmt: skip
+    """Run TEXT through a model and see which experts each token was sent to."""
+    import torch
+
+    from minimoe.checkpoint.read import load
+    from minimoe.routing.trace import record_routing
+
+    if not text:
+        refuse("TEXT is empty, expected at least one character.")
+    if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
+        label = "mini checkpoint"
+    transformer, tokenizer = load(model, dtype=dtype, device=device, layers=parse_layers(layers))
+    ids = torch.tensor([tokenizer.encode(text)], device=transformer.device)
+    with record_routing(transformer, tokenizer, label) as recorded, torch.inference_mode():
+        transformer(ids, last_only=True)
+    if out is not None:
+        recorded.save(out)
+    numbers = recorded.layers.tolist()
+    layer = numbers[-1] if show is None else show
+    if layer not in numbers:
+        refuse(f"--show is {layer}, expected one of the recorded layers {numbers[0]} to {numbers[-1]}.")
+    at = numbers.index(layer)
+    rows = [("token", "text", f"experts of layer {layer}, by falling weight", "margin")]
+    for token, number in enumerate(recorded.tokens.tolist()):
+        experts = " ".join(f"{expert:3d}" for expert in recorded.experts[at, token].tolist())
+        rows.append((str(token), printable(tokenizer.token(number)), experts, f"{recorded.margins[at, token]:.3f}"))
+    click.echo(table(rows, right=(True, False, False, True)))
+    click.echo(f"{recorded!r}; margin: logit of the last expert that was selected minus that of the first left out")
+    if out is not None:
+        click.echo(f"saved to {out}")
+
+
+@cli.command()
+@click.argument("name_or_path")
+@click.option("--precision", type=click.Choice(PRECISIONS),
+              help="How the weights are stored. [default: as the checkpoint has them]")  # fmt: skip
+@click.option("--context", type=click.IntRange(min=0), help="Tokens in the KV cache. [default: the longest context]")
+@click.option("--json", "as_json", is_flag=True, help="Raw integers: counts and bytes.")
+def plan(name_or_path: str, precision: str | None, context: int | None, as_json: bool) -> None:
+    """How large is a model? Parameters, bytes and KV cache of a known name or of a folder with a config.json."""
+    local = find(name_or_path)
+    try:
+        config = ModelConfig.from_file(local) if local.exists() else ModelConfig.named(name_or_path)
+    except BadArgument as error:
+        raise NotFound(f"there is no folder {name_or_path!r}, and {error}") from error
+    sizes = size_up(config, context=context, precision=precision, name=name_or_path)
+    if as_json:
+        click.echo(json.dumps(sizes.to_dict(), indent=1))
+        return
+    header = ("", "parameters", "active for a token", f"in {sizes.precision}")
+    rows = [(part.name, f"{part.parameters:,}", f"{part.active:,}", units(part.bytes)) for part in sizes.parts]
+    total = ("together", f"{sizes.parameters:,}", f"{sizes.active_parameters:,}", units(sizes.weight_bytes))
+    click.echo(table([(sizes.name, "", "", ""), header, *rows, total], right=(False, True, True, True)))
+    click.echo("weights: " + ", ".join(f"{name} {units(size)}" for name, size in sizes.bytes_by_precision.items()))
+    click.echo(
+        f"KV cache in 16 bits: {sizes.kv_cache_bytes_per_token:,} bytes a token, "
+        f"{units(sizes.kv_cache_bytes)} for {sizes.context:,} tokens"
+    )
+    click.echo(f"weights and cache: {units(sizes.total_bytes)} (1 GB = 1,000,000,000 bytes)")
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--sha256", is_flag=True, help="Read every byte as well, and compare with the expected checksums.")
+def verify(path: str, sha256: bool) -> None:
+    """Is the checkpoint at PATH whole? Reads indexes and headers only. Exit code 1 if something is wrong."""
+    from minimoe.checkpoint.verify import verify as examine
+
+    report = examine(path, sha256=sha256)
+    click.echo(str(report))
+    if not report.ok:
+        click.get_current_context().exit(FAULT_FOUND)
+
+
+@cli.command()
+@click.option("--config", default="data/mini", show_default=True, help="A config.json, or the folder that holds one.")
+@click.option("--corpus", help="A folder of text files. [default: the generated corpus]")
+@click.option("--out", default="runs/mini", show_default=True, help="Where training state, history and checkpoint go.")
+@click.option("--tokenizer", default="data/mini", show_default=True, help="A folder with a tokenizer.json.")
+@click.option("--steps", type=click.IntRange(min=1), help="How many updates. [default: the recipe's]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
+@DEVICE
+def train(config: str, **arguments: Any) -> None:
+    """Train a small model from scratch."""
+    from minimoe.training.loop import train as run
+
+    history = run(ModelConfig.from_file(find(config)), **arguments)
+    click.echo(f"{len(history['steps'])} records in {Path(arguments['out']) / 'history.json'}")
+
+
+@cli.command()
+@click.argument("path")
+@click.option("--out", type=click.Path(dir_okay=False), default="report.json", show_default=True)
+def evaluate(path: str, out: str) -> None:
+    """Measure what a checkpoint of the small world can do, and write the report."""
+    from minimoe.training.evaluate import evaluate as measure
+
+    report = measure(path, out)
+    click.echo(json.dumps(report, indent=1, ensure_ascii=False))
+
+
+@cli.command("check-real")
+@click.argument("path")
+@DEVICE
+def check_real(path: str, device: str) -> None:
+    """Run the checkpoint at PATH through transformers and minimoe, and report where they differ.
+
+    Same tokens for both, in the checkpoint's own dtype and, if memory permits, in float32. Exit code 1 if they differ
+    by more than rounding explains.
+    """
+    from minimoe.commands.check_real import check_real as compare
+
+    report = compare(path, device=device, say=lambda line: click.echo(line, err=True))
+    click.echo(str(report))
+    if report.faults:
+        click.get_current_context().exit(FAULT_FOUND)
+
+
+def parse_layers(text: str | None) -> range | None:
+    """ "0:4" -> range(0, 4)."""
+    if text is None:
+        return None
+    first, colon, stop = text.partition(":")
+    if not colon or not first.isdigit() or not stop.isdigit() or int(stop) == 0:
+        refuse(f"--layers is {text!r}, expected A:B such as 0:4.")
+    if int(first) != 0:
+        refuse(f"--layers is {text!r}, but a text enters at layer 0: it must begin with 0.")
+    return range(int(first), int(stop))
+
+
+def printable(text: str) -> str:
+    """A token's text without line breaks or control characters, for a table."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text).replace(" ", "·")
+
+
+def units(size: int) -> str:
+    """Bytes in decimal units: 1 GB = 10**9 bytes."""
+    for name, unit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= unit:
+            return f"{size / unit:,.2f} {name}"
+    return f"{size} B"
+
+
+def main() -> None:
+    """The entry point."""
+    cli(prog_name="minimoe")

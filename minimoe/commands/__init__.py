@@ -1,0 +1,1 @@
+"""What the command line does beyond calling the library: talking, comparing, and being polite in a terminal."""
