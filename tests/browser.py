@@ -133,17 +133,19 @@ def open_browser(executable: str) -> Iterator[Any]:
 
 
 def run_all_cells(page: Any, seconds: float = 120.0) -> None:
-    """Menu Run > Run All Cells in the open notebook, then wait until its kernel is idle again and no cell is pending.
+    """Clear the open notebook's outputs, run all its cells from the menu, and wait until each has its number.
 
-    A new notebook's kernel must be up first, and Lab shows `[*]:` beside every cell that has yet to run.
+    A cell that fails keeps those after it from running, so that the wait ends in Playwright's TimeoutError.
     """
-    idle, milliseconds = ".jp-Notebook-ExecutionIndicator[data-status='idle']", seconds * 1000
-    page.wait_for_selector(idle, timeout=milliseconds)
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    milliseconds = seconds * 1000
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=milliseconds)
+    for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
+        page.get_by_role("menuitem", name=menu, exact=True).click()
+        page.get_by_role("menuitem", name=entry, exact=True).click()
+    # Prompts read "[ ]:" before a cell is run, "[*]:" until it is done, "[3]:" afterwards. Empty cells are never run.
     page.wait_for_function(
-        "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
-        " && document.querySelectorAll('.jp-InputPrompt').length > 0",
+        """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
+            /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent)
+            || cell.querySelector('.cm-content')?.textContent.trim() === '')""",
         timeout=milliseconds,
     )
-    page.wait_for_selector(idle, timeout=milliseconds)
