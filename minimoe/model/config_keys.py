@@ -30,10 +30,10 @@ def refuse_what_is_not_implemented(raw: dict[str, Any], source: str) -> None:
         raise UnsupportedModel(f"{source}: model_type is {model_type!r}; minimoe implements qwen3 and qwen3_moe.")
     for key, allowed in REQUIRED_VALUES.items():
         if key in raw and raw[key] not in allowed:
-            found = str(raw[key])[:60]
+            found = str(raw[key])[:60] if str(raw[key]).isprintable() else repr(raw[key])[:60]
             raise UnsupportedModel(f"{source}: {key} is {found}; minimoe implements only {key} = {allowed[0]}.")
     layer_types = raw.get("layer_types") or []
-    if any(kind != "full_attention" for kind in layer_types):
+    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
         raise UnsupportedModel(
             f"{source}: layer_types has other kinds than full_attention, which minimoe does not implement."
         )
@@ -59,8 +59,9 @@ def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
     if kind not in ("default", "yarn"):
         raise UnsupportedModel(f"{source}: rope type is {kind!r}; minimoe implements default and yarn.")
     settings["rope_scaling"] = check_yarn(rope | {"rope_type": "yarn"}, source) if kind == "yarn" else None
-    if settings.get("head_dim") is None and isinstance(raw.get("hidden_size"), int) and raw.get("num_attention_heads"):
-        settings["head_dim"] = raw["hidden_size"] // raw["num_attention_heads"]
+    hidden, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
+    if settings.get("head_dim") is None and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
+        settings["head_dim"] = hidden // heads
     return settings
 
 
@@ -90,6 +91,7 @@ def check_values(config: Any, source: str) -> None:
 
     for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"):
         require(is_count(getattr(config, key), 1), key, "a positive integer")
+    require(config.num_hidden_layers <= 10_000, "num_hidden_layers", "at most 10,000")  # code loops over them
     require(is_count(config.head_dim, 2) and config.head_dim % 2 == 0, "head_dim", "an even integer (RoPE turns pairs)")
     require(
         config.num_attention_heads % config.num_key_value_heads == 0,
@@ -113,6 +115,7 @@ def check_values(config: Any, source: str) -> None:
     require(is_count(config.decoder_sparse_step, 1), "decoder_sparse_step", "a positive integer")
     for key in ("num_experts", "num_experts_per_tok", "moe_intermediate_size", "intermediate_size"):
         require(is_count(getattr(config, key), 0), key, "an integer")
+    require(type(config.quantization_config) in (dict, type(None)), "quantization_config", "an object or null")
     if config.moe_layers:
         require(
             config.num_experts_per_tok in range(1, config.num_experts + 1),
