@@ -1,0 +1,128 @@
+"""verify: whole or not, told from index and headers; at true size too, counting every byte that is read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minimoe import ModelConfig
+from minimoe.checkpoint.commit import DECIDED, JOURNAL
+from minimoe.checkpoint.verify import verify
+from minimoe.errors import NotFound
+from tests.checkpoint.fake import edit_json, first_shard, write_sparse
+
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+    """(offset, bytes) of every positioned read."""
+    reads: list[tuple[int, int]] = []
+    plain = os.preadv
+
+    def preadv(descriptor: int, parts: list[Any], offset: int) -> int:
+        count = plain(descriptor, parts, offset)
+        reads.append((offset, count))
+        return count
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    yield reads
+
+
+def test_the_235b_at_true_size_reading_headers_only(tmp_path: Path, counted: list[tuple[int, int]]) -> None:
+    write_sparse(tmp_path, ModelConfig.named("Qwen3-235B-A22B"))
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) > 470_187_269_120
+    report = verify(tmp_path)
+    assert report.ok, report
+    assert (report.files, report.tensors, report.parameters) == (118, 36_945, 235_093_634_560)
+    assert report.payload_bytes == 470_187_269_120
+    headers = 0
+    for file in files:
+        with file.open("rb") as opened:
+            headers += 8 + int.from_bytes(opened.read(8), "little")
+    assert report.bytes_read == sum(count for _, count in counted) == headers + (tmp_path / INDEX).stat().st_size
+    assert report.bytes_read < 10_000_000
+
+    os.truncate(files[16], files[16].stat().st_size - 4096)
+    files[17].unlink()
+    report = verify(tmp_path)
+    assert [problem.split(":")[0] for problem in report.problems] == ["MissingShard", "TruncatedShard"]
+    assert "1 of 118 files are absent" in report.problems[0] and files[16].name in report.problems[1]
+
+
+def test_a_small_one(original: Path) -> None:
+    report = verify(original)
+    assert report.ok and "whole" in str(report) and not report.notes
+    assert report.payload_bytes == 2 * report.parameters > 0
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        verify(tmp_path / "absent")
+    assert verify(tmp_path).problems[0].startswith("NotFound: ")
+
+
+def test_a_config_of_another_model(tiny: Path) -> None:
+    edit_json(tiny / "config.json", lambda config: config.update(num_hidden_layers=5))
+    assert verify(tiny).problems[0].startswith("WrongModel: ")
+    (tiny / "config.json").unlink()
+    assert verify(tiny).problems[0].startswith("BadConfig: ")
+
+
+def test_a_quantised_checkpoint_is_checked_as_far_as_it_goes(tiny: Path) -> None:
+    edit_json(tiny / "config.json", lambda config: config.update(quantization_config={"quant_method": "fp8"}))
+    report = verify(tiny)
+    assert report.ok and "names and shapes were not compared" in report.notes[0]
+
+
+def test_files_that_the_index_does_not_name_are_noted(tiny: Path) -> None:
+    (tiny / "extra.safetensors").write_bytes(b"?")
+    assert "extra.safetensors" in verify(tiny).notes[0]
+
+
+def test_an_interrupted_save_is_finished(tiny: Path) -> None:
+    (tiny / DECIDED).mkdir()
+    (tiny / INDEX).rename(tiny / DECIDED / INDEX)
+    (tiny / DECIDED / JOURNAL).write_text(f'{{"files": ["{INDEX}"], "remove": []}}')
+    assert verify(tiny).ok and not (tiny / DECIDED).exists()
+
+
+# ---------------------------------------------------------------- sha256
+
+
+def test_a_flipped_bit_is_seen_by_its_checksum_only(tiny: Path) -> None:
+    file = first_shard(tiny)
+    before = verify(tiny, sha256=True)
+    assert before.ok and all("nothing says which sha256" in note for note in before.notes)
+    assert before.bytes_read == verify(tiny).bytes_read + sum(path.stat().st_size for path in tiny.glob("*.safetensors"))
+    (tiny / f"{file.name}.sha256").write_text(f"{before.sha256[file.name].upper()}  {file.name}\n")
+    assert verify(tiny, sha256=True).ok
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert verify(tiny).ok
+    problem = verify(tiny, sha256=True).problems[0]
+    assert problem.startswith("ChecksumMismatch: ") and before.sha256[file.name] in problem and str(file) in problem
+
+
+def test_checksums_that_a_hub_download_leaves_behind(tiny: Path) -> None:
+    file = first_shard(tiny)
+    digest = verify(tiny, sha256=True).sha256[file.name]
+    notes = tiny / ".cache" / "huggingface" / "download"
+    notes.mkdir(parents=True)
+    (notes / f"{file.name}.metadata").write_text(f"{'0' * 40}\n{digest}\n1700000000.0\n")
+    assert not [note for note in verify(tiny, sha256=True).notes if file.name in note]
+    (notes / f"{file.name}.metadata").write_text(f"{'0' * 40}\n{'f' * 64}\n1700000000.0\n")
+    assert verify(tiny, sha256=True).problems[0].startswith("ChecksumMismatch: ")
+    (notes / f"{file.name}.metadata").unlink()
+    (tiny / "blobs").mkdir()
+    file.rename(tiny / "blobs" / digest)
+    file.symlink_to(f"blobs/{digest}")
+    assert not [note for note in verify(tiny, sha256=True).notes if file.name in note]
+    file.unlink()
+    (tiny / "blobs" / digest).rename(tiny / "blobs" / ("e" * 64))
+    file.symlink_to(f"blobs/{'e' * 64}")
+    assert verify(tiny, sha256=True).problems[0].startswith("ChecksumMismatch: ")
