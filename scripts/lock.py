@@ -15,8 +15,9 @@ from choose_torch import CUDA_PREFIXES, TESTED
 from set_up import venv_python
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST = "3.11.0"  # what is locked must install there too: Debian 12 has 3.11.2, and some packages ask for 3.11.5
 HEADER = """\
-# Exact versions of everything but torch, as pip resolved them with Python {python} from pyproject.toml
+# Exact versions of everything but torch, as pip resolved them for Python {python} from pyproject.toml
 # (dependencies, the extra `test` and the build backend). Made by `make lock`; do not edit by hand.
 # torch is chosen for each machine by scripts/choose_torch.py (tested: {torch}).
 """
@@ -38,13 +39,13 @@ def main() -> None:
         pip = [str(venv_python(Path(folder))), "-m", "pip", "install", "-qq"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)
         report = Path(folder) / "report.json"
-        subprocess.run([*pip, "--dry-run", "--ignore-installed", "--report", str(report), *wanted], check=True)
+        oldest = ["--python-version", OLDEST, "--only-binary", ":all:", "--target", folder]
+        subprocess.run([*pip, "--dry-run", *oldest, "--report", str(report), *wanted], check=True)
         planned = json.loads(report.read_text(encoding="utf-8"))["install"]
     pins = {item["metadata"]["name"]: item["metadata"]["version"] for item in planned}
     left_out = ("torch", *CUDA_PREFIXES)
     kept = [f"{name}=={version}" for name, version in pins.items() if not name.lower().startswith(left_out)]
-    python = ".".join(map(str, sys.version_info[:2]))
-    text = HEADER.format(python=python, torch=TESTED) + "\n".join(sorted(kept, key=str.lower)) + "\n"
+    text = HEADER.format(python=OLDEST, torch=TESTED) + "\n".join(sorted(kept, key=str.lower)) + "\n"
     (ROOT / "requirements.lock").write_text(text, encoding="utf-8")
     print(f"requirements.lock: {len(kept)} packages")
 
