@@ -66,6 +66,7 @@ def test_each_filter_by_hand() -> None:
     # each filter sees what the one before left: after top-k 2 the rest is 4/7 and 3/7
     assert kept(top_k=2, top_p=0.5) == [0] and kept(top_p=0.5) == [0, 1]
     assert truncate(torch.zeros(5), top_k=2).isfinite().all()  # all five tie with the second
+    assert truncate(torch.zeros(4), top_p=0.75).isfinite().sum() == 3  # three are exactly enough
 
 
 @pytest.mark.parametrize("filters", [{}, {"top_k": 4}, {"top_p": 0.7}, {"min_p": 0.2}, {"temperature": 2.0}])
@@ -104,8 +105,8 @@ def test_half_precision_logits_are_added_up_in_float32() -> None:
     # 20,000 equal logits: in bfloat16 their running sum stands still long before it reaches 1
     logits = torch.zeros(20_000, dtype=torch.bfloat16)
     logits[7] = 1.0
-    ids = sample(logits.expand(400, -1), top_p=0.9, generator=torch.Generator().manual_seed(0))
-    assert len(ids.unique()) > 380
+    ids = sample(logits.expand(60, -1), top_p=0.9, generator=torch.Generator().manual_seed(0))
+    assert len(ids.unique()) > 55
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from minimoe.errors import BadArgument, BadTokenizer
+from minimoe.paths import checkout
 from minimoe.text.byte_alphabet import BYTE_OF
 from minimoe.text.tokenizer import Tokenizer
 from tests.text.tiny import END_OF_TEXT, END_OF_TURN, PLAIN_ADDED, SPECIAL, settings, write_tokenizer
@@ -64,6 +65,23 @@ def test_the_real_tokenizer_equals_transformers(coder: Tokenizer, reference: Pat
         assert ids == theirs.encode(text, add_special_tokens=False)
         for skip in (False, True):
             assert coder.decode(ids, skip_special=skip) == theirs.decode(ids, skip_special_tokens=skip)
+
+
+def test_the_minis_tokenizer_and_template_equal_transformers() -> None:
+    ours = Tokenizer.from_directory("data/mini")
+    theirs = AutoTokenizer.from_pretrained(checkout() / "data" / "mini")
+    for text in TEXTS:
+        ids = ours.encode(text)
+        assert ids == theirs.encode(text, add_special_tokens=False)
+        assert ours.decode(ids) == theirs.decode(ids)
+    chat = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "<think>\na\n</think>\n\nb"}]
+    for thinking in (True, False):
+        rendered = theirs.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+        assert ours.chat(chat, thinking=thinking) == rendered
+    assert set(ours.special_tokens) >= {"<|im_start|>", "<|im_end|>", "<think>", "</think>"}
+    assert ours.stop_ids == (ours.special_tokens["<|im_end|>"], ours.special_tokens["<|endoftext|>"])
 
 
 @given(text=st.text(max_size=40) | st.sampled_from(TEXTS))
