@@ -86,6 +86,15 @@ def tasks(model: Transformer, tokenizer: Tokenizer, count: int) -> dict[str, Any
     return report
 
 
+def summary_of_training(directory: Path) -> dict[str, Any]:
+    """How long the checkpoint was trained, from the history.json that may lie beside it."""
+    file = directory / "history.json"
+    if not file.is_file():
+        return {}
+    settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
+    return {"training": {"steps": settings["steps"], "tokens_per_step": settings["rows"] * settings["row_length"]}}
+
+
 def evaluate(path: str | Path, out: str | Path | None = None, count: int = 100) -> dict[str, Any]:
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
@@ -94,6 +103,7 @@ def evaluate(path: str | Path, out: str | Path | None = None, count: int = 100) 
     model, tokenizer = load(path, dtype=torch.float32)
     report = {
         "parameters": {"total": model.config.total_parameters, "active": model.config.active_parameters},
+        **summary_of_training(Path(tokenizer.source)),
         **language(model, tokenizer.source),
         "tasks": tasks(model, tokenizer, count),
     }

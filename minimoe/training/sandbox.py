@@ -19,12 +19,12 @@ ALLOWED_NODES = (
 )
 ALLOWED_CALLS = ("sum", "len")
 ALLOWED_METHODS = ("append", "count", "startswith")
-SECONDS = 3
+SECONDS = 30
 RUNNER = """
 import json, sys
 try:
     import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))
+    resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))
 except (ImportError, OSError, ValueError):
     pass  # Windows has none
 source, name, probes = json.load(sys.stdin)

@@ -1,0 +1,53 @@
+"""The learning curves of a run, from its history.json."""
+
+from typing import Any
+
+from plotly.subplots import make_subplots
+
+from minimoe.routing.figures import Picture
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a domain wherever domains are drawn.
+DOMAIN_COLOURS = {
+    "en": "#0072B2",
+    "zh": "#D55E00",
+    "code": "#009E73",
+    "math": "#CC79A7",
+    "chat": "#E69F00",
+    "text": "#0072B2",
+}
+
+
+def learning_curve(history: dict[str, Any]) -> Picture:
+    """Two panels over the step: held-out loss of each domain, and the least and most used expert of each layer.
+
+    history: what `train` returns and writes to history.json.
+    """
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=("Held-out loss by domain", "Use of the experts, least and most, a line a layer")
+    )
+    steps = [record["step"] for record in history["held_out"]]
+    domains = [name for name in (history["held_out"] or [{}])[0] if name != "step"]
+    for domain in domains:
+        losses = [record[domain] for record in history["held_out"]]
+        colour = DOMAIN_COLOURS.get(domain, "#000000")
+        figure.add_scatter(x=steps, y=losses, name=domain, mode="lines", line={"color": colour}, row=1, col=1)
+    records = [record for record in history["steps"] if "least" in record]
+    for layer in range(len(records[0]["least"]) if records else 0):
+        for end, dash in (("least", "dot"), ("most", "solid")):
+            figure.add_scatter(
+                x=[record["step"] for record in records],
+                y=[record[end][layer] for record in records],
+                name=f"layer {layer}, {end} used",
+                mode="lines",
+                line={"dash": dash, "color": "#606060", "width": 1},
+                showlegend=False,
+                row=1,
+                col=2,
+            )
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="nats per token", row=1, col=1)
+    figure.update_yaxes(title_text="share of an even load", type="log", row=1, col=2)
+    figure.update_layout(title="A training run", template="plotly_white", height=420)
+    last = history["held_out"][-1] if history["held_out"] else {}
+    said = ", ".join(f"{domain} {last[domain]:.2f}" for domain in domains)
+    return Picture(figure, f"Learning curves over {steps[-1] if steps else 0} steps. Held-out loss at the end: {said}.")

@@ -1,0 +1,137 @@
+"""Measuring: questions are held out, answers are judged rightly, model-written code cannot do harm."""
+
+import time
+from random import Random
+
+import pytest
+import torch
+
+from minimoe.checkpoint.read import load
+from minimoe.paths import checkout
+from minimoe.training import evaluate as room
+from minimoe.training.answers import PROBES, code_in, final_part, greedy_answers, right
+from minimoe.training.card import model_card
+from minimoe.training.corpus import split_of
+from minimoe.training.figures import learning_curve
+from minimoe.training.sandbox import only_function, results
+from minimoe.training.worlds import chat, functions
+
+MINI = checkout() / "data" / "mini"
+
+
+@pytest.mark.parametrize("task", room.TASKS)
+def test_questions_are_held_out_and_always_the_same(task: str) -> None:
+    asked = room.questions(task, 8)
+    assert asked == room.questions(task, 8) == room.questions(task, 12)[:8]
+    assert all(turn.key is not None and split_of(turn.key) == "held-out" for turn in asked)
+
+
+@pytest.mark.parametrize("task", room.TASKS)
+def test_the_expected_answer_is_right_with_and_without_thinking_and_another_is_not(task: str) -> None:
+    asked = room.questions(task, 4)
+    for turn in asked:
+        assert right(turn, turn.answer)
+        assert right(turn, f"<think>\n{turn.thinking}\n</think>\n\n{turn.answer}")
+        assert not right(turn, turn.thinking + turn.answer[: len(turn.answer) // 2])
+        assert not right(turn, f"<think>\n{turn.answer}")  # still thinking when the tokens ran out
+
+
+def test_a_function_is_judged_by_what_it_does() -> None:
+    turn = chat.Turn("python", "", "", "```python\ndef f(x):\n    return x * 2\n```", None)
+    assert right(turn, "```python\ndef twice(n):\n    return n + n\n```")
+    assert not right(turn, "```python\ndef f(x):\n    return x * 3\n```")
+    assert not right(turn, "def f(x):\n    return x * 2")
+    assert code_in("nothing here") == "" and final_part("<think>\na\n</think>\n\n b ") == "b"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\ndef f(x):\n    return x\n",
+        "def f(x):\n    return open('/etc/passwd').read()\n",
+        "def f(x):\n    return ().__class__.__bases__\n",
+        "def f(x):\n    while True:\n        x = 1\n",
+        "def f(x):\n    return x ** 99999999\n",
+        "def f(x):\n    return f(x)\n",
+        "def f(x):\n    return __import__('os')\n",
+        "def f(x, y=print('hello')):\n    return x\n",
+        "@print\ndef f(x):\n    return x\n",
+        "x = 1",
+        "def f(:",
+        "",
+    ],
+)
+def test_code_beyond_the_small_world_is_not_run(source: str) -> None:
+    assert only_function(source) is None and results(source, [1]) == []
+
+
+def test_an_endless_function_is_stopped() -> None:
+    begun = time.monotonic()
+    assert results("def f(x):\n    for n in x:\n        x.append(n)\n    return x\n", [[1]]) in ([], ["MemoryError"])
+    assert time.monotonic() - begun < 60
+
+
+def test_every_generated_function_is_allowed() -> None:
+    for seed in range(300):
+        given = functions.function(Random(seed))
+        assert only_function(given.source) == given.name
+    outcome = results(given.source, PROBES)
+    assert len(outcome) == len(PROBES)
+
+
+def test_decoding_together_gives_what_decoding_alone_gives() -> None:
+    if not (MINI / "model.safetensors").is_file():
+        pytest.skip("data/mini has no weights yet")
+    from minimoe.text.generate import generate
+
+    model, tokenizer = load(MINI, dtype=torch.float32)
+    asked = [turn.question for turn in room.questions("english_to_chinese", 6)]
+    together = greedy_answers(model, tokenizer, asked, thinking=False)
+    alone = [
+        "".join(
+            generate(
+                model,
+                tokenizer,
+                [{"role": "user", "content": question}],
+                thinking=False,
+                temperature=0,
+                max_new_tokens=220,
+            )
+        )
+        for question in asked
+    ]
+    assert sum(one == other for one, other in zip(together, alone, strict=True)) >= 5  # sums may round otherwise
+
+
+def test_the_card_says_what_the_report_says() -> None:
+    from tests.training.test_losses import CONFIG
+
+    modes = {"thinking": {"right": 3, "of": 4}, "not_thinking": {"right": 1, "of": 4}}
+    report = {
+        "parameters": {"total": 1234, "active": 567},
+        "training": {"steps": 10, "tokens_per_step": 100},
+        "held_out": {"en": {"nats_per_token": 0.5, "perplexity": 1.649}},
+        "routing": {"tokens": 99, "dead_experts": [0, 2], "least": [0.5, 0.6], "most": [1.5, 1.25]},
+        "tasks": {"python": modes},
+    }
+    card = model_card(report, CONFIG)
+    for said in (
+        "1,234",
+        "567",
+        "1,000 tokens",
+        "| English | 0.500 | 1.65 |",
+        "75% | 25%",
+        " 2 got less",
+        "0.50, 0.60",
+    ):
+        assert said in card
+
+
+def test_the_learning_curve_has_a_line_for_each_domain_and_says_itself_in_words() -> None:
+    history = {
+        "held_out": [{"step": 1, "en": 2.0, "zh": 3.0}, {"step": 2, "en": 1.0, "zh": 2.5}],
+        "steps": [{"step": 1, "least": [0.5], "most": [1.5]}, {"step": 2, "least": [0.6], "most": [1.4]}],
+    }
+    picture = learning_curve(history)
+    assert [trace.name for trace in picture.figure.data][:2] == ["en", "zh"]
+    assert "en 1.00, zh 2.50" in picture.alt
