@@ -386,6 +386,7 @@ def test_check_real_sees_a_wrong_choice(saved_by_transformers, monkeypatch):
 
     honest = router.route
     monkeypatch.setattr(router, "route", lambda logits, top_k, renormalise: honest(-logits, top_k, renormalise))
+    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
     report = check_real.check_real(saved_by_transformers)
     assert any("the router, given equal input" in fault for fault in report.faults)
     assert any("the selection of layer 0" in fault for fault in report.faults)
@@ -393,6 +394,7 @@ def test_check_real_sees_a_wrong_choice(saved_by_transformers, monkeypatch):
 
 def test_check_real_sees_other_token_ids(saved_by_transformers, monkeypatch):
     honest = Tokenizer.encode
+    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
     monkeypatch.setattr(Tokenizer, "encode", lambda self, text, **settings: honest(self, text + "!", **settings))
     assert any("ids of" in fault for fault in check_real.check_real(saved_by_transformers).faults)
 
