@@ -27,9 +27,9 @@ REFUSAL = """\
 No NVIDIA GPU was found, PyTorch's index of CPU builds ({index}) could not be reached,
 and pip would install {torch} with {count} CUDA packages, several GB ({names}, ...).
 That is not done unasked. Please choose one:
-  make TORCH="{torch} --index-url URL"      URL: {index}, or a mirror of it that you can reach
-  make TORCH=/path/to/torch-cpu.whl         a CPU wheel that you have downloaded
-  make TORCH={torch}                 the CUDA build all the same"""
+  make TORCH="{torch} --index-url URL"   with a mirror of that index within your reach
+  make TORCH=/path/to/torch-cpu.whl   with a CPU wheel that you have downloaded
+  make TORCH={torch}   to take the CUDA build all the same"""
 
 
 def has_nvidia_gpu() -> bool:

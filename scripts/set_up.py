@@ -99,7 +99,7 @@ def set_up(root: Path, asked: str = "") -> bool:
     # A current pip first: choosing torch relies on its --dry-run, which downloads whole wheels in old versions.
     subprocess.run([*install, locked_version(lock, "pip")], check=True)
     torch = [] if old.get("torch") == wanted["torch"] else torch_request(pip, asked)
-    print("installing requirements.lock (about 250 MB to download, a minute or two)", flush=True)
+    print("installing requirements.lock (about 200 MB to download, a minute or two)", flush=True)
     subprocess.run([*install, "-r", str(lock)], check=True)
     if torch:
         if asked:  # pip takes 2.13.0+cpu for 2.13.0+cu128: a build that was asked for replaces the one that is here
