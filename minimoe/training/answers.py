@@ -56,8 +56,9 @@ def greedy_batch(model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Seq
 
 
 def final_part(answer: str) -> str:
-    """The answer without its thinking."""
-    return answer.rpartition("</think>")[2].strip()
+    """The answer without its thinking; nothing if the thinking never came to an end."""
+    thinking, closed, said = answer.rpartition("</think>")
+    return said.strip() if closed or "<think>" not in said else ""
 
 
 def right(turn: Turn, answer: str) -> bool:

@@ -31,7 +31,7 @@ It speaks about one small world: twelve people, some animals and things, places,
 Chinese; short Python functions; arithmetic. It knows nothing else and nothing about the real world. What it says about
 anything outside is noise.
 
-- **Data**: generated text without end (`minimoe/training/corpus.py`), of which it read {tokens} tokens. Sentences, sums,
+- **Data**: endless generated text (`minimoe/training/corpus.py`), of which it read {tokens} tokens. Sentences, sums,
   functions and stories are kept apart by a hash of their content: nothing that is asked below was trained on.
 - **Training**: {steps} steps of {batch} tokens on one processor core in float32, with AdamW and the load-balancing loss
   of the family applied to each layer (coefficient {coefficient}). `python -m minimoe train` is the recipe;
