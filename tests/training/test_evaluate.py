@@ -1,5 +1,6 @@
 """Measuring: questions are held out, answers are judged rightly, model-written code cannot do harm."""
 
+import json
 import time
 from random import Random
 
@@ -135,3 +136,8 @@ def test_the_learning_curve_has_a_line_for_each_domain_and_says_itself_in_words(
     picture = learning_curve(history)
     assert [trace.name for trace in picture.figure.data][:2] == ["en", "zh"]
     assert "en 1.00, zh 2.50" in picture.alt
+
+
+def test_the_prompts_for_lessons_are_questions_the_mini_never_saw() -> None:
+    prompts = json.loads((checkout() / "data" / "prompts" / "mini.json").read_text(encoding="utf-8"))
+    assert prompts == {task: [turn.question for turn in room.questions(task, 5)] for task in room.TASKS}
