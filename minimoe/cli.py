@@ -107,7 +107,8 @@ def trace(
         experts = " ".join(f"{expert:3d}" for expert in recorded.experts[at, token].tolist())
         rows.append((str(token), printable(tokenizer.token(number)), experts, f"{recorded.margins[at, token]:.3f}"))
     click.echo(table(rows, right=(True, False, False, True)))
-    click.echo(f"{recorded!r}; margin: logit of the last expert that was selected minus that of the first left out")
+    click.echo(f"{len(numbers)} layers, {len(recorded)} tokens, weights: {label or 'not said, see --label'}")
+    click.echo("margin: router logit of the last expert that was selected, minus that of the first one left out")
     if out is not None:
         click.echo(f"saved to {out}")
 
