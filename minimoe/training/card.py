@@ -1,5 +1,7 @@
 """The model card of data/mini, written from report.json and config.json: no number in it is typed by hand."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from minimoe.model.config import ModelConfig
@@ -94,3 +96,10 @@ def model_card(report: dict[str, Any], config: ModelConfig) -> str:
         rates = " | ".join(f"{modes[mode]['right'] / modes[mode]['of']:.0%}" for mode in ("thinking", "not_thinking"))
         text += f"| {TASK_NAMES[task]} | {rates} |\n"
     return text + TAIL.format(count=count)
+
+
+def write_card(directory: str | Path) -> None:
+    """Write README.md beside report.json and config.json."""
+    folder = Path(directory)
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    (folder / "README.md").write_text(model_card(report, ModelConfig.from_file(folder)), encoding="utf-8")
