@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import as_json, make_header, save, shard_names, split
 
 TINY = ModelConfig(
@@ -34,7 +38,9 @@ def random_model(config: ModelConfig = TINY, seed: int = 0) -> Transformer:
     return model
 
 
-def save_tiny(directory: Path, config: ModelConfig = TINY, seed: int = 0, shard_bytes: int = SHARD_BYTES) -> Transformer:
+def save_tiny(
+    directory: Path, config: ModelConfig = TINY, seed: int = 0, shard_bytes: int = SHARD_BYTES
+) -> Transformer:
     """Save such a model, in several shards, without a tokenizer; returns it."""
     model = random_model(config, seed)
     save(model, None, directory, max_shard_bytes=shard_bytes)
@@ -44,7 +50,8 @@ def save_tiny(directory: Path, config: ModelConfig = TINY, seed: int = 0, shard_
 def weights(model: Transformer) -> dict[str, bytes]:
     """Every parameter's dtype, shape and bytes; two models with equal weights have equal dicts."""
     return {
-        name: f"{value.dtype}{tuple(value.shape)}".encode() + value.detach().contiguous().view(torch.uint8).numpy().tobytes()
+        name: f"{value.dtype}{tuple(value.shape)}".encode()
+        + value.detach().contiguous().view(torch.uint8).numpy().tobytes()
         for name, value in model.named_parameters()
     }
 
@@ -80,11 +87,33 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path.write_text(json.dumps(content))
 
 
+def refused(directory: Path, kind: type[Exception], **arguments: Any) -> str:
+    """The message with which loading `directory` is refused."""
+    with pytest.raises(kind) as caught:
+        load_model(directory, **arguments)
+    return str(caught.value)
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
+    """Replace the weight files by one of the safetensors library's, after `change` to the tensors by name."""
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        tensors |= load_file(path)
+        path.unlink()
+    (directory / "model.safetensors.index.json").unlink(missing_ok=True)
+    change(tensors)
+    save_file(tensors, directory / "model.safetensors")
+
+
 # ---------------------------------------------------------------- true size
 
 
-def write_sparse(directory: Path, config: ModelConfig, shard_bytes: int = 4_000_000_000, drop: Iterable[int] = ()) -> None:
-    """A checkpoint of true size: real headers and index, and weights that are holes (all zero). `drop`: shards left out."""
+def write_sparse(
+    directory: Path, config: ModelConfig, shard_bytes: int = 4_000_000_000, drop: Iterable[int] = ()
+) -> None:
+    """A checkpoint of true size: real headers and index, and weights that are holes (all zero). `drop`: shards left
+    out.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     shards = split(expected_tensors(config), 2, shard_bytes)
     weight_map, total = {}, 0

@@ -1,6 +1,7 @@
 """A save that is killed, at every step there is, leaves the old checkpoint or the new one whole.
 
-The child process counts its own calls of C functions that touch the disk, and kills itself with SIGKILL right before the n-th, for n = 1, 2, ... until a
+The child process counts its own calls of C functions that touch the disk, and kills itself with SIGKILL right before
+the n-th, for n = 1, 2, ... until a
 save gets through. Nothing is known here about how save works, so a new way of saving is tested by the same loop.
 """
 
@@ -22,7 +23,21 @@ from minimoe.errors import MinimoeError
 from tests.checkpoint.fake import TINY, random_model, weights
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-ON_DISK = {"open", "write", "fsync", "rename", "replace", "unlink", "remove", "mkdir", "rmdir", "truncate", "link", "symlink", "__exit__"}
+ON_DISK = {
+    "open",
+    "write",
+    "fsync",
+    "rename",
+    "replace",
+    "unlink",
+    "remove",
+    "mkdir",
+    "rmdir",
+    "truncate",
+    "link",
+    "symlink",
+    "__exit__",
+}
 SMALL = replace(TINY, num_hidden_layers=2, num_experts=4, vocab_size=16)
 SINGLE, FEW, MANY = 10**9, 10_000, 5_000  # max_shard_bytes: one file, 2 and 5 shards
 NOTHING = "no checkpoint"

@@ -56,7 +56,11 @@ def test_reads_the_header_and_nothing_else(file: Path) -> None:
     [
         (b"", NotSafetensors, "is empty (0 bytes)"),
         (b"\0" * 4096, NotSafetensors, "space was reserved but nothing was downloaded"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", NotSafetensors, "starts with 'version https://git-lfs"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+            NotSafetensors,
+            "starts with 'version https://git-lfs",
+        ),
         (b"<!DOCTYPE html><html>" + b" " * 99, NotSafetensors, "this is a web page"),
         (b"\n<html><head>" + b" " * 99, NotSafetensors, "this is a web page"),
         (b"PK\x03\x04" + b"\x08" * 99, NotSafetensors, "PyTorch pickle"),
@@ -74,7 +78,7 @@ def test_reads_the_header_and_nothing_else(file: Path) -> None:
         (join_file(b'{"a": 1, "a": 1}', b""), CorruptHeader, "the key 'a' appears twice"),
         (join_file(b'{"a": {"shape": [1], "shape": [2]}}', b""), CorruptHeader, "the key 'shape' appears twice"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_header(file: Path, content: bytes, kind: type[MinimoeError], sentence: str) -> None:
     file.write_bytes(content)
     with pytest.raises(kind) as caught:
@@ -181,7 +185,16 @@ def test_a_disk_that_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_width_is_torchs() -> None:
-    names = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "C64": "complex64",
-             "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}  # fmt: skip
+    names = {
+        "BOOL": "bool",
+        "BF16": "bfloat16",
+        "F16": "float16",
+        "F32": "float32",
+        "F64": "float64",
+        "C64": "complex64",
+        "F8_E4M3": "float8_e4m3fn",
+        "F8_E5M2": "float8_e5m2",
+        "F8_E8M0": "float8_e8m0fnu",
+    }
     names |= {f"{'U' if sign else 'I'}{bits}": f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u")}
     assert BYTES_PER_VALUE == {code: getattr(torch, name).itemsize for code, name in names.items()}

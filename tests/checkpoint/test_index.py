@@ -9,22 +9,32 @@ import pytest
 from minimoe import paths
 from minimoe.checkpoint.read import load_model
 from minimoe.errors import IndexMismatch, MissingShard, NotFound, NotSafetensors, UnsafeIndex
-from tests.checkpoint.fake import TINY, edit_header, edit_json, first_shard, split_file
+from tests.checkpoint.fake import TINY, edit_header, edit_json, first_shard, refused, split_file
 
 INDEX = "model.safetensors.index.json"
 
 
-def refused(directory: Path, kind: type[Exception]) -> str:
-    with pytest.raises(kind) as caught:
-        load_model(directory)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize(
     "name",
-    ["../x.safetensors", "/etc/x.safetensors", "sub/x.safetensors", "..\\x.safetensors", "C:x.safetensors", "x\0.safetensors",
-     "model.bin", "pytorch_model.pt", "", ".safetensors/", "x.safetensors\n", "~/x.safetensors", "ä.safetensors", None, 7, ["x.safetensors"]],
-)  # fmt: skip
+    [
+        "../x.safetensors",
+        "/etc/x.safetensors",
+        "sub/x.safetensors",
+        "..\\x.safetensors",
+        "C:x.safetensors",
+        "x\0.safetensors",
+        "model.bin",
+        "pytorch_model.pt",
+        "",
+        ".safetensors/",
+        "x.safetensors\n",
+        "~/x.safetensors",
+        "ä.safetensors",
+        None,
+        7,
+        ["x.safetensors"],
+    ],
+)
 def test_only_plain_file_names(tiny: Path, name: Any) -> None:
     edit_json(tiny / INDEX, lambda index: index["weight_map"].update({"lm_head.weight": name}))
     message = refused(tiny, UnsafeIndex)
@@ -33,9 +43,19 @@ def test_only_plain_file_names(tiny: Path, name: Any) -> None:
 
 @pytest.mark.parametrize(
     ("total", "shown"),
-    [("NaN", "NaN"), ("-1", "-1"), ('"7"', "'7'"), (str(2**63), str(2**63)), ("1e999", "inf"), ("true", "True"),
-     ("7.0", "is 7.0"), ("[1]", "[1]"), ("7", "is 7 bytes"), ("0", "0 bytes")],
-)  # fmt: skip
+    [
+        ("NaN", "NaN"),
+        ("-1", "-1"),
+        ('"7"', "'7'"),
+        (str(2**63), str(2**63)),
+        ("1e999", "inf"),
+        ("true", "True"),
+        ("7.0", "is 7.0"),
+        ("[1]", "[1]"),
+        ("7", "is 7 bytes"),
+        ("0", "0 bytes"),
+    ],
+)
 def test_a_total_size_that_cannot_be(tiny: Path, total: str, shown: str) -> None:
     text = (tiny / INDEX).read_text()
     right = str(json.loads(text)["metadata"]["total_size"])

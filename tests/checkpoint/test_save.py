@@ -37,7 +37,9 @@ def test_the_released_layout(tmp_path: Path) -> None:
     model = save_tiny(tmp_path)
     index = json.loads((tmp_path / INDEX).read_text())
     shards = sorted(tmp_path.glob("*.safetensors"))
-    assert [path.name for path in shards] == [f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)]
+    assert [path.name for path in shards] == [
+        f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)
+    ]
     assert len(shards) > 2
     assert index["metadata"]["total_size"] == sum(parameter.nbytes for parameter in model.parameters())
     seen: dict[str, str] = {}
@@ -68,7 +70,12 @@ def test_the_dtype_is_the_one_that_the_model_has_now(tmp_path: Path) -> None:
 
 def test_replacing_leaves_nothing_old_and_everything_foreign(tmp_path: Path) -> None:
     save(random_model(seed=1), FakeTokenizer(vocab__json=b"old", merges__txt=b"old"), tmp_path, SHARD_BYTES)
-    foreign = {"notes.txt": b"mine", "optimizer.pt": b"mine", "adapter.safetensors": b"mine", "model-00001-of-00099.safetensors": b"mine"}
+    foreign = {
+        "notes.txt": b"mine",
+        "optimizer.pt": b"mine",
+        "adapter.safetensors": b"mine",
+        "model-00001-of-00099.safetensors": b"mine",
+    }
     for name, content in foreign.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "runs").mkdir()
@@ -77,8 +84,14 @@ def test_replacing_leaves_nothing_old_and_everything_foreign(tmp_path: Path) -> 
         model = random_model(seed=seed)
         save(model, FakeTokenizer(tokenizer__json=b"new"), tmp_path, shard_bytes)
         assert weights(load_model(tmp_path)) == weights(model)
-        index = json.loads((tmp_path / INDEX).read_text()) if shard_bytes < 10**9 else {"weight_map": {"": "model.safetensors"}}
-        own = {"config.json", "tokenizer.json", *index["weight_map"].values()} | ({INDEX} if shard_bytes < 10**9 else set())
+        index = (
+            json.loads((tmp_path / INDEX).read_text())
+            if shard_bytes < 10**9
+            else {"weight_map": {"": "model.safetensors"}}
+        )
+        own = {"config.json", "tokenizer.json", *index["weight_map"].values()} | (
+            {INDEX} if shard_bytes < 10**9 else set()
+        )
         assert listing(tmp_path) == own | foreign.keys() | {"runs", "runs/config.json"}
         assert {name: (tmp_path / name).read_bytes() for name in foreign} == foreign
         assert (tmp_path / "runs" / "config.json").read_bytes() == b"mine"
@@ -145,7 +158,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tiny: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(save_module, "as_json", lambda _: b"{}")
     monkeypatch.setattr(save_module, "memory_of", full)
-    with pytest.raises(WriteFailed, match="No space left on device. What was there before is still there"):
+    with pytest.raises(WriteFailed, match=r"No space left on device\. What was there before is still there"):
         save(random_model(seed=1), None, tiny)
     assert {path: path.read_bytes() for path in tiny.iterdir()} == before
 
@@ -172,9 +185,19 @@ def decide(directory: Path, journal: str) -> None:
 
 @pytest.mark.parametrize(
     "journal",
-    ["", "[]", "{}", "[" * 100_000, '{"files": ["../x"], "remove": []}', '{"files": [], "remove": ["../x"]}',
-     '{"files": [], "remove": ["/etc/x"]}', '{"files": [], "remove": [".."]}', '{"files": [3], "remove": []}', '{"files": 3, "remove": []}'],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"files": ["../x"], "remove": []}',
+        '{"files": [], "remove": ["../x"]}',
+        '{"files": [], "remove": ["/etc/x"]}',
+        '{"files": [], "remove": [".."]}',
+        '{"files": [3], "remove": []}',
+        '{"files": 3, "remove": []}',
+    ],
+)
 def test_a_journal_that_came_with_a_download_is_not_trusted(tiny: Path, journal: str) -> None:
     (tiny.parent / "x").write_bytes(b"outside")
     decide(tiny, journal)

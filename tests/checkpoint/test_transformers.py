@@ -1,4 +1,6 @@
-"""Files from transformers load here, ours load there, and both compute the same logits (fp32, within 1e-5) with the same experts."""
+"""Files from transformers load here, ours load there, and both compute the same logits (fp32, within 1e-5) with the
+same experts.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +16,25 @@ from minimoe.checkpoint.verify import verify
 transformers = pytest.importorskip("transformers")
 
 SHAPE = dict(
-    vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16, intermediate_size=48,
-    max_position_embeddings=128, initializer_range=0.2, tie_word_embeddings=False, rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
-)  # fmt: skip
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    intermediate_size=48,
+    max_position_embeddings=128,
+    initializer_range=0.2,
+    tie_word_embeddings=False,
+    rope_parameters={"rope_theta": 1e6, "rope_type": "default"},
+)
 MOE = dict(moe_intermediate_size=24, num_experts=16, num_experts_per_tok=4, norm_topk_prob=True, mlp_only_layers=[1])
-CASES = {"moe": MOE, "moe, tied": MOE | {"tie_word_embeddings": True}, "dense": {}, "dense, tied": {"tie_word_embeddings": True}}
+CASES = {
+    "moe": MOE,
+    "moe, tied": MOE | {"tie_word_embeddings": True},
+    "dense": {},
+    "dense, tied": {"tie_word_embeddings": True},
+}
 IDS = torch.arange(24).mul(7).remainder(64).view(2, 12)
 
 

@@ -97,7 +97,9 @@ def test_a_flipped_bit_is_seen_by_its_checksum_only(tiny: Path) -> None:
     file = first_shard(tiny)
     before = verify(tiny, sha256=True)
     assert before.ok and all("nothing says which sha256" in note for note in before.notes)
-    assert before.bytes_read == verify(tiny).bytes_read + sum(path.stat().st_size for path in tiny.glob("*.safetensors"))
+    assert before.bytes_read == verify(tiny).bytes_read + sum(
+        path.stat().st_size for path in tiny.glob("*.safetensors")
+    )
     (tiny / f"{file.name}.sha256").write_text(f"{before.sha256[file.name].upper()}  {file.name}\n")
     assert verify(tiny, sha256=True).ok
     data = bytearray(file.read_bytes())
