@@ -10,7 +10,7 @@ from torch import Tensor
 from minimoe.checkpoint.header import TensorEntry
 from minimoe.checkpoint.positioned import PositionedFile
 
-STAGING_BYTES = 32 * 2**20
+STAGING_BYTES = 8 * 2**20
 TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 

@@ -63,7 +63,7 @@ def test_three_matrices_of_one_expert_in_different_files(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "float32", torch.float32, "fp16", "bf16", torch.float64])
-@pytest.mark.parametrize("staging", [64, 1000, 32 * 2**20])
+@pytest.mark.parametrize("staging", [64, 1000, 8 * 2**20])
 def test_converting_while_reading(original: Path, dtype: Any, staging: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fill_module, "STAGING_BYTES", staging)
     loaded = load_model(original, dtype=dtype)
