@@ -35,7 +35,7 @@ def test_the_card_is_the_one_that_the_report_gives(report: dict) -> None:
     assert (MINI / "README.md").read_text(encoding="utf-8") == model_card(report, ModelConfig.from_file(MINI))
 
 
-def test_it_is_what_the_issue_of_a_mini_asks_for(report: dict) -> None:
+def test_it_has_the_shape_of_the_real_one_and_stays_small(report: dict) -> None:
     config = ModelConfig.from_file(MINI)
     assert (config.num_experts, config.num_experts_per_tok, config.model_type) == (128, 8, "qwen3_moe")
     assert config.num_attention_heads * config.head_dim != config.hidden_size
