@@ -113,7 +113,7 @@ def combine(answers: Tensor, weights: Tensor) -> Tensor:
 
 def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
     """rows (choice, in) sorted by expert, times each expert's (out, in) weight; counts: (expert) rows per expert."""
-    if isinstance(weights, Tensor) and has_grouped_mm(rows):
+    if isinstance(weights, Tensor) and has_grouped_mm(weights):
         transposed = rearrange(weights, "expert out into -> expert into out")
         return F.grouped_mm(rows, transposed, offs=counts.cumsum(0).int())
     parts = rows.split(counts.tolist())
@@ -121,17 +121,17 @@ def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
     return torch.cat([F.linear(part, weight) for part, weight in zip(parts, each, strict=True) if len(part)])
 
 
-def has_grouped_mm(rows: Tensor) -> bool:
-    """Whether PyTorch has a grouped product for these rows: CPU in float32 and bfloat16, recent CUDA in bfloat16."""
-    if not hasattr(F, "grouped_mm") or len(rows) == 0:
+def has_grouped_mm(weights: Tensor) -> bool:
+    """Whether PyTorch has a grouped product for these: CPU in float32 and bfloat16, recent CUDA in bfloat16.
+
+    Its kernels also want every row of the weights to fill whole pieces of 16 bytes.
+    """
+    device, dtype = weights.device, weights.dtype
+    if not hasattr(F, "grouped_mm") or any(size * dtype.itemsize % 16 for size in weights.shape[1:]):
         return False
-    if rows.device.type == "cpu":
-        return rows.dtype in (torch.float32, torch.bfloat16)
-    return (
-        rows.device.type == "cuda"
-        and rows.dtype == torch.bfloat16
-        and torch.cuda.get_device_capability(rows.device) >= (8, 0)
-    )
+    if device.type == "cpu":
+        return dtype in (torch.float32, torch.bfloat16)
+    return device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:

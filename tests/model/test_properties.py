@@ -97,6 +97,18 @@ def test_every_engine_has_the_same_gradients(dtype):
         torch.testing.assert_close(gradients[engine], gradients["loop"], atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("ffn", [12, 13])
+def test_odd_widths_that_the_grouped_kernel_refuses_still_run(ffn, dtype):
+    odd = ModelConfig(**(vars(SMALL) | dict(moe_intermediate_size=ffn)))
+    torch.manual_seed(0)
+    model = Transformer(odd).to(dtype).requires_grad_(False)
+    model.engine = "loop"
+    expected = model(ids())
+    model.engine = "grouped"
+    torch.testing.assert_close(model(ids()), expected, atol=1e-5 if dtype == torch.float32 else 0.1, rtol=0)
+
+
 def test_auto_loops_over_experts_of_real_width_and_never_copies_them():
     with torch.device("meta"):
         real = ExpertBank(ModelConfig(**(vars(SMALL) | dict(hidden_size=2048, moe_intermediate_size=768))))

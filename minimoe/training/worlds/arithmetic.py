@@ -33,7 +33,9 @@ class Problem:
     @property
     def working(self) -> str:
         """The lines of written addition, subtraction or multiplication by one digit."""
-        steps = {"+": column_addition, "-": column_subtraction, "*": column_multiplication}[self.sign](self.left, self.right)
+        steps = {"+": column_addition, "-": column_subtraction, "*": column_multiplication}[self.sign](
+            self.left, self.right
+        )
         return "\n".join(steps)
 
 
@@ -43,7 +45,7 @@ def digits_from_the_right(number: int, length: int) -> list[int]:
 
 
 def column_addition(left: int, right: int) -> list[str]:
-    """"7+5=12, write 2, carry 1: 2" and so on; the last line shows the whole sum after its colon."""
+    """ "7+5=12, write 2, carry 1: 2" and so on; the last line shows the whole sum after its colon."""
     length = max(len(str(left)), len(str(right)))
     lines, carry, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
@@ -57,7 +59,7 @@ def column_addition(left: int, right: int) -> list[str]:
 
 
 def column_subtraction(left: int, right: int) -> list[str]:
-    """"13-5-0=8, write 8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
+    """ "13-5-0=8, write 8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
     length = len(str(left))
     lines, borrow, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
@@ -72,7 +74,7 @@ def column_subtraction(left: int, right: int) -> list[str]:
 
 
 def column_multiplication(left: int, right: int) -> list[str]:
-    """"7*6+0=42, write 2, carry 4: 2" and so on; `right` has one digit."""
+    """ "7*6+0=42, write 2, carry 4: 2" and so on; `right` has one digit."""
     lines, carry, done = [], 0, ""
     for a in digits_from_the_right(left, len(str(left))):
         total = a * right + carry
@@ -94,7 +96,9 @@ def problem(rng: Random) -> Problem:
     kind = rng.random()
     if kind < 0.6:
         digits = rng.choice((2, 3, 3, 4, 4))
-        return Problem(number_of(rng, digits), "+", number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1)))
+        return Problem(
+            number_of(rng, digits), "+", number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1))
+        )
     if kind < 0.8:
         low, high = sorted((number_of(rng, rng.choice((2, 3))), number_of(rng, rng.choice((2, 3, 3)))))
         return Problem(high, "-", low)
@@ -107,8 +111,12 @@ def word_problem(rng: Random, who: tuple[str, str], noun: tuple[str, str, str]) 
     things, things_zh, measure = noun
     a, b = rng.randint(3, 60), rng.randint(2, 39)
     if rng.random() < 0.5:
-        return (f"{name} has {a} {things} and buys {b} more. {a} + {b} = {a + b}. Now {name} has {a + b} {things}.",
-                f"{chinese}有{a}{measure}{things_zh}，又买了{b}{measure}。{a} + {b} = {a + b}。现在{chinese}有{a + b}{measure}{things_zh}。")
+        return (
+            f"{name} has {a} {things} and buys {b} more. {a} + {b} = {a + b}. Now {name} has {a + b} {things}.",
+            f"{chinese}有{a}{measure}{things_zh}，又买了{b}{measure}。{a} + {b} = {a + b}。现在{chinese}有{a + b}{measure}{things_zh}。",
+        )
     a, b = a + b + 1, b
-    return (f"{name} has {a} {things} and sells {b}. {a} - {b} = {a - b}. Now {name} has {a - b} {things}.",
-            f"{chinese}有{a}{measure}{things_zh}，卖了{b}{measure}。{a} - {b} = {a - b}。现在{chinese}有{a - b}{measure}{things_zh}。")
+    return (
+        f"{name} has {a} {things} and sells {b}. {a} - {b} = {a - b}. Now {name} has {a - b} {things}.",
+        f"{chinese}有{a}{measure}{things_zh}，卖了{b}{measure}。{a} - {b} = {a - b}。现在{chinese}有{a - b}{measure}{things_zh}。",
+    )

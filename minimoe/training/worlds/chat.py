@@ -25,7 +25,15 @@ class Turn:
 def translate_to_chinese(rng: Random) -> Turn:
     """English in, Chinese out; the thinking pairs up the phrases."""
     given = sentence(rng)
-    ask = rng.choice(("Translate into Chinese: {}", "Translate to Chinese: {}", "How do you say this in Chinese? {}", "What is this in Chinese? {}", "翻译成中文：{}"))
+    ask = rng.choice(
+        (
+            "Translate into Chinese: {}",
+            "Translate to Chinese: {}",
+            "How do you say this in Chinese? {}",
+            "What is this in Chinese? {}",
+            "翻译成中文：{}",
+        )
+    )
     notes = "\n".join(f"{english} = {chinese}" for english, chinese in given.glosses)
     return Turn("to_chinese", ask.format(given.english), notes, given.chinese, given.english)
 
@@ -33,7 +41,15 @@ def translate_to_chinese(rng: Random) -> Turn:
 def translate_to_english(rng: Random) -> Turn:
     """Chinese in, English out."""
     given = sentence(rng)
-    ask = rng.choice(("翻译成英文：{}", "把这句话翻译成英文：{}", "这句话用英文怎么说？{}", "Translate into English: {}", "Translate to English: {}"))
+    ask = rng.choice(
+        (
+            "翻译成英文：{}",
+            "把这句话翻译成英文：{}",
+            "这句话用英文怎么说？{}",
+            "Translate into English: {}",
+            "Translate to English: {}",
+        )
+    )
     notes = "\n".join(f"{chinese} = {english}" for english, chinese in given.glosses)
     return Turn("to_english", ask.format(given.chinese), notes, given.english, given.english)
 
@@ -79,10 +95,18 @@ def compare(rng: Random) -> Turn:
 def write_function(rng: Random) -> Turn:
     """A Python function from its description, with one call and its result."""
     given = function(rng)
-    ask = rng.choice(("Write a Python function that {}.", "Please write a function that {}.", "Python: a function that {}."))
+    ask = rng.choice(
+        ("Write a Python function that {}.", "Please write a function that {}.", "Python: a function that {}.")
+    )
     question = ask.format(given.task[0]) if rng.random() < 0.7 else f"写一个Python函数，{given.task[1]}。"
     call, result = given.calls[0]
-    return Turn("python", question, f"{given.plan}\nname: {given.name}", f"```python\n{given.source}```\n`{call}` gives `{result}`.", given.key)
+    return Turn(
+        "python",
+        question,
+        f"{given.plan}\nname: {given.name}",
+        f"```python\n{given.source}```\n`{call}` gives `{result}`.",
+        given.key,
+    )
 
 
 def run_function(rng: Random) -> Turn:
@@ -90,7 +114,13 @@ def run_function(rng: Random) -> Turn:
     given: Function = function(rng)
     call, result = given.calls[0]
     ask = rng.choice(("What does `{}` return?", "What is the result of `{}`?", "`{}`的结果是什么？"))
-    return Turn("run", f"```python\n{given.source}```\n{ask.format(call)}", f"{given.plan}\ncall: {call}\nresult: {result}", f"`{result}`", given.key)
+    return Turn(
+        "run",
+        f"```python\n{given.source}```\n{ask.format(call)}",
+        f"{given.plan}\ncall: {call}\nresult: {result}",
+        f"`{result}`",
+        given.key,
+    )
 
 
 def answer_question(rng: Random) -> Turn:
@@ -117,16 +147,29 @@ def tell_story(rng: Random) -> Turn:
 
 
 GREETINGS = (
-    ("Hello!", "The user greets me.", "Hello! How can I help you?"), ("Hi!", "The user greets me.", "Hello! How can I help you?"),
-    ("Good morning!", "The user greets me.", "Good morning! What can I do for you?"), ("你好！", "用户在打招呼。", "你好！我能帮你什么？"),
-    ("你好", "用户在打招呼。", "你好！我能帮你什么？"), ("早上好！", "用户在打招呼。", "早上好！我能帮你什么？"),
+    ("Hello!", "The user greets me.", "Hello! How can I help you?"),
+    ("Hi!", "The user greets me.", "Hello! How can I help you?"),
+    ("Good morning!", "The user greets me.", "Good morning! What can I do for you?"),
+    ("你好！", "用户在打招呼。", "你好！我能帮你什么？"),
+    ("你好", "用户在打招呼。", "你好！我能帮你什么？"),
+    ("早上好！", "用户在打招呼。", "早上好！我能帮你什么？"),
     ("Who are you?", "The user asks who I am.", "I am a very small language model with 128 experts in each layer."),
-    ("What is your name?", "The user asks who I am.", "I am a very small language model with 128 experts in each layer."),
+    (
+        "What is your name?",
+        "The user asks who I am.",
+        "I am a very small language model with 128 experts in each layer.",
+    ),
     ("你是谁？", "用户问我是谁。", "我是一个很小的语言模型，每层有128个专家。"),
-    ("What can you do?", "The user asks what I can do.", "I can translate between English and Chinese, add numbers, write small Python functions and tell short stories."),
+    (
+        "What can you do?",
+        "The user asks what I can do.",
+        "I can translate between English and Chinese, add numbers, write small Python functions and tell short stories.",
+    ),
     ("你会做什么？", "用户问我会做什么。", "我会翻译中文和英文，会算术，会写小的Python函数，还会讲故事。"),
-    ("Thank you!", "The user thanks me.", "You are welcome!"), ("谢谢！", "用户在道谢。", "不客气！"),
-    ("Goodbye!", "The user says goodbye.", "Goodbye!"), ("再见！", "用户在道别。", "再见！"),
+    ("Thank you!", "The user thanks me.", "You are welcome!"),
+    ("谢谢！", "用户在道谢。", "不客气！"),
+    ("Goodbye!", "The user says goodbye.", "Goodbye!"),
+    ("再见！", "用户在道别。", "再见！"),
 )
 
 
@@ -137,8 +180,16 @@ def greet(rng: Random) -> Turn:
 
 
 TASKS: dict[Callable[[Random], Turn], int] = {
-    translate_to_chinese: 17, translate_to_english: 17, calculate: 28, write_function: 14, answer_question: 12,
-    tell_story: 6, run_function: 5, translate_word: 4, compare: 3, greet: 4,
+    translate_to_chinese: 17,
+    translate_to_english: 17,
+    calculate: 28,
+    write_function: 14,
+    answer_question: 12,
+    tell_story: 6,
+    run_function: 5,
+    translate_word: 4,
+    compare: 3,
+    greet: 4,
 }
 
 

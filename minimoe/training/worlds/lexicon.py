@@ -62,58 +62,115 @@ def table(kind: type, text: str) -> tuple:
     return tuple(kind(*(field.strip() for field in row.split(","))) for row in rows)
 
 
-PEOPLE: tuple[Person, ...] = table(Person, """
+PEOPLE: tuple[Person, ...] = table(
+    Person,
+    """
 Tom,汤姆,he; Anna,安娜,she; Lucy,露西,she; Jack,杰克,he; Mary,玛丽,she; Peter,彼得,he; Lily,莉莉,she; Sam,山姆,he
-Xiao Ming,小明,he; Xiao Hong,小红,she; Li Hua,李华,he; Mei,小梅,she""")
+Xiao Ming,小明,he; Xiao Hong,小红,she; Li Hua,李华,he; Mei,小梅,she""",
+)
 
-ANIMALS: tuple[Noun, ...] = table(Noun, """
+ANIMALS: tuple[Noun, ...] = table(
+    Noun,
+    """
 mouse,mice,老鼠,只; frog,frogs,青蛙,只; bird,birds,鸟,只; fish,fish,鱼,条; duck,ducks,鸭子,只; rabbit,rabbits,兔子,只
 cat,cats,猫,只; fox,foxes,狐狸,只; monkey,monkeys,猴子,只; dog,dogs,狗,只; sheep,sheep,羊,只; pig,pigs,猪,头
-tiger,tigers,老虎,只; bear,bears,熊,只; cow,cows,牛,头; horse,horses,马,匹; elephant,elephants,大象,头""")
+tiger,tigers,老虎,只; bear,bears,熊,只; cow,cows,牛,头; horse,horses,马,匹; elephant,elephants,大象,头""",
+)
 # From the smallest to the biggest, so that comparisons in the corpus are true.
 
-OBJECTS: tuple[Noun, ...] = table(Noun, """
+OBJECTS: tuple[Noun, ...] = table(
+    Noun,
+    """
 book,books,书,本; ball,balls,球,个; hat,hats,帽子,顶; car,cars,汽车,辆; flower,flowers,花,朵; cup,cups,杯子,个
 chair,chairs,椅子,把; table,tables,桌子,张; umbrella,umbrellas,雨伞,把; pen,pens,笔,支; bag,bags,包,个; box,boxes,盒子,个
 boat,boats,船,条; bicycle,bicycles,自行车,辆; kite,kites,风筝,只; picture,pictures,画,幅; shirt,shirts,衬衫,件
-coat,coats,外套,件; key,keys,钥匙,把; lamp,lamps,灯,盏""")
+coat,coats,外套,件; key,keys,钥匙,把; lamp,lamps,灯,盏""",
+)
 
-FOODS: tuple[Noun, ...] = table(Noun, """
+FOODS: tuple[Noun, ...] = table(
+    Noun,
+    """
 apple,apples,苹果,个; banana,bananas,香蕉,根; orange,oranges,橙子,个; egg,eggs,鸡蛋,个; cake,cakes,蛋糕,个; carrot,carrots,胡萝卜,根
-potato,potatoes,土豆,个; tomato,tomatoes,西红柿,个; peach,peaches,桃子,个; lemon,lemons,柠檬,个""")
+potato,potatoes,土豆,个; tomato,tomatoes,西红柿,个; peach,peaches,桃子,个; lemon,lemons,柠檬,个""",
+)
 
 DRINKS = (("water", "水"), ("milk", "牛奶"), ("tea", "茶"), ("juice", "果汁"), ("soup", "汤"), ("coffee", "咖啡"))
 
-PLACES: tuple[Place, ...] = table(Place, """
+PLACES: tuple[Place, ...] = table(
+    Place,
+    """
 in the park,the park,公园里,公园; in the garden,the garden,花园里,花园; in the kitchen,the kitchen,厨房里,厨房
 by the lake,the lake,湖边,湖边; by the river,the river,河边,河边; on the mountain,the mountain,山上,山上
 in the forest,the forest,森林里,森林; in the shop,the shop,商店里,商店; in the library,the library,图书馆里,图书馆
 on the farm,the farm,农场里,农场; on the street,the street,街上,街上; on the beach,the beach,海滩上,海滩
 in the village,the village,村子里,村子; at the market,the market,市场里,市场; at the station,the station,车站里,车站
-in the classroom,the classroom,教室里,教室; at the zoo,the zoo,动物园里,动物园""")
+in the classroom,the classroom,教室里,教室; at the zoo,the zoo,动物园里,动物园""",
+)
 
-DEEDS: tuple[Verb, ...] = table(Verb, """
+DEEDS: tuple[Verb, ...] = table(
+    Verb,
+    """
 play,plays,playing,played,玩; sleep,sleeps,sleeping,slept,睡觉; run,runs,running,ran,跑步; sing,sings,singing,sang,唱歌
 dance,dances,dancing,danced,跳舞; walk,walks,walking,walked,散步; read,reads,reading,read,看书; work,works,working,worked,工作
-rest,rests,resting,rested,休息; study,studies,studying,studied,学习; draw,draws,drawing,drew,画画""")
+rest,rests,resting,rested,休息; study,studies,studying,studied,学习; draw,draws,drawing,drew,画画""",
+)
 
-ANIMAL_DEEDS: tuple[Verb, ...] = table(Verb, """
+ANIMAL_DEEDS: tuple[Verb, ...] = table(
+    Verb,
+    """
 play,plays,playing,played,玩; sleep,sleeps,sleeping,slept,睡觉; run,runs,running,ran,跑; rest,rests,resting,rested,休息
-jump,jumps,jumping,jumped,跳来跳去; eat,eats,eating,ate,吃东西""")
+jump,jumps,jumping,jumped,跳来跳去; eat,eats,eating,ate,吃东西""",
+)
 
-OBTAIN: tuple[Verb, ...] = table(Verb, """
+OBTAIN: tuple[Verb, ...] = table(
+    Verb,
+    """
 buy,buys,buying,bought,买了; see,sees,seeing,saw,看见了; find,finds,finding,found,找到了; lose,loses,losing,lost,丢了
-draw,draws,drawing,drew,画了; sell,sells,selling,sold,卖了""")
+draw,draws,drawing,drew,画了; sell,sells,selling,sold,卖了""",
+)
 
-COLOURS = (("red", "红色"), ("blue", "蓝色"), ("green", "绿色"), ("yellow", "黄色"), ("white", "白色"), ("black", "黑色"),
-           ("brown", "棕色"), ("pink", "粉色"), ("grey", "灰色"), ("purple", "紫色"))
+COLOURS = (
+    ("red", "红色"),
+    ("blue", "蓝色"),
+    ("green", "绿色"),
+    ("yellow", "黄色"),
+    ("white", "白色"),
+    ("black", "黑色"),
+    ("brown", "棕色"),
+    ("pink", "粉色"),
+    ("grey", "灰色"),
+    ("purple", "紫色"),
+)
 SIZES = (("big", "大"), ("small", "小"))
 AGES = (("new", "新"), ("old", "旧"))
-MOODS = (("happy", "高兴"), ("sad", "难过"), ("tired", "累"), ("hungry", "饿"), ("thirsty", "渴"), ("angry", "生气"), ("busy", "忙"))
-JOBS = (("teacher", "老师"), ("doctor", "医生"), ("farmer", "农民"), ("student", "学生"), ("singer", "歌手"), ("cook", "厨师"),
-        ("driver", "司机"), ("painter", "画家"))
-DAYS = (("Monday", "星期一"), ("Tuesday", "星期二"), ("Wednesday", "星期三"), ("Thursday", "星期四"), ("Friday", "星期五"),
-        ("Saturday", "星期六"), ("Sunday", "星期天"))
+MOODS = (
+    ("happy", "高兴"),
+    ("sad", "难过"),
+    ("tired", "累"),
+    ("hungry", "饿"),
+    ("thirsty", "渴"),
+    ("angry", "生气"),
+    ("busy", "忙"),
+)
+JOBS = (
+    ("teacher", "老师"),
+    ("doctor", "医生"),
+    ("farmer", "农民"),
+    ("student", "学生"),
+    ("singer", "歌手"),
+    ("cook", "厨师"),
+    ("driver", "司机"),
+    ("painter", "画家"),
+)
+DAYS = (
+    ("Monday", "星期一"),
+    ("Tuesday", "星期二"),
+    ("Wednesday", "星期三"),
+    ("Thursday", "星期四"),
+    ("Friday", "星期五"),
+    ("Saturday", "星期六"),
+    ("Sunday", "星期天"),
+)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CHINESE_NUMBERS = ("零", "一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二")
 
@@ -124,7 +181,7 @@ def chinese_count(number: int) -> str:
 
 
 def article(word: str) -> str:
-    """"a" or "an" before `word`, decided by its first letter (all words here agree with it)."""
+    """ "a" or "an" before `word`, decided by its first letter (all words here agree with it)."""
     return "an" if word[0] in "aeiou" else "a"
 
 
