@@ -21,6 +21,7 @@ WHERE = {
     "verify": "minimoe.checkpoint.verify",
     "record_routing": "minimoe.routing.trace",
     "RoutingTrace": "minimoe.routing.trace",
+    "find": "minimoe.paths",
     "show_code": "minimoe.course.source",
     "course_map": "minimoe.course.chapters",
 }

@@ -1,5 +1,6 @@
 """Pictures of routing: plotly figures that move without a kernel, each with a sentence that says what it shows."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -73,6 +74,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     layers, experts = trace.layers.tolist(), trace.metadata["num_experts"]
     held = trace.probabilities.sum(-1).mean(0)
     maps = [weight_map(trace, index, experts) for index in range(len(texts))]
+    largest = math.ceil(10 * float(trace.weights.max())) / 10
     edges = [0.0]
     for text in texts:
         edges.append(edges[-1] + printed_width(text))
@@ -90,7 +92,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     )
     chosen = go.Heatmap(
         z=maps[token], y=[f"layer {n}" for n in layers], x=list(range(experts)),
-        colorscale=SEQUENTIAL, zmin=0, zmax=0.5, xgap=1, ygap=3,
+        colorscale=SEQUENTIAL, zmin=0, zmax=largest, xgap=1, ygap=3,
         colorbar={"title": {"text": "weight"}, "len": 0.75, "y": 0.35},
         hovertemplate="%{y}, expert %{x}<br>weight %{z:.3f}<extra></extra>",
     )  # fmt: skip
