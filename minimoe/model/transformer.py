@@ -176,6 +176,7 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
 
 
 def check_hidden(token_ids: object, hidden: Tensor, size: int) -> Tensor:
+    """`hidden` if it can enter a layer; BadArgument otherwise."""
     if token_ids is not None:
         raise BadArgument("model() got both token_ids and hidden; hidden takes the place of the embedding, give one.")
     if hidden.dim() != 3 or hidden.shape[-1] != size or hidden.numel() == 0:
@@ -199,5 +200,6 @@ def check_layers(config: ModelConfig, layers: range | None) -> range:
 
 
 def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise BadArgument unless `value` is one of `choices`."""
     if value not in choices:
         raise BadArgument(f"{argument} is {value!r}, expected one of {', '.join(choices)}.")

@@ -16,16 +16,12 @@ MAP = ".js-plotly-plot"
 
 @pytest.fixture
 def lesson(page, lab):
-    """Lesson 00, opened, run from top to bottom; whatever the page complained of or asked of the network is collected."""
+    """Lesson 00, run from top to bottom; what the page complains of, or asks of the network, is collected."""
     complaints, strangers = [], []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None if request.url.startswith((lab.url, "ws", "data:", "blob:")) else strangers.append(request.url)
-        ),
-    )
+    known = (lab.url, "ws", "data:", "blob:")
+    page.on("request", lambda request: strangers.append(request.url) if not request.url.startswith(known) else None)
     page.goto(lab.address(LESSON))
     run_all_cells(page)
     page.complaints, page.strangers = complaints, strangers
