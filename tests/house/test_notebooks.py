@@ -31,6 +31,10 @@ def test_is_a_valid_notebook(lesson):
     nbformat.validate(nbformat.read(lesson, as_version=4))
 
 
+def test_opens_without_asking_for_a_kernel(lesson):
+    assert nbformat.read(lesson, as_version=4).metadata["kernelspec"]["name"] == "python3"
+
+
 def test_every_cell_was_executed_in_order(lesson):
     counts = [cell.execution_count for cell in code_cells(lesson)]
     assert counts == list(range(1, len(counts) + 1)), "execute the lesson again, from the top"

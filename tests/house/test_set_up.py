@@ -36,7 +36,7 @@ class Machine:
 @pytest.mark.parametrize(
     ("machine", "expected"),
     [
-        ({"platform": "darwin"}, [choose_torch.TESTED]),
+        ({"platform": "darwin", "index": True}, [choose_torch.TESTED]),
         ({"gpu": True, "index": True}, [choose_torch.TESTED]),
         ({"index": True}, [choose_torch.TESTED, "--index-url", choose_torch.CPU_INDEX]),
         ({"planned": ("torch", "sympy", "filelock")}, [choose_torch.TESTED]),
