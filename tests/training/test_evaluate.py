@@ -51,6 +51,8 @@ def test_a_function_is_judged_by_what_it_does() -> None:
         "import os\ndef f(x):\n    return x\n",
         "def f(x):\n    return open('/etc/passwd').read()\n",
         "def f(x):\n    return ().__class__.__bases__\n",
+        "def f(x):\n    return x.__class__\n",
+        "def f(x):\n    return x.clear()\n",
         "def f(x):\n    while True:\n        x = 1\n",
         "def f(x):\n    return x ** 99999999\n",
         "def f(x):\n    return f(x)\n",
