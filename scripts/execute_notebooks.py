@@ -16,15 +16,18 @@ from nbclient import NotebookClient
 from tqdm.auto import tqdm
 
 PLOTLY, PNG = "application/vnd.plotly.v1+json", "image/png"
-KEPT_METADATA = ("kernelspec", "language_info")
+# Without a kernelspec JupyterLab asks every reader which kernel to take.
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 
 def execute(path: Path, pictures: bool) -> None:
     """Run one notebook in place; an error in a cell is raised and nothing is written."""
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
-    notebook.metadata = {key: notebook.metadata[key] for key in KEPT_METADATA if key in notebook.metadata}
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{path.stem[:2]}-{number:02d}"
         if cell.cell_type == "code":

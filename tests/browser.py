@@ -138,6 +138,9 @@ def run_all_cells(page: Any, seconds: float = 120.0) -> None:
     A cell that fails keeps those after it from running, so that the wait ends in Playwright's TimeoutError.
     """
     milliseconds = seconds * 1000
+    # The indicator says idle also before the file has arrived and its kernel has started, so both are waited for first.
+    page.wait_for_selector(".jp-CodeCell", timeout=milliseconds)
+    page.wait_for_selector("#jp-main-statusbar >> text=/Python 3 .*Idle/", timeout=milliseconds)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=milliseconds)
     for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
         page.get_by_role("menuitem", name=menu, exact=True).click()

@@ -24,7 +24,7 @@ def tiny(tiny_directory: Path) -> Tokenizer:
 @pytest.fixture(scope="session")
 def model(tiny: Tokenizer) -> Transformer:
     """Two layers, eight experts, and 15 rows of padding behind the tokenizer's vocabulary."""
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     config = ModelConfig(
         vocab_size=tiny.vocabulary_size + 15, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, moe_intermediate_size=16, num_experts=8, num_experts_per_tok=2,

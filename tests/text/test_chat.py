@@ -128,7 +128,7 @@ def test_the_real_coder_template_equals_transformers(name: str, reference: Path)
 
 tags = ["<think>", "</think>", "\n", "<tool_response>", "</tool_response>", "x"]
 texts = st.text(max_size=12) | st.sampled_from(tags)
-contents = st.lists(texts, max_size=5).map("".join)
+contents = st.lists(texts, max_size=5).map("".join) | st.just("<tool_response>\n1\n</tool_response>")
 results = st.builds(dict, role=st.just("tool"), content=contents)
 turns = st.builds(user, contents) | st.builds(assistant, contents) | results
 
@@ -139,6 +139,15 @@ def test_any_conversation_equals_transformers(messages: Messages, thinking: bool
     rendered = our_mini().render(messages, thinking)
     assert rendered == theirs(mini_template(), messages, add_generation_prompt=True, **switch)
     assert rendered == by_hand(messages, thinking)
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_mini_template_equals_plain_python(name: str) -> None:
+    messages = CONVERSATIONS[name]
+    if any(message.get("tool_calls") or "reasoning_content" in message for message in messages):
+        messages = [message for message in messages if message["role"] == "user"]
+    for thinking in (None, True, False):
+        assert our_mini().render(messages, thinking) == by_hand(messages, thinking)
 
 
 def by_hand(messages: Messages, thinking: bool | None) -> str:

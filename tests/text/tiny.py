@@ -1,6 +1,7 @@
-"""A complete tokenizer of 286 tokens in the family's format: 256 bytes, a few merges, added tokens, a template.
+"""A complete tokenizer of 275 tokens in the family's format: 256 bytes, a few merges, added tokens, a template.
 
-Its merges join only letters, so Chinese characters and emoji are always spread over several tokens.
+Its merges join only ASCII, so Chinese characters and emoji are always spread over several tokens. One of them joins two
+digits, which the split must prevent.
 """
 
 import json
@@ -10,10 +11,11 @@ from typing import Any
 from minimoe.paths import checkout
 from minimoe.text.byte_alphabet import BYTE_OF
 
-MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "a n", "Ġ a", "t h")
+MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "a n", "Ġ a", "t h", "1 2", "# #")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 PLAIN_ADDED = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
-END_OF_TEXT, START_OF_TURN, END_OF_TURN = 264, 265, 266
+END_OF_TEXT, START_OF_TURN, END_OF_TURN = 266, 267, 268  # behind 256 bytes and 10 merges
+SIZE = 275
 
 
 def vocabulary() -> dict[str, int]:
@@ -24,7 +26,7 @@ def vocabulary() -> dict[str, int]:
 def settings() -> dict[str, Any]:
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     added = {
-        str(264 + n): {"content": token, **flags, "special": token in SPECIAL}
+        str(END_OF_TEXT + n): {"content": token, **flags, "special": token in SPECIAL}
         for n, token in enumerate(SPECIAL + PLAIN_ADDED)
     }
     return {
