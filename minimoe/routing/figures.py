@@ -14,7 +14,7 @@ from minimoe.errors import BadArgument
 from minimoe.routing.trace import RoutingTrace
 
 SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green deficiency
-CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+CONFIG = {"showSendToCloud": False, "displaylogo": False}
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": "#202020"}
 
 
@@ -126,7 +126,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
     figure.update_yaxes(autorange="reversed", showgrid=False, row=2, col=1)
     figure.update_layout(sliders=[slider(labels, token)])
     label = trace.metadata.get("label") or "weights not labelled"
-    return finish(figure, f"{title} ({label})", describe(trace, token), height=430)
+    return finish(figure, f"{title} ({label})", describe(trace, token), height=450)
 
 
 def printed_width(text: str) -> float:
@@ -181,7 +181,7 @@ def slider(labels: list[str], active: int) -> dict[str, Any]:
     return {
         "active": active,
         "currentvalue": {"prefix": "token "},
-        "pad": {"t": 45},
+        "pad": {"t": 60},
         "steps": steps,
         "ticklen": 4,
         "minorticklen": 0,

@@ -35,7 +35,9 @@ def test_lesson_00_runs_and_its_slider_moves_the_map(lesson):
     read = f"() => JSON.stringify(document.querySelector('{MAP}').data[3].z)"
     before = json.loads(lesson.evaluate(read))
     assert [sum(weight is not None for weight in row) for row in before] == [8] * len(before)
-    box = lesson.locator(f"{MAP} .slider-rail-touch-rect").first.bounding_box()
+    rail = lesson.locator(f"{MAP} .slider-rail-touch-rect").first
+    rail.scroll_into_view_if_needed()
+    box = rail.bounding_box()
     lesson.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
     lesson.wait_for_function(
         f"before => JSON.stringify(document.querySelector('{MAP}').data[3].z) !== before",
@@ -43,5 +45,7 @@ def test_lesson_00_runs_and_its_slider_moves_the_map(lesson):
     )
     after = json.loads(lesson.evaluate(read))
     assert after != before and [sum(weight is not None for weight in row) for row in after] == [8] * len(after)
+    room = f"() => document.querySelector('{MAP}').closest('.jp-OutputArea').clientHeight"
+    assert lesson.evaluate(room) > 300  # redrawing once made it collapse
     assert lesson.complaints == []
     assert lesson.strangers == []

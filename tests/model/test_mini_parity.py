@@ -30,4 +30,4 @@ def test_logits(both, engine, attention):
     if model.dtype == torch.bfloat16:
         assert torch.equal(logits, expected)
     else:
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)  # trained logits reach 20: 1e-5 of their size
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
