@@ -32,10 +32,8 @@ def find_checkpoint(path: str | Path) -> Path:
             "Face hub, run:\n"
             f"  hf download {name} --local-dir {local}\nand load {local!r}."
         )
-    raise NotFound(
-        f"there is no folder {str(path)!r} (looked in {Path.cwd()} and {paths.checkout()}). Give the folder of a "
-        "checkpoint."
-    )
+    places = " and ".join(dict.fromkeys((str(Path.cwd()), str(paths.checkout()))))
+    raise NotFound(f"there is no folder {str(path)!r} (looked in {places}). Give the folder of a checkpoint.")
 
 
 def no_weights(directory: Path) -> NotFound | NotSafetensors:
