@@ -23,7 +23,7 @@ class KVCache:
         device: torch.device | str | None = None,
     ):
         for name, value in (("batch", batch), ("capacity", capacity)):
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise BadArgument(f"{name} is {value!r}, expected a positive integer.")
         shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
         self.keys = {layer: torch.empty(shape, dtype=dtype, device=device) for layer in layers}

@@ -106,7 +106,9 @@ def check_values(config: Any, source: str) -> None:
     require(type(config.router_aux_loss_coef) in (int, float), "router_aux_loss_coef", "a number")
     for key in ("norm_topk_prob", "tie_word_embeddings"):
         require(type(getattr(config, key)) is bool, key, "true or false")
-    require(config.dtype in ("bfloat16", "float16", "float32", "float64"), "dtype", "bfloat16, float16 or float32")
+    require(
+        config.dtype in ("bfloat16", "float16", "float32", "float64"), "dtype", "bfloat16, float16, float32 or float64"
+    )
     require(
         isinstance(config.mlp_only_layers, tuple) and all(is_count(n, 0) for n in config.mlp_only_layers),
         "mlp_only_layers",

@@ -80,10 +80,13 @@ class Transformer(nn.Module):
         `hidden` (batch, position, hidden) takes the place of the embedding, for a slice that begins later. Raises
         BadArgument for input of another kind, and CacheOverflow, before computing, if the cache is too small.
         """
-        x = self.embed(token_ids) if hidden is None else check_hidden(token_ids, hidden, self.config.hidden_size)
+        like = next(self.parameters())
+        x = self.embed(token_ids) if hidden is None else check_hidden(token_ids, hidden, like, self.config.hidden_size)
         batch, positions = x.shape[:2]
         start = 0
         if cache is not None:
+            if not isinstance(cache, KVCache):
+                raise BadArgument(f"cache is {type(cache).__name__}, expected what model.new_cache() returns.")
             cache.check_room(batch, positions)
             start = cache.length
         cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
@@ -161,26 +164,34 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
     if token_ids is None:
         raise BadArgument("model() needs token_ids (batch, position), or hidden= for a slice.")
     if not isinstance(token_ids, Tensor):
-        lengths = [len(row) if isinstance(row, Sequence) else None for row in token_ids]
-        if len(set(lengths)) != 1 or None in lengths:
+        rows = token_ids if isinstance(token_ids, (list, tuple)) else [token_ids]
+        lengths = [len(row) if isinstance(row, (list, tuple)) else None for row in rows]
+        if None in lengths or any(type(token) is not int or abs(token) >= 2**63 for row in rows for token in row):
+            raise BadArgument(
+                "token_ids: expected rows of whole numbers, such as [[1, 2, 3]], or a (batch, position) tensor."
+            )
+        if len(set(lengths)) != 1:
             raise BadArgument(
                 f"token_ids: rows of a batch must have one length, got {lengths[:8]}. Run them one by one."
             )
-        token_ids = torch.tensor(token_ids)
+        token_ids = torch.tensor(rows, dtype=torch.int64)
     if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype not in (torch.int64, torch.int32):
-        raise BadArgument(
-            f"token_ids is {tuple(token_ids.shape)} {token_ids.dtype}, "
-            "expected (batch, position) int64, none of them zero."
-        )
+        found = f"{tuple(token_ids.shape)} {token_ids.dtype}"
+        raise BadArgument(f"token_ids is {found}, expected (batch, position) int64 or int32 with at least one token.")
     return token_ids
 
 
-def check_hidden(token_ids: object, hidden: Tensor, size: int) -> Tensor:
-    """`hidden` if it can enter a layer; BadArgument otherwise."""
+def check_hidden(token_ids: object, hidden: Tensor, like: nn.Parameter, size: int) -> Tensor:
+    """`hidden` if it can enter a layer whose parameters are of `like`'s dtype; BadArgument otherwise."""
     if token_ids is not None:
         raise BadArgument("model() got both token_ids and hidden; hidden takes the place of the embedding, give one.")
-    if hidden.dim() != 3 or hidden.shape[-1] != size or hidden.numel() == 0:
-        raise BadArgument(f"hidden is {tuple(hidden.shape)}, expected (batch, position, {size}), none of them zero.")
+    if not isinstance(hidden, Tensor):
+        raise BadArgument(f"hidden is {type(hidden).__name__}, expected a tensor (batch, position, {size}).")
+    if hidden.dim() != 3 or hidden.shape[-1] != size or hidden.numel() == 0 or hidden.dtype != like.dtype:
+        found = f"{tuple(hidden.shape)} {hidden.dtype}"
+        raise BadArgument(
+            f"hidden is {found}, expected (batch, position, {size}) {like.dtype} with at least one position."
+        )
     return hidden
 
 
