@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from minimoe import paths
-from minimoe.errors import NotFound, NotSafetensors
+from minimoe.errors import BadArgument, NotFound, NotSafetensors
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -12,12 +12,19 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
+def folder_name(value: str | Path, argument: str) -> str | Path:
+    """`value` if it can name a folder; BadArgument naming the argument otherwise. An empty name would mean "here"."""
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise BadArgument(f'{argument} is {value!r}, expected the name of a folder, such as "data/mini".')
+    return value
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """The folder that `path` means; a relative path not found from here is tried from the checkout's root.
 
-    Raises NotFound; for a name on the Hugging Face hub that is no folder here, with the command that downloads it.
+    Raises BadArgument and NotFound; for a name on the Hugging Face hub, with the command that downloads it.
     """
-    found = paths.find(path)
+    found = paths.find(folder_name(path, "path"))
     if found.is_dir():
         return found
     if found.exists():

@@ -18,7 +18,7 @@ from minimoe.checkpoint.compare import CODES
 from minimoe.checkpoint.fill import TORCH_DTYPES, memory_of
 from minimoe.checkpoint.index import read_index
 from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.locate import INDEX, SINGLE
+from minimoe.checkpoint.locate import INDEX, SINGLE, folder_name
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
@@ -34,6 +34,11 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
     are there stay as they are. Needs memory for one tensor beside the model. Raises BadArgument (a slice, a model on
     the meta device, mixed dtypes), WriteFailed.
     """
+    if not isinstance(model, Transformer):
+        raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
+    if tokenizer is not None and not hasattr(tokenizer, "files"):
+        raise BadArgument(f"tokenizer is {type(tokenizer).__name__}, expected a minimoe.Tokenizer or None.")
+    target = Path(folder_name(directory, "directory")).expanduser()
     config = config_to_save(model)
     if type(max_shard_bytes) is not int or max_shard_bytes < 1:
         raise BadArgument(
@@ -44,7 +49,6 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
         if not PLAIN_NAME.fullmatch(name):
             raise BadArgument(f"tokenizer.files names {name!r}; expected plain file names like tokenizer.json.")
     files["config.json"] = as_json(config.to_dict())
-    target = Path(directory).expanduser()
     with replacing(
         target, obsolete=lambda: files_of_checkpoint(target, with_tokenizer=tokenizer is not None)
     ) as staging:

@@ -38,6 +38,8 @@ class Recorder:
     """Collects the passes of one model in `passes`; `faults` says what could not be recorded."""
 
     def __init__(self, model: Transformer):
+        if not isinstance(model, Transformer):
+            raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
         self.model = model
         self.layers = [number for number in model.layer_range if model.config.is_moe(number)]
         if not self.layers:
