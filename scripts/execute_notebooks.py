@@ -2,7 +2,8 @@
 
     python scripts/execute_notebooks.py notebooks/00_start_here.ipynb
 
-Beside every plotly figure a PNG is stored, for viewers that cannot draw it (this needs Chromium: `make browser`).
+Beside every plotly figure a PNG is stored, for viewers that cannot draw it. Only this needs Chromium (`make browser`)
+and kaleido (`.venv/bin/pip install kaleido`), which readers do not need; `--no-pictures` does without.
 Widget state is dropped: it is large, and a fresh kernel does not know it.
 """
 
