@@ -156,10 +156,10 @@ def describe(trace: RoutingTrace, token: int) -> str:
     )
 
 
-def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str, log: bool = False) -> Picture:
+def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str) -> Picture:
     """A plain horizontal bar chart with one value a name."""
     figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": "#0072B2"}))
-    figure.update_xaxes(title_text=unit, type="log" if log else "linear")
+    figure.update_xaxes(title_text=unit)
     figure.update_yaxes(autorange="reversed")
     return finish(figure, title, alt, height=120 + 40 * len(names))
 
@@ -169,7 +169,7 @@ def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
     figure.update_layout(
         template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height,
         showlegend=False,
-        margin={"l": 80, "r": 20, "t": 60, "b": 60}, paper_bgcolor="white", plot_bgcolor="white",
+        margin={"l": 100, "r": 20, "t": 60, "b": 60}, paper_bgcolor="white", plot_bgcolor="white",
     )  # fmt: skip
     return Picture(figure, alt)
 
