@@ -1,4 +1,4 @@
-"""python -m benchmarks [parity] [recording] [speed] [loading]: without a name, all of them."""
+"""python -m benchmarks [parity] [recording] [speed] [loading] [training]: without a name, all of them."""
 
 import os
 import sys
@@ -7,9 +7,15 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # two spinning threads beside a busy process can be 100 times slower
 
-from benchmarks import loading, parity, recording, speed
+from benchmarks import loading, parity, recording, speed, training
 
-ALL = {"parity": parity.main, "recording": recording.main, "speed": speed.main, "loading": loading.main}
+ALL = {
+    "parity": parity.main,
+    "recording": recording.main,
+    "speed": speed.main,
+    "loading": loading.main,
+    "training": training.main,
+}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(ALL)

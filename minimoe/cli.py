@@ -163,23 +163,29 @@ def verify(path: str, sha256: bool) -> None:
 @click.option("--steps", type=click.IntRange(min=1), help="How many updates. [default: the recipe's]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
+@click.option("--dense-twin", is_flag=True, help="Train the dense model of the same active size instead.")
 @DEVICE
-def train(config: str, **arguments: Any) -> None:
+def train(config: str, dense_twin: bool, **arguments: Any) -> None:
     """Train a small model from scratch."""
+    from minimoe.training.dense_twin import dense_twin as twin_of
     from minimoe.training.loop import train as run
 
-    history = run(ModelConfig.from_file(find(config)), **arguments)
+    sizes = ModelConfig.from_file(find(config))
+    history = run(twin_of(sizes) if dense_twin else sizes, **arguments)
     click.echo(f"{len(history['steps'])} records in {Path(arguments['out']) / 'history.json'}")
 
 
 @cli.command()
 @click.argument("path")
 @click.option("--out", type=click.Path(dir_okay=False), default="report.json", show_default=True)
-def evaluate(path: str, out: str) -> None:
+@click.option("--count", type=click.IntRange(min=1), default=500, show_default=True,
+              help="Questions of each kind and mode.")  # fmt: skip
+@click.option("--dense", metavar="PATH", help="Its dense twin, trained on the same batches, for comparison.")
+def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     """Measure what a checkpoint of the small world can do, and write the report."""
     from minimoe.training.evaluate import evaluate as measure
 
-    report = measure(path, out)
+    report = measure(path, out, count, dense)
     click.echo(json.dumps(report, indent=1, ensure_ascii=False))
 
 

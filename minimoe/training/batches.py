@@ -84,7 +84,7 @@ class GeneratedSource:
         for part in text.parts:
             new = self.tokenizer.encode(part.text).ids
             ids += new
-            counted += [part.counted] * len(new)
+            counted += [part.counted and place >= part.given for place in range(len(new))]
         return [*ids, self.end], [*counted, True]
 
     def row(self, rng: Random, length: int, split: str, domain: str | None = None) -> tuple[list[int], list[bool]]:

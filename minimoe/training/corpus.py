@@ -25,10 +25,14 @@ Atom = TypeVar("Atom")
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a document. Where `counted` is false the model reads it but is not asked to predict it."""
+    """A stretch of a document. Where `counted` is false the model reads it but is not asked to predict it.
+
+    Of a counted part the first `given` tokens are only read.
+    """
 
     text: str
     counted: bool = True
+    given: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,8 @@ def math(rng: Random, split: str) -> Document:
 def conversation(rng: Random, split: str, thinking: bool | None = None) -> Document:
     """One to three exchanges. As the family's template has it, only the last answer shows its thinking.
 
-    Not counted in the loss: answers further back, which stand there without their thinking, and the empty think block,
-    which the template writes and the model never has to.
+    Not counted in the loss: the first token of answers further back, which stand there without their thinking (nothing
+    should teach the model to begin without it), and the empty think block, which the template writes.
     """
     turns = [draw(chat.turn, lambda t: t.key, rng, split) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
     thinking = rng.random() < 0.5 if thinking is None else thinking
@@ -129,7 +133,7 @@ def conversation(rng: Random, split: str, thinking: bool | None = None) -> Docum
     for number, turn in enumerate(turns, start=1):
         parts.append(Part(chat.render_user(turn.question)))
         if number < len(turns):
-            parts.append(Part(f"{turn.answer}<|im_end|>\n", counted=False))
+            parts.append(Part(f"{turn.answer}<|im_end|>\n", given=1))
         elif thinking:
             parts.append(Part(f"<think>\n{turn.thinking}\n</think>\n\n{turn.answer}<|im_end|>\n"))
         else:

@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from minimoe.checkpoint.read import load
+from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.text.tokenizer import Tokenizer
 from minimoe.training.answers import greedy_answers, right
@@ -18,11 +19,15 @@ from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.corpus import DOMAINS, draw
 from minimoe.training.loop import evenness
 from minimoe.training.losses import RouterTap, next_token_loss
+from minimoe.training.python_answers import python_report, training_shapes
+from minimoe.training.specialisation import specialisation
+from minimoe.training.statistics import rate
 from minimoe.training.worlds import chat
 from minimoe.training.worlds.arithmetic import Problem, number_of
 
 DEAD = 0.1  # an expert that gets less than this part of an even share counts as dead
 ROWS, ROW_LENGTH = 12, 384
+BUDGETS = (0, 10, 20, 40, 60, 80, 100, 120, 160)  # tokens of thinking
 
 
 def addition(digits: int) -> Callable[[Random], chat.Turn]:
@@ -39,6 +44,9 @@ TASKS: dict[str, Callable[[Random], chat.Turn]] = {
     "python": chat.write_function,
     "questions": chat.answer_question,
 }
+
+
+DEEP_TASK = "addition_4_digits"  # of which the report shows accuracy against the thinking budget
 
 
 def questions(task: str, count: int) -> list[chat.Turn]:
@@ -64,6 +72,8 @@ def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
         loss, counts = held_out(model, source, domain)
         losses[domain] = {"nats_per_token": round(loss, 4), "perplexity": round(math.exp(loss), 3)}
         total = total + counts
+    if not model.config.moe_layers:
+        return {"held_out": losses}
     even = total / total.sum(dim=-1, keepdim=True) * total.shape[-1]
     routing = {
         "tokens": len(DOMAINS) * ROWS * ROW_LENGTH,
@@ -74,39 +84,87 @@ def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
 
 
 def tasks(model: Transformer, tokenizer: Tokenizer, count: int) -> dict[str, Any]:
-    """Greedy answers to held-out questions in both modes; "outcomes" has a 1 for each right one, in order."""
+    """Greedy answers to held-out questions in both modes; "outcomes" has a 1 for each right one, in order.
+
+    Of the Python among them: whether it parses, is new, and does what it states. Returns {"tasks", "python"}.
+    """
     report: dict[str, Any] = {}
+    code: dict[str, Any] = {}
+    seen = training_shapes()
     for task in tqdm(TASKS, desc="held-out tasks"):
         asked = questions(task, count)
         report[task] = {}
         for mode, thinking in (("thinking", True), ("not_thinking", False)):
             answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking)
             outcomes = [right(turn, answer) for turn, answer in zip(asked, answers, strict=True)]
-            report[task][mode] = {"right": sum(outcomes), "of": count, "outcomes": "".join("01"[ok] for ok in outcomes)}
-    return report
+            report[task][mode] = {**rate(sum(outcomes), count), "outcomes": "".join("01"[ok] for ok in outcomes)}
+            if task == "python":
+                code[mode] = python_report(answers, seen)
+    return {"tasks": report, "python": code}
+
+
+def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: str) -> list[dict[str, Any]]:
+    """How often the answers to a task are right when thinking is closed after so many tokens, by BUDGETS."""
+    asked = questions(task, count)
+    points = []
+    for budget in tqdm(BUDGETS, desc="thinking budgets"):
+        answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking=True, budget=budget)
+        correct = sum(right(turn, answer) for turn, answer in zip(asked, answers, strict=True))
+        points.append({"budget": budget, **rate(correct, count)})
+    return points
+
+
+def settings_of(directory: Path) -> dict[str, Any]:
+    """The settings in the history.json that may lie in a directory or, as a run has it, above its checkpoint/."""
+    file = next((place for place in (directory, directory.parent) if (place / "history.json").is_file()), None)
+    return json.loads((file / "history.json").read_text(encoding="utf-8"))["settings"] if file else {}
 
 
 def summary_of_training(directory: Path) -> dict[str, Any]:
-    """How long the checkpoint was trained, from the history.json that may lie beside it."""
-    file = directory / "history.json"
-    if not file.is_file():
+    """How long the checkpoint was trained, if its history is known."""
+    settings = settings_of(directory)
+    if not settings:
         return {}
-    settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
     return {"training": {"steps": settings["steps"], "tokens_per_step": settings["rows"] * settings["row_length"]}}
 
 
-def evaluate(path: str | Path, out: str | Path | None = None, count: int = 100) -> dict[str, Any]:
+def beside_dense_twin(directory: Path, dense: str | Path) -> dict[str, Any]:
+    """Held-out losses of a dense model, which must have read the same batches: their histories are compared.
+
+    Raises BadArgument.
+    """
+    twin, twin_tokenizer = load(dense, dtype=torch.float32)
+    if twin.config.moe_layers:
+        raise BadArgument(f"--dense is {dense}, which has experts. Expected a run of minimoe train --dense-twin.")
+    mine, other = settings_of(directory), settings_of(Path(twin_tokenizer.source))
+    for key in ("steps", "rows", "row_length", "seed"):
+        if mine.get(key) != other.get(key):
+            raise BadArgument(f"--dense is {dense}, whose history has {key} = {other.get(key)}, not {mine.get(key)}.")
+    return {
+        "parameters": twin.config.total_parameters,
+        **language(twin, twin_tokenizer.source),
+    }
+
+
+def evaluate(
+    path: str | Path, out: str | Path | None = None, count: int = 500, dense: str | Path | None = None
+) -> dict[str, Any]:
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
-    `count` questions are asked of each task and mode. Meant for checkpoints trained on the small world.
+    dense: the checkpoint of its dense twin, whose held-out losses are put beside. `count` questions are asked of each
+    task and mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
     """
     model, tokenizer = load(path, dtype=torch.float32)
     report = {
         "parameters": {"total": model.config.total_parameters, "active": model.config.active_parameters},
         **summary_of_training(Path(tokenizer.source)),
         **language(model, tokenizer.source),
-        "tasks": tasks(model, tokenizer, count),
+        "specialisation": specialisation(model, GeneratedSource(read_tokenizer(tokenizer.source))),
+        **tasks(model, tokenizer, count),
+        "thinking_curve": {"task": DEEP_TASK, "points": thinking_curve(model, tokenizer, count, DEEP_TASK)},
     }
+    if dense is not None:
+        report["dense_twin"] = beside_dense_twin(Path(tokenizer.source), dense)
     if out is not None:
         Path(out).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report

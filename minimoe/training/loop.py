@@ -20,6 +20,7 @@ from minimoe.model.transformer import Transformer
 from minimoe.paths import find
 from minimoe.training.batches import FolderSource, GeneratedSource, Source, read_tokenizer
 from minimoe.training.losses import RouterTap, balance_each_layer, next_token_loss
+from minimoe.training.snapshots import snapshot_steps, write_snapshot
 from minimoe.training.state import read_state, write_state
 
 
@@ -40,6 +41,7 @@ class Settings:
     log_every: int = 20
     evaluate_every: int = 250
     checkpoint_every: int = 250
+    snapshots: int = 10  # of the routers, on the way; see training/snapshots.py
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: linear warm-up, then half a cosine down to final_rate x learning_rate."""
@@ -112,6 +114,7 @@ def run(
     tokens = settings.rows * settings.row_length
     bar = tqdm(range(begin, settings.steps), initial=begin, total=settings.steps, unit="step", mininterval=5)
     since, load = time.perf_counter(), torch.zeros(1)
+    worth_keeping = snapshot_steps(settings.steps, settings.snapshots)
     for step in bar:
         loss, balance = one_step(model, optimizer, tap, source, settings, step)
         load = load + tap.counts().cpu() if tap.routings else load
@@ -138,6 +141,8 @@ def run(
                     | {"load": [history["steps"][-1].get("least"), history["steps"][-1].get("most")]}
                 )
             )
+        if done in worth_keeping:
+            write_snapshot(out, model, source, done)
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             write_state(out, model, optimizer, done, history)
             (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")

@@ -82,7 +82,12 @@ def test_it_was_made_by_the_recipe_that_minimoe_train_repeats() -> None:
 
     settings = json.loads((MINI / "history.json").read_text(encoding="utf-8"))["settings"]
     ours = json.loads(json.dumps(asdict(Settings())))
-    timing = {"log_every", "evaluate_every", "checkpoint_every"}  # when to look does not change the weights
+    timing = {
+        "log_every",
+        "evaluate_every",
+        "checkpoint_every",
+        "snapshots",
+    }  # when to look does not change the weights
     assert {k: v for k, v in settings.items() if k not in timing} == {k: v for k, v in ours.items() if k not in timing}
 
 

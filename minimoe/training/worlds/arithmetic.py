@@ -92,10 +92,10 @@ def number_of(rng: Random, digits: int) -> int:
 
 
 def problem(rng: Random) -> Problem:
-    """Addition of two to four digits (half of the time), subtraction of two or three, multiplication by one digit."""
+    """Addition of two to six digits (more than half of the time), subtraction of two or three, multiplication by one digit."""
     kind = rng.random()
     if kind < 0.6:
-        digits = rng.choice((2, 3, 3, 4, 4))
+        digits = rng.choice((2, 3, 4, 5, 6))
         return Problem(
             number_of(rng, digits), "+", number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1))
         )

@@ -180,12 +180,12 @@ def greet(rng: Random) -> Turn:
 
 
 TASKS: dict[Callable[[Random], Turn], int] = {
-    translate_to_chinese: 17,
-    translate_to_english: 17,
-    calculate: 28,
+    translate_to_chinese: 24,
+    translate_to_english: 24,
+    calculate: 20,
     write_function: 14,
     answer_question: 12,
-    tell_story: 6,
+    tell_story: 4,
     run_function: 5,
     translate_word: 4,
     compare: 3,

@@ -199,6 +199,27 @@ def described(noun: Noun, *adjectives: tuple[str, str]) -> str:
     return colours + others + noun.chinese
 
 
+# Words of the sentences and tasks that stand in no table above.
+OTHER_CHINESE = frozenset(
+    """
+    今天 明天 昨天 下周 每天 每个 早上 晚上 早饭 午饭 晚饭 什么 时候 哪里 多少 怎么 为什么 谁
+    喜欢 没有 正在 因为 所以 但是 后来 他们 它 有一天 朋友 一起 回家 看见 遇见 找到 拿走 下雨
+    下雪 刮风 太阳 天气 雪人 年纪 强壮 上面 下面 旁边 后面 小时 点 块钱 起床 上学 翻译成 中文
+    英文 这句话 意思 等于 计算 函数 列表 保留 大于 小于 整除 乘以 平方 偶数 奇数 判断 如果 否则
+    返回 字母 个数 故事 关于 现在 知道 可以 帮 帮助 你好 用户 动物 颜色
+""".split()  # noqa: SIM905
+)
+
+
+def chinese_words() -> set[str]:
+    """The Chinese words of the small world, places with and without their 里 or 上."""
+    nouns = [noun.chinese for noun in ANIMALS + OBJECTS + FOODS] + [person.chinese for person in PEOPLE]
+    places = [name for place in PLACES for name in (place.inside, place.chinese)]
+    verbs = [verb.chinese for verb in DEEDS + ANIMAL_DEEDS + OBTAIN]
+    pairs = [chinese for _, chinese in COLOURS + SIZES + AGES + MOODS + JOBS + DAYS + DRINKS]
+    return {*nouns, *places, *verbs, *pairs, *CHINESE_NUMBERS, *OTHER_CHINESE}
+
+
 def capital(sentence: str) -> str:
     """The sentence with its first letter in upper case."""
     return sentence[0].upper() + sentence[1:]

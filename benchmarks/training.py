@@ -1,0 +1,50 @@
+"""One training step of ours beside one of transformers': same config, batch, optimizer and threads."""
+
+import torch
+import transformers
+
+from benchmarks.side_by_side import side_by_side
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+from minimoe.paths import find
+from minimoe.training.batches import GeneratedSource, read_tokenizer
+from minimoe.training.loop import Settings, make_optimizer, one_step
+from minimoe.training.losses import RouterTap
+
+
+def main() -> None:
+    """The mini's own recipe: forward, both losses, backward, clipping, AdamW, in float32."""
+    config, settings = ModelConfig.from_file(find("data/mini")), Settings()
+    source = GeneratedSource(read_tokenizer(find("data/mini")))
+    model = Transformer(config)
+    model.engine = "grouped"
+    optimizer = make_optimizer(model, settings)
+    batch = source.batch(0, 0, settings.rows, settings.row_length)
+
+    def reference_of(experts: str) -> transformers.PreTrainedModel:
+        theirs = transformers.AutoConfig.from_pretrained(find("data/mini"), output_router_logits=True)
+        return transformers.AutoModelForCausalLM.from_config(
+            theirs, dtype=torch.float32, experts_implementation=experts
+        )
+
+    def step_of(reference: transformers.PreTrainedModel):
+        adam = torch.optim.AdamW(reference.parameters(), lr=2e-3, betas=settings.betas, fused=True)
+        labels = torch.where(batch.counted, batch.targets, -100)
+
+        def step() -> None:
+            # shift_labels: the targets are already one place further, as in our batches
+            loss = reference(batch.inputs, labels=labels, shift_labels=labels, use_cache=False).loss
+            adam.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(reference.parameters(), settings.clip)
+            adam.step()
+
+        return step
+
+    with RouterTap(model) as tap:
+        ways = {
+            "transformers, grouped_mm": step_of(reference_of("grouped_mm")),
+            "transformers, eager": step_of(reference_of("eager")),
+            "minimoe, grouped": lambda: one_step(model, optimizer, tap, source, settings, 0),
+        }
+        side_by_side(f"one training step of {settings.rows} x {settings.row_length} tokens, float32", ways, repeats=5)

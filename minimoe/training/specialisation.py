@@ -1,0 +1,145 @@
+"""Do the experts differ? Three measurements of routing on held-out text, each beside what chance would give."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+from torch.nn import functional as F
+
+from minimoe.model.transformer import Transformer
+from minimoe.training.batches import GeneratedSource
+from minimoe.training.losses import RouterTap
+from minimoe.training.statistics import rate
+
+PURE = ("en", "zh", "code", "math")  # a chat is made of all of them
+LENGTH = 64  # tokens of a passage
+TOGETHER = 25  # passages in one forward pass
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Passages of one domain and their routing. tokens: (passage, position) ids; chosen: (passage, position, layer,
+    expert) bool."""
+
+    tokens: Tensor
+    chosen: Tensor
+
+
+@torch.no_grad()
+def passages(model: Transformer, source: GeneratedSource, domain: str, split: str, count: int) -> Passages:
+    """The first `count` passages of a domain and split: always the same ones."""
+    rng = Random(f"passages/{split}/{domain}")
+    rows = [source.row(rng, LENGTH - 1, split, domain)[0] for _ in range(count)]
+    chosen = []
+    with RouterTap(model) as tap:
+        for begin in range(0, count, TOGETHER):
+            ids = torch.tensor(rows[begin : begin + TOGETHER], device=model.device)
+            model(ids, last_only=True)
+            layers = [
+                F.one_hot(routing.experts.cpu(), model.config.num_experts).sum(dim=-2).bool()
+                for routing in tap.routings.values()
+            ]
+            stacked = torch.stack([layer.reshape(*ids.shape, -1) for layer in layers], dim=2)
+            chosen.append(stacked)
+    return Passages(torch.tensor(rows), torch.cat(chosen))
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """The index of the nearest centroid. points: (point, feature), centroids: (centroid, feature)."""
+    return torch.cdist(points, centroids).argmin(dim=-1)
+
+
+def shares(seen: Passages) -> Tensor:
+    """(passage, layer x expert): how often each expert was chosen, as a share of the passage's tokens."""
+    return reduce(seen.chosen.float(), "passage position layer expert -> passage (layer expert)", "mean")
+
+
+def domain_from_counts(train: dict[str, Passages], held_out: dict[str, Passages]) -> dict[str, Any]:
+    """How often the nearest centroid of expert counts (from training text) names a held-out passage's domain."""
+    centroids = torch.stack([shares(train[domain]).mean(dim=0) for domain in train])
+    right = total = 0
+    for number, seen in enumerate(held_out.values()):
+        found = nearest(shares(seen), centroids)
+        right, total = right + int((found == number).sum()), total + len(found)
+    return {**rate(right, total), "chance": round(1 / len(held_out), 4), "passage_tokens": LENGTH}
+
+
+def occurrences(seen: Passages) -> dict[int, Tensor]:
+    """For each token id its routings, (occurrence, layer x expert); the first token of a passage has no context."""
+    ids = seen.tokens[:, 1:].flatten()
+    routed = rearrange(seen.chosen[:, 1:].float(), "passage position layer expert -> (passage position) (layer expert)")
+    return {int(token): routed[ids == token] for token in ids.unique()}
+
+
+def domain_from_one_shared_token(
+    train: dict[str, Passages], held_out: dict[str, Passages], least: int = 5
+) -> dict[str, Any]:
+    """The same for a single token that occurs in every domain, so that its identity tells nothing.
+
+    Each token id has centroids of its own, one a domain, and is tested on equally many occurrences of each domain.
+    Chance is therefore 1 / domains.
+    """
+    learnt = {domain: occurrences(seen) for domain, seen in train.items()}
+    asked = {domain: occurrences(seen) for domain, seen in held_out.items()}
+    right = total = tokens = 0
+    for token in set.intersection(*(set(seen) for seen in [*learnt.values(), *asked.values()])):
+        few = min(len(seen[token]) for seen in asked.values())
+        if few < least or min(len(seen[token]) for seen in learnt.values()) < least:
+            continue
+        tokens += 1
+        centroids = torch.stack([seen[token].mean(dim=0) for seen in learnt.values()])
+        for number, seen in enumerate(asked.values()):
+            found = nearest(seen[token][:few], centroids)
+            right, total = right + int((found == number).sum()), total + few
+    if not total:
+        return {"shared_tokens": 0}
+    chance = 1 / len(train)
+    band = 1.96 * (chance * (1 - chance) / total) ** 0.5
+    return {
+        **rate(right, total),
+        "shared_tokens": tokens,
+        "chance": round(chance, 4),
+        "chance_band": [round(chance - band, 4), round(chance + band, 4)],
+    }
+
+
+def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int = 0) -> dict[str, Any]:
+    """The mean share of experts that a token has in common with the next one, by layer.
+
+    Beside it: two tokens of the same domain drawn at random, and two uniformly random sets (top-k / experts).
+    """
+    neighbours: dict[str, Tensor] = {}
+    strangers: dict[str, Tensor] = {}
+    generator = torch.Generator().manual_seed(seed)
+    for domain, seen in held_out.items():
+        both = seen.chosen[:, 1:] & seen.chosen[:, :-1]
+        neighbours[domain] = reduce(both.float(), "passage position layer expert -> layer", "sum").div(
+            both.shape[0] * both.shape[1] * top_k
+        )
+        flat = rearrange(seen.chosen, "passage position layer expert -> (passage position) layer expert")
+        mixed = flat & flat[torch.randperm(len(flat), generator=generator)]
+        strangers[domain] = reduce(mixed.float(), "token layer expert -> layer", "sum").div(len(flat) * top_k)
+    experts = next(iter(held_out.values())).chosen.shape[-1]
+
+    def rounded(by_domain: dict[str, Tensor]) -> dict[str, list[float]]:
+        return {domain: [round(value, 4) for value in layers.tolist()] for domain, layers in by_domain.items()}
+
+    return {
+        "neighbours": rounded(neighbours),
+        "same_domain_at_random": rounded(strangers),
+        "two_random_sets": round(top_k / experts, 4),
+    }
+
+
+def specialisation(model: Transformer, source: GeneratedSource, count: int = 125) -> dict[str, Any]:
+    """The three measurements on `count` training and `count` held-out passages of each pure domain."""
+    train = {domain: passages(model, source, domain, "train", count) for domain in PURE}
+    held_out = {domain: passages(model, source, domain, "held-out", count) for domain in PURE}
+    return {
+        "domain_of_a_passage": domain_from_counts(train, held_out),
+        "domain_of_one_shared_token": domain_from_one_shared_token(train, held_out),
+        "overlap": overlap_of_neighbours(held_out, model.config.num_experts_per_tok),
+    }
