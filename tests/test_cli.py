@@ -328,10 +328,11 @@ def test_train_leaves_a_checkpoint(tmp_path):
 def test_evaluate_writes_the_report(checkpoint, tmp_path, monkeypatch):
     from minimoe.training import evaluate
 
-    monkeypatch.setattr(evaluate, "evaluate", lambda path, out: {"path": str(path), "out": str(out)})
-    assert json.loads(run("evaluate", checkpoint, "--out", tmp_path / "r.json")[1]) == {
-        "path": str(checkpoint), "out": str(tmp_path / "r.json"),
-    }  # fmt: skip
+    monkeypatch.setattr(evaluate, "evaluate", lambda path, out, count, dense: [str(path), str(out), count, dense])
+    out = tmp_path / "r.json"
+    assert json.loads(run("evaluate", checkpoint, "--out", out)[1]) == [str(checkpoint), str(out), 500, None]
+    asked = run("evaluate", checkpoint, "--out", out, "--count", "7", "--dense", "twin")[1]
+    assert json.loads(asked) == [str(checkpoint), str(out), 7, "twin"]
 
 
 # ------------------------------------------------------------------ check-real
