@@ -2,20 +2,26 @@
 
 import json
 import time
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
 from minimoe.checkpoint.read import load
+from minimoe.errors import BadArgument
 from minimoe.paths import checkout
 from minimoe.training import evaluate as room
 from minimoe.training.answers import PROBES, code_in, final_part, greedy_answers, right
 from minimoe.training.card import model_card
 from minimoe.training.corpus import split_of
+from minimoe.training.dense_twin import dense_twin
 from minimoe.training.figures import learning_curve
+from minimoe.training.loop import train
 from minimoe.training.sandbox import only_function, results
 from minimoe.training.worlds import chat, functions
+from tests.training.test_loop import CONFIG, QUICK
 
 MINI = checkout() / "data" / "mini"
 
@@ -143,3 +149,24 @@ def test_the_learning_curve_has_a_line_for_each_domain_and_says_itself_in_words(
 def test_the_prompts_for_lessons_are_questions_the_mini_never_saw() -> None:
     prompts = json.loads((checkout() / "data" / "prompts" / "mini.json").read_text(encoding="utf-8"))
     assert prompts == {task: [turn.question for turn in room.questions(task, 5)] for task in room.TASKS}
+
+
+def test_a_thinking_budget_closes_the_thinking_and_a_large_one_changes_nothing() -> None:
+    model, tokenizer = load(MINI, dtype=torch.float32)
+    asked = [turn.question for turn in room.questions("addition_2_digits", 4)]
+    free = greedy_answers(model, tokenizer, asked, thinking=True)
+    assert greedy_answers(model, tokenizer, asked, thinking=True, budget=1000) == free
+    for answer in greedy_answers(model, tokenizer, asked, thinking=True, budget=7):
+        thought, closed, said = answer.removeprefix("<think>\n").partition("\n</think>\n\n")
+        assert closed and said and len(tokenizer.encode(thought)) == 7
+
+
+def test_only_a_dense_model_of_the_same_batches_is_put_beside(tmp_path: Path) -> None:
+    with pytest.raises(BadArgument, match="which has experts"):
+        room.beside_dense_twin(MINI, MINI)
+    few = replace(QUICK, steps=1, snapshots=0)
+    train(dense_twin(CONFIG), out=tmp_path, settings=few)
+    with pytest.raises(BadArgument, match="steps = 1, not 4000"):
+        room.beside_dense_twin(MINI, tmp_path / "checkpoint")
+    beside = room.beside_dense_twin(tmp_path, tmp_path / "checkpoint")
+    assert beside["parameters"] == dense_twin(CONFIG).total_parameters and set(beside["held_out"]) == set(room.DOMAINS)
