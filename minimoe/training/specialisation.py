@@ -38,12 +38,11 @@ def passages(model: Transformer, source: GeneratedSource, domain: str, split: st
         for begin in range(0, count, TOGETHER):
             ids = torch.tensor(rows[begin : begin + TOGETHER], device=model.device)
             model(ids, last_only=True)
-            layers = [
-                F.one_hot(routing.experts.cpu(), model.config.num_experts).sum(dim=-2).bool()
-                for routing in tap.routings.values()
-            ]
-            stacked = torch.stack([layer.reshape(*ids.shape, -1) for layer in layers], dim=2)
-            chosen.append(stacked)
+            layers = [routing.experts.cpu() for routing in tap.routings.values()]
+            experts = rearrange(
+                layers, "layer (passage position) slot -> passage position layer slot", passage=len(ids)
+            )
+            chosen.append(F.one_hot(experts, model.config.num_experts).sum(dim=-2).bool())
     return Passages(torch.tensor(rows), torch.cat(chosen))
 
 

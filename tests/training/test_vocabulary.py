@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from minimoe.paths import checkout
 from minimoe.training.corpus import documents
-from minimoe.training.vocabulary import ADDED, SPECIAL, train_vocabulary, without_markup, write_vocabulary
+from minimoe.training.vocabulary import ADDED, SPECIAL, at_words, train_vocabulary, without_markup, write_vocabulary
+from minimoe.training.worlds.lexicon import chinese_words
 
 MINI = checkout() / "data" / "mini"
 REFERENCE = checkout().parent / "shared" / "reference" / "qwen3_moe_models.json"
@@ -94,3 +95,19 @@ def test_writing_gives_a_folder_that_minimoe_reads(tmp_path: Path) -> None:
     assert ours.encode("Tom has 12 cats.") == raw.encode("Tom has 12 cats.").ids
     assert ours.vocabulary_size == raw.get_vocab_size() == 626
     assert ours.stop_ids == (raw.token_to_id("<|im_end|>"), raw.token_to_id("<|endoftext|>"))
+
+
+def test_words_are_parted_and_nothing_is_lost() -> None:
+    assert at_words("小红正在图书馆里睡觉。").split() == ["小红", "正在", "图书馆里", "睡觉", "。"]
+    assert at_words("Tom likes tea.") == "Tom likes tea."
+    text = "".join(d.text for d in itertools.islice(documents(0, domain="zh"), 20))
+    assert at_words(text).replace("\n", "") == text.replace("\n", "")
+
+
+def test_no_token_learned_from_words_holds_pieces_of_two() -> None:
+    texts = [at_words(d.text) for d in itertools.islice(documents(0, domain="zh"), 300)]
+    tokenizer = train_vocabulary(texts, 900)
+    tokens = [tokenizer.decode([number]) for number in range(900)]
+    chinese = [token for token in tokens if len(token) > 1 and all("\u4e00" <= letter <= "\u9fff" for letter in token)]
+    assert len(chinese) > 50
+    assert all(any(token in word for word in chinese_words()) for token in chinese)

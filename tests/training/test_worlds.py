@@ -9,8 +9,10 @@ from random import Random
 import pytest
 
 from minimoe.errors import BadArgument, NotFound
+from minimoe.paths import checkout
 from minimoe.training import corpus
-from minimoe.training.corpus import DOMAINS, conversation, document, documents, folder, split_of
+from minimoe.training.batches import GeneratedSource, read_tokenizer
+from minimoe.training.corpus import DOMAINS, Document, Part, conversation, document, documents, folder, split_of
 from minimoe.training.worlds import arithmetic, chat, functions, lexicon, more_sentences, stories
 
 SENTENCES = [more_sentences.sentence(Random(seed)) for seed in range(1500)]
@@ -191,3 +193,10 @@ def test_any_folder_of_text_is_a_corpus(tmp_path) -> None:  # type: ignore[no-un
     assert [d.text for d in folder(tmp_path)] == ["zwei", "一"]
     with pytest.raises(NotFound, match="--corpus"):
         folder(tmp_path / "absent")
+
+
+def test_the_first_token_of_an_earlier_answer_is_given_and_the_rest_counted() -> None:
+    source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
+    ids, counted = source.encode(Document("chat", (Part("Tom has a cat."), Part("Tom has a dog.", given=1))))
+    half = (len(ids) - 1) // 2
+    assert counted == [*[True] * half, False, *[True] * half]
