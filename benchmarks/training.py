@@ -10,6 +10,7 @@ from minimoe.paths import find
 from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.loop import Settings, make_optimizer, one_step
 from minimoe.training.losses import RouterTap
+from minimoe.training.ranks import Ranks
 
 
 def main() -> None:
@@ -45,6 +46,6 @@ def main() -> None:
         ways = {
             "transformers, grouped_mm": step_of(reference_of("grouped_mm")),
             "transformers, eager": step_of(reference_of("eager")),
-            "minimoe, grouped": lambda: one_step(model, optimizer, tap, source, settings, 0),
+            "minimoe, grouped": lambda: one_step(model, optimizer, tap, source, settings, Ranks(), 0),
         }
         side_by_side(f"one training step of {settings.rows} x {settings.row_length} tokens, float32", ways, repeats=5)

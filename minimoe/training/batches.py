@@ -17,6 +17,8 @@ from minimoe.errors import BadTokenizer
 from minimoe.training.corpus import DOMAINS, Document, document, folder
 
 HELD_OUT_STRIDE = 20  # of a folder's windows, every twentieth is held out
+MISSES = 24  # documents without a place after which a batch is full enough
+Row = tuple[list[int], list[bool]]  # ids, and whether each is counted in the loss
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,16 @@ def end_of_text(tokenizer: RawTokenizer) -> int:
     return token_id
 
 
-def as_batch(rows: Sequence[tuple[list[int], list[bool]]]) -> Batch:
+def as_batch(rows: Sequence[Row]) -> Batch:
     """Rows of length + 1 ids and flags as inputs and the targets one place further."""
     ids, counted = torch.tensor([row for row, _ in rows]), torch.tensor([flags for _, flags in rows])
     return Batch(ids[:, :-1], ids[:, 1:], counted[:, 1:])
 
 
 class GeneratedSource:
-    """Rows of generated documents, each closed by <|endoftext|>.
+    """Rows of whole generated documents, each closed by <|endoftext|>, the rest of a row left empty.
 
-    A row begins with a fresh document; its last one may be cut off.
+    Only a document longer than a row is cut.
     """
 
     domains = DOMAINS
@@ -78,7 +80,7 @@ class GeneratedSource:
         self.tokenizer = tokenizer
         self.end = end_of_text(tokenizer)
 
-    def encode(self, text: Document) -> tuple[list[int], list[bool]]:
+    def encode(self, text: Document) -> Row:
         ids: list[int] = []
         counted: list[bool] = []
         for part in text.parts:
@@ -87,24 +89,41 @@ class GeneratedSource:
             counted += [part.counted and place >= part.given for place in range(len(new))]
         return [*ids, self.end], [*counted, True]
 
-    def row(self, rng: Random, length: int, split: str, domain: str | None = None) -> tuple[list[int], list[bool]]:
+    def rows(self, rng: Random, count: int, length: int, split: str, domain: str | None = None) -> list[Row]:
+        """`count` rows of length + 1: each new document goes into the first row with room for it.
+
+        It ends when MISSES documents had no place, and then every row is nearly full.
+        """
+        rows: list[Row] = [([], []) for _ in range(count)]
+        misses = 0
+        while misses < MISSES:
+            ids, counted = (part[: length + 1] for part in self.encode(document(rng, split, domain)))
+            row = next((row for row in rows if len(row[0]) + len(ids) <= length + 1), None)
+            if row is None:
+                misses += 1
+                continue
+            row[0].extend(ids)
+            row[1].extend(counted)
+        for ids, counted in rows:
+            empty = length + 1 - len(ids)
+            ids.extend([self.end] * empty)
+            counted.extend([False] * empty)
+        return rows
+
+    def passage(self, rng: Random, length: int, split: str, domain: str) -> list[int]:
+        """Exactly `length` ids of running text: documents one after another, the last one cut."""
         ids: list[int] = []
-        counted: list[bool] = []
-        while len(ids) <= length:
-            new, flags = self.encode(document(rng, split, domain))
-            ids += new
-            counted += flags
-        return ids[: length + 1], counted[: length + 1]
+        while len(ids) < length:
+            ids += self.encode(document(rng, split, domain))[0]
+        return ids[:length]
 
     def batch(self, seed: int, step: int, rows: int, length: int) -> Batch:
         """The training batch of this step."""
-        rng = Random(f"train/{seed}/{step}")
-        return as_batch([self.row(rng, length, "train") for _ in range(rows)])
+        return as_batch(self.rows(Random(f"train/{seed}/{step}"), rows, length, "train"))
 
     def held_out(self, domain: str, rows: int, length: int) -> Batch:
         """A fixed batch of one domain that training never sees."""
-        rng = Random(f"held-out/{domain}")
-        return as_batch([self.row(rng, length, "held-out", domain) for _ in range(rows)])
+        return as_batch(self.rows(Random(f"held-out/{domain}"), rows, length, "held-out", domain))
 
 
 class FolderSource:
@@ -117,7 +136,7 @@ class FolderSource:
         pieces = [[*tokenizer.encode(text.text, add_special_tokens=False).ids, end] for text in folder(path)]
         self.ids = torch.tensor([token for piece in pieces for token in piece])
 
-    def window(self, number: int, length: int) -> tuple[list[int], list[bool]]:
+    def window(self, number: int, length: int) -> Row:
         piece = self.ids[number * length : number * length + length + 1]
         short = length + 1 - len(piece)
         return [*piece.tolist(), *[0] * short], [*[True] * len(piece), *[False] * short]

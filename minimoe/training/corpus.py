@@ -124,14 +124,15 @@ def math(rng: Random, split: str) -> Document:
 def conversation(rng: Random, split: str, thinking: bool | None = None) -> Document:
     """One to three exchanges. As the family's template has it, only the last answer shows its thinking.
 
-    Not counted in the loss: the first token of answers further back, which stand there without their thinking (nothing
-    should teach the model to begin without it), and the empty think block, which the template writes.
+    Not counted in the loss: what the user says, which nobody could foresee; the first token of answers further back,
+    which stand there without their thinking (nothing should teach the model to begin without it); and the empty think
+    block, which the template writes.
     """
     turns = [draw(chat.turn, lambda t: t.key, rng, split) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
     thinking = rng.random() < 0.5 if thinking is None else thinking
     parts = []
     for number, turn in enumerate(turns, start=1):
-        parts.append(Part(chat.render_user(turn.question)))
+        parts.append(Part(chat.render_user(turn.question), counted=False))
         if number < len(turns):
             parts.append(Part(f"{turn.answer}<|im_end|>\n", given=1))
         elif thinking:

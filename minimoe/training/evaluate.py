@@ -32,7 +32,7 @@ BUDGETS = (0, 10, 20, 40, 60, 80, 100, 120, 160)  # tokens of thinking
 
 def addition(digits: int) -> Callable[[Random], chat.Turn]:
     """Sums of two numbers of so many digits."""
-    return lambda rng: chat.calculation(rng, Problem(number_of(rng, digits), "+", number_of(rng, digits)))
+    return lambda rng: chat.calculation(rng, Problem((number_of(rng, digits), number_of(rng, digits)), "+"))
 
 
 TASKS: dict[str, Callable[[Random], chat.Turn]] = {

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, warm-up and cosine, gradient clipping, two losses.
+"""The training loop: Muon and AdamW, warm-up and cosine, gradient clipping, two losses.
 
 Everything random follows from (seed, step).
 """
@@ -20,6 +20,8 @@ from minimoe.model.transformer import Transformer
 from minimoe.paths import find
 from minimoe.training.batches import FolderSource, GeneratedSource, Source, read_tokenizer
 from minimoe.training.losses import RouterTap, balance_each_layer, next_token_loss
+from minimoe.training.optimizer import MuonAndAdamW
+from minimoe.training.ranks import Ranks, ranks
 from minimoe.training.snapshots import snapshot_steps, write_snapshot
 from minimoe.training.state import read_state, write_state
 
@@ -29,13 +31,14 @@ class Settings:
     """The recipe. A step is `rows` rows of `row_length` tokens; rates follow from the step number alone."""
 
     steps: int = 4000
-    rows: int = 4
-    row_length: int = 384
-    learning_rate: float = 2e-3
+    rows: int = 16
+    row_length: int = 256
+    learning_rate: float = 8e-3
     final_rate: float = 0.04  # share of learning_rate at the last step
     warm_up: int = 200
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95  # of Muon
     clip: float = 1.0
     seed: int = 0
     log_every: int = 20
@@ -51,13 +54,10 @@ class Settings:
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_optimizer(model: Transformer, settings: Settings) -> torch.optim.AdamW:
-    """Fused AdamW; norms (one-dimensional) are not decayed."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=settings.betas, fused=model.device.type in ("cpu", "cuda")
+def make_optimizer(model: Transformer, settings: Settings) -> MuonAndAdamW:
+    """The optimizers of this recipe; norms (one-dimensional) are not decayed."""
+    return MuonAndAdamW(
+        model, settings.learning_rate, settings.betas, settings.momentum, weight_decay=settings.weight_decay
     )
 
 
@@ -94,29 +94,43 @@ def train(
     begin, history = 0, {"settings": asdict(settings), "steps": [], "held_out": []}
     if resume:
         begin, history = read_state(out, model, optimizer)
-    with RouterTap(model) as tap:
-        run(model, optimizer, tap, source, settings, begin, history, Path(out))
-    save_weights(model, find(tokenizer), Path(out) / "checkpoint")
+    with RouterTap(model) as tap, ranks(model.device) as group:
+        run(model, optimizer, tap, source, settings, begin, history, Path(out), group)
+        if group.is_first:
+            save_weights(model, find(tokenizer), Path(out) / "checkpoint")
     return history
 
 
 def run(
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: MuonAndAdamW,
     tap: RouterTap,
     source: Source,
     settings: Settings,
     begin: int,
     history: dict[str, Any],
     out: Path,
+    group: Ranks,
 ) -> None:
-    """Steps begin ... settings.steps - 1, with log, held-out losses and checkpoints on the way."""
+    """Steps begin ... settings.steps - 1, with log, held-out losses and checkpoints on the way.
+
+    Of several processes the first one tells of its own rows and writes all files.
+    """
     tokens = settings.rows * settings.row_length
-    bar = tqdm(range(begin, settings.steps), initial=begin, total=settings.steps, unit="step", mininterval=5)
+    bar = tqdm(
+        range(begin, settings.steps),
+        initial=begin,
+        total=settings.steps,
+        unit="step",
+        mininterval=5,
+        disable=not group.is_first,
+    )
     since, load = time.perf_counter(), torch.zeros(1)
     worth_keeping = snapshot_steps(settings.steps, settings.snapshots)
     for step in bar:
-        loss, balance = one_step(model, optimizer, tap, source, settings, step)
+        loss, balance = one_step(model, optimizer, tap, source, settings, group, step)
+        if not group.is_first:
+            continue
         load = load + tap.counts().cpu() if tap.routings else load
         done = step + 1
         if done % settings.log_every == 0 or done == settings.steps:
@@ -149,16 +163,22 @@ def run(
 
 
 def one_step(
-    model: Transformer, optimizer: torch.optim.Optimizer, tap: RouterTap, source: Source, settings: Settings, step: int
+    model: Transformer,
+    optimizer: MuonAndAdamW,
+    tap: RouterTap,
+    source: Source,
+    settings: Settings,
+    group: Ranks,
+    step: int,
 ) -> tuple[Tensor, Tensor]:
     """One update. Returns (next-token loss, mean load-balancing loss of a layer) before it."""
-    for group in optimizer.param_groups:
-        group["lr"] = settings.rate(step)
-    batch = source.batch(settings.seed, step, settings.rows, settings.row_length).to(model.device)
+    optimizer.set_rate(settings.rate(step))
+    batch = group.part(source.batch(settings.seed, step, settings.rows, settings.row_length)).to(model.device)
     loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
     balance = balance_each_layer(tap.logits, model.config.num_experts_per_tok) if tap.routings else torch.zeros(())
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     (loss + model.config.router_aux_loss_coef * balance.to(loss.device)).backward()
+    group.average_gradients(model)
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     return loss.detach(), balance.detach() / max(1, len(tap.routings))

@@ -1,5 +1,7 @@
 """Do the experts differ? Three measurements of routing on held-out text, each beside what chance would give."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -32,7 +34,7 @@ class Passages:
 def passages(model: Transformer, source: GeneratedSource, domain: str, split: str, count: int) -> Passages:
     """The first `count` passages of a domain and split: always the same ones."""
     rng = Random(f"passages/{split}/{domain}")
-    rows = [source.row(rng, LENGTH - 1, split, domain)[0] for _ in range(count)]
+    rows = [source.passage(rng, LENGTH, split, domain) for _ in range(count)]
     chosen = []
     with RouterTap(model) as tap:
         for begin in range(0, count, TOGETHER):
@@ -73,36 +75,73 @@ def occurrences(seen: Passages) -> dict[int, Tensor]:
     return {int(token): routed[ids == token] for token in ids.unique()}
 
 
-def domain_from_one_shared_token(
-    train: dict[str, Passages], held_out: dict[str, Passages], least: int = 5
-) -> dict[str, Any]:
-    """The same for a single token that occurs in every domain, so that its identity tells nothing.
+def kind_of_token(text: str) -> str | None:
+    """digits, punctuation or words; None for what is neither (special tokens, parts of a character)."""
+    bare = text.strip()
+    if not bare or bare.startswith("<|") or "\ufffd" in bare:
+        return None
+    if bare.isdigit():
+        return "digits"
+    return "words" if any(sign.isalnum() for sign in bare) else "punctuation"
 
-    Each token id has centroids of its own, one a domain, and is tested on equally many occurrences of each domain.
-    Chance is therefore 1 / domains.
+
+@dataclass
+class Tally:
+    """Right guesses beside what guessing among 2, 3 or 4 domains would give, with the variance of that."""
+
+    right: int = 0
+    total: int = 0
+    tokens: int = 0
+    expected: float = 0.0
+    variance: float = 0.0
+
+    def add(self, right: int, total: int, chance: float) -> None:
+        """One token id: `total` occurrences, each guessed right by chance with probability `chance`."""
+        self.right, self.total, self.tokens = self.right + right, self.total + total, self.tokens + 1
+        self.expected, self.variance = self.expected + total * chance, self.variance + total * chance * (1 - chance)
+
+    def report(self) -> dict[str, Any]:
+        """The rate, the chance and its band of 95 %."""
+        if not self.total:
+            return {"shared_tokens": 0}
+        chance, half = self.expected / self.total, 1.96 * self.variance**0.5 / self.total
+        return {
+            **rate(self.right, self.total),
+            "shared_tokens": self.tokens,
+            "chance": round(chance, 4),
+            "chance_band": [round(chance - half, 4), round(chance + half, 4)],
+        }
+
+
+def domain_from_one_shared_token(
+    train: dict[str, Passages],
+    held_out: dict[str, Passages],
+    kind_of: Callable[[int], str | None] = lambda token: "words",
+    least: int = 5,
+) -> dict[str, Any]:
+    """The same for a single token that occurs in two domains or more, so that its identity does not give it away.
+
+    Each token id has centroids of its own, one a domain, and is tested on equally many occurrences of each of its
+    domains: chance is one over their number. kind_of: the kind of a token id, by which the result is also given;
+    None leaves it out. A domain takes part in a token with at least `least` occurrences on both sides.
     """
     learnt = {domain: occurrences(seen) for domain, seen in train.items()}
     asked = {domain: occurrences(seen) for domain, seen in held_out.items()}
-    right = total = tokens = 0
-    for token in set.intersection(*(set(seen) for seen in [*learnt.values(), *asked.values()])):
-        few = min(len(seen[token]) for seen in asked.values())
-        if few < least or min(len(seen[token]) for seen in learnt.values()) < least:
+    everything, kinds = Tally(), defaultdict[str, Tally](Tally)
+    for token in sorted(set().union(*asked.values())):
+        domains = [d for d in learnt if min(len(side[d].get(token, ())) for side in (learnt, asked)) >= least]
+        kind = kind_of(token)
+        if len(domains) < 2 or kind is None:
             continue
-        tokens += 1
-        centroids = torch.stack([seen[token].mean(dim=0) for seen in learnt.values()])
-        for number, seen in enumerate(asked.values()):
-            found = nearest(seen[token][:few], centroids)
-            right, total = right + int((found == number).sum()), total + few
-    if not total:
-        return {"shared_tokens": 0}
-    chance = 1 / len(train)
-    band = 1.96 * (chance * (1 - chance) / total) ** 0.5
-    return {
-        **rate(right, total),
-        "shared_tokens": tokens,
-        "chance": round(chance, 4),
-        "chance_band": [round(chance - band, 4), round(chance + band, 4)],
-    }
+        centroids = torch.stack([learnt[domain][token].mean(dim=0) for domain in domains])
+        few = min(len(asked[domain][token]) for domain in domains)
+        right = sum(
+            int((nearest(asked[domain][token][:few], centroids) == number).sum())
+            for number, domain in enumerate(domains)
+        )
+        for tally in (everything, kinds[kind]):
+            tally.add(right, few * len(domains), 1 / len(domains))
+    return {**everything.report(), "kinds": {kind: kinds[kind].report() for kind in sorted(kinds)}}
 
 
 def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int = 0) -> dict[str, Any]:
@@ -133,12 +172,16 @@ def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int =
     }
 
 
-def specialisation(model: Transformer, source: GeneratedSource, count: int = 125) -> dict[str, Any]:
+def specialisation(model: Transformer, source: GeneratedSource, count: int = 250) -> dict[str, Any]:
     """The three measurements on `count` training and `count` held-out passages of each pure domain."""
     train = {domain: passages(model, source, domain, "train", count) for domain in PURE}
     held_out = {domain: passages(model, source, domain, "held-out", count) for domain in PURE}
+
+    def kind_of(token: int) -> str | None:
+        return kind_of_token(source.tokenizer.decode([token], skip_special_tokens=False))
+
     return {
         "domain_of_a_passage": domain_from_counts(train, held_out),
-        "domain_of_one_shared_token": domain_from_one_shared_token(train, held_out),
+        "domain_of_one_shared_token": domain_from_one_shared_token(train, held_out, kind_of),
         "overlap": overlap_of_neighbours(held_out, model.config.num_experts_per_tok),
     }

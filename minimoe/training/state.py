@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.optim import Optimizer
 
 from minimoe.errors import BadCheckpoint, NotFound
 from minimoe.model.transformer import Transformer
+from minimoe.training.optimizer import MuonAndAdamW
 
 NAME = "training_state.safetensors"
 
 
 def write_state(
-    directory: str | Path, model: Transformer, optimizer: Optimizer, step: int, history: dict[str, Any]
+    directory: str | Path, model: Transformer, optimizer: MuonAndAdamW, step: int, history: dict[str, Any]
 ) -> Path:
     """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
     for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items():
+        for key, value in optimizer.state_of(parameter).items():
             tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().contiguous()
     temporary = folder / f".{NAME}.{os.getpid()}"
     save_file(
@@ -42,7 +42,7 @@ def write_state(
 
 
 def read_state(
-    directory: str | Path, model: Transformer, optimizer: Optimizer | None = None
+    directory: str | Path, model: Transformer, optimizer: MuonAndAdamW | None = None
 ) -> tuple[int, dict[str, Any]]:
     """Put a state back into a model (and its optimizer); return (step, history). Raises NotFound, BadCheckpoint."""
     file = Path(directory) / NAME
@@ -64,10 +64,8 @@ def read_state(
                     for key in names
                     if key.startswith("optimizer.") and key.split(".", 2)[2] == name
                 ]
-                optimizer.state[parameter] = {
-                    key: (value := stored.get_tensor(f"optimizer.{key}.{name}")).to(
-                        parameter.device if value.dim() else value.device
-                    )
-                    for key in keys
-                }
+                values = {key: stored.get_tensor(f"optimizer.{key}.{name}") for key in keys}
+                # counters (no dimensions) stay on the CPU, where AdamW keeps them
+                moved = {key: value.to(parameter.device) if value.dim() else value for key, value in values.items()}
+                optimizer.restore(parameter, moved)
     return int(metadata["step"]), json.loads(metadata["history"])

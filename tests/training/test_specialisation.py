@@ -12,6 +12,7 @@ from minimoe.training.specialisation import (
     Passages,
     domain_from_counts,
     domain_from_one_shared_token,
+    kind_of_token,
     overlap_of_neighbours,
     passages,
 )
@@ -48,11 +49,44 @@ def test_without_a_difference_a_single_token_tells_no_more_than_chance() -> None
     assert shared["chance_band"][0] < 0.25 < shared["chance_band"][1]
 
 
-def test_tokens_that_some_domain_lacks_are_left_out() -> None:
-    train = {"a": drawn(0), "b": drawn(1)}
-    other = drawn(2)
-    held_out = {"a": drawn(3), "b": Passages(other.tokens + 5, other.chosen)}
-    assert domain_from_one_shared_token(train, held_out) == {"shared_tokens": 0}
+def test_a_token_is_tested_between_the_domains_that_have_it() -> None:
+    """Domain c has token ids of its own, so chance stays one half; where no two domains share any, there is no rate."""
+    train = {name: drawn(seed) for seed, name in enumerate("abc")}
+    held_out = {name: drawn(10 + seed) for seed, name in enumerate("abc")}
+    held_out["c"] = Passages(held_out["c"].tokens + 5, held_out["c"].chosen)
+    shared = domain_from_one_shared_token(train, held_out)
+    assert (shared["chance"], shared["shared_tokens"]) == (0.5, 5)
+    only = {"b": train["b"], "c": train["c"]}
+    assert domain_from_one_shared_token(only, {name: held_out[name] for name in only}) == {
+        "shared_tokens": 0,
+        "kinds": {},
+    }
+
+
+def test_results_are_also_given_by_kind_and_a_token_without_one_is_left_out() -> None:
+    train = {name: drawn(seed) for seed, name in enumerate("ab")}
+    held_out = {name: drawn(10 + seed) for seed, name in enumerate("ab")}
+    shared = domain_from_one_shared_token(
+        train, held_out, lambda token: {0: "digits", 1: "digits", 2: None}.get(token, "words")
+    )
+    assert shared["shared_tokens"] == 4
+    assert {kind: part["shared_tokens"] for kind, part in shared["kinds"].items()} == {"digits": 2, "words": 2}
+    assert sum(part["of"] for part in shared["kinds"].values()) == shared["of"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("7", "digits"),
+        (" the", "words"),
+        ("猫", "words"),
+        (".", "punctuation"),
+        ("<|endoftext|>", None),
+        ("\ufffd", None),
+    ],
+)
+def test_a_token_is_a_digit_punctuation_or_a_word(text: str, kind: str | None) -> None:
+    assert kind_of_token(text) == kind
 
 
 def test_overlap_is_one_for_equal_neighbours_and_chance_for_random_ones() -> None:

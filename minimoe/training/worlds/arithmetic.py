@@ -1,41 +1,42 @@
 """Arithmetic: a problem, the working a careful pupil would write, and its result.
 
 The working goes digit by digit from the right and repeats the result found so far, so that each line needs only
-two digits and a carry. That is what makes thinking help a model of four layers.
+a few digits and a carry. That is what makes thinking help a model of four layers.
 """
 
+import math
 from dataclasses import dataclass
 from random import Random
 
 
 @dataclass(frozen=True)
 class Problem:
-    """left sign right, with its result and the working as text."""
+    """A sum of two or more numbers, a difference or a product of two, with its result and the working as text."""
 
-    left: int
+    numbers: tuple[int, ...]
     sign: str
-    right: int
 
     @property
     def text(self) -> str:
-        return f"{self.left} {self.sign} {self.right}"
+        return f" {self.sign} ".join(map(str, self.numbers))
 
     @property
     def result(self) -> int:
-        return {"+": self.left + self.right, "-": self.left - self.right, "*": self.left * self.right}[self.sign]
+        if self.sign == "-":
+            return self.numbers[0] - self.numbers[1]
+        return sum(self.numbers) if self.sign == "+" else math.prod(self.numbers)
 
     @property
     def key(self) -> str:
         """What makes two problems the same one (addition and multiplication do not mind the order)."""
-        pair = (self.left, self.right) if self.sign == "-" else sorted((self.left, self.right))
-        return f"{pair[0]}{self.sign}{pair[1]}"
+        return self.sign.join(map(str, self.numbers if self.sign == "-" else sorted(self.numbers)))
 
     @property
     def working(self) -> str:
         """The lines of written addition, subtraction or multiplication by one digit."""
-        steps = {"+": column_addition, "-": column_subtraction, "*": column_multiplication}[self.sign](
-            self.left, self.right
-        )
+        if len(self.numbers) > 2:
+            return "\n".join(long_addition(self.numbers))
+        steps = {"+": column_addition, "-": column_subtraction, "*": column_multiplication}[self.sign](*self.numbers)
         return "\n".join(steps)
 
 
@@ -45,28 +46,46 @@ def digits_from_the_right(number: int, length: int) -> list[int]:
 
 
 def column_addition(left: int, right: int) -> list[str]:
-    """ "7+5=12, write 2, carry 1: 2" and so on; the last line shows the whole sum after its colon."""
+    """ "7+5+0=12, carry 1: 2" and so on for two numbers; the last line shows the whole sum after its colon."""
     length = max(len(str(left)), len(str(right)))
     lines, carry, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
         total = a + b + carry
         done = str(total % 10) + done
-        lines.append(f"{a}+{b}+{carry}={total}, write {total % 10}, carry {total // 10}: {done}")
+        lines.append(f"{a}+{b}+{carry}={total}, carry {total // 10}: {done}")
         carry = total // 10
     if carry:
         lines.append(f"carry {carry}: {carry}{done}")
     return lines
 
 
+def long_addition(numbers: tuple[int, ...]) -> list[str]:
+    """ "7+5=12, 12+9=21, carry 2: 1" and so on for three or more numbers; the carry is added first."""
+    length = max(len(str(number)) for number in numbers)
+    columns = zip(*(digits_from_the_right(number, length) for number in numbers), strict=True)
+    lines, carry, done = [], 0, ""
+    for column in columns:
+        steps, total = [], carry
+        for digit in column:
+            steps.append(f"{total}+{digit}={total + digit}")
+            total += digit
+        done = str(total % 10) + done
+        carry = total // 10
+        lines.append(f"{', '.join(steps)}, carry {carry}: {done}")
+    if carry:
+        lines.append(f"carry {carry}: {carry}{done}")
+    return lines
+
+
 def column_subtraction(left: int, right: int) -> list[str]:
-    """ "13-5-0=8, write 8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
+    """ "13-5-0=8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
     length = len(str(left))
     lines, borrow, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
         top = a + 10 if a - b - borrow < 0 else a
         digit = top - b - borrow
         done = str(digit) + done
-        lines.append(f"{top}-{b}-{borrow}={digit}, write {digit}, borrow {int(top > a)}: {done}")
+        lines.append(f"{top}-{b}-{borrow}={digit}, borrow {int(top > a)}: {done}")
         borrow = int(top > a)
     if done != str(int(done)):
         lines.append(f"drop zeros: {int(done)}")
@@ -74,12 +93,12 @@ def column_subtraction(left: int, right: int) -> list[str]:
 
 
 def column_multiplication(left: int, right: int) -> list[str]:
-    """ "7*6+0=42, write 2, carry 4: 2" and so on; `right` has one digit."""
+    """ "7*6+0=42, carry 4: 2" and so on; `right` has one digit."""
     lines, carry, done = [], 0, ""
     for a in digits_from_the_right(left, len(str(left))):
         total = a * right + carry
         done = str(total % 10) + done
-        lines.append(f"{a}*{right}+{carry}={total}, write {total % 10}, carry {total // 10}: {done}")
+        lines.append(f"{a}*{right}+{carry}={total}, carry {total // 10}: {done}")
         carry = total // 10
     if carry:
         lines.append(f"carry {carry}: {carry}{done}")
@@ -92,17 +111,20 @@ def number_of(rng: Random, digits: int) -> int:
 
 
 def problem(rng: Random) -> Problem:
-    """Addition of two to six digits (more than half of the time), subtraction of two or three, multiplication by one digit."""
+    """Half of the time a sum of two numbers of two to six digits, otherwise one of the other three kinds."""
     kind = rng.random()
-    if kind < 0.6:
-        digits = rng.choice((2, 3, 4, 5, 6))
+    if kind < 0.5:
+        digits = rng.choice((2, 3, 4, 5, 6, 6))
         return Problem(
-            number_of(rng, digits), "+", number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1))
+            (number_of(rng, digits), number_of(rng, digits if rng.random() < 0.8 else max(2, digits - 1))), "+"
         )
     if kind < 0.8:
+        digits = rng.choice((2, 3, 4, 4))
+        return Problem(tuple(number_of(rng, digits) for _ in range(rng.choice((3, 4, 4)))), "+")
+    if kind < 0.9:
         low, high = sorted((number_of(rng, rng.choice((2, 3))), number_of(rng, rng.choice((2, 3, 3)))))
-        return Problem(high, "-", low)
-    return Problem(number_of(rng, rng.choice((2, 2, 3))), "*", rng.randint(2, 9))
+        return Problem((high, low), "-")
+    return Problem((number_of(rng, rng.choice((2, 2, 3))), rng.randint(2, 9)), "*")
 
 
 def word_problem(rng: Random, who: tuple[str, str], noun: tuple[str, str, str]) -> tuple[str, str]:

@@ -93,18 +93,18 @@ def compare(rng: Random) -> Turn:
 
 
 def write_function(rng: Random) -> Turn:
-    """A Python function from its description, with one call and its result."""
+    """A Python function from its description, with one call worked out and its result."""
     given = function(rng)
     ask = rng.choice(
         ("Write a Python function that {}.", "Please write a function that {}.", "Python: a function that {}.")
     )
     question = ask.format(given.task[0]) if rng.random() < 0.7 else f"写一个Python函数，{given.task[1]}。"
-    call, result = given.calls[0]
+    (call, result), argument = given.calls[0], given.arguments[0]
     return Turn(
         "python",
         question,
         f"{given.plan}\nname: {given.name}",
-        f"```python\n{given.source}```\n`{call}` gives `{result}`.",
+        f"```python\n{given.source}```\nWith `{argument}`: {given.traces[0]}.\n`{call}` gives `{result}`.",
         given.key,
     )
 
@@ -117,7 +117,7 @@ def run_function(rng: Random) -> Turn:
     return Turn(
         "run",
         f"```python\n{given.source}```\n{ask.format(call)}",
-        f"{given.plan}\ncall: {call}\nresult: {result}",
+        f"{given.plan}\n{given.arguments[0]}: {given.traces[0]}",
         f"`{result}`",
         given.key,
     )
@@ -180,8 +180,8 @@ def greet(rng: Random) -> Turn:
 
 
 TASKS: dict[Callable[[Random], Turn], int] = {
-    translate_to_chinese: 24,
-    translate_to_english: 24,
+    translate_to_chinese: 30,
+    translate_to_english: 30,
     calculate: 20,
     write_function: 14,
     answer_question: 12,
