@@ -13,6 +13,7 @@ from minimoe.paths import checkout
 from minimoe.training import corpus
 from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.corpus import DOMAINS, Document, Part, conversation, document, documents, folder, split_of
+from minimoe.training.python_answers import shape
 from minimoe.training.worlds import arithmetic, chat, functions, lexicon, more_sentences, stories
 
 SENTENCES = [more_sentences.sentence(Random(seed)) for seed in range(1500)]
@@ -116,9 +117,7 @@ def test_a_story_keeps_its_hero_in_both_languages() -> None:
         assert len(re.findall(r"[.?]", tale.english)) >= 6
 
 
-@pytest.mark.parametrize(
-    "make", [functions.list_function, functions.total_function, functions.scalar_function, functions.text_function]
-)
+@pytest.mark.parametrize("make", sorted(set(functions.KINDS), key=lambda make: make.__name__))
 def test_functions_run_and_give_the_results_they_state(make) -> None:  # type: ignore[no-untyped-def]
     for seed in range(60):
         given = make(Random(seed))
@@ -145,18 +144,64 @@ def test_a_task_in_words_means_one_behaviour() -> None:
         by_task[given.key] = given.source
 
 
+LINE = re.compile(r"(?P<steps>.+), (?P<kind>carry|borrow) (?P<carried>\d+): (?P<done>\d+)")
+
+
 def test_written_working_is_right_line_by_line() -> None:
+    lines = 0
     for seed in range(600):
         given = arithmetic.problem(Random(seed))
         assert given.result == eval(given.text)
+        places = 0
         for line in given.working.splitlines():
-            if found := re.match(r"(\S+)=(\d+), write (\d), (carry|borrow) (\d+): ", line):
-                formula, value, digit, kind, carried = found.groups()
-                assert eval(re.sub(r"\b0+(\d)", r"\1", formula)) == int(value)
-                assert int(value) % 10 == int(digit)
-                if kind == "carry":
-                    assert int(value) // 10 == int(carried)
+            if found := LINE.fullmatch(line):
+                lines, places = lines + 1, places + 1
+                for step in found["steps"].split(", "):
+                    formula, value = step.split("=")
+                    assert eval(formula) == int(value)
+                assert found["done"][0] == value[-1] and len(found["done"]) == places
+                assert given.result % 10**places == int(found["done"])
+                assert found["kind"] == "borrow" or int(found["carried"]) == int(value) // 10
+            else:
+                assert re.fullmatch(r"(carry \d+|drop zeros): \d+", line), line
         assert int(given.working.split(": ")[-1]) == given.result
+    assert lines > 1500
+
+
+def test_a_problem_is_the_same_whatever_the_order_of_a_sum() -> None:
+    assert arithmetic.Problem((3, 5, 4), "+").key == arithmetic.Problem((5, 4, 3), "+").key
+    assert arithmetic.Problem((5, 3), "-").key != arithmetic.Problem((3, 5), "-").key
+
+
+CLAIMS = (
+    re.compile(r"(?P<formula>-?\d+ (?:\+|-|\*|//) -?\d+) = (?P<value>-?\d+)"),
+    re.compile(r"(?P<formula>-?\d+ (?:% \d+ ==|>|<|!=) \d+) (?P<value>yes|no)"),
+)
+
+
+@pytest.mark.parametrize("make", sorted(set(functions.KINDS), key=lambda make: make.__name__))
+def test_every_step_of_a_trace_is_true_and_leads_to_the_result(make) -> None:  # type: ignore[no-untyped-def]
+    claims = 0
+    for seed in range(150):
+        given = make(Random(seed))
+        for (_, result), trace in zip(given.calls, given.traces, strict=True):
+            for pattern in CLAIMS:
+                for claim in pattern.finditer(trace):
+                    claims += 1
+                    value = eval(claim["formula"])
+                    assert claim["value"] == (
+                        {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+                    )
+            last = re.split(r"[,: =]+", trace)[-1]
+            assert last in ("yes", "no") or last in re.sub(r"[\[\]',]", " ", result), (trace, result)
+    assert claims > 200 or make is functions.text_function
+
+
+def test_functions_with_different_tasks_differ_in_more_than_names() -> None:
+    by_shape: dict[str, str] = {}
+    for seed in range(2000):
+        given = functions.function(Random(seed))
+        assert by_shape.setdefault(shape(given.source), given.key) == given.key
 
 
 def test_word_problems_add_up() -> None:
@@ -174,6 +219,7 @@ def test_both_modes_are_equally_common_and_the_empty_block_is_not_learned() -> N
     for d in found:
         assert all(not part.counted for part in d.parts if part.text == corpus.EMPTY_THINKING)
         assert d.text.count("<think>") == 1  # answers further back stand without their thinking
+        assert not any(part.counted for part in d.parts if part.text.startswith("<|im_start|>user"))
         assert d.parts[-1].counted and d.text.endswith("<|im_end|>\n")
 
 
@@ -200,3 +246,20 @@ def test_the_first_token_of_an_earlier_answer_is_given_and_the_rest_counted() ->
     ids, counted = source.encode(Document("chat", (Part("Tom has a cat."), Part("Tom has a dog.", given=1))))
     half = (len(ids) - 1) // 2
     assert counted == [*[True] * half, False, *[True] * half]
+
+
+def test_rows_hold_whole_documents_and_are_nearly_full() -> None:
+    source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
+    rows = source.rows(Random(0), 8, 256, "train")
+    assert all(len(ids) == len(counted) == 257 for ids, counted in rows)
+    for ids, counted in rows:
+        assert ids[-1] == source.end  # the last document is whole
+        empty = next(place for place in range(257) if all(token == source.end for token in ids[place:])) + 1
+        assert not any(counted[empty:]) and counted[empty - 1]
+    assert sum(token != source.end for ids, _ in rows for token in ids) > 0.9 * 8 * 257
+
+
+def test_a_document_longer_than_a_row_is_cut() -> None:
+    source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
+    rows = source.rows(Random(0), 2, 16, "train", "code")
+    assert all(len(ids) == len(counted) == 17 for ids, counted in rows) and rows[0][0][-1] != source.end
