@@ -11,8 +11,8 @@ from minimoe.text.tokenizer import Tokenizer
 from minimoe.training.sandbox import results
 from minimoe.training.worlds.chat import Turn
 
-LONGEST_ANSWER = 220
-GROUP = 16  # conversations decoded together
+LONGEST_ANSWER = 320
+GROUP = 64  # conversations decoded together
 PROBES: tuple[object, ...] = (
     *([], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [12, 7, 7, 3]),
     *(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12),

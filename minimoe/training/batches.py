@@ -97,7 +97,8 @@ class GeneratedSource:
         rows: list[Row] = [([], []) for _ in range(count)]
         misses = 0
         while misses < MISSES:
-            ids, counted = (part[: length + 1] for part in self.encode(document(rng, split, domain)))
+            ids, counted = self.encode(document(rng, split, domain))
+            ids, counted = ids[: length + 1], counted[: length + 1]
             row = next((row for row in rows if len(row[0]) + len(ids) <= length + 1), None)
             if row is None:
                 misses += 1

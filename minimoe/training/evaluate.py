@@ -19,6 +19,7 @@ from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.corpus import DOMAINS, draw
 from minimoe.training.loop import evenness
 from minimoe.training.losses import RouterTap, next_token_loss
+from minimoe.training.overlap import nearest_training_text
 from minimoe.training.python_answers import python_report, training_shapes
 from minimoe.training.specialisation import specialisation
 from minimoe.training.statistics import rate
@@ -26,27 +27,26 @@ from minimoe.training.worlds import chat
 from minimoe.training.worlds.arithmetic import Problem, number_of
 
 DEAD = 0.1  # an expert that gets less than this part of an even share counts as dead
-ROWS, ROW_LENGTH = 12, 384
-BUDGETS = (0, 10, 20, 40, 60, 80, 100, 120, 160)  # tokens of thinking
+ROWS, ROW_LENGTH = 24, 256
+BUDGETS = (0, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 240)  # tokens of thinking
 
 
-def addition(digits: int) -> Callable[[Random], chat.Turn]:
-    """Sums of two numbers of so many digits."""
-    return lambda rng: chat.calculation(rng, Problem((number_of(rng, digits), number_of(rng, digits)), "+"))
+def addition(count: int, digits: int) -> Callable[[Random], chat.Turn]:
+    """Sums of `count` numbers of so many digits."""
+    return lambda rng: chat.calculation(rng, Problem(tuple(number_of(rng, digits) for _ in range(count)), "+"))
 
 
 TASKS: dict[str, Callable[[Random], chat.Turn]] = {
-    "addition_2_digits": addition(2),
-    "addition_3_digits": addition(3),
-    "addition_4_digits": addition(4),
+    "addition_2_digits": addition(2, 2),
+    "addition_4_digits": addition(2, 4),
+    "addition_6_digits": addition(2, 6),
+    "sum_of_4_numbers": addition(4, 4),
     "english_to_chinese": chat.translate_to_chinese,
     "chinese_to_english": chat.translate_to_english,
     "python": chat.write_function,
     "questions": chat.answer_question,
 }
-
-
-DEEP_TASK = "addition_4_digits"  # of which the report shows accuracy against the thinking budget
+DEEP_TASK = "sum_of_4_numbers"  # of which the report shows accuracy against the thinking budget
 
 
 def questions(task: str, count: int) -> list[chat.Turn]:
@@ -76,7 +76,7 @@ def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
         return {"held_out": losses}
     even = total / total.sum(dim=-1, keepdim=True) * total.shape[-1]
     routing = {
-        "tokens": len(DOMAINS) * ROWS * ROW_LENGTH,
+        "tokens": int(total.sum() / model.config.num_experts_per_tok / len(total)),
         "dead_experts": (even < DEAD).sum(dim=-1).tolist(),
         **evenness(total),
     }
@@ -86,21 +86,24 @@ def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
 def tasks(model: Transformer, tokenizer: Tokenizer, count: int) -> dict[str, Any]:
     """Greedy answers to held-out questions in both modes; "outcomes" has a 1 for each right one, in order.
 
-    Of the Python among them: whether it parses, is new, and does what it states. Returns {"tasks", "python"}.
+    Beside them how near the closest training text comes; of the Python whether it parses, is new, and does what it
+    states. Returns {"tasks", "python", "nearest_training_text"}.
     """
     report: dict[str, Any] = {}
     code: dict[str, Any] = {}
+    near: dict[str, Any] = {}
     seen = training_shapes()
     for task in tqdm(TASKS, desc="held-out tasks"):
         asked = questions(task, count)
         report[task] = {}
+        near[task] = nearest_training_text(TASKS[task], asked)
         for mode, thinking in (("thinking", True), ("not_thinking", False)):
             answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking)
             outcomes = [right(turn, answer) for turn, answer in zip(asked, answers, strict=True)]
             report[task][mode] = {**rate(sum(outcomes), count), "outcomes": "".join("01"[ok] for ok in outcomes)}
             if task == "python":
                 code[mode] = python_report(answers, seen)
-    return {"tasks": report, "python": code}
+    return {"tasks": report, "python": code, "nearest_training_text": near}
 
 
 def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: str) -> list[dict[str, Any]]:
@@ -114,18 +117,30 @@ def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: s
     return points
 
 
-def settings_of(directory: Path) -> dict[str, Any]:
-    """The settings in the history.json that may lie in a directory or, as a run has it, above its checkpoint/."""
+def history_of(directory: Path) -> dict[str, Any]:
+    """The history.json in a directory or, as a run has it, above its checkpoint/; empty if there is none."""
     file = next((place for place in (directory, directory.parent) if (place / "history.json").is_file()), None)
-    return json.loads((file / "history.json").read_text(encoding="utf-8"))["settings"] if file else {}
+    return json.loads((file / "history.json").read_text(encoding="utf-8")) if file else {}
+
+
+def settings_of(directory: Path) -> dict[str, Any]:
+    """The settings in that history."""
+    return history_of(directory).get("settings", {})
 
 
 def summary_of_training(directory: Path) -> dict[str, Any]:
     """How long the checkpoint was trained, if its history is known."""
-    settings = settings_of(directory)
-    if not settings:
+    history = history_of(directory)
+    if not history:
         return {}
-    return {"training": {"steps": settings["steps"], "tokens_per_step": settings["rows"] * settings["row_length"]}}
+    settings, seconds, before = history["settings"], 0.0, 0
+    tokens = settings["rows"] * settings["row_length"]
+    for record in history["steps"]:
+        seconds += (record["step"] - before) * tokens / record["tokens_per_second"]
+        before = record["step"]
+    return {
+        "training": {"steps": settings["steps"], "tokens_per_step": tokens, "minutes": round(seconds / 60)},
+    }
 
 
 def beside_dense_twin(directory: Path, dense: str | Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The learning curves of a run, from its history.json."""
+"""Pictures of a run and its report: learning curves from history.json, accuracy against thinking from report.json."""
 
 from typing import Any
 
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from minimoe.routing.figures import Picture
@@ -51,3 +52,42 @@ def learning_curve(history: dict[str, Any]) -> Picture:
     last = history["held_out"][-1] if history["held_out"] else {}
     said = ", ".join(f"{domain} {last[domain]:.2f}" for domain in domains)
     return Picture(figure, f"Learning curves over {steps[-1] if steps else 0} steps. Held-out loss at the end: {said}.")
+
+
+def thinking_curve(report: dict[str, Any]) -> Picture:
+    """Right answers against the tokens of thinking that were allowed, with 95 % intervals, beside not thinking at all.
+
+    report: the content of report.json.
+    """
+    curve = report["thinking_curve"]
+    at_once = report["tasks"][curve["task"]]["not_thinking"]["rate"]
+    points = curve["points"]
+    name = curve["task"].replace("_", " ")
+    budgets, rates = [p["budget"] for p in points], [p["rate"] for p in points]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=budgets,
+        y=rates,
+        mode="lines+markers",
+        name="thinking cut off",
+        line={"color": DOMAIN_COLOURS["math"]},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": [p["interval"][1] - p["rate"] for p in points],
+            "arrayminus": [p["rate"] - p["interval"][0] for p in points],
+        },
+    )
+    figure.add_scatter(
+        x=[budgets[0], budgets[-1]],
+        y=[at_once, at_once],
+        mode="lines",
+        name="not thinking",
+        line={"color": "#606060", "dash": "dot"},
+    )
+    figure.update_xaxes(title_text="tokens of thinking allowed")
+    figure.update_yaxes(title_text="share of right answers", range=[-0.02, 1.02])
+    title = f"How much thinking does it need? ({name}, {points[0]['of']} questions)"
+    figure.update_layout(title=title, template="plotly_white", height=380)
+    said = ", ".join(f"{rate:.0%} with {budget}" for budget, rate in zip(budgets, rates, strict=True))
+    return Picture(figure, f"Right answers to {name} by tokens of thinking: {said}. Without thinking: {at_once:.0%}.")

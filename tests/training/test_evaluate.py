@@ -13,13 +13,14 @@ from minimoe.checkpoint.read import load
 from minimoe.errors import BadArgument
 from minimoe.paths import checkout
 from minimoe.training import evaluate as room
-from minimoe.training.answers import PROBES, code_in, final_part, greedy_answers, right
-from minimoe.training.card import model_card
+from minimoe.training.answers import LONGEST_ANSWER, PROBES, code_in, final_part, greedy_answers, right
+from minimoe.training.card import MODES, PYTHON_NAMES, model_card
 from minimoe.training.corpus import split_of
 from minimoe.training.dense_twin import dense_twin
-from minimoe.training.figures import learning_curve
+from minimoe.training.figures import learning_curve, thinking_curve
 from minimoe.training.loop import train
 from minimoe.training.sandbox import only_function, results
+from minimoe.training.statistics import rate
 from minimoe.training.worlds import chat, functions
 from tests.training.test_loop import CONFIG, QUICK
 
@@ -39,7 +40,7 @@ def test_the_expected_answer_is_right_with_and_without_thinking_and_another_is_n
     for turn in asked:
         assert right(turn, turn.answer)
         assert right(turn, f"<think>\n{turn.thinking}\n</think>\n\n{turn.answer}")
-        assert not right(turn, turn.thinking + turn.answer[: len(turn.answer) // 2])
+        assert not right(turn, turn.thinking + turn.answer[: len(turn.answer) // 4])
         assert not right(turn, f"<think>\n{turn.answer}")  # still thinking when the tokens ran out
 
 
@@ -104,7 +105,7 @@ def test_decoding_together_gives_what_decoding_alone_gives() -> None:
                 [{"role": "user", "content": question}],
                 thinking=False,
                 temperature=0,
-                max_new_tokens=220,
+                max_new_tokens=LONGEST_ANSWER,
             )
         )
         for question in asked
@@ -112,28 +113,75 @@ def test_decoding_together_gives_what_decoding_alone_gives() -> None:
     assert sum(one == other for one, other in zip(together, alone, strict=True)) >= 5  # sums may round otherwise
 
 
+def small_report() -> dict:
+    """What `evaluate` writes, with numbers that occur nowhere else."""
+    part = {"shared_tokens": 7, "chance": 0.4, "chance_band": [0.35, 0.45], **rate(33, 44)}
+    return {
+        "parameters": {"total": 1234, "active": 567},
+        "training": {"steps": 10, "tokens_per_step": 100, "minutes": 77},
+        "held_out": {"en": {"nats_per_token": 0.5, "perplexity": 1.649}},
+        "dense_twin": {"parameters": 560, "held_out": {"en": {"nats_per_token": 0.6, "perplexity": 1.822}}},
+        "routing": {"tokens": 9876, "dead_experts": [0, 2], "least": [0.5, 0.6], "most": [1.5, 1.25]},
+        "tasks": {"python": {"thinking": rate(3, 4), "not_thinking": rate(1, 4)}},
+        "python": {mode: {key: rate(2, 4) for key in PYTHON_NAMES} for mode in MODES},
+        "thinking_curve": {
+            "task": "python",
+            "points": [{"budget": 0, **rate(0, 4)}, {"budget": 30, **rate(3, 4)}],
+        },
+        "nearest_training_text": {
+            "python": {"training_texts": 20000, "equal": 0, "mean": 0.61, "median": 0.6, "highest": 0.93}
+        },
+        "specialisation": {
+            "domain_of_a_passage": {**rate(98, 100), "chance": 0.25, "passage_tokens": 64},
+            "domain_of_one_shared_token": {**part, "kinds": {"digits": part}},
+            "overlap": {
+                "neighbours": {"en": [0.1, 0.2], "zh": [0.3, 0.4]},
+                "same_domain_at_random": {"en": [0.07, 0.08], "zh": [0.07, 0.08]},
+                "two_random_sets": 0.0625,
+            },
+        },
+    }
+
+
 def test_the_card_says_what_the_report_says() -> None:
     from tests.training.test_losses import CONFIG
 
-    modes = {"thinking": {"right": 3, "of": 4}, "not_thinking": {"right": 1, "of": 4}}
-    report = {
-        "parameters": {"total": 1234, "active": 567},
-        "training": {"steps": 10, "tokens_per_step": 100},
-        "held_out": {"en": {"nats_per_token": 0.5, "perplexity": 1.649}},
-        "routing": {"tokens": 99, "dead_experts": [0, 2], "least": [0.5, 0.6], "most": [1.5, 1.25]},
-        "tasks": {"python": modes},
-    }
-    card = model_card(report, CONFIG)
+    card = model_card(small_report(), CONFIG)
     for said in (
-        "1,234",
-        "567",
-        "1,000 tokens",
-        "| English | 0.500 | 1.65 |",
-        "75% | 25%",
-        " 2 got less",
-        "0.50, 0.60",
+        *("1,234", "567", "1,000 tokens", "77 minutes", "has 560 parameters"),
+        "| English | 0.500 | 1.65 | 1.82 |",
+        "| 75.0 % (30.1 to 95.4) | 25.0 % (4.6 to 69.9) |",
+        "| right | 0% | 75% |",
+        "| 20,000 | 0 | 0.61 | 0.93 |",
+        *(
+            " 2 got less",
+            "0.50, 0.60",
+            "in 98.0 % (93.0 to 99.4) of 100",
+            "gives 35.0 to 45.0 %",
+            "0.200, 0.300",
+            "0.070, 0.080",
+        ),
+        "| digits | 7 | 44 |",
     ):
-        assert said in card
+        assert said in card, said
+
+
+def test_the_thinking_curve_shows_every_budget_and_says_itself_in_words() -> None:
+    picture = thinking_curve(small_report())
+    assert list(picture.figure.data[0].x) == [0, 30] and list(picture.figure.data[0].y) == [0.0, 0.75]
+    assert "0% with 0, 75% with 30" in picture.alt and "Without thinking: 25%" in picture.alt
+
+
+def test_minutes_are_those_of_the_log(tmp_path: Path) -> None:
+    settings = {"steps": 300, "rows": 2, "row_length": 50}
+    steps = [{"step": 100, "tokens_per_second": 10}, {"step": 300, "tokens_per_second": 100}]
+    (tmp_path / "history.json").write_text(json.dumps({"settings": settings, "steps": steps}), encoding="utf-8")
+    assert room.summary_of_training(tmp_path)["training"] == {
+        "steps": 300,
+        "tokens_per_step": 100,
+        "minutes": round((100 * 100 / 10 + 200 * 100 / 100) / 60),
+    }
+    assert room.summary_of_training(tmp_path / "no" / "run") == {}
 
 
 def test_the_learning_curve_has_a_line_for_each_domain_and_says_itself_in_words() -> None:
@@ -166,7 +214,7 @@ def test_only_a_dense_model_of_the_same_batches_is_put_beside(tmp_path: Path) ->
         room.beside_dense_twin(MINI, MINI)
     few = replace(QUICK, steps=1, snapshots=0)
     train(dense_twin(CONFIG), out=tmp_path, settings=few)
-    with pytest.raises(BadArgument, match="steps = 1, not 4000"):
+    with pytest.raises(BadArgument, match="steps = 1, not"):
         room.beside_dense_twin(MINI, tmp_path / "checkpoint")
     beside = room.beside_dense_twin(tmp_path, tmp_path / "checkpoint")
     assert beside["parameters"] == dense_twin(CONFIG).total_parameters and set(beside["held_out"]) == set(room.DOMAINS)
