@@ -1,4 +1,4 @@
-"""One training step of ours beside one of transformers': same config, batch, optimizer and threads."""
+"""One training step of ours beside one of transformers': same config, batch, optimizers and threads."""
 
 import torch
 import transformers
@@ -14,7 +14,7 @@ from minimoe.training.ranks import Ranks
 
 
 def main() -> None:
-    """The mini's own recipe: forward, both losses, backward, clipping, AdamW, in float32."""
+    """The mini's own recipe: forward, both losses, backward, clipping, Muon and AdamW, in float32."""
     config, settings = ModelConfig.from_file(find("data/mini")), Settings()
     source = GeneratedSource(read_tokenizer(find("data/mini")))
     model = Transformer(config)
@@ -29,16 +29,16 @@ def main() -> None:
         )
 
     def step_of(reference: transformers.PreTrainedModel):
-        adam = torch.optim.AdamW(reference.parameters(), lr=2e-3, betas=settings.betas, fused=True)
+        theirs = make_optimizer(reference, settings)
         labels = torch.where(batch.counted, batch.targets, -100)
 
         def step() -> None:
             # shift_labels: the targets are already one place further, as in our batches
             loss = reference(batch.inputs, labels=labels, shift_labels=labels, use_cache=False).loss
-            adam.zero_grad(set_to_none=True)
+            theirs.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(reference.parameters(), settings.clip)
-            adam.step()
+            theirs.step()
 
         return step
 

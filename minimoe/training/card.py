@@ -82,7 +82,9 @@ def held_out(report: dict[str, Any]) -> str:
     for domain, measured in report["held_out"].items():
         row = [DOMAIN_NAMES[domain], f"{measured['nats_per_token']:.3f}", f"{measured['perplexity']:.2f}"]
         rows.append(row + ([f"{twin['held_out'][domain]['perplexity']:.2f}"] if twin else []))
-    said = "Next-token loss; of a conversation only what the model itself says counts.\n\n" + table(head, rows)
+    said = "### Language\n\nNext-token loss; of a conversation only what the model itself says counts.\n\n" + table(
+        head, rows
+    )
     if twin:
         said += (
             f"The dense model has {twin['parameters']:,} parameters, as many as are active here, and read the same"
@@ -95,7 +97,7 @@ def answers(report: dict[str, Any]) -> str:
     """Right answers by task and mode, the budget curve, and what there is to say of the Python."""
     asked = next(iter(report["tasks"].values()))["thinking"]["of"]
     rows = [[TASK_NAMES[task], *(percent(modes[mode]) for mode in MODES)] for task, modes in report["tasks"].items()]
-    said = f"Greedy answers to {asked} questions of each kind, right only if the whole answer is:\n\n"
+    said = f"### Answers\n\nGreedy answers to {asked} questions of each kind, right only if the whole answer is:\n\n"
     said += table(["task", "thinking", "not thinking"], rows)
     curve = report["thinking_curve"]
     said += f"The same for {TASK_NAMES[curve['task']]}, when thinking is cut off after so many tokens:\n\n"
@@ -103,7 +105,7 @@ def answers(report: dict[str, Any]) -> str:
     said += table(
         ["tokens", *(str(point["budget"]) for point in points)], [["right", *(f"{p['rate']:.0%}" for p in points)]]
     )
-    said += "Of the Python functions that it wrote:\n\n"
+    said += "### Python\n\nOf the functions that it wrote:\n\n"
     rows = [[PYTHON_NAMES[key], *(percent(report["python"][mode][key]) for mode in MODES)] for key in PYTHON_NAMES]
     said += table(["", "thinking", "not thinking"], rows)
     rows = [
@@ -117,8 +119,8 @@ def answers(report: dict[str, Any]) -> str:
         for task, near in report["nearest_training_text"].items()
     ]
     said += (
-        "How near the questions come to training texts (Jaccard similarity of words, digits, characters and their"
-        " neighbours; 1 is equal):\n\n"
+        "### How new the questions are\n\nHow near they come to training texts (Jaccard similarity of words, digits,"
+        " characters and their neighbours; 1 is equal):\n\n"
     )
     return said + table(["task", "compared with", "equal", "nearest, mean", "nearest, highest"], rows)
 
@@ -137,6 +139,7 @@ def routing(report: dict[str, Any], config: ModelConfig) -> str:
     least, most = (", ".join(f"{share:.2f}" for share in used[end]) for end in ("least", "most"))
     neighbours, strangers = (by_layer(overlap[kind]) for kind in ("neighbours", "same_domain_at_random"))
     return (
+        "### Routing\n\n"
         f"Of {config.num_experts * len(config.moe_layers)} experts in {len(config.moe_layers)} layers"
         f" {sum(used['dead_experts']) or 'none'} got less than a tenth of an even share of {used['tokens']:,} tokens."
         f" Layer by layer the least used expert got {least} of an even share, the most used {most}.\n\n"
@@ -151,7 +154,8 @@ def routing(report: dict[str, Any], config: ModelConfig) -> str:
             [[name, str(p["shared_tokens"]), f"{p['of']:,}", percent(p), f"{p['chance']:.0%}"] for name, p in rows],
         )
         + f"Two neighbouring tokens have in common, layer by layer, {neighbours} of their experts, averaged over"
-        f" domains; two tokens of one domain drawn at random {strangers}; two random sets {overlap['two_random_sets']:.4f}.\n"
+        f" domains; two tokens of one domain drawn at random {strangers};"
+        f" two random sets {overlap['two_random_sets']:.4f}.\n"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minimoe.errors import BadArgument
@@ -54,7 +54,7 @@ class Settings:
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_optimizer(model: Transformer, settings: Settings) -> MuonAndAdamW:
+def make_optimizer(model: nn.Module, settings: Settings) -> MuonAndAdamW:
     """The optimizers of this recipe; norms (one-dimensional) are not decayed."""
     return MuonAndAdamW(
         model, settings.learning_rate, settings.betas, settings.momentum, weight_decay=settings.weight_decay

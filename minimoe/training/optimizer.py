@@ -11,8 +11,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from minimoe.model.transformer import Transformer
-
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of that post: singular values end between about 0.7 and 1.2
 ITERATIONS = 5
 
@@ -65,9 +63,7 @@ class Muon(torch.optim.Optimizer):
 class MuonAndAdamW:
     """Both, as one: every parameter of a model belongs to exactly one of them."""
 
-    def __init__(
-        self, model: Transformer, rate: float, betas: tuple[float, float], momentum: float, weight_decay: float
-    ):
+    def __init__(self, model: nn.Module, rate: float, betas: tuple[float, float], momentum: float, weight_decay: float):
         inside = {name for name, p in model.named_parameters() if is_inner_matrix(name, p)}
         matrices = [p for name, p in model.named_parameters() if name in inside]
         outside = [p for name, p in model.named_parameters() if name not in inside]
@@ -75,7 +71,7 @@ class MuonAndAdamW:
             {"params": [p for p in outside if p.dim() > 1], "weight_decay": weight_decay},
             {"params": [p for p in outside if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        fused = model.device.type in ("cpu", "cuda")
+        fused = outside[0].device.type in ("cpu", "cuda")
         self.members: tuple[torch.optim.Optimizer, ...] = (
             Muon(matrices, rate, momentum, weight_decay),
             torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused),
@@ -111,4 +107,4 @@ class MuonAndAdamW:
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon trains it: projections of attention and feed-forward, dense or stacked."""
-    return parameter.dim() > 1 and name.startswith("layers.") and not name.endswith("mlp.gate.weight")
+    return parameter.dim() > 1 and "layers." in name and not name.endswith("mlp.gate.weight")

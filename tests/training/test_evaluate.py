@@ -156,7 +156,7 @@ def test_the_card_says_what_the_report_says() -> None:
         *(
             " 2 got less",
             "0.50, 0.60",
-            "in 98.0 % (93.0 to 99.4) of 100",
+            "in 98.0 % (93.0 to 99.5) of 100",
             "gives 35.0 to 45.0 %",
             "0.200, 0.300",
             "0.070, 0.080",
