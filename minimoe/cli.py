@@ -5,6 +5,7 @@ bad input (with one line on stderr), 130 after Ctrl-C.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -166,13 +167,19 @@ def verify(path: str, sha256: bool) -> None:
 @click.option("--dense-twin", is_flag=True, help="Train the dense model of the same active size instead.")
 @DEVICE
 def train(config: str, dense_twin: bool, **arguments: Any) -> None:
-    """Train a small model from scratch."""
+    """Train a small model from scratch.
+
+    Several processes, each with a part of every batch: torchrun --nproc-per-node 2 -m minimoe train. The folder --out
+    gets the weights in checkpoint/, a learning curve to look at, and what --resume needs.
+    """
     from minimoe.training.dense_twin import dense_twin as twin_of
     from minimoe.training.loop import train as run
 
     sizes = ModelConfig.from_file(find(config))
-    history = run(twin_of(sizes) if dense_twin else sizes, **arguments)
-    click.echo(f"{len(history['steps'])} records in {Path(arguments['out']) / 'history.json'}")
+    run(twin_of(sizes) if dense_twin else sizes, **arguments)
+    if os.environ.get("RANK", "0") == "0":
+        out = Path(arguments["out"])
+        click.echo(f"weights in {out / 'checkpoint'}, curves in {out / 'learning_curve.html'}")
 
 
 @cli.command()

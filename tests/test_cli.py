@@ -319,7 +319,7 @@ def test_train_leaves_a_checkpoint(tmp_path):
     ]
     code, out, _ = run(*arguments, "--steps", 1)
     assert code == 0
-    assert "history.json" in out
+    assert "learning_curve.html" in out and (tmp_path / "run" / "learning_curve.html").stat().st_size > 1000
     assert run("verify", tmp_path / "run" / "checkpoint")[0] == 0
     assert run(*arguments, "--steps", 2, "--resume")[0] == 0
     assert [record["step"] for record in json.loads((tmp_path / "run" / "history.json").read_text())["steps"]] == [1, 2]

@@ -19,6 +19,7 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
 from minimoe.training.batches import FolderSource, GeneratedSource, Source, read_tokenizer
+from minimoe.training.figures import learning_curve
 from minimoe.training.losses import RouterTap, balance_each_layer, next_token_loss
 from minimoe.training.optimizer import MuonAndAdamW
 from minimoe.training.ranks import Ranks, ranks
@@ -72,7 +73,8 @@ def train(
     tokenizer: str | Path = "data/mini",
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Train a model from scratch (or resume). `out` gets the training state, history.json and checkpoint/.
+    """Train a model from scratch (or resume). `out` gets the training state, history.json, learning_curve.html,
+    history/ (see training/snapshots.py) and checkpoint/. Under torchrun all processes train one model.
 
     corpus: a folder of text files; None for the generated corpus. tokenizer: a directory with a tokenizer.json.
     Returns the history: losses, held-out loss by domain, and how evenly each layer's experts were used.
@@ -87,15 +89,16 @@ def train(
             f"vocab_size is {config.vocab_size}, expected at least the tokenizer's {raw.get_vocab_size()} tokens."
         )
     source: Source = GeneratedSource(raw) if corpus is None else FolderSource(corpus, raw)
-    torch.manual_seed(seed)
-    model = Transformer(config).to(device)
-    model.engine = "grouped"
-    optimizer = make_optimizer(model, settings)
-    begin, history = 0, {"settings": asdict(settings), "steps": [], "held_out": []}
-    if resume:
-        begin, history = read_state(out, model, optimizer)
-    with RouterTap(model) as tap, ranks(model.device) as group:
-        run(model, optimizer, tap, source, settings, begin, history, Path(out), group)
+    with ranks(torch.device(device)) as group:
+        torch.manual_seed(seed)
+        model = Transformer(config).to(device)
+        model.engine = "grouped"
+        optimizer = make_optimizer(model, settings)
+        begin, history = 0, {"settings": asdict(settings), "steps": [], "held_out": []}
+        if resume:
+            begin, history = read_state(out, model, optimizer)
+        with RouterTap(model) as tap:
+            run(model, optimizer, tap, source, settings, begin, history, Path(out), group)
         if group.is_first:
             save_weights(model, find(tokenizer), Path(out) / "checkpoint")
     return history
@@ -160,6 +163,7 @@ def run(
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             write_state(out, model, optimizer, done, history)
             (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+            learning_curve(history).figure.write_html(out / "learning_curve.html", include_plotlyjs="directory")
 
 
 def one_step(
