@@ -1,6 +1,9 @@
 """The loop: it learns, stops, resumes, and leaves a checkpoint that loads. Tiny models, a few steps."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,6 +84,32 @@ def test_a_run_that_stops_half_way_and_resumes_ends_with_the_same_weights(finish
         with pytest.raises(Stopped):
             train(CONFIG, out=tmp_path, settings=QUICK)
     assert read_state(tmp_path, Transformer(CONFIG))[0] == 10
+    train(CONFIG, out=tmp_path, settings=QUICK, resume=True)
+    first, second = Transformer(CONFIG), Transformer(CONFIG)
+    read_state(whole, first)
+    read_state(tmp_path, second)
+    for (name, mine), (_, theirs) in zip(first.named_parameters(), second.named_parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+ENDLESS = """
+import sys
+from dataclasses import replace
+from tests.training.test_loop import CONFIG, QUICK
+from minimoe.training.loop import train
+train(CONFIG, out=sys.argv[1], settings=replace(QUICK, checkpoint_every=1))
+"""
+
+
+def test_a_run_that_is_killed_and_resumed_ends_with_the_same_weights(finished, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """A real SIGKILL, wherever it falls; how often the state is written does not change the weights."""
+    whole, _ = finished
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, tmp_path], cwd=checkout())
+    while not (tmp_path / NAME).is_file() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 1 <= read_state(tmp_path, Transformer(CONFIG))[0] <= QUICK.steps
     train(CONFIG, out=tmp_path, settings=QUICK, resume=True)
     first, second = Transformer(CONFIG), Transformer(CONFIG)
     read_state(whole, first)
