@@ -47,7 +47,8 @@ def learning_curve(history: dict[str, Any]) -> Picture:
             )
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="nats per token", row=1, col=1)
-    figure.update_yaxes(title_text="share of an even load", type="log", row=1, col=2)
+    ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
+    figure.update_yaxes(title_text="share of an even load", type="log", tickvals=ticks, row=1, col=2)
     figure.update_layout(title="A training run", template="plotly_white", height=420)
     last = history["held_out"][-1] if history["held_out"] else {}
     said = ", ".join(f"{domain} {last[domain]:.2f}" for domain in domains)
