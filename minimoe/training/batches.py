@@ -3,6 +3,7 @@
 A batch is a function of (seed, step) alone, so a run can stop and resume anywhere.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,10 @@ class GeneratedSource:
 
     domains = DOMAINS
 
-    def __init__(self, tokenizer: RawTokenizer):
+    def __init__(self, tokenizer: RawTokenizer, late_from: float = math.inf):
+        """late_from: the step from which documents are drawn by the corpus's late mixture."""
         self.tokenizer = tokenizer
+        self.late_from = late_from
         self.end = end_of_text(tokenizer)
 
     def encode(self, text: Document) -> Row:
@@ -89,7 +92,9 @@ class GeneratedSource:
             counted += [part.counted and place >= part.given for place in range(len(new))]
         return [*ids, self.end], [*counted, True]
 
-    def rows(self, rng: Random, count: int, length: int, split: str, domain: str | None = None) -> list[Row]:
+    def rows(
+        self, rng: Random, count: int, length: int, split: str, domain: str | None = None, late: bool = False
+    ) -> list[Row]:
         """`count` rows of length + 1: each new document goes into the first row with room for it.
 
         It ends when MISSES documents had no place, and then every row is nearly full.
@@ -97,7 +102,7 @@ class GeneratedSource:
         rows: list[Row] = [([], []) for _ in range(count)]
         misses = 0
         while misses < MISSES:
-            ids, counted = self.encode(document(rng, split, domain))
+            ids, counted = self.encode(document(rng, split, domain, late))
             ids, counted = ids[: length + 1], counted[: length + 1]
             row = next((row for row in rows if len(row[0]) + len(ids) <= length + 1), None)
             if row is None:
@@ -120,7 +125,8 @@ class GeneratedSource:
 
     def batch(self, seed: int, step: int, rows: int, length: int) -> Batch:
         """The training batch of this step."""
-        return as_batch(self.rows(Random(f"train/{seed}/{step}"), rows, length, "train"))
+        rng = Random(f"train/{seed}/{step}")
+        return as_batch(self.rows(rng, rows, length, "train", late=step >= self.late_from))
 
     def held_out(self, domain: str, rows: int, length: int) -> Batch:
         """A fixed batch of one domain that training never sees."""

@@ -45,6 +45,7 @@ class Settings:
     log_every: int = 20
     evaluate_every: int = 250
     checkpoint_every: int = 250
+    late: float = 0.625  # share of the steps after which the corpus's late mixture begins
     snapshots: int = 10  # of the routers, on the way; see training/snapshots.py
 
     def rate(self, step: int) -> float:
@@ -88,7 +89,8 @@ def train(
         raise BadArgument(
             f"vocab_size is {config.vocab_size}, expected at least the tokenizer's {raw.get_vocab_size()} tokens."
         )
-    source: Source = GeneratedSource(raw) if corpus is None else FolderSource(corpus, raw)
+    generated = GeneratedSource(raw, late_from=settings.late * settings.steps)
+    source: Source = generated if corpus is None else FolderSource(corpus, raw)
     with ranks(torch.device(device)) as group:
         torch.manual_seed(seed)
         model = Transformer(config).to(device)
@@ -97,6 +99,7 @@ def train(
         begin, history = 0, {"settings": asdict(settings), "steps": [], "held_out": []}
         if resume:
             begin, history = read_state(out, model, optimizer)
+            history["settings"] = asdict(settings)
         with RouterTap(model) as tap:
             run(model, optimizer, tap, source, settings, begin, history, Path(out), group)
         if group.is_first:
