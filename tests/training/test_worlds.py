@@ -7,6 +7,7 @@ from collections import Counter
 from random import Random
 
 import pytest
+import torch
 
 from minimoe.errors import BadArgument, NotFound
 from minimoe.paths import checkout
@@ -33,6 +34,20 @@ def test_every_domain_appears_about_as_often_as_the_mixture_says() -> None:
     seen = Counter(document.domain for document in itertools.islice(documents(0), 2000))
     for domain, share in corpus.MIXTURE.items():
         assert abs(seen[domain] / 2000 - share) < 0.04
+
+
+def test_late_in_training_pages_of_worked_steps_join_in() -> None:
+    rng = Random(0)
+    late = [document(rng, late=True) for _ in range(1000)]
+    pages = [d for d in late if d.domain == "code" and "def " not in d.text]
+    assert abs(len(pages) / 1000 - corpus.LATE_MIXTURE["drill"]) < 0.04
+    for page in pages[:50]:
+        assert len(page.text.splitlines()) == len(page.keys) == 6
+        assert all(split_of(key) == "train" for key in page.keys)
+    source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"), late_from=3)
+    plain = GeneratedSource(source.tokenizer)
+    same = [torch.equal(source.batch(0, step, 2, 64).inputs, plain.batch(0, step, 2, 64).inputs) for step in range(5)]
+    assert same == [True, True, True, False, False]
 
 
 def test_train_and_held_out_share_no_atom_and_no_text() -> None:
