@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (ROOT / LESSON).exists(), reason="lesson 00 is not written"),
 ]
-MAP = ".js-plotly-plot"
+MAP = ".js-plotly-plot:has(.slider-group)"  # the picture of the experts, not the curve before it
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def lesson(page, lab):
 
 def test_lesson_00_runs_and_its_slider_moves_the_map(lesson):
     assert lesson.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    lesson.locator(MAP).first.scroll_into_view_if_needed()
-    lesson.wait_for_selector(f"{MAP} .slider-group")
+    lesson.locator(".jp-CodeCell", has_text="expert_map(trace, token=1)").first.scroll_into_view_if_needed()
+    lesson.wait_for_selector(MAP)
     read = f"() => JSON.stringify(document.querySelector('{MAP}').data[3].z)"
     before = json.loads(lesson.evaluate(read))
     assert [sum(weight is not None for weight in row) for row in before] == [8] * len(before)
