@@ -187,7 +187,7 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
 @click.option("--out", type=click.Path(dir_okay=False), default="report.json", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), default=500, show_default=True,
               help="Questions of each kind and mode.")  # fmt: skip
-@click.option("--dense", metavar="PATH", help="Its dense twin, trained on the same batches, for comparison.")
+@click.option("--dense", metavar="PATH", help="The run of its dense twin, trained on the same batches, for comparison.")
 def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     """Measure what a checkpoint of the small world can do, and write the report."""
     from minimoe.training.evaluate import evaluate as measure

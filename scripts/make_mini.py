@@ -35,7 +35,8 @@ def publish(run: Path, dense: Path, count: int) -> None:
     shutil.copyfile(run / "history.json", mini / "history.json")
     shutil.rmtree(mini / "history", ignore_errors=True)
     shutil.copytree(run / "history", mini / "history")
-    evaluate(mini, mini / "report.json", count, dense / "checkpoint")
+    shutil.copyfile(dense / "history.json", mini / "history" / "dense.json")
+    evaluate(mini, mini / "report.json", count, dense)
     write_card(mini)
     prompts = {task: [turn.question for turn in questions(task, 5)] for task in TASKS}
     text = json.dumps(prompts, indent=1, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """The model card of data/mini, written from report.json and config.json: no measured number in it is typed by hand."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,21 +76,24 @@ def percent(measured: dict[str, Any]) -> str:
 
 
 def held_out(report: dict[str, Any]) -> str:
-    """Losses by domain, beside the dense twin if it was measured."""
-    twin = report.get("dense_twin")
-    head = ["text", "nats per token", "perplexity"] + ["perplexity, dense"] * bool(twin)
-    rows = []
-    for domain, measured in report["held_out"].items():
-        row = [DOMAIN_NAMES[domain], f"{measured['nats_per_token']:.3f}", f"{measured['perplexity']:.2f}"]
-        rows.append(row + ([f"{twin['held_out'][domain]['perplexity']:.2f}"] if twin else []))
-    said = "### Language\n\nNext-token loss; of a conversation only what the model itself says counts.\n\n" + table(
-        head, rows
-    )
-    if twin:
+    """Losses by domain; then beside the dense twin, if there was one."""
+    rows = [
+        [DOMAIN_NAMES[domain], f"{measured['nats_per_token']:.3f}", f"{measured['perplexity']:.2f}"]
+        for domain, measured in report["held_out"].items()
+    ]
+    said = "### Language\n\nNext-token loss; of a conversation only what the model itself says counts.\n\n"
+    said += table(["text", "nats per token", "perplexity"], rows)
+    if twin := report.get("dense_twin"):
+        rows = [
+            [DOMAIN_NAMES[domain], *(f"{math.exp(nats[kind]):.3f}" for kind in ("moe", "dense"))]
+            for domain, nats in twin["nats_per_token"].items()
+        ]
         said += (
-            f"The dense model has {twin['parameters']:,} parameters, as many as are active here, and read the same"
-            " batches in the same order.\n\n"
+            f"Beside a dense model of {twin['parameters']:,} parameters, as many as are active here, after the same"
+            f" {twin['steps']:,} batches of {report['training']['tokens_per_step']:,} tokens, on fewer held-out"
+            " rows:\n\n"
         )
+        said += table(["text", "perplexity, experts", "perplexity, dense"], rows)
     return said
 
 

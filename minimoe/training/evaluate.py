@@ -12,11 +12,13 @@ from tqdm.auto import tqdm
 
 from minimoe.checkpoint.read import load
 from minimoe.errors import BadArgument
+from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.text.tokenizer import Tokenizer
 from minimoe.training.answers import greedy_answers, right
 from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.corpus import DOMAINS, draw
+from minimoe.training.dense_twin import dense_twin
 from minimoe.training.loop import evenness
 from minimoe.training.losses import RouterTap, next_token_loss
 from minimoe.training.overlap import nearest_training_text
@@ -143,22 +145,33 @@ def summary_of_training(directory: Path) -> dict[str, Any]:
     }
 
 
-def beside_dense_twin(directory: Path, dense: str | Path) -> dict[str, Any]:
-    """Held-out losses of a dense model, which must have read the same batches: their histories are compared.
+def beside_dense_twin(config: ModelConfig, directory: Path, dense: str | Path) -> dict[str, Any]:
+    """Held-out losses of this model and of its dense twin after the same batches, from the histories of both runs.
 
-    Raises BadArgument.
+    They are compared at the last step that both have measured, on the same held-out rows: the twin's run may have been
+    stopped early, and then neither learning rate had come down. Raises BadArgument if the runs do not belong together.
     """
-    twin, twin_tokenizer = load(dense, dtype=torch.float32)
-    if twin.config.moe_layers:
-        raise BadArgument(f"--dense is {dense}, which has experts. Expected a run of minimoe train --dense-twin.")
-    mine, other = settings_of(directory), settings_of(Path(twin_tokenizer.source))
-    for key in ("steps", "rows", "row_length", "seed"):
-        if mine.get(key) != other.get(key):
-            raise BadArgument(f"--dense is {dense}, whose history has {key} = {other.get(key)}, not {mine.get(key)}.")
-    return {
-        "parameters": twin.config.total_parameters,
-        **language(twin, twin_tokenizer.source),
+    mine, other = history_of(directory), history_of(Path(dense))
+    if not mine or not other:
+        raise BadArgument(
+            f"--dense is {dense}; expected the folder of a run of minimoe train --dense-twin, with history."
+        )
+    if any("least" in record for record in other["steps"]):
+        raise BadArgument(f"--dense is {dense}, whose model has experts. Expected a run of minimoe train --dense-twin.")
+    differing = [key for key, value in mine["settings"].items() if other["settings"].get(key) != value]
+    if differing:
+        key = differing[0]
+        raise BadArgument(
+            f"--dense is {dense}, whose history has {key} = {other['settings'].get(key)}, not {mine['settings'][key]}."
+        )
+    measured = [{record["step"]: record for record in history["held_out"]} for history in (mine, other)]
+    step = max(set(measured[0]) & set(measured[1]))
+    losses = {
+        domain: {"moe": measured[0][step][domain], "dense": measured[1][step][domain]}
+        for domain in measured[0][step]
+        if domain != "step"
     }
+    return {"parameters": dense_twin(config).total_parameters, "steps": step, "nats_per_token": losses}
 
 
 def evaluate(
@@ -166,7 +179,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
-    dense: the checkpoint of its dense twin, whose held-out losses are put beside. `count` questions are asked of each
+    dense: the run of its dense twin, whose held-out losses are put beside. `count` questions are asked of each
     task and mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
     """
     model, tokenizer = load(path, dtype=torch.float32)
@@ -179,7 +192,7 @@ def evaluate(
         "thinking_curve": {"task": DEEP_TASK, "points": thinking_curve(model, tokenizer, count, DEEP_TASK)},
     }
     if dense is not None:
-        report["dense_twin"] = beside_dense_twin(Path(tokenizer.source), dense)
+        report["dense_twin"] = beside_dense_twin(model.config, Path(tokenizer.source), dense)
     if out is not None:
         Path(out).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report

@@ -120,7 +120,7 @@ def small_report() -> dict:
         "parameters": {"total": 1234, "active": 567},
         "training": {"steps": 10, "tokens_per_step": 100, "minutes": 77},
         "held_out": {"en": {"nats_per_token": 0.5, "perplexity": 1.649}},
-        "dense_twin": {"parameters": 560, "held_out": {"en": {"nats_per_token": 0.6, "perplexity": 1.822}}},
+        "dense_twin": {"parameters": 560, "steps": 8, "nats_per_token": {"en": {"moe": 0.5, "dense": 0.6}}},
         "routing": {"tokens": 9876, "dead_experts": [0, 2], "least": [0.5, 0.6], "most": [1.5, 1.25]},
         "tasks": {"python": {"thinking": rate(3, 4), "not_thinking": rate(1, 4)}},
         "python": {mode: {key: rate(2, 4) for key in PYTHON_NAMES} for mode in MODES},
@@ -148,8 +148,8 @@ def test_the_card_says_what_the_report_says() -> None:
 
     card = model_card(small_report(), CONFIG)
     for said in (
-        *("1,234", "567", "1,000 tokens", "77 minutes", "has 560 parameters"),
-        "| English | 0.500 | 1.65 | 1.82 |",
+        *("1,234", "567", "1,000 tokens", "77 minutes", "of 560 parameters", "same 8 batches"),
+        *("| English | 0.500 | 1.65 |", "| English | 1.649 | 1.822 |"),
         "| 75.0 % (30.1 to 95.4) | 25.0 % (4.6 to 69.9) |",
         "| right | 0% | 75% |",
         "| 20,000 | 0 | 0.61 | 0.93 |",
@@ -209,12 +209,22 @@ def test_a_thinking_budget_closes_the_thinking_and_a_large_one_changes_nothing()
         assert closed and said and len(tokenizer.encode(thought)) == 7
 
 
-def test_only_a_dense_model_of_the_same_batches_is_put_beside(tmp_path: Path) -> None:
-    with pytest.raises(BadArgument, match="which has experts"):
-        room.beside_dense_twin(MINI, MINI)
-    few = replace(QUICK, steps=1, snapshots=0)
-    train(dense_twin(CONFIG), out=tmp_path, settings=few)
-    with pytest.raises(BadArgument, match="steps = 1, not"):
-        room.beside_dense_twin(MINI, tmp_path / "checkpoint")
-    beside = room.beside_dense_twin(tmp_path, tmp_path / "checkpoint")
-    assert beside["parameters"] == dense_twin(CONFIG).total_parameters and set(beside["held_out"]) == set(room.DOMAINS)
+def test_the_dense_twin_is_compared_after_the_same_batches(tmp_path: Path) -> None:
+    """Its run may have stopped early; a model with experts, other batches and no run at all are refused."""
+    few = replace(QUICK, steps=4, evaluate_every=1, checkpoint_every=2, snapshots=0)
+    experts, dense = tmp_path / "experts", tmp_path / "dense"
+    mine = train(CONFIG, out=experts, settings=few)
+    theirs = train(dense_twin(CONFIG), out=dense, settings=few)
+    cut = {**theirs, "held_out": theirs["held_out"][:3]}
+    (dense / "history.json").write_text(json.dumps(cut), encoding="utf-8")
+    beside = room.beside_dense_twin(CONFIG, experts, dense)
+    assert beside["parameters"] == dense_twin(CONFIG).total_parameters and beside["steps"] == 3
+    assert beside["nats_per_token"] == {
+        domain: {"moe": mine["held_out"][2][domain], "dense": theirs["held_out"][2][domain]} for domain in room.DOMAINS
+    }
+    with pytest.raises(BadArgument, match="whose model has experts"):
+        room.beside_dense_twin(CONFIG, experts, experts)
+    with pytest.raises(BadArgument, match="has steps = 4, not"):
+        room.beside_dense_twin(CONFIG, MINI, dense)
+    with pytest.raises(BadArgument, match="expected the folder of a run"):
+        room.beside_dense_twin(CONFIG, experts, tmp_path / "nowhere" / "run")
