@@ -1,17 +1,12 @@
-"""Chapter 06, the router: eight of 128."""
+"""Chapter 06, the router: its first exercise, which is the router itself. The others: ch06_router_more.py."""
 
 import math
-from collections.abc import Callable
-from itertools import product
-from typing import Any
 
 import torch
-from einops import einsum, rearrange, reduce, repeat
+from einops import rearrange, reduce, repeat
 from torch import Tensor
-from torch.nn import functional as F
 
 from minimoe.course.exercise import Arguments, Case, Exercise
-from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing, route
 
 
@@ -247,7 +242,7 @@ EXERCISES = (
             "the least likely": (the_least_likely, "it chooses the experts with the smallest scores."),
             "probabilities in the place of logits": (
                 probabilities_for_logits,
-                "Routing.logits holds probabilities. Hand the logits on as they came; others (a loss, a trace) want them.",
+                "Routing.logits holds probabilities. Hand the logits on as they came; a loss and a trace want them.",
             ),
         },
         accepted={
@@ -257,5 +252,4 @@ EXERCISES = (
             "along the other axis": strided,
         },
     ),
-    # MORE
 )
