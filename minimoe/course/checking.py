@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from minimoe.course import pictures
-from minimoe.course.difference import Mismatch, difference
+from minimoe.course.difference import Mismatch, difference, kind
 from minimoe.course.exercise import FROM_ORACLE, Exercise, find_exercise
 from minimoe.course.learner import Raised, describe_call, is_unattempted, run, shows_a_gap
 from minimoe.course.progress import record_check
@@ -113,8 +113,11 @@ def run_all(exercise: Exercise, answer: Any) -> list[Outcome]:
         found = difference(expected, answer, factor=exercise.factor, name="your answer")
         outcomes = [Outcome("", "", expected, answer, found)]
     if exercise.also is not None:
-        complaint = exercise.also(answer)
-        mismatch = None if complaint is None else Mismatch(complaint, False)
+        complaint = run(exercise.also, (answer,))
+        if isinstance(complaint, Raised):
+            mismatch = Mismatch(f"your answer is {kind(answer)}, which is not what the exercise asks for", True)
+        else:
+            mismatch = None if complaint is None else Mismatch(complaint, False)
         outcomes.append(Outcome("", "", None, complaint, mismatch))
     return outcomes
 

@@ -92,7 +92,7 @@ def all_exercises() -> dict[str, Exercise]:
             if exercise.id in found:
                 raise BadArgument(f"two exercises have the id {exercise.id}; each needs its own.")
             found[exercise.id] = exercise
-    return found
+    return dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
 
 def find_exercise(id: str) -> Exercise:

@@ -4,11 +4,10 @@ A function of the library is looked up by name in the module that calls it. Whil
 before it, another after it, also if it fails) that name means yours; another model is never touched.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 from weakref import WeakSet
 
@@ -17,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from minimoe.course.compare import Comparison, as_ids, between, observe
 from minimoe.course.difference import kind
-from minimoe.course.learner import Raised, describe_call, is_unattempted, run, shows_a_gap
+from minimoe.course.learner import Raised, describe_call, explain, is_unattempted, run, shows_a_gap
 from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
@@ -46,7 +45,7 @@ class Bench:
         self.parts = check_parts(parts)
         self.todo: list[str] = []
         self.active = True
-        self.replaced: list[tuple[ModuleType, str, Any]] = []  # what to put back
+        self.library: dict[str, Any] = {}  # what to put back
         for part, mine in parts.items():
             if is_unattempted(mine):
                 self.note_todo(part)
@@ -100,38 +99,47 @@ class Bench:
         if isinstance(module, Transformer) and module is not self.model:
             self.put_back()
 
-    def put_in(self, parts: Iterator[str]) -> None:
+    def put_in(self, parts: Iterable[str]) -> None:
         for part in parts:
-            for name in CALLERS[part]:
-                module = import_module(name)
-                library = getattr(module, part)
-                self.replaced.append((module, part, library))
-                setattr(module, part, partial(self.call, part, library))
+            self.library[part] = getattr(import_module(CALLERS[part][0]), part)
+            assign(part, partial(self.call, part))
 
     def put_back(self) -> None:
-        while self.replaced:
-            module, part, library = self.replaced.pop()
-            setattr(module, part, library)
+        while self.library:
+            assign(*self.library.popitem())
 
-    def call(self, part: str, library: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call(self, part: str, *args: Any, **kwargs: Any) -> Any:
         """The reader's function in the library's place. What it gives back must have the form that the model needs."""
+        mine: Any = self.parts[part]
+        library = self.library[part]
         if part == "sample":  # one forward, one draw
             self.put_back()
-        mine: Any = self.parts[part]
         if part in self.todo:
             return library(*args, **kwargs)
-        given = run(partial(mine, **kwargs), args)
+        assign(part, library)  # a function of the reader's that calls the library's must not meet itself there
+        try:
+            given = run(partial(mine, **kwargs), args)
+        finally:
+            if part in self.library:
+                assign(part, partial(self.call, part))
         if shows_a_gap(given) or (given is None and is_unattempted(mine)):
             self.note_todo(part)
             return library(*args, **kwargs)
         if isinstance(given, Raised):
-            raise BadArgument(f"{part}: your function raised an error inside the model.\n{given.says}") from given.error
+            told = explain(given.error, mine)
+            raise BadArgument(f"{part}: your function raised an error inside the model.\n{told}") from given.error
         return check_form(part, mine, args, given)
 
     def note_todo(self, part: str) -> None:
         if part not in self.todo:
             self.todo.append(part)
             print(f"todo: {part} is not written yet; the library's own runs in its place.")
+
+
+def assign(part: str, function: Any) -> None:
+    """Make the part's name mean `function` wherever the library looks it up."""
+    for name in CALLERS[part]:
+        setattr(import_module(name), part, function)
 
 
 @contextmanager
