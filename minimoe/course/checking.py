@@ -115,9 +115,8 @@ def run_all(exercise: Exercise, answer: Any) -> list[Outcome]:
     if exercise.also is not None:
         complaint = run(exercise.also, (answer,))
         if isinstance(complaint, Raised):
-            mismatch = Mismatch(f"your answer is {kind(answer)}, which is not what the exercise asks for", True)
-        else:
-            mismatch = None if complaint is None else Mismatch(complaint, False)
+            complaint = f"your answer is {kind(answer)}, which is not what the exercise asks for"
+        mismatch = None if complaint is None else Mismatch(complaint, False)
         outcomes.append(Outcome("", "", None, complaint, mismatch))
     return outcomes
 

@@ -94,6 +94,7 @@ def test_a_wrong_router_shows_where_choices_flip(model):
 
 def test_differences_are_measured_layer_by_layer(model):
     """Without renormalising the first choices cannot flip, but what the layer gives can differ, and then later ones."""
+    model.requires_grad_(False)
     before = model(IDS)
     with minimoe.workbench(model, route=lambda logits, k, _: router.route(logits, k, False)) as bench:
         comparison = bench.compare(IDS)
