@@ -64,6 +64,7 @@ class Comparison:
     hidden_difference: for each layer, the largest absolute difference of the hidden states after it (nan counts as
     infinite). flipped: for each MoE layer, how many of its `choices` (tokens x slots) fell on another expert.
     logit_difference: the largest of the output. todo: parts that are not written; the library's ran instead.
+    unused: parts that this model never called.
     """
 
     parts: tuple[str, ...]
@@ -73,6 +74,7 @@ class Comparison:
     flipped: dict[int, int]
     choices: int
     todo: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def same(self) -> bool:
@@ -82,14 +84,16 @@ class Comparison:
     @property
     def alt(self) -> str:
         """What happened, in words."""
-        if set(self.todo) == set(self.parts):
+        if set(self.parts) <= set(self.todo):
             return f"todo: {', '.join(self.todo)}. The library's own ran, so nothing changed. Write yours, run again."
         flips = ", ".join(f"layer {layer}: {count}" for layer, count in self.flipped.items() if count)
         if self.same:
             verdict = "it is the same model to within rounding"
         else:
             verdict = "it is another model now"
-        mine = " and ".join(part for part in self.parts if part not in self.todo)
+        mine = " and ".join(part for part in self.parts if part not in (*self.todo, *self.unused))
+        if not mine:
+            return f"This model never called {' and '.join(self.unused)}, so nothing changed."
         return (
             f"Your {mine} just ran inside a Qwen3: {verdict}. "
             f"Largest difference of the logits: {in_words(self.logit_difference)}. "
@@ -112,7 +116,9 @@ class Comparison:
         return self.picture._repr_mimebundle_(include, exclude)
 
 
-def between(theirs: Run, mine: Run, parts: Sequence[str], todo: Sequence[str]) -> Comparison:
+def between(
+    theirs: Run, mine: Run, parts: Sequence[str], todo: Sequence[str], unused: Sequence[str] = ()
+) -> Comparison:
     """Put two runs of the same input side by side."""
     assert theirs.output is not None and mine.output is not None
     flipped = {layer: flips(theirs.experts[layer], mine.experts[layer]) for layer in theirs.experts}
@@ -124,6 +130,7 @@ def between(theirs: Run, mine: Run, parts: Sequence[str], todo: Sequence[str]) -
         flipped=flipped,
         choices=next((experts.numel() for experts in theirs.experts.values()), 0),
         todo=tuple(todo),
+        unused=tuple(unused),
     )
 
 

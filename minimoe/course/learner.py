@@ -40,10 +40,8 @@ def is_unattempted(answer: Any) -> bool:
     """True for `...`, None, a container that holds `...`, and a function that does nothing but `...` or `pass`."""
     if answer is None or answer is Ellipsis:
         return True
-    if isinstance(answer, (tuple, list)):
-        return any(part is Ellipsis for part in answer)
-    if isinstance(answer, dict):
-        return any(part is Ellipsis for part in answer.values())
+    if isinstance(answer, (tuple, list, dict)):
+        return has_gap(answer)
     if isinstance(answer, FunctionType):
         steps = [step for step in dis.get_instructions(answer) if step.opname not in ("RESUME", "NOP")]
         names = [step.opname for step in steps]
@@ -56,7 +54,14 @@ def shows_a_gap(outcome: Any) -> bool:
     """True if a run met a line that still says `...`, or NotImplementedError."""
     if isinstance(outcome, Raised):
         return isinstance(outcome.error, NotImplementedError) or "ellipsis" in str(outcome.error)
-    return outcome is Ellipsis or (isinstance(outcome, (tuple, list)) and any(part is Ellipsis for part in outcome))
+    return has_gap(outcome)
+
+
+def has_gap(value: Any) -> bool:
+    """True if `...` stands anywhere in a value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return value is Ellipsis or (isinstance(value, (tuple, list)) and any(has_gap(part) for part in value))
 
 
 def run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

@@ -42,7 +42,7 @@ def as_html(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     left = heat_map(f"expected{where}", expected, torch.zeros_like(wrong), low, high)
     right = heat_map(f"got{where}; a frame marks what differs", got, wrong, low, high)
-    return f'<div style="display: flex; gap: 2em; flex-wrap: wrap">{left}{right}</div>'
+    return f'<div style="display: flex; gap: 2em; flex-wrap: wrap; align-items: flex-start">{left}{right}</div>'
 
 
 def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float) -> str:
@@ -51,7 +51,7 @@ def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float)
     for values, marks in zip(tensor.tolist(), marked.tolist(), strict=True):
         cells = (cell(float(value), mark, low, high, number(value)) for value, mark in zip(values, marks, strict=True))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    caption = f'<caption style="text-align: left">{escape(name)}</caption>'
+    caption = f'<caption style="text-align: left; white-space: nowrap">{escape(name)}</caption>'
     return f'<table style="border-collapse: separate">{caption}{"".join(rows)}</table>'
 
 

@@ -44,6 +44,7 @@ class Bench:
         self.model = check_model(model)
         self.parts = check_parts(parts)
         self.todo: list[str] = []
+        self.called: set[str] = set()
         self.active = True
         self.library: dict[str, Any] = {}  # what to put back
         for part, mine in parts.items():
@@ -53,15 +54,19 @@ class Bench:
     def compare(self, token_ids: Tensor | str, tokenizer: Any = None) -> Comparison:
         """Run the model with the library's functions and with yours; what differs, layer by layer, with a picture.
 
-        token_ids: (batch, position) int64, or a text together with its tokenizer.
+        token_ids: (batch, position) int64, or a text together with its tokenizer. Raises BadArgument.
         """
+        looked_at = [part for part in self.parts if part != "sample"]
+        if not looked_at:
+            raise BadArgument("compare() looks at one forward pass, and sample draws after it; call generate instead.")
         ids = as_ids(token_ids, tokenizer)
         self.active = False
         try:
             theirs = observe(self.model, ids)
         finally:
             self.active = True
-        return between(theirs, observe(self.model, ids), list(self.parts), self.todo)
+        mine = observe(self.model, ids)
+        return between(theirs, mine, looked_at, self.todo, [part for part in looked_at if part not in self.called])
 
     @contextmanager
     def at_work(self) -> Iterator["Bench"]:
@@ -77,7 +82,8 @@ class Bench:
                     stack.callback(setattr, self.model, name, getattr(self.model, name))
                     setattr(self.model, name, value)
             stack.callback(self.put_back)
-            stack.callback(register_module_forward_pre_hook(self.another_begins).remove)
+            if "sample" in self.parts:
+                stack.callback(register_module_forward_pre_hook(self.another_begins).remove)
             stack.callback(self.model.register_forward_pre_hook(self.begins).remove)
             stack.callback(self.model.register_forward_hook(self.ends, always_call=True).remove)
             yield self
@@ -112,6 +118,7 @@ class Bench:
         """The reader's function in the library's place. What it gives back must have the form that the model needs."""
         mine: Any = self.parts[part]
         library = self.library[part]
+        self.called.add(part)
         if part == "sample":  # one forward, one draw
             self.put_back()
         if part in self.todo:

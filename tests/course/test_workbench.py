@@ -257,3 +257,16 @@ def test_the_bench_does_not_keep_the_model_alive():
     del model, bench
     gc.collect()
     assert here() is None
+
+
+def test_drawing_is_not_part_of_a_forward_pass(model):
+    with minimoe.workbench(model, sample=generate.sample) as bench, pytest.raises(BadArgument, match="call generate"):
+        bench.compare(IDS)
+
+
+def test_a_part_that_the_model_does_not_have_is_said(capsys):
+    dense = small(model_type="qwen3")
+    with minimoe.workbench(dense, route=router.route, apply_rope=...) as bench:
+        comparison = bench.compare(IDS)
+    assert comparison.alt == "This model never called route, so nothing changed." and comparison.flipped == {}
+    assert len(comparison.figure.data) == 1
