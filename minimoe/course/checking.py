@@ -113,7 +113,7 @@ def run_all(exercise: Exercise, answer: Any) -> list[Outcome]:
         found = difference(expected, answer, factor=exercise.factor, name="your answer")
         outcomes = [Outcome("", "", expected, answer, found)]
     if exercise.also is not None:
-        complaint = run(exercise.also, (answer,))
+        complaint = run(exercise.also, (answer,), answer)
         if isinstance(complaint, Raised):
             complaint = f"your answer is {kind(answer)}, which is not what the exercise asks for"
         mismatch = None if complaint is None else Mismatch(complaint, False)
@@ -128,7 +128,7 @@ def run_cases(exercise: Exercise, answer: Any) -> list[Outcome]:
         return [Outcome("", "", None, answer, found)]
     outcomes = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        function = run(exercise.prepare, (answer,)) if exercise.prepare else answer
+        function = run(exercise.prepare, (answer,), answer) if exercise.prepare else answer
         if isinstance(function, Raised):
             return [Outcome("", "", None, function, Mismatch(function.says, True))]
         for number, case in enumerate(exercise.cases):
@@ -144,7 +144,7 @@ def run_cases(exercise: Exercise, answer: Any) -> list[Outcome]:
                 expected = exercise.oracle(*copy.deepcopy(arguments))
             torch.manual_seed(seed)
             given = copy.deepcopy(arguments)
-            got = run(function, given)
+            got = run(function, given, answer)
             outcomes.append(Outcome(case.says, call, expected, got, found_in(got, expected, case, arguments, given)))
     return outcomes
 

@@ -64,12 +64,12 @@ def has_gap(value: Any) -> bool:
     return value is Ellipsis or (isinstance(value, (tuple, list)) and any(has_gap(part) for part in value))
 
 
-def run(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What the function returns, or what it raised."""
+def run(function: Callable[..., Any], arguments: tuple[Any, ...], written: Any = None) -> Any:
+    """What the function returns, or what it raised. `written`: what the reader wrote, if not the function itself."""
     try:
         return function(*arguments)
     except Exception as error:
-        return Raised(error, function)
+        return Raised(error, function if written is None else written)
 
 
 def explain(error: Exception, function: Any) -> str:

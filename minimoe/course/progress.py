@@ -57,7 +57,11 @@ def read() -> dict[str, Any]:
         aside = next(
             name for n in range(1, 10_000) if not (name := file.with_name(f"{file.stem}.unreadable-{n}.json")).exists()
         )
-        file.rename(aside)
+        try:
+            file.rename(aside)
+        except OSError:
+            notice(f"{file} is unreadable ({error}) and cannot be moved; what you do now is not remembered.")
+            return memory
         notice(f"{file.name} was unreadable ({error}). It is now {aside}, unchanged; a new one is begun.")
         return {}
 

@@ -77,6 +77,19 @@ def test_a_damaged_file_is_set_aside_unchanged(file, content, capsys):
     assert len(list(file.parent.glob("progress.unreadable-*.json"))) == 2
 
 
+def test_a_damaged_file_that_cannot_be_moved_is_left_alone(file, monkeypatch, capsys):
+    file.parent.mkdir()
+    file.write_bytes(b"{")
+
+    def refuse(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(progress, "memory", {})
+    monkeypatch.setattr(progress.Path, "rename", refuse)
+    assert minimoe.check(FIRST.id, RIGHT).status == "ok"
+    assert file.read_bytes() == b"{" and "cannot be moved" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_said_once_and_stops_nobody(file, capsys, monkeypatch):
     monkeypatch.setattr(progress, "memory", {})
     file.parent.write_text("a file where a folder should be")
