@@ -28,7 +28,7 @@ def test_tests_keep_it_in_memory():
 
 
 def test_the_file_in_the_checkout_is_ignored_by_git():
-    assert progress.NAME.removesuffix(".json") + "*.json*" in (checkout() / ".gitignore").read_text().splitlines()
+    assert "/" + progress.NAME.removesuffix(".json") + "*.json*" in (checkout() / ".gitignore").read_text().splitlines()
 
 
 def test_done_stays_done_and_attempts_are_counted(file):

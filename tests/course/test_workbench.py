@@ -8,6 +8,7 @@ import torch
 from torch.nn.modules import module as torch_module
 
 import minimoe
+from minimoe.course.compare import flips, largest
 from minimoe.course.workbench import CALLERS
 from minimoe.errors import BadArgument
 from minimoe.model import attention, experts, layer, norm, router
@@ -161,6 +162,16 @@ def test_an_error_in_the_function_is_the_readers_own_line(model):
     assert torch.equal(model(IDS), before)
 
 
+def test_a_failed_forward_leaves_the_library_whole_at_once(model):
+    def broken(x, cos, sin):
+        raise ValueError
+
+    with minimoe.workbench(model, apply_rope=broken):
+        with pytest.raises(BadArgument):
+            model(IDS)
+        assert attention.apply_rope is LIBRARY["apply_rope"]
+
+
 def test_a_keyboard_interrupt_leaves_the_library_whole(model):
     def interrupted(x, cos, sin):
         raise KeyboardInterrupt
@@ -270,3 +281,13 @@ def test_a_part_that_the_model_does_not_have_is_said(capsys):
         comparison = bench.compare(IDS)
     assert comparison.alt == "This model never called route, so nothing changed." and comparison.flipped == {}
     assert len(comparison.figure.data) == 1
+
+
+def test_a_flip_is_another_expert_and_not_another_order():
+    theirs = torch.tensor([[3, 1, 2], [5, 6, 7]])
+    assert flips(theirs, torch.tensor([[2, 3, 1], [7, 6, 4]])) == 1
+    assert flips(theirs, torch.tensor([[5, 6, 7], [3, 1, 2]])) == 6
+
+
+def test_nan_counts_as_infinitely_far():
+    assert largest(torch.zeros(2), torch.tensor([0.0, torch.nan])) == torch.inf
