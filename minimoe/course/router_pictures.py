@@ -95,8 +95,11 @@ def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: 
         x=6 * top_k, y=1 / len(logits), xanchor="right", yanchor="bottom", text=f"even: 1/{len(logits)}",
         showarrow=False, font={"size": 11, "color": "#606060"},
     )  # fmt: skip
+    shown = min(len(logits), 6 * top_k)
     figure.update_xaxes(
-        title_text="rank of the expert (hover for its number)", showgrid=False, range=[0, len(logits) + 1]
+        title_text=f"rank of the expert (hover for its number); {shown} of {len(logits)} shown",
+        showgrid=False,
+        range=[0, shown + 1],
     )
     figure.update_yaxes(title_text="share (of 1)", rangemode="tozero")
     alt = (
@@ -195,7 +198,7 @@ def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
     figure.add_vline(x=step, line={"color": "#202020", "width": 1, "dash": "dash"})
     figure.add_annotation(
         x=torch.tensor(step).log10().item(), y=0.98, yref="paper", yanchor="top", xanchor="right", showarrow=False,
-        text=f"one step of bfloat16<br>between 2 and 4: {step:g} ",
+        text=f"one step of bfloat16<br>at the cut: 1/{1 / step:.0f} ",
     )  # fmt: skip
     figure.update_xaxes(title_text="margin: logit of rank 8 minus logit of rank 9 (log scale)", type="log", dtick=1)
     figure.update_yaxes(title_text="share of the tokens below it", tickformat=".0%", range=[0, 1])

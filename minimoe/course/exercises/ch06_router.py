@@ -1,6 +1,8 @@
 """Chapter 06, the router: its first exercise, which is the router itself. The others: ch06_router_more.py."""
 
 import math
+from collections.abc import Callable
+from itertools import product
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -48,22 +50,52 @@ def plain_bfloat16(generator: torch.Generator) -> tuple[Tensor, int, bool]:
 # Mutants: what readers write when they have understood something else -------------------------------------------------
 
 
-def without_renormalising(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    return route(logits, top_k, False)
+def variant(over: str, width: str, divided: str) -> Callable[[Tensor, int, bool], Routing]:
+    """A router with up to three of the usual mistakes at once; `variant("experts", "float32", "if asked")` is right.
+
+    over: the axis of the softmax. width: the dtype of softmax and weights. divided: when, and by what.
+    """
+
+    def mistaken(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+        wide = logits.dtype if width == "the model's" else torch.float32
+        shares = logits.softmax(dim=-1 if over == "experts" else 0, dtype=wide)
+        weights, experts = shares.topk(top_k, dim=-1)
+        total = weights.sum() if divided == "by everything" else weights.sum(dim=-1, keepdim=True)
+        if divided == "always" or (renormalise and divided != "never"):
+            weights = weights / total
+        return Routing(logits, experts, weights if width == "left in float32" else weights.to(logits.dtype))
+
+    return mistaken
 
 
-def softmax_of_the_chosen(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    return route(logits, top_k, True)
+MISTAKES = {
+    "over tokens": "the softmax runs over the tokens. Each token has its own distribution, over experts: dim=-1.",
+    "the model's": "the softmax is taken in the model's dtype. In bfloat16 many experts tie; take it in float32, and "
+    "cast at the end.",
+    "left in float32": "the weights stay in float32. They are multiplied with what the experts answer, in its dtype.",
+    "never": "the weights are never renormalised. With renormalise=True the weights of a token sum to one.",
+    "always": "the weights sum to one even with renormalise=False, as they do when the softmax sees only the chosen "
+    "experts, or when you always divide. Then the mass of those left out is forgotten.",
+    "by everything": "the weights of all tokens together sum to one. Each token's own should: sum over slots, dim=-1 "
+    "with keepdim=True.",
+}
 
 
-def softmax_over_tokens(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    weights, experts = logits.softmax(dim=0).topk(top_k, dim=-1)
-    return Routing(logits, experts, weights / weights.sum(dim=-1, keepdim=True) if renormalise else weights)
-
-
-def softmax_in_the_models_dtype(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    weights, experts = logits.softmax(dim=-1).topk(top_k, dim=-1)
-    return Routing(logits, experts, weights / weights.sum(dim=-1, keepdim=True) if renormalise else weights)
+def variants() -> dict[str, tuple[Callable[..., Routing], str]]:
+    """Every mixture of these mistakes: a first try often has two."""
+    found = {}
+    for over, width, divided in product(
+        ("experts", "over tokens"),
+        ("float32", "the model's", "left in float32"),
+        ("if asked", "never", "always", "by everything"),
+    ):
+        made = [mistake for mistake in (over, width, divided) if mistake in MISTAKES]
+        if made:
+            found[", ".join(made)] = (
+                variant(over, width, divided),
+                "\n  Also: ".join(MISTAKES[mistake] for mistake in made),
+            )
+    return found
 
 
 def logits_as_weights(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
@@ -93,19 +125,9 @@ def renormalised_after_the_cast(logits: Tensor, top_k: int, renormalise: bool) -
     return Routing(logits, experts, weights / weights.sum(dim=-1, keepdim=True) if renormalise else weights)
 
 
-def divided_by_the_sum_of_everything(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    weights, experts = logits.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=-1)
-    return Routing(logits, experts, (weights / weights.sum() if renormalise else weights).to(logits.dtype))
-
-
 def softmax_twice(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     weights, experts = logits.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=-1)
     return Routing(logits, experts, (weights.softmax(dim=-1) if renormalise else weights).to(logits.dtype))
-
-
-def left_in_float32(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    _, experts, weights = route(logits.float(), top_k, renormalise)
-    return Routing(logits, experts, weights)
 
 
 def the_least_likely(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
@@ -190,24 +212,8 @@ EXERCISES = (
             Case("scores in bfloat16 that lie close together", close_scores_in_bfloat16),
             Case("scores in bfloat16, equal to the bit", plain_bfloat16, tolerance=0),
         ),
-        mutants={
-            "without renormalising": (
-                without_renormalising,
-                "the weights are never renormalised. With renormalise=True the weights of a token sum to one.",
-            ),
-            "softmax of the chosen only": (
-                softmax_of_the_chosen,
-                "the weights sum to one even with renormalise=False, as they do when the softmax sees only the chosen "
-                "experts, or when you always divide. Then the mass of those left out is forgotten.",
-            ),
-            "softmax over tokens": (
-                softmax_over_tokens,
-                "the softmax runs over the tokens. Each token has its own distribution, over experts: dim=-1.",
-            ),
-            "softmax in the model's dtype": (
-                softmax_in_the_models_dtype,
-                "the softmax is taken in bfloat16, where many experts tie. Take it in float32, and cast at the end.",
-            ),
+        mutants=variants()
+        | {
             "logits as weights": (
                 logits_as_weights,
                 "the weights are the logits themselves. Logits may be negative; a softmax makes shares of them.",
@@ -226,18 +232,9 @@ EXERCISES = (
                 "the weights were cast to the model's dtype before they were divided, so that they are rounded twice. "
                 "Divide in float32, and cast at the very end.",
             ),
-            "divided by the sum of everything": (
-                divided_by_the_sum_of_everything,
-                "the weights of all tokens together sum to one. Each token's own should: sum over slots, "
-                "dim=-1 with keepdim=True.",
-            ),
             "softmax twice": (
                 softmax_twice,
                 "the chosen probabilities went through a second softmax. They are shares already: divide by their sum.",
-            ),
-            "left in float32": (
-                left_in_float32,
-                "the weights stay in float32. They are multiplied with what the experts answer, in the logits' dtype.",
             ),
             "the least likely": (the_least_likely, "it chooses the experts with the smallest scores."),
             "probabilities in the place of logits": (
