@@ -12,7 +12,7 @@ from minimoe.course.exercise import all_exercises
 from minimoe.errors import BadArgument
 from minimoe.paths import checkout
 
-FIRST = next(iter(all_exercises().values()))
+FIRST = all_exercises()["06.1"]
 RIGHT = next(iter(FIRST.accepted.values()))
 
 
