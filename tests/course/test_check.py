@@ -192,3 +192,17 @@ def test_the_solution_comes_from_the_master(monkeypatch, registered):
     monkeypatch.setattr(hints, "find_exercise", lambda id: fake(id="99.7"))
     with pytest.raises(minimoe.MinimoeError, match="comes with a checkout"):
         minimoe.solution("99.7")
+
+
+def test_what_is_expected_is_worked_out_once(registered):
+    asked = []
+    registered["99.4"] = fake(
+        id="99.4",
+        kind="predict",
+        cases=(),
+        oracle=None,
+        expected=lambda: asked.append(1) or (3, "yes"),
+        mutants={"no": ((3, "no"), "It is yes."), "four": ((4, "yes"), "It is three.")},
+    )
+    assert minimoe.check("99.4", (4, "yes")).misconception == "It is three." and len(asked) == 1
+    assert minimoe.check("99.4", (3, ...)).status == "todo" and minimoe.check("99.4", [3, "yes"]).status == "ok"
