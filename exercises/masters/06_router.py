@@ -52,7 +52,22 @@ minimoe.check("06.1", route)
 # %%
 with minimoe.workbench(model, route=route) as bench:
     comparison = bench.compare(text, tokenizer)
+print(comparison.alt)
 comparison
+
+# %% [markdown]
+# And now it speaks: every expert behind every token of this story is chosen by your function.
+
+# %% tags="nbval-ignore-output"
+question = [{"role": "user", "content": "Tell me a story about a dog."}]
+with minimoe.workbench(model, route=route):
+    yours = "".join(minimoe.generate(model, tokenizer, question, 80, thinking=False, temperature=0))
+print(yours)
+
+# %%
+theirs = "".join(minimoe.generate(model, tokenizer, question, 80, thinking=False, temperature=0))
+assert len(theirs) > 20
+print("word for word what the library's router says:", yours == theirs)
 
 # %% [markdown]
 # ## 06.2 · Predict, then run: the margin
@@ -325,4 +340,4 @@ counterexample[0] = 3.4
 minimoe.check("06.7", counterexample)
 
 # %%
-minimoe.progress()
+minimoe.progress(6)

@@ -87,7 +87,7 @@ def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: 
     )  # fmt: skip
     figure.add_vline(x=top_k + 0.5, line={"color": "#202020", "width": 1, "dash": "dash"})
     figure.add_hline(y=1 / len(logits), line={"color": "#808080", "width": 1, "dash": "dot"})
-    says = f"cut after rank {top_k}<br>margin to rank {top_k + 1}: {margin:.3f}<br>the {top_k} hold {mass:.0%}"
+    says = f"cut after rank {top_k}<br>margin to rank {top_k + 1}: {margin:.3f} (logits)<br>the {top_k} hold {mass:.0%}"
     figure.add_annotation(
         x=top_k + 2, y=0.98, yref="paper", xanchor="left", yanchor="top", align="left", text=says, showarrow=False
     )
@@ -138,7 +138,7 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
     """The chapter's experiment: pick a token, a layer and a temperature. logits: (layer, token, expert)."""
     from ipywidgets import Dropdown, FloatLogSlider, IntSlider, Layout
 
-    last, wide = len(texts) - 1, Layout(width="330px")
+    last, wide, style = len(texts) - 1, Layout(width="330px"), {"description_width": "initial"}
     experts = logits.topk(top_k, dim=-1).indices
     expected = top_k**2 / logits.shape[-1]
 
@@ -155,7 +155,9 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
         draw,
         token=IntSlider(value=token, min=0, max=last, description="token", continuous_update=True, layout=wide),
         layer=Dropdown(options=list(range(len(logits))), description="layer", layout=Layout(width="170px")),
-        temperature=FloatLogSlider(value=1, min=-1, max=1, step=0.1, description="temperature", layout=wide),
+        temperature=FloatLogSlider(
+            value=1, min=-1, max=1, step=0.1, description="temperature", layout=wide, style=style
+        ),
     )
 
 
