@@ -166,7 +166,7 @@ def layer_bars(comparison: Comparison) -> Picture:
         top = max(1, *comparison.flipped.values())
         title = f"flipped choices<br>of {comparison.choices}"
         figure.update_yaxes(title_text=title, range=[0, 1.1 * top], row=2, col=1)
-    if max(comparison.hidden_difference) < SAME:
+    if comparison.same:
         figure.update_yaxes(range=[0, 1], row=1, col=1)  # a flat line, and not rounding blown up
     figure.update_xaxes(title_text="after layer (number)", type="category", row=rows, col=1)
     what = ", ".join(comparison.parts)
