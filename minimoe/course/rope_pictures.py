@@ -166,16 +166,17 @@ def explore_arrows(q: Tensor, k: Tensor, frequencies: Tensor, pair: int, m: int,
     """The chapter's experiment: choose a pair of channels and two positions. q, k: (head_dim), not yet turned."""
     from ipywidgets import Dropdown, IntSlider, Layout
 
-    half, wide = len(frequencies), Layout(width="330px")
+    half, wide = len(frequencies), Layout(width="290px")
 
-    def draw(m: int, n: int, pair: int) -> Picture:
+    def draw(m: int, n: int, both: int, pair: int) -> Picture:
         title = f"Channels {pair} and {pair + half} of one q and one k ({label})"
-        return arrows_and_curve(pair_of(q, pair), pair_of(k, pair), float(frequencies[pair]), m, n, title)
+        return arrows_and_curve(pair_of(q, pair), pair_of(k, pair), float(frequencies[pair]), m + both, n + both, title)
 
     return driven(
         draw,
         m=IntSlider(value=m, min=0, max=63, description="q at", layout=wide),
         n=IntSlider(value=n, min=0, max=63, description="k at", layout=wide),
+        both=IntSlider(value=0, min=0, max=1000, description="move both", layout=wide),
         pair=Dropdown(options=list(range(half)), value=pair, description="pair", layout=Layout(width="170px")),
     )
 
@@ -229,7 +230,7 @@ def shift_errors(shifts: Sequence[int], errors: Mapping[str, Sequence[float]], t
         title_text="largest change of a score<br>(no unit, log scale)", type="log", exponentformat="power", dtick=1
     )
     last = {name: values[-1] for name, values in errors.items()}
-    told = "; ".join(f"{name}: {'below 0.01' if value < 0.01 else f'{value:.1g}'}" for name, value in last.items())
+    told = "; ".join(f"{name}: {'below 0.01' if value < 0.01 else f'{value:.2f}'}" for name, value in last.items())
     alt = f"{title}. Largest change of a score after a move by {shifts[-1]:,}: {told}."
     picture = finish(figure, title, alt, height=380)
     above = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}

@@ -144,6 +144,11 @@ def no_minus(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((second, first), dim=-1) * sin
 
 
+def minus_twice(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = halves(x)
+    return x * cos - torch.cat((second, first), dim=-1) * sin
+
+
 def halves_not_traded(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = halves(x)
     return x * cos + torch.cat((-first, second), dim=-1) * sin
@@ -354,6 +359,10 @@ EXERCISES = (
             "no minus": (
                 no_minus,
                 "the minus is missing. Without it the arrow is mirrored and stretched, and its length changes.",
+            ),
+            "minus twice": (
+                minus_twice,
+                "both halves have a minus. The quarter turn of (a, b) is (-b, a): one of the two keeps its sign.",
             ),
             "halves not traded": (
                 halves_not_traded,
