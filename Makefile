@@ -37,7 +37,7 @@ test lint library lessons bench: export OMP_WAIT_POLICY = passive
 test library lessons: export OMP_NUM_THREADS = 1
 
 test: lint ## check everything: style, types, floors, library, lessons, browser
-	$(PYTEST) $(NBVAL) tests $(wildcard notebooks)
+	$(PYTEST) $(NBVAL) tests $(wildcard notebooks exercises)
 
 lint: setup ## style, types, and which room may import which
 	$(VENV) -m ruff check .
@@ -47,8 +47,8 @@ lint: setup ## style, types, and which room may import which
 library: setup ## only the tests of the library (browser tests among them)
 	$(PYTEST) tests
 
-lessons: setup ## only the notebooks: run every cell, compare with what is stored
-	$(PYTEST) $(NBVAL) -p tests.conftest notebooks
+lessons: setup ## only lessons and exercises: run every cell, compare with what is stored
+	$(PYTEST) $(NBVAL) -p tests.conftest $(wildcard notebooks exercises)
 
 browser: ## install Chromium for the browser tests
 	@$(if $(wildcard $(VENV)),$(VENV),$(PYTHON)) scripts/install_browser.py

@@ -24,6 +24,11 @@ WHERE = {
     "find": "minimoe.paths",
     "show_code": "minimoe.course.source",
     "course_map": "minimoe.course.chapters",
+    "check": "minimoe.course.checking",
+    "hint": "minimoe.course.hints",
+    "solution": "minimoe.course.hints",
+    "progress": "minimoe.course.progress",
+    "workbench": "minimoe.course.workbench",
 }
 __all__ = sorted(WHERE)
 

@@ -1,14 +1,16 @@
-"""Run lessons from top to bottom and store their outputs.
+"""Run lessons and exercises from top to bottom and store their outputs.
 
     python scripts/execute_notebooks.py notebooks/00_start_here.ipynb
 
 Beside every plotly figure a PNG is stored, for viewers that cannot draw it. Only this needs Chromium (`make browser`)
 and kaleido (`.venv/bin/pip install kaleido`), which readers do not need; `--no-pictures` does without.
-Widget state is dropped: it is large, and a fresh kernel does not know it.
+Widget state is dropped: it is large, and a fresh kernel does not know it. Your own progress is left
+alone.
 """
 
 import argparse
 import base64
+import os
 from pathlib import Path
 
 import nbformat
@@ -27,6 +29,7 @@ METADATA = {
 def execute(path: Path, pictures: bool) -> None:
     """Run one notebook in place; an error in a cell is raised and nothing is written."""
     notebook = nbformat.read(path, as_version=4)
+    os.environ["MINIMOE_PROGRESS"] = "memory"  # what is stored must not depend on what was done before
     NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(notebook.cells):

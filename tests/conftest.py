@@ -15,6 +15,7 @@ from tests.browser import Lab, find_chromium, open_browser, serve_lab
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["MINIMOE_PROGRESS"] = "memory"  # the progress of whoever runs the tests is neither read nor written
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # The same examples on every run and no wall-clock verdicts; `HYPOTHESIS_PROFILE=explore` looks further.

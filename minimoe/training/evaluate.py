@@ -125,11 +125,6 @@ def history_of(directory: Path) -> dict[str, Any]:
     return json.loads((file / "history.json").read_text(encoding="utf-8")) if file else {}
 
 
-def settings_of(directory: Path) -> dict[str, Any]:
-    """The settings in that history."""
-    return history_of(directory).get("settings", {})
-
-
 def summary_of_training(directory: Path) -> dict[str, Any]:
     """How long the checkpoint was trained, if its history is known."""
     history = history_of(directory)

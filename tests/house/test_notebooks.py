@@ -1,4 +1,4 @@
-"""Committed lessons are fully executed and stay small: nbval never compares a cell that was not run."""
+"""Committed lessons and exercises are fully executed and stay small: nbval never compares a cell that was not run."""
 
 import json
 import re
@@ -8,12 +8,12 @@ import pytest
 
 from tests.house.repository import ROOT
 
-LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = sorted(path for folder in ("notebooks", "exercises") for path in (ROOT / folder).rglob("[!.]*.ipynb"))
 MOST_LINES, MOST_IGNORED = 25, 0.30
 IGNORED = re.compile(r"nbval-(?:ignore-output|skip)|NBVAL_(?:IGNORE_OUTPUT|SKIP)")
 MACHINE_PATH = re.compile(r"(?<![\w.~*/-])/(?:work|root|tmp|home/[a-z]\w*|Users/[A-Za-z]\w*)/|[A-Z]:\\\\Users")
 
-pytestmark = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.name)
+pytestmark = pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def code_cells(lesson):

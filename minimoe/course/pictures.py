@@ -1,0 +1,70 @@
+"""Expected beside got: two small heat maps as an HTML table, and the same as plain text."""
+
+from html import escape
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+MOST_ROWS, MOST_COLUMNS = 8, 10
+DARK, BRIGHT = (0, 32, 77), (255, 233, 69)  # the two ends of Cividis, safe for red-green deficiency
+
+
+def around_first(wrong: Tensor, *tensors: Tensor) -> tuple[list[Tensor], str]:
+    """The last two axes around the first place where `wrong` is True, small enough to be read, and where that is."""
+    tensors = (wrong, *tensors)
+    while tensors[0].dim() < 2:
+        tensors = tuple(rearrange(tensor, "... -> 1 ...") for tensor in tensors)
+    place = tensors[0].nonzero()[0].tolist()
+    row, column = (max(0, at - most + 1) for at, most in zip(place[-2:], (MOST_ROWS, MOST_COLUMNS), strict=True))
+    window = (*place[:-2], slice(row, row + MOST_ROWS), slice(column, column + MOST_COLUMNS))
+    where = "[" + ", ".join([*map(str, place[:-2]), f"{row}:", f"{column}:"]) + "]"
+    return [tensor[window] for tensor in tensors], where if place[:-2] or row or column else ""
+
+
+def as_text(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
+    """Both tensors with few digits; a star marks what differs."""
+    (wrong, expected, got), where = around_first(wrong, expected, got)
+    lines = []
+    for name, tensor, marks in (("expected", expected, torch.zeros_like(wrong)), ("got", got, wrong)):
+        lines.append(f"{name}{where}:")
+        for values, row in zip(tensor.tolist(), marks.tolist(), strict=True):
+            cells = (f"{number(value):>8s}{'*' if mark else ' '}" for value, mark in zip(values, row, strict=True))
+            lines.append("  " + " ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def as_html(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
+    """Two heat maps on one scale, numbers inside; what differs has a frame, so that colour is not needed to see it."""
+    (wrong, expected, got), where = around_first(wrong, expected, got)
+    both = torch.stack([expected.double(), got.double()])
+    finite = both[both.isfinite()]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    left = heat_map(f"expected{where}", expected, torch.zeros_like(wrong), low, high)
+    right = heat_map(f"got{where}; a frame marks what differs", got, wrong, low, high)
+    return f'<div style="display: flex; gap: 2em; flex-wrap: wrap; align-items: flex-start">{left}{right}</div>'
+
+
+def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float) -> str:
+    """One HTML table."""
+    rows = []
+    for values, marks in zip(tensor.tolist(), marked.tolist(), strict=True):
+        cells = (cell(float(value), mark, low, high, number(value)) for value, mark in zip(values, marks, strict=True))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    caption = f'<caption style="text-align: left; white-space: nowrap">{escape(name)}</caption>'
+    return f'<table style="border-collapse: separate">{caption}{"".join(rows)}</table>'
+
+
+def cell(value: float, mark: bool, low: float, high: float, text: str) -> str:
+    """One coloured cell; the ink is whichever can be read on it."""
+    share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) if value == value else 0.0
+    colour = ", ".join(str(round(d + share * (b - d))) for d, b in zip(DARK, BRIGHT, strict=True))
+    ink = "black" if share > 0.5 else "white"
+    frame = "#D55E00" if mark else "transparent"
+    style = f"background: rgb({colour}); color: {ink}; border: 3px solid {frame}; text-align: right"
+    return f'<td style="{style}">{text}</td>'
+
+
+def number(value: float | int | bool) -> str:
+    """Four digits."""
+    return str(value) if isinstance(value, (bool, int)) else f"{value:.4g}"

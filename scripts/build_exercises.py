@@ -1,0 +1,83 @@
+"""Make the stub and the solution notebooks from the masters of the exercises.
+
+    python scripts/build_exercises.py            all of them
+    python scripts/build_exercises.py --check    write nothing; exit 1 if a notebook is not what its master says
+
+Outputs of cells whose source has not changed are kept; run scripts/execute_notebooks.py afterwards for the others.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import nbformat
+from execute_notebooks import METADATA
+from nbformat import NotebookNode
+
+from minimoe.course.masters import Cell, folder, read_master, solved, stub
+
+STUB, SOLUTION = "stub", "solution"
+
+
+def notebook_path(master: Path, kind: str) -> Path:
+    """exercises/NN_name.ipynb, or the same below exercises/solutions/."""
+    place = master.parent.parent
+    return (place if kind == STUB else place / "solutions") / f"{master.stem}.ipynb"
+
+
+def build(master: Path, kind: str) -> NotebookNode:
+    """One notebook, without outputs. Cell ids count from 0, as scripts/execute_notebooks.py numbers them."""
+    cells = []
+    for number, cell in enumerate(read_master(master)):
+        make = nbformat.v4.new_markdown_cell if cell.markdown else nbformat.v4.new_code_cell
+        cells.append(
+            make(
+                source_of(cell, kind, f"{master.name}, line {cell.line}"),
+                id=f"{master.stem[:2]}-{number:02d}",
+                metadata={"tags": cell.metadata["tags"].split()} if "tags" in cell.metadata else {},
+            )
+        )
+    return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+
+
+def source_of(cell: Cell, kind: str, where: str) -> str:
+    """A cell's source as this kind of notebook shows it. Blank lines at the end are for the master's style only."""
+    if cell.markdown:
+        return cell.source
+    return (stub if kind == STUB else solved)(cell.source, where).rstrip("\n")
+
+
+def with_outputs_of(fresh: NotebookNode, stored: NotebookNode) -> NotebookNode:
+    """`fresh`, with the stored outputs if every cell says what it said: one changed cell may change all after it."""
+    if [cell.source for cell in fresh.cells] == [cell.source for cell in stored.cells]:
+        for cell, old in zip(fresh.cells, stored.cells, strict=True):
+            if cell.cell_type == "code" and old.cell_type == "code":
+                cell.outputs, cell.execution_count = old.outputs, old.execution_count
+    return fresh
+
+
+def differs(master: Path, kind: str) -> bool:
+    """Is the notebook on disk not the one that its master makes, outputs aside?"""
+    path = notebook_path(master, kind)
+    if not path.exists():
+        return True
+    stored = nbformat.read(path, as_version=4)
+    return with_outputs_of(build(master, kind), stored) != stored
+
+
+def main(check: bool) -> int:
+    """Write, or only name, what is stale; the exit code."""
+    stale = [(m, kind) for m in sorted(folder().glob("*.py")) for kind in (STUB, SOLUTION) if differs(m, kind)]
+    for master, kind in stale:
+        path = notebook_path(master, kind)
+        print(f"{path.name} ({kind}) {'differs from its master' if check else 'written'}")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            nbformat.write(build(master, kind), path)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only say what differs")
+    sys.exit(main(parser.parse_args().check))
