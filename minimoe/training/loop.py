@@ -155,12 +155,9 @@ def run(
             since, load = time.perf_counter(), torch.zeros(1)
         if done % settings.evaluate_every == 0 or done == settings.steps:
             history["held_out"].append({"step": done} | held_out_losses(model, source, settings))
-            bar.write(
-                json.dumps(
-                    history["held_out"][-1]
-                    | {"load": [history["steps"][-1].get("least"), history["steps"][-1].get("most")]}
-                )
-            )
+            logged = history["steps"][-1] if history["steps"] else {}
+            load_now = {"load": [logged.get("least"), logged.get("most")]}
+            bar.write(json.dumps(history["held_out"][-1] | load_now))
         if done in worth_keeping:
             write_snapshot(out, model, source, done)
         if done % settings.checkpoint_every == 0 or done == settings.steps:
