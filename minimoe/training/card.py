@@ -94,6 +94,13 @@ def held_out(report: dict[str, Any]) -> str:
             " rows:\n\n"
         )
         said += table(["text", "perplexity, experts", "perplexity, dense"], rows)
+        ahead = sum(nats["dense"] < nats["moe"] for nats in twin["nats_per_token"].values())
+        said += (
+            f"The dense model is ahead in {ahead} of {len(rows)}: experts are no advantage by themselves, at this size"
+            " and with so few tokens for each of them.\n\n"
+            if ahead > len(rows) / 2
+            else f"The experts are ahead in {len(rows) - ahead} of {len(rows)}.\n\n"
+        )
     return said
 
 

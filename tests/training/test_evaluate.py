@@ -149,7 +149,7 @@ def test_the_card_says_what_the_report_says() -> None:
     card = model_card(small_report(), CONFIG)
     for said in (
         *("1,234", "567", "1,000 tokens", "77 minutes", "of 560 parameters", "same 8 batches"),
-        *("| English | 0.500 | 1.65 |", "| English | 1.649 | 1.822 |"),
+        *("| English | 0.500 | 1.65 |", "| English | 1.649 | 1.822 |", "experts are ahead in 1 of 1"),
         "| 75.0 % (30.1 to 95.4) | 25.0 % (4.6 to 69.9) |",
         "| right | 0% | 75% |",
         "| 20,000 | 0 | 0.61 | 0.93 |",
