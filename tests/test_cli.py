@@ -45,7 +45,11 @@ def minimoe(*arguments, **settings):
     """A real process."""
     command = [sys.executable, "-m", "minimoe", *map(str, arguments)]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"} | settings
-    return subprocess.Popen(command, cwd=checkout(), **settings)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background inherit "ignored"
+    try:
+        return subprocess.Popen(command, cwd=checkout(), **settings)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def tokenizer():
