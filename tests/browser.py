@@ -139,7 +139,8 @@ def run_all_cells(page: Any, seconds: float = 120.0) -> None:
     """
     milliseconds = seconds * 1000
     # The indicator says idle also before the file has arrived and its kernel has started, so both are waited for first.
-    page.wait_for_selector(".jp-CodeCell", timeout=milliseconds)
+    # Any cell in view will do: where the notebook was scrolled on opening, the first one need not be.
+    page.wait_for_selector(".jp-CodeCell:visible", timeout=milliseconds)
     page.wait_for_selector("#jp-main-statusbar >> text=/Python 3 .*Idle/", timeout=milliseconds)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=milliseconds)
     for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
