@@ -5,6 +5,7 @@ One pass of the model becomes one dictionary of tensors:
     experts, weights, probabilities   (layer, token, slot)
     margins, entropies                (layer, token)
     tokens, positions, sequences      (token)
+    probability_sums                  (layer, expert), added up over the tokens
 
 Tokens of a batch follow each other row by row, as the router itself sees them.
 """
@@ -28,6 +29,8 @@ from minimoe.model.transformer import Transformer, as_batch
 PER_SLOT = ("experts", "weights", "probabilities")
 PER_ROW = ("margins", "entropies")
 PER_TOKEN = ("tokens", "positions", "sequences")
+LABELS = ("roles", "domains", "documents", "losses", "predicted")  # (token) too, but not every trace has them
+PER_LAYER = ("probability_sums",)
 UNKNOWN_TOKEN = -1  # the model was called with hidden=, so no ids went through it
 ARGUMENTS = ("token_ids", "cache", "hidden", "last_only")  # of Transformer.forward
 
@@ -91,9 +94,13 @@ class Recorder:
                 f"layer {wrong[0]} sent {seen[wrong[0]]} of {self.ids.numel()} tokens through its router"
             )
             return
-        rows = [{key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]} for pieces in pending.values()]
+        rows = [
+            {key: torch.cat([piece[key] for piece in pieces]) for key in PER_SLOT + PER_ROW}
+            for pieces in pending.values()
+        ]
         routed = {key: torch.stack([row[key] for row in rows]).cpu() for key in PER_SLOT + PER_ROW}
-        self.passes.append(routed | self.places())
+        sums = [torch.stack([piece["probability_sums"] for piece in pieces]).sum(dim=0) for pieces in pending.values()]
+        self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})
 
     def places(self) -> Pass:
         """Which token of which sequence each row is. A cache that already holds positions continues its sequences."""
@@ -114,12 +121,12 @@ class Recorder:
 
 
 def summary(routing: Routing) -> Pass:
-    """What is kept of one router's decision, in float32: slots by falling probability, and two numbers they do not
-    tell.
+    """What is kept of one router's decision, in float32: slots by falling probability, and what they do not tell.
 
     margin: logit of the last expert that is in minus that of the first one that is out (rank K minus rank K + 1);
     infinite if all are in.
     entropy: of the softmax over all experts, in nats.
+    probability_sums: (expert), the softmax added up over the tokens.
     """
     slots = routing.experts.shape[-1]
     logits = routing.logits.double() if routing.logits.dtype == torch.float64 else routing.logits.float()
@@ -134,6 +141,7 @@ def summary(routing: Routing) -> Pass:
         "probabilities": chosen.gather(-1, order).float(),
         "margins": (ranked[:, slots - 1] - ranked[:, slots] if slots < logits.shape[-1] else infinite).float(),
         "entropies": torch.special.entr(everyone).sum(dim=-1).float(),
+        "probability_sums": everyone.sum(dim=0).float(),
     }
 
 

@@ -5,8 +5,14 @@
     margins         f16 (layer, token)        entropies  f16 (layer, token)
     tokens, positions, sequences   i32 (token)        layers  i32 (layer)
 
+and, where they were recorded,
+
+    roles u8, domains i16, documents i32, predicted i32, losses f32   (token)
+    probability_sums  f32 (layer, expert)
+
 The weights that the experts' answers are multiplied with follow from the probabilities: p / sum(p) where the config
-says `norm_topk_prob`, p otherwise. A 94-layer trace of 4,096 tokens takes 10.8 MB so.
+says `norm_topk_prob`, p otherwise. A 94-layer trace of 4,096 tokens takes 10.9 MB so. With `ids_only` in the metadata
+(an imported trace) there are no probabilities, margins and entropies.
 """
 
 import base64
@@ -22,9 +28,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from minimoe.errors import BadTrace, NotFound
-from minimoe.routing.validity import check
+from minimoe.routing.truncation import where_cut
+from minimoe.routing.validity import PROVENANCES, check
 
-SCHEMA = "minimoe.routing/1"
+SCHEMA = "minimoe.routing/1"  # what came later is optional, so files of the first days still load
 METADATA_KEY = "minimoe.routing"
 NUMBERS = ("num_hidden_layers", "vocab_size", "num_experts", "num_experts_per_tok")
 STORED = {
@@ -35,6 +42,12 @@ STORED = {
     "positions": torch.int32,
     "sequences": torch.int32,
     "layers": torch.int32,
+    "roles": torch.uint8,
+    "domains": torch.int16,
+    "documents": torch.int32,
+    "predicted": torch.int32,
+    "losses": torch.float32,
+    "probability_sums": torch.float32,
 }
 
 
@@ -42,7 +55,11 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]
     """Write the file whole or not at all: a neighbour is written first and then takes the name."""
     file = Path(path)
     ids = torch.uint8 if int(metadata["num_experts"]) <= 256 else torch.uint16
-    stored = {name: tensors[name].to(dtype).contiguous() for name, dtype in (STORED | {"experts": ids}).items()}
+    stored = {
+        name: tensors[name].to(dtype).contiguous()
+        for name, dtype in (STORED | {"experts": ids}).items()
+        if name in tensors
+    }
     content = save(stored, metadata={METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
     if not file.parent.is_dir():
         raise NotFound(f"{file.parent} is no directory, so the trace cannot be saved there. Make it first.")
@@ -71,7 +88,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raw = (stored.metadata() or {}).get(METADATA_KEY)
             found = {name: stored.get_tensor(name) for name in {*STORED, "experts"} & set(stored.keys())}
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadTrace(f"{file} is not a whole safetensors file ({error}). Record it again.") from error
+        place = where_cut(file) or error
+        raise BadTrace(f"{file} is not a whole safetensors file ({place}). Record it again.") from error
     metadata = check_metadata(raw, str(file))
     for name, tensor in found.items():
         if tensor.dtype not in allowed(name):
@@ -107,10 +125,20 @@ def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
     for key in NUMBERS:
         if type(metadata.get(key)) is not int or not 0 < metadata[key] <= 2**31:
             raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected a positive integer.")
-    if type(metadata.get("norm_topk_prob")) is not bool:
+    for key, default in (("norm_topk_prob", None), ("ids_only", False)):
+        if type(metadata.get(key, default)) is not bool:
+            raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected true or false.")
+    if metadata.get("provenance", "measured") not in PROVENANCES:
         raise BadTrace(
-            f"{source}: norm_topk_prob in its metadata is {metadata.get('norm_topk_prob')!r}, expected true or false."
+            f"{source}: provenance in its metadata is {metadata['provenance']!r}, "
+            f"expected {' or '.join(map(repr, PROVENANCES))}."
         )
+    names = metadata.get("domains", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadTrace(f"{source}: domains in its metadata is {names!r}, expected a list of names.")
+    documents = metadata.get("documents", [])
+    if not isinstance(documents, list) or not all(isinstance(one, dict) for one in documents):
+        raise BadTrace(f"{source}: documents in its metadata is no list of objects with title, domain and source.")
     try:
         for token, content in metadata.get("token_bytes", {}).items():
             int(token), base64.b64decode(content)

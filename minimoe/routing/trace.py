@@ -6,35 +6,33 @@ trace.experts[0, 5]        # the experts of token 5 in the first recorded layer
 """
 
 import base64
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from minimoe.errors import BadTrace
+from minimoe.errors import BadArgument, BadTrace
 from minimoe.model.transformer import Transformer
-from minimoe.routing.recorder import PER_TOKEN, Pass, Recorder, router_sha256
+from minimoe.routing.origin import describe_model, describe_tokenizer
+from minimoe.routing.recorder import LABELS, PER_LAYER, PER_TOKEN, Pass, Recorder
 from minimoe.routing.replay import Replay, replay
-from minimoe.routing.storage import SCHEMA, read, write
+from minimoe.routing.roles import PROMPT, roles_of
+from minimoe.routing.storage import read, write
 from minimoe.routing.validity import check
 
 if TYPE_CHECKING:
     from minimoe.text.tokenizer import Tokenizer
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-
 
 class RoutingTrace:
     """The decisions of the routers for the tokens that went through a model. Reading an empty trace raises BadTrace.
 
-    Made by `record_routing` or `RoutingTrace.load`. `metadata` says which model, dtype, engine, tokenizer and label
-    it has. Expert 17 of layer 3 and expert 17 of layer 4 have nothing to do with each other: an id means something
-    only together with its layer.
+    Made by `record_routing`, `record_documents`, `RoutingTrace.load`, an importer, or (not a measurement)
+    `synthetic_trace`. `metadata` says which model, dtype, engine, tokenizer and label it has. Expert 17 of layer 3 and
+    expert 17 of layer 4 have nothing to do with each other: an id means something only together with its layer.
     """
 
     def __init__(self, layers: list[int], passes: list[Pass], faults: list[str], metadata: dict[str, Any]):
@@ -51,12 +49,10 @@ class RoutingTrace:
         if not self._passes:
             raise BadTrace("the trace is empty: the model did not run inside `with record_routing(model) as trace:`.")
         if len(self._passes) > 1:
-            joined = {
-                key: torch.cat([one[key] for one in self._passes], dim=0 if key in PER_TOKEN else 1)
-                for key in self._passes[0]
-            }
-            self._passes[:] = [joined]
+            self._passes[:] = [join(self._passes)]
         return self._passes[0]
+
+    # ---------------------------------------------------------------- what the routers decided
 
     @property
     def layers(self) -> Tensor:
@@ -71,22 +67,34 @@ class RoutingTrace:
     @property
     def weights(self) -> Tensor:
         """(layer, token, slot) float32: what each expert's answer is multiplied with; after `load` derived from p."""
-        return self.tensors["weights"]
+        return self._recorded("weights")
 
     @property
     def probabilities(self) -> Tensor:
         """(layer, token, slot) float32: softmax over all experts, before renormalisation."""
-        return self.tensors["probabilities"]
+        return self._recorded("probabilities")
 
     @property
     def margins(self) -> Tensor:
         """(layer, token) float32: logit of the last expert that got in minus that of the first one left out."""
-        return self.tensors["margins"]
+        return self._recorded("margins")
 
     @property
     def entropies(self) -> Tensor:
         """(layer, token) float32: entropy of the softmax over all experts, in nats."""
-        return self.tensors["entropies"]
+        return self._recorded("entropies")
+
+    @property
+    def probability_sums(self) -> Tensor:
+        """(layer, expert) float32: the softmax over all experts, summed over the tokens. Not known of a selection."""
+        return self._recorded("probability_sums")
+
+    @property
+    def has_weights(self) -> bool:
+        """False for imported traces, which hold expert ids only: weights, probabilities, margins, entropies raise."""
+        return not self.metadata.get("ids_only", False)
+
+    # ---------------------------------------------------------------- what the tokens are
 
     @property
     def tokens(self) -> Tensor:
@@ -103,17 +111,101 @@ class RoutingTrace:
         """(token) int64: the sequence of each token; every row of a batch is one, and decoding continues it."""
         return self.tensors["sequences"]
 
-    def __len__(self) -> int:
-        return sum(len(one["tokens"]) for one in self._passes)
+    @property
+    def roles(self) -> Tensor:
+        """(token) int64: index into `roles.ROLES`. Without a tokenizer nothing is known of markup: all is prompt."""
+        if "roles" in self.tensors:
+            return self.tensors["roles"]
+        return roles_of(self.tokens, self.sequences, self.positions, self._table())
 
-    def __repr__(self) -> str:
-        label = self.metadata.get("label") or "no label"
-        return f"<RoutingTrace: {len(self._layers)} layers x {len(self)} tokens, {label}>"
+    @property
+    def domains(self) -> Tensor:
+        """(token) int64: index into `domain_names`; -1 where it is not known."""
+        return self.tensors.get("domains", torch.full_like(self.tokens, -1))
+
+    @property
+    def documents(self) -> Tensor:
+        """(token) int64: index into `metadata["documents"]`; -1 for none."""
+        return self.tensors.get("documents", torch.full_like(self.tokens, -1))
+
+    @property
+    def losses(self) -> Tensor:
+        """(token) float32: loss of the token after this one, in nats; NaN where there is none."""
+        return self._recorded("losses")
+
+    @property
+    def predicted(self) -> Tensor:
+        """(token) int64: the token that the model found most likely to come next; -1 where it was not recorded."""
+        return self.tensors.get("predicted", torch.full_like(self.tokens, -1))
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether next-token losses were recorded."""
+        return "losses" in self.tensors
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """The names that `domains` counts through."""
+        return tuple(self.metadata.get("domains", ()))
+
+    @property
+    def prompts(self) -> dict[int, str]:
+        """The text of the prompt of each sequence: its tokens with the role prompt, markup left out."""
+        place, asked = self.positions, self.roles == PROMPT
+        texts = {}
+        for sequence in self.sequences.unique().tolist():
+            there = (asked & (self.sequences == sequence)).nonzero().flatten()
+            pieces = [self.token_bytes(int(token)) or b"" for token in there[place[there].argsort()]]
+            texts[sequence] = b"".join(pieces).decode(errors="replace")
+        return texts
 
     def token_bytes(self, token: int) -> bytes | None:
         """The bytes of token number `token` of this trace (a Chinese character may be split over several tokens)."""
         found = self.metadata.get("token_bytes", {}).get(str(int(self.tokens[token])))
         return None if found is None else base64.b64decode(found)
+
+    # ---------------------------------------------------------------- the trace as a whole
+
+    @property
+    def provenance(self) -> str:
+        """ "measured" or "synthetic"; never anything else."""
+        return str(self.metadata.get("provenance", "measured"))
+
+    @property
+    def title(self) -> str:
+        """One line for title bars, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
+        known = [self.metadata.get("label") or "weights not said", self.provenance, self.metadata.get("dtype")]
+        parts = ["synthetic"] if self.provenance == "synthetic" else [part for part in known if part]
+        parts += [] if self.has_weights else ["expert ids only"]
+        return ", ".join([*parts, f"{len(self._layers)} layers x {len(self):,} tokens"])
+
+    def __len__(self) -> int:
+        return sum(len(one["tokens"]) for one in self._passes)
+
+    def __repr__(self) -> str:
+        return f"<RoutingTrace: {self.title}>"
+
+    def select(self, tokens: Tensor) -> "RoutingTrace":
+        """A trace of these tokens only: a mask (token) bool, or their numbers. Raises BadArgument.
+
+        Everything is kept but `probability_sums`, which hold all tokens together.
+        """
+        if tokens.dtype == torch.bool and tokens.shape == (len(self),):
+            tokens = tokens.nonzero().flatten()
+        if tokens.dtype.is_floating_point or tokens.dtype == torch.bool or tokens.dim() != 1 or not len(tokens):
+            raise BadArgument(
+                f"tokens is {tokens.dtype} {tuple(tokens.shape)}, expected a bool mask of {len(self)} tokens "
+                "that is true somewhere, or token numbers."
+            )
+        if int(tokens.min()) < 0 or int(tokens.max()) >= len(self):
+            raise BadArgument(f"tokens holds {int(tokens.min())}..{int(tokens.max())}, expected 0..{len(self) - 1}.")
+        everything = self.tensors | {"roles": self.roles}
+        chosen = {
+            name: tensor[tokens] if name in PER_TOKEN + LABELS else tensor[:, tokens]
+            for name, tensor in everything.items()
+            if name not in PER_LAYER
+        }
+        return RoutingTrace(list(self._layers), [chosen], [], dict(self.metadata))
 
     def check(self) -> None:
         """Raise BadTrace if the numbers contradict each other (see validity.py)."""
@@ -122,7 +214,7 @@ class RoutingTrace:
     def save(self, path: str | Path) -> None:
         """Check, then write one safetensors file, atomically."""
         self.check()
-        write(path, self.tensors | {"layers": self.layers}, self.metadata)
+        write(path, self.tensors | {"layers": self.layers, "roles": self.roles}, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "RoutingTrace":
@@ -142,6 +234,32 @@ class RoutingTrace:
         given = None if tokenizer is None else describe_tokenizer(tokenizer, self.tokens)
         return replay(self._layers, self.tensors, self.metadata, model, given, tolerance)
 
+    def _recorded(self, name: str) -> Tensor:
+        """A tensor that not every trace has. Raises BadTrace where it is absent."""
+        if name in self.tensors:
+            return self.tensors[name]
+        if not self.has_weights:
+            source = self.metadata.get("capture", "another program")
+            raise BadTrace(f"this trace holds expert ids only ({source}), so it has no {name}. Use trace.experts.")
+        how = "record_documents(model, tokenizer, documents) records them"
+        raise BadTrace(f"{name} were not recorded in this trace: {how}.")
+
+    def _table(self) -> dict[int, bytes]:
+        """The bytes of every token id that occurs."""
+        return {int(token): base64.b64decode(text) for token, text in self.metadata.get("token_bytes", {}).items()}
+
+
+def join(passes: list[Pass]) -> Pass:
+    """Several passes as one: tokens follow each other, sums are added."""
+    joined = {}
+    for name in passes[0]:
+        pieces = [one[name] for one in passes]
+        if name in PER_LAYER:
+            joined[name] = torch.stack(pieces).sum(dim=0)
+        else:
+            joined[name] = torch.cat(pieces, dim=0 if name in PER_TOKEN + LABELS else 1)
+    return joined
+
 
 @contextmanager
 def record_routing(
@@ -155,25 +273,7 @@ def record_routing(
     BadArgument for a dense model.
     """
     recorder = Recorder(model)
-    config = model.config
-    metadata: dict[str, Any] = {
-        "schema": SCHEMA,
-        "label": label,
-        "model_type": config.model_type,
-        "num_hidden_layers": config.num_hidden_layers,
-        "hidden_size": config.hidden_size,
-        "vocab_size": config.vocab_size,
-        "num_experts": config.num_experts,
-        "num_experts_per_tok": config.num_experts_per_tok,
-        "norm_topk_prob": config.norm_topk_prob,
-        "router_sha256": router_sha256(model, recorder.layers),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
-        "engine": model.engine,
-        "attention": model.attention,
-        "versions": {name: installed(name) for name in ("minimoe", "torch")},
-        "capture": "forward hooks on the routers",
-    }
+    metadata = describe_model(model, recorder.layers, label)
     trace = RoutingTrace(recorder.layers, recorder.passes, recorder.faults, metadata)
     try:
         with recorder.watching():
@@ -181,22 +281,3 @@ def record_routing(
     finally:
         if tokenizer is not None and len(trace):
             metadata.update(describe_tokenizer(tokenizer, torch.cat([one["tokens"] for one in recorder.passes])))
-
-
-def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]:
-    """Fingerprint of the vocabulary files, and the bytes (base64) of every token id that occurs."""
-    digest = hashlib.sha256()
-    for name in TOKENIZER_FILES:
-        if name in tokenizer.files:
-            digest.update(name.encode() + b"\0" + tokenizer.files[name])
-    used = [token for token in tokens.unique().tolist() if 0 <= token < tokenizer.vocabulary_size]
-    texts = {str(token): base64.b64encode(tokenizer.token_bytes(token)).decode() for token in used}
-    return {"tokenizer_sha256": digest.hexdigest(), "token_bytes": texts}
-
-
-def installed(package: str) -> str:
-    """The version of an installed package, for the metadata."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

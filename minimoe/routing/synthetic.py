@@ -1,0 +1,215 @@
+"""Routing that no model made: uniform, of any size, with a planted truth that a statistic should find, and no other.
+
+Uniform means that every set of `top_k` experts is equally likely for every token of every layer. Into this are planted
+
+    specialists   an expert that tokens of one domain select `lift` times as often as chance
+    pairs         whoever selects the first expert of a pair mostly selects the second one too
+    paths         whoever selects `from` in a layer mostly selects `to` in the next one
+
+by letting the planted expert take the slot of another one, drawn at random. The second of a pair and the end of a path
+are therefore selected somewhat more often than chance in every domain. Everything else stays uniform.
+
+The router's numbers belong to one softmax each: `top_k` logits above a tail that falls by `TAIL` from rank to rank, so
+probabilities, margin and entropy agree to the last digit with each other. They are no findings; nothing here is.
+"""
+
+import base64
+import math
+from typing import Any
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from minimoe.errors import BadArgument
+from minimoe.routing.storage import SCHEMA
+from minimoe.routing.synthetic_text import DOMAINS, Text, write_text
+from minimoe.routing.trace import RoutingTrace
+
+TAIL = 0.03  # how far the logits of those left out fall from rank to rank
+GAP, MARGIN = 0.25, 0.2  # mean logit gaps: between the ranks that got in, and at the cut
+JOINING = 0.8  # chance that the second of a pair, or the end of a path, follows the first
+SPECIALISTS, PAIRS, PATHS = 12, 6, 6  # planted at 94 layers, fewer in a trace of few layers
+
+
+def synthetic_trace(
+    layers: int = 94,
+    tokens: int = 4096,
+    num_experts: int = 128,
+    top_k: int = 8,
+    seed: int = 0,
+    plant: bool = True,
+) -> RoutingTrace:
+    """A synthetic trace; `metadata["planted"]` says what was planted (nothing with plant=False).
+
+    Four domains, 24 documents each (as many as there are tokens for), whose tokens look like text. The same arguments
+    give the same trace. Raises BadArgument.
+    """
+    sizes = {"layers": layers, "tokens": tokens, "num_experts": num_experts, "top_k": top_k}
+    for name, value in sizes.items():
+        if type(value) is not int or value < 1:
+            raise BadArgument(f"{name} is {value!r}, expected a positive integer.")
+    if tokens < len(DOMAINS) or not top_k < num_experts:
+        raise BadArgument(
+            f"tokens is {tokens} and top_k {top_k} of {num_experts} experts, expected at least {len(DOMAINS)} tokens "
+            "and fewer experts selected than there are."
+        )
+    if plant and (top_k < 2 or num_experts < max(8, 4 * top_k)):
+        raise BadArgument(
+            f"top_k is {top_k} of {num_experts} experts, too dense to plant anything. Use at least 8 experts, four "
+            "times as many as are selected, and top_k of 2 or more; or plant=False."
+        )
+    draw = torch.Generator().manual_seed(seed)
+    text = write_text(tokens, draw)
+    experts = uniform_sets(layers, tokens, num_experts, top_k, draw)
+    planted: dict[str, list[dict[str, Any]]] = {"specialists": [], "pairs": [], "paths": []}
+    if plant:
+        planted = choose_truth(layers, num_experts, top_k, draw)
+        plant_truth(experts, text.domains, planted, top_k / num_experts, draw)
+    tensors = {"experts": experts} | softmax_numbers(experts, num_experts, draw) | describe_tokens(text, draw)
+    arguments = ", ".join(f"{name}={value}" for name, value in (sizes | {"seed": seed, "plant": plant}).items())
+    metadata = {
+        "schema": SCHEMA,
+        "provenance": "synthetic",
+        "label": "synthetic",
+        "num_hidden_layers": layers,
+        "vocab_size": len(text.vocabulary),
+        "num_experts": num_experts,
+        "num_experts_per_tok": top_k,
+        "norm_topk_prob": True,
+        "capture": f"synthetic_trace({arguments})",
+        "token_bytes": {str(i): base64.b64encode(word).decode() for i, word in enumerate(text.vocabulary)},
+        "domains": list(DOMAINS),
+        "documents": text.titles,
+        "planted": planted,
+    }
+    return RoutingTrace(list(range(layers)), [tensors], [], metadata)
+
+
+def uniform_sets(layers: int, tokens: int, num_experts: int, top_k: int, draw: torch.Generator) -> Tensor:
+    """(layer, token, slot) int64: every ordered set of distinct experts equally likely.
+
+    Rows are drawn with repetition, and those with a repeated expert again: far cheaper than ranking all experts.
+    """
+    if 2 * top_k > num_experts:  # few rows would be free of repetition
+        noise = torch.rand(layers, tokens, num_experts, generator=draw)
+        return noise.topk(top_k, dim=-1).indices
+    rows = torch.randint(num_experts, (layers * tokens, top_k), generator=draw)
+    again = torch.arange(len(rows))
+    while len(again):
+        rising = rows[again].sort(dim=-1).values
+        again = again[(rising[:, 1:] == rising[:, :-1]).any(dim=-1)]
+        rows[again] = torch.randint(num_experts, (len(again), top_k), generator=draw)
+    return rows.unflatten(0, (layers, tokens))
+
+
+def choose_truth(layers: int, num_experts: int, top_k: int, draw: torch.Generator) -> dict[str, list[dict[str, Any]]]:
+    """What to plant and where. No expert has two parts, in no layer."""
+    used: set[tuple[int, int]] = set()
+
+    def integer(below: int) -> int:
+        return int(torch.randint(below, (1,), generator=draw))
+
+    def expert(layer: int) -> int:
+        while (found := (layer, integer(num_experts))) in used:
+            continue
+        used.add(found)
+        return found[1]
+
+    share = min(1.0, layers / 24)
+    most = 0.75 * num_experts / top_k  # a lift beyond this would leave no room to the others
+    specialists = []
+    for number in range(max(len(DOMAINS), round(SPECIALISTS * share))):
+        layer = integer(layers)
+        lift = round(min(4.0 + 4.0 * float(torch.rand(1, generator=draw)), most), 2)
+        domain = DOMAINS[number % len(DOMAINS)]
+        specialists.append({"layer": layer, "expert": expert(layer), "domain": domain, "lift": lift})
+    pairs = []
+    for _ in range(max(1, round(PAIRS * share))):
+        layer = integer(layers)
+        pairs.append({"layer": layer, "experts": [expert(layer), expert(layer)]})
+    paths = []
+    for _ in range(max(1, round(PATHS * share)) if layers > 1 else 0):
+        layer = integer(layers - 1)
+        paths.append({"layer": layer, "from": expert(layer), "to": expert(layer + 1)})
+    return {"specialists": specialists, "pairs": pairs, "paths": sorted(paths, key=lambda path: path["layer"])}
+
+
+def plant_truth(
+    experts: Tensor, domains: Tensor, planted: dict[str, list[dict[str, Any]]], chance: float, draw: torch.Generator
+) -> None:
+    """Change `experts` (layer, token, slot) in place: specialists first, then pairs, then paths from layer to layer.
+
+    domains: (token) int64. chance: the share of tokens that select an expert of uniform routing.
+    """
+
+    def join(layer: int, candidates: Tensor, expert: int, probability: float, spared: int | None = None) -> None:
+        """Let `expert` take a random slot, not that of `spared`, of candidates (token) bool that lack it."""
+        row = experts[layer]
+        able = candidates & ~(row == expert).any(dim=-1)
+        taken = (able & (torch.rand(len(row), generator=draw) < probability)).nonzero().flatten()
+        slot = torch.randint(row.shape[-1], (len(taken),), generator=draw)
+        if spared is not None:
+            slot = torch.where(row[taken, slot] == spared, (slot + 1) % row.shape[-1], slot)
+        row[taken, slot] = expert
+
+    for one in planted["specialists"]:
+        wanted = one["lift"] * chance
+        join(one["layer"], domains == DOMAINS.index(one["domain"]), one["expert"], (wanted - chance) / (1 - chance))
+    for pair in planted["pairs"]:
+        first, second = pair["experts"]
+        join(pair["layer"], (experts[pair["layer"]] == first).any(dim=-1), second, JOINING, spared=first)
+    for path in planted["paths"]:
+        join(path["layer"] + 1, (experts[path["layer"]] == path["from"]).any(dim=-1), path["to"], JOINING)
+
+
+def softmax_numbers(experts: Tensor, num_experts: int, draw: torch.Generator) -> dict[str, Tensor]:
+    """Weights, probabilities, margins, entropies and sums that one softmax a row can have.
+
+    Logits: 0, -TAIL, -2 TAIL, ... for those left out, margin for the last one in, and random gaps above it. With
+    Z = sum(exp(logit)) the entropy is log(Z) - sum(p * logit).
+    """
+    layers, tokens, slots = experts.shape
+    ranks = torch.arange(num_experts - slots, dtype=torch.float64)
+    tail = float((-TAIL * ranks).exp().sum())
+    tail_weighted = float((-TAIL * ranks * (-TAIL * ranks).exp()).sum())
+    gaps = torch.empty(layers, tokens, slots).exponential_(generator=draw) * GAP
+    margins = gaps[..., -1].mul_(MARGIN / GAP).clone()
+    logits = gaps.flip(-1).cumsum_(dim=-1).flip(-1)
+    above = logits.exp()
+    total = tail + above.sum(dim=-1)
+    probabilities = above / total[..., None]
+    entropies = total.log() - ((above * logits).sum(dim=-1) + tail_weighted) / total
+    weights = probabilities / probabilities.sum(dim=-1, keepdim=True)
+    return {
+        "weights": weights,
+        "probabilities": probabilities,
+        "margins": margins,
+        "entropies": entropies,
+        "probability_sums": sums_of_softmax(experts, probabilities, tail / total, num_experts),
+    }
+
+
+def sums_of_softmax(experts: Tensor, probabilities: Tensor, rest: Tensor, num_experts: int) -> Tensor:
+    """(layer, expert) float32; `rest` (layer, token), what those left out have together, is spread over them evenly."""
+    layers, _, slots = experts.shape
+    cells = (experts + num_experts * torch.arange(layers)[:, None, None]).flatten()
+    least = repeat(rest / (num_experts - slots), "layer token -> (layer token slot)", slot=slots)
+    own = torch.bincount(cells, (probabilities.flatten() - least).double(), minlength=layers * num_experts)
+    everyone = rest.double().sum(dim=-1, keepdim=True) / (num_experts - slots)
+    return (own.unflatten(0, (layers, num_experts)) + everyone).float()
+
+
+def describe_tokens(text: Text, draw: torch.Generator) -> dict[str, Tensor]:
+    """Everything that has one number a token. Losses are exponential with a mean of 2 nats, predictions random."""
+    losses = torch.empty(len(text.tokens)).exponential_(0.5, generator=draw)
+    losses[text.last] = math.nan
+    return {
+        "tokens": text.tokens,
+        "positions": text.positions,
+        "sequences": text.documents.clone(),
+        "documents": text.documents,
+        "domains": text.domains,
+        "losses": losses,
+        "predicted": text.tokens[torch.randperm(len(text.tokens), generator=draw)],
+    }

@@ -1,0 +1,91 @@
+"""Tokens that look like text in four domains, for synthetic traces: words drawn by Zipf's law, no sentence intended.
+
+Every domain draws one token in four from the words that all share (so tokens can be matched across domains), the others
+from its own. The Chinese has a character that is split over two tokens, and the code has HTML in it, because real text
+has both.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+DOMAINS = ("en", "zh", "code", "math")  # of the course, always in this order
+DOCUMENTS = 24  # of each domain, if there are tokens enough
+SHARED = 0.25  # of the tokens of every domain
+SPLIT = (b"\xe4\xbd", b"\xa0")  # the two halves of one Chinese character
+
+WORDS = {  # one space between words, `_` where a word begins with a space of its own, `~` for a line end
+    "shared": "_ , . 1 2 : ~ ( ) 3 0 x",
+    "en": "_the _a _and _of _to _in _was _that _she _he _they _is _with _for _it _on _at _river _garden _bread _cat "
+    "_letter _morning _slowly _under _house _old _friend _said _walked _stone _light _winter _song ing ed s The In",
+    "zh": "的 了 在 他 是 有 我 和 她 不 人 们 这 说 上 来 到 小 大 天 河 花 园 面包 朋友 早上 走 看 见 月 。 ， ？",
+    "code": "def _return ____ self = _= [ ] ():~ _in _for _if _range print len _None import _+ == ' <b> </script> "
+    "&amp; .append _else ~~ i n",
+    "math": "_= _+ _- _* / ^ 4 5 6 7 8 9 10 \\frac { } _sum _is _even _prime _Let _so _n sqrt pi % _mod _< _> ~=_",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """(token) int64 tensors, and what they count through."""
+
+    tokens: Tensor
+    domains: Tensor
+    documents: Tensor
+    positions: Tensor
+    last: Tensor  # (token) bool: the last one of its document
+    vocabulary: list[bytes]
+    titles: list[dict[str, str]]  # one a document
+
+
+def write_text(count: int, draw: torch.Generator) -> Text:
+    """`count` tokens (at least 4), cut into documents of one domain each, domains taking turns."""
+    vocabulary: list[bytes] = [*SPLIT]
+    places = {}
+    for name, words in WORDS.items():
+        fresh = [word.replace("_", " ").replace("~", "\n").encode() for word in words.split()]
+        vocabulary += [word for word in fresh if word not in vocabulary]
+        places[name] = torch.tensor([vocabulary.index(word) for word in fresh])
+    places["zh"] = torch.cat([torch.tensor([0]), places["zh"]])
+    number = len(DOMAINS) * min(DOCUMENTS, count // len(DOMAINS))
+    documents = torch.arange(count) * number // count
+    domains = documents % len(DOMAINS)
+    first = torch.ones(count, dtype=torch.bool)
+    first[1:] = documents[1:] != documents[:-1]
+    starts = first.nonzero().flatten()
+    shared = zipf(places["shared"], count, draw)
+    own = torch.stack([zipf(places[name], count, draw) for name in DOMAINS])[domains, torch.arange(count)]
+    tokens = torch.where(torch.rand(count, generator=draw) < SHARED, shared, own)
+    last = first.roll(-1)
+    opening = (tokens == 0) & ~last  # the first half of the split character brings the second
+    opening &= ~opening.roll(1)
+    tokens = torch.where((tokens == 0) & ~opening, places["zh"][1], tokens)
+    tokens = torch.where(opening.roll(1), 1, tokens)
+    return Text(
+        tokens=tokens,
+        domains=domains,
+        documents=documents,
+        positions=torch.arange(count) - starts[documents],
+        last=last,
+        vocabulary=vocabulary,
+        titles=[describe(document) for document in range(number)],
+    )
+
+
+def zipf(words: Tensor, count: int, draw: torch.Generator) -> Tensor:
+    """(count) of these words; the one of rank r is drawn with a chance proportional to 1 / (r + 2)."""
+    chances = 1 / (torch.arange(len(words)) + 2.0)
+    return words[torch.multinomial(chances, count, replacement=True, generator=draw)]
+
+
+def describe(document: int) -> dict[str, str]:
+    """The entry of a synthetic document in the metadata."""
+    domain = DOMAINS[document % len(DOMAINS)]
+    return {
+        "title": f"synthetic {domain} {document // len(DOMAINS) + 1}",
+        "domain": domain,
+        "language": domain if domain in ("en", "zh") else "",
+        "source": "drawn at random",
+        "licence": "",
+    }
