@@ -1,0 +1,1 @@
+"""The routing explorer: linked views of a trace, as a widget and as a page that needs no network."""

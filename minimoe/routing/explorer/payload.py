@@ -1,0 +1,163 @@
+"""A trace as the explorer's page reads it: a header that is JSON, and one block of bytes with all the numbers.
+
+A hundred layers times thousands of tokens do not fit through JSON: written as lists they are what makes other
+visualizers hang. Here every number that the page draws is one or four bytes in `blob`, and the header says where.
+
+    experts        u8 (u16 above 256 experts)  (layer, token, slot)
+    probabilities  u8  (layer, token, slot)    code = round(255 sqrt(p)): finest where p is small
+    margins        u8  (layer, token)          code = round(255 min(1, margin / margin_scale))
+    entropies      u8  (layer, token)          code = round(255 entropy / ln E)
+    token, token_id, position  u32 (token)     sequence, document  u16 (token)     domain, role  u8 (token)
+    loss           f32 (token), NaN where none        probability_sums  f32 (layer, expert)
+
+The codes are for drawing; the experts themselves are exact, and so is every statistic that counts them.
+"""
+
+import base64
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from minimoe.errors import BadArgument
+from minimoe.routing.roles import ROLES
+from minimoe.routing.trace import RoutingTrace
+
+VERSION = 1
+DTYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4", "f32": "<f4"}
+NO_DOCUMENT, NO_DOMAIN = 65535, 255
+MARGIN_QUANTILE = 0.995  # the few margins above it would cost all others their resolution
+MODEL_KEYS = (
+    "model_type", "num_hidden_layers", "hidden_size", "vocab_size", "dtype", "device", "engine", "router_sha256",
+    "revision", "quantisation", "capture", "versions",
+)  # fmt: skip
+
+Array = NDArray[Any]
+
+
+def pack(
+    traces: Sequence[RoutingTrace],
+    state: dict[str, Any] | None = None,
+    tour: list[dict[str, Any]] | None = None,
+    live: bool = False,
+    statistics: Callable[[RoutingTrace], dict[str, Any]] | None = None,
+    ablations: Sequence[dict[str, Any] | None] | None = None,
+) -> tuple[dict[str, Any], bytes]:
+    """(header, blob) of one or more traces; the first is shown, a menu switches.
+
+    `statistics` makes the whole-trace numbers that need permutations (see whole_trace.py); `ablations` holds one
+    precomputed result of view J for each trace; `live` says that a kernel with the model listens. Raises BadTrace if
+    a trace contradicts itself.
+    """
+    if not traces:
+        raise BadArgument("traces is empty, expected at least one RoutingTrace.")
+    for trace in traces:
+        trace.check()
+    entries: list[dict[str, Any]] = []
+    pieces: list[bytes] = []
+    offset = 0
+    for number, trace in enumerate(traces):
+        entry = describe(trace)
+        entry["statistics"] = statistics(trace) if statistics is not None else {}
+        if ablations is not None and ablations[number] is not None:
+            entry["ablation"] = ablations[number]
+        entry["fields"] = {}
+        for name, (dtype, array) in arrays(trace, entry["margin_scale"]).items():
+            content = np.ascontiguousarray(array.astype(DTYPES[dtype])).tobytes()
+            entry["fields"][name] = {"dtype": dtype, "shape": list(array.shape), "offset": offset}
+            content += bytes(-len(content) % 4)  # the page lays typed arrays over the block: 4-byte steps
+            pieces.append(content)
+            offset += len(content)
+        entries.append(entry)
+    header = {"version": VERSION, "traces": entries, "state": state or {}, "tour": tour, "live": live}
+    cleaned: dict[str, Any] = clean(header)
+    return cleaned, b"".join(pieces)
+
+
+def describe(trace: RoutingTrace) -> dict[str, Any]:
+    """What the header says about one trace, without its numbers."""
+    metadata = trace.metadata
+    return {
+        "title": trace.title,
+        "label": metadata.get("label") or "no label",
+        "provenance": trace.provenance,
+        "model": {key: metadata[key] for key in MODEL_KEYS if key in metadata},
+        "layers": trace.layers.tolist(),
+        "num_experts": int(metadata["num_experts"]),
+        "top_k": int(metadata["num_experts_per_tok"]),
+        "norm_topk_prob": bool(metadata["norm_topk_prob"]),
+        "tokens": len(trace),
+        "has_weights": trace.has_weights,
+        "has_losses": trace.has_losses,
+        "domains": list(trace.domain_names),
+        "documents": [dict(document) for document in metadata.get("documents", [])],
+        "roles": list(ROLES),
+        "token_table": token_table(trace),
+        "margin_scale": margin_scale(trace),
+        "entropy_max": math.log(int(metadata["num_experts"])),
+        "planted": metadata.get("planted"),
+    }
+
+
+def token_table(trace: RoutingTrace) -> list[str]:
+    """The bytes (base64) of every distinct token id, by rising id; an id without known bytes reads `#id`."""
+    known = trace.metadata.get("token_bytes", {})
+    ids = trace.tokens.unique().tolist()
+    return [known.get(str(token)) or base64.b64encode(f"#{token}".encode()).decode() for token in ids]
+
+
+def margin_scale(trace: RoutingTrace) -> float:
+    """The margin (router logits) whose code is 255; 1.0 where there is none."""
+    if not trace.has_weights:
+        return 1.0
+    finite = trace.margins[torch.isfinite(trace.margins)]
+    highest = float(np.quantile(finite.numpy(), MARGIN_QUANTILE)) if len(finite) else 0.0
+    return highest if highest > 0 else 1.0
+
+
+def arrays(trace: RoutingTrace, scale: float) -> dict[str, tuple[str, Array]]:
+    """name -> (dtype on the page, numbers) for one trace; without router weights three of them are absent."""
+    experts = int(trace.metadata["num_experts"])
+    ids = trace.tokens.unique()
+    fields: dict[str, tuple[str, Array]] = {
+        "experts": ("u8" if experts <= 256 else "u16", trace.experts.numpy()),
+    }
+    if trace.has_weights:
+        fields["probabilities"] = ("u8", coded(trace.probabilities.numpy() ** 0.5))
+        fields["margins"] = ("u8", coded(trace.margins.numpy() / scale))
+        fields["entropies"] = ("u8", coded(trace.entropies.numpy() / math.log(experts) if experts > 1 else 0))
+    fields |= {
+        "token": ("u32", torch.searchsorted(ids, trace.tokens).numpy()),
+        "token_id": ("u32", trace.tokens.numpy() % 2**32),  # -1, an unknown id, becomes the largest number
+        "position": ("u32", trace.positions.numpy()),
+        "sequence": ("u16" if int(trace.sequences.max()) < 65536 else "u32", trace.sequences.numpy()),
+        "document": ("u16", np.where(trace.documents.numpy() < 0, NO_DOCUMENT, trace.documents.numpy())),
+        "domain": ("u8", np.where(trace.domains.numpy() < 0, NO_DOMAIN, trace.domains.numpy())),
+        "role": ("u8", trace.roles.numpy()),
+    }
+    if trace.has_losses:
+        fields["loss"] = ("f32", trace.losses.numpy())
+    if "probability_sums" in trace.tensors:  # a selection of tokens has none
+        fields["probability_sums"] = ("f32", trace.probability_sums.numpy())
+    return fields
+
+
+def coded(share: Any) -> Array:
+    """0..1 as 0..255, rounded; what lies outside is clipped."""
+    return np.rint(255 * np.clip(np.asarray(share, dtype=np.float64), 0.0, 1.0))
+
+
+def clean(value: Any) -> Any:
+    """`value` as JSON can say it: tensors and arrays as lists, NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {str(key): clean(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return clean(value.tolist())
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
