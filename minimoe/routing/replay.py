@@ -91,7 +91,8 @@ def check_origin(
     for key in [key for key in SAME if key in metadata or not metadata.get("ids_only", False)]:
         if metadata.get(key) != here[key]:
             raise BadTrace(
-                f"the trace comes from another model: {key} is {metadata.get(key)!r} there and {here[key]!r} here."
+                f"the trace comes from another model: {key} is {metadata.get(key)!r} there and {here[key]!r} here, "
+                f"so nothing can be compared from layer {layers[0]}, token 0 on."
             )
     theirs = metadata.get("token_bytes")
     if tokenizer is None or theirs is None:

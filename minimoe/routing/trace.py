@@ -205,7 +205,13 @@ class RoutingTrace:
             for name, tensor in everything.items()
             if name not in PER_LAYER
         }
-        return RoutingTrace(list(self._layers), [chosen], [], dict(self.metadata))
+        metadata = dict(self.metadata)
+        if "token_bytes" in metadata:
+            used = map(str, chosen["tokens"].unique().tolist())
+            metadata["token_bytes"] = {
+                key: text for key in used if (text := metadata["token_bytes"].get(key)) is not None
+            }
+        return RoutingTrace(list(self._layers), [chosen], [], metadata)
 
     def check(self) -> None:
         """Raise BadTrace if the numbers contradict each other (see validity.py)."""

@@ -76,7 +76,7 @@ def first_odd_place(name: str, found: tuple[int, ...], expected: tuple[int, ...]
         axis = next(i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
         if axes[axis] in at:
             at[axes[axis]] = min(found[axis], expected[axis])
-    layer = layers[at["layer"]] if at["layer"] < len(layers) else at["layer"]
+    layer = layers[at["layer"]] if at["layer"] < len(layers) else f"row {at['layer']}"
     return f"layer {layer}, token {at['token']}"
 
 

@@ -45,6 +45,9 @@ class LetterTokenizer:
     def token_bytes(self, token):
         return chr(self.first + token).encode()
 
+    def encode(self, text, special=True):
+        return [ord(letter) - self.first for letter in text]
+
 
 @pytest.fixture
 def model():

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minimoe.errors import BadTrace, MinimoeError, NotFound
-from minimoe.routing.storage import METADATA_KEY, SCHEMA
+from minimoe.routing.storage import METADATA_KEY, SCHEMA, write
 from minimoe.routing.trace import RoutingTrace, record_routing
 from minimoe.routing.validity import check
 from tests.routing.conftest import LetterTokenizer, small_model
@@ -100,6 +100,10 @@ def test_files_that_are_no_trace(tmp_path, ids):
         ({"num_hidden_layers": 3}, "num_hidden_layers"),
         ({"vocab_size": 10}, "vocab_size"),
         ({"token_bytes": ["QQ=="]}, "token_bytes"),
+        ({"provenance": "guessed"}, "provenance"),
+        ({"ids_only": "yes"}, "ids_only"),
+        ({"domains": "en"}, "domains"),
+        ({"documents": ["one"]}, "documents"),
     ],
 )
 def test_metadata_that_contradicts_the_tensors(tmp_path, ids, change, sentence):
@@ -112,8 +116,6 @@ def test_metadata_that_contradicts_the_tensors(tmp_path, ids, change, sentence):
 
 def rewrite(trace, path):
     """Save without the checks."""
-    from minimoe.routing.storage import write
-
     write(path, trace.tensors | {"layers": trace.layers}, trace.metadata)
 
 
@@ -206,29 +208,85 @@ def token_beyond_vocabulary(t):
     t["tokens"][5] = 64
 
 
+def another_models_slots(t):
+    for name in ("experts", "weights", "probabilities"):
+        t[name] = t[name][..., :3]
+
+
+def margin_not_a_number(t):
+    t["margins"][2, 7] = math.nan
+
+
+def entropy_not_a_number(t):
+    t["entropies"][2, 7] = math.nan
+
+
+def sums_of_other_tokens(t):
+    t["probability_sums"][1] *= 0.5
+
+
+def sums_of_another_model(t):
+    t["probability_sums"] = t["probability_sums"][:, :-1]
+
+
+def unknown_role(t):
+    t["roles"] = torch.full((24,), 4)
+
+
+def nameless_domain(t):
+    t["domains"] = torch.zeros(24, dtype=torch.long)
+
+
+def nameless_document(t):
+    t["documents"] = torch.zeros(24, dtype=torch.long)
+
+
+def predicted_beyond_vocabulary(t):
+    t["predicted"] = torch.full((24,), 64)
+
+
+def negative_loss(t):
+    t["losses"] = torch.linspace(0.5, -0.1, 24)
+
+
+def losses_of_another_length(t):
+    t["losses"] = torch.zeros(23)
+
+
 MUTANTS = {
-    out_of_range: "ids from 0 to 15",
-    negative_id: "ids from 0 to 15",
+    out_of_range: "experts holds 16 for layer 2, token 3, expected ids from 0 to 15",
+    negative_id: "experts holds -1 for layer 2, token 3, expected ids from 0 to 15",
     repeated_expert: "layer 3, token 4",
-    all_ids_zero: "twice",
-    stale_row: "layer 2 has the same experts",
+    all_ids_zero: "twice for layer 0, token 0, and every id of this layer is 0",
+    stale_row: "layer 2 has the same experts in the same order for all 24 tokens from token 0 on",
+    another_models_slots: "experts has 3 slots from layer 0, token 0 on",
+    margin_not_a_number: "margins holds a negative number or NaN for layer 3, token 7",
+    entropy_not_a_number: "entropies leave .* for layer 3, token 7",
+    sums_of_other_tokens: "probability_sums of layer 2, tokens 0 to 23",
+    sums_of_another_model: "probability_sums is",
+    unknown_role: "roles holds 4 for layer 0, token 0",
+    nameless_domain: "domains holds 0 for layer 0, token 0",
+    nameless_document: "documents holds 0 for layer 0, token 0",
+    predicted_beyond_vocabulary: "predicted holds 64 for layer 0, token 0",
+    negative_loss: "losses holds -.* for layer 0, token 20",
+    losses_of_another_length: "losses is .* they part at layer 0, token 23",
     ascending: "layer 0, token 2",
-    softmax_twice: "more than 1",
-    zero_probabilities: "zero",
-    negative_probability: "negative",
-    not_a_number: "NaN",
-    negative_margin: "margins",
-    entropy_in_bits: "entropies",
+    softmax_twice: "more than 1 for layer 0, token 0",
+    zero_probabilities: "zero for layer 0, token 0",
+    negative_probability: "negative number or NaN for layer 0, token 0",
+    not_a_number: "NaN for layer 0, token 0",
+    negative_margin: "margins .* for layer 0, token 0",
+    entropy_in_bits: "entropies .* for layer 0, token 0",
     shifted_layers: "layers is",
     falling_layers: "layers is",
-    lost_last_token: "tokens is",
-    lost_layer: "layers is",
-    lost_slot: "probabilities is",
-    transposed: "margins is",
+    lost_last_token: "tokens is .* they part at layer 0, token 23",
+    lost_layer: "layers is .* they part at layer row 2, token 0",
+    lost_slot: "probabilities is .* they part at layer 0, token 0",
+    transposed: "margins is .* they part at layer row 3, token 0",
     no_token: "none of them zero",
     absent: "entropies missing",
-    negative_position: "positions",
-    token_beyond_vocabulary: "tokens holds",
+    negative_position: "positions holds -1 for layer 0, token 0",
+    token_beyond_vocabulary: "tokens holds 64 for layer 0, token 5",
 }
 
 
@@ -299,6 +357,42 @@ def test_a_damaged_file_is_refused_or_read_within_the_rules(saved, data):
     except MinimoeError:
         return
     assert kind in ("flip", "zero"), "a file of another length was read"
+
+
+def test_a_file_of_the_first_days_still_loads(tmp_path, ids):
+    """It had no roles, no sums and did not say that it was measured."""
+    _, trace = record(ids, LetterTokenizer())
+    first = ("experts", "probabilities", "margins", "entropies", "tokens", "positions", "sequences")
+    metadata = {key: value for key, value in trace.metadata.items() if key != "provenance"}
+    write(
+        tmp_path / "t.safetensors", {name: trace.tensors[name] for name in first} | {"layers": trace.layers}, metadata
+    )
+    again = RoutingTrace.load(tmp_path / "t.safetensors")
+    assert again.provenance == "measured" and again.title == "random, measured, float32, 3 layers x 24 tokens"
+    assert torch.equal(again.roles, trace.roles)
+    assert again.prompts == trace.prompts
+
+
+def test_a_cut_file_says_where_it_ends(saved):
+    """Layer and token of the last number that is there, for every tensor with layers or tokens."""
+    path, whole = saved
+    header = int.from_bytes(whole[:8], "little")
+    spans = json.loads(whole[8 : 8 + header])
+    file = path.with_name("cut.safetensors")
+    for name, layer, token, at in (
+        ("experts", 1, 5, (1 * 12 + 5) * 4),
+        ("experts", 2, 11, (2 * 12 + 11) * 4 + 3),
+        ("probabilities", 2, 0, 2 * 12 * 4 * 2),
+        ("margins", 0, 7, 7 * 2),
+        ("tokens", 0, 3, 3 * 4 + 1),
+        ("layers", 1, 0, 4),
+    ):
+        file.write_bytes(whole[: 8 + header + spans[name]["data_offsets"][0] + at])
+        with pytest.raises(BadTrace, match=f"within {name}, layer row {layer}, token {token}"):
+            RoutingTrace.load(file)
+    file.write_bytes(whole[: 8 + header // 2])
+    with pytest.raises(BadTrace, match="not a whole safetensors file"):
+        RoutingTrace.load(file)
 
 
 def test_the_file_can_be_read_without_minimoe(saved):

@@ -1,0 +1,89 @@
+"""Recording whole documents: routing, next-token losses, and which domain and document every token belongs to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from minimoe.errors import BadArgument
+from minimoe.model.transformer import Transformer
+from minimoe.routing.origin import describe_model, describe_tokenizer
+from minimoe.routing.recorder import Recorder
+from minimoe.routing.trace import RoutingTrace
+from minimoe.text.generate import context_length
+
+if TYPE_CHECKING:
+    from minimoe.text.tokenizer import Tokenizer
+
+COURSE_DOMAINS = ("en", "zh", "code", "math")  # where they occur they come first, in this order
+
+
+@dataclass(frozen=True)
+class TracedDocument:
+    """One text, or one conversation of {"role", "content"} messages, and where it comes from."""
+
+    content: str | Sequence[Mapping[str, Any]]
+    domain: str
+    title: str
+    language: str = ""
+    source: str = ""
+    licence: str = ""
+
+    def entry(self) -> dict[str, str]:
+        """What the metadata says of it; the text itself is in the tokens."""
+        return {name: getattr(self, name) for name in ("title", "domain", "language", "source", "licence")}
+
+
+def record_documents(
+    model: Transformer, tokenizer: "Tokenizer", documents: Sequence[TracedDocument], label: str | None = None
+) -> RoutingTrace:
+    """Run every document through the whole model, each as a sequence of its own, and record it.
+
+    In a plain text, `<|im_end|>` and its like are ordinary characters; a conversation is written by the checkpoint's
+    template. `label` as in `record_routing`. Raises BadArgument, naming the document.
+    """
+    if len(model.layer_range) < model.config.num_hidden_layers:
+        raise BadArgument(f"model holds only layers {model.layer_range}; losses need all. Load it without layers=.")
+    encoded = [document_ids(model, tokenizer, document) for document in documents]
+    if not encoded:
+        raise BadArgument("documents is empty, expected at least one TracedDocument.")
+    found = dict.fromkeys(document.domain for document in documents)
+    domains = [name for name in COURSE_DOMAINS if name in found]
+    domains += [name for name in found if name not in domains]
+    recorder = Recorder(model)
+    for number, (document, ids) in enumerate(zip(documents, encoded, strict=True)):
+        with recorder.watching(), torch.no_grad():
+            logits = model(ids[None].to(model.device))[0]
+            recorder.passes[-1] |= next_tokens(logits, ids, tokenizer.vocabulary_size) | {
+                "domains": torch.full_like(ids, domains.index(document.domain)),
+                "documents": torch.full_like(ids, number),
+            }
+    metadata = describe_model(model, recorder.layers, label) | describe_tokenizer(tokenizer, torch.cat(encoded))
+    metadata |= {"domains": domains, "documents": [document.entry() for document in documents]}
+    return RoutingTrace(recorder.layers, recorder.passes, recorder.faults, metadata)
+
+
+def document_ids(model: Transformer, tokenizer: "Tokenizer", document: TracedDocument) -> Tensor:
+    """(token) int64. Raises BadArgument for a document without tokens or with too many."""
+    if isinstance(document.content, str):
+        ids = tokenizer.encode(document.content, special=False)
+    else:
+        ids = tokenizer.encode(tokenizer.chat(document.content, add_generation_prompt=False))
+    most = context_length(model.config)
+    if not 0 < len(ids) <= most:
+        raise BadArgument(f"document {document.title!r} has {len(ids)} tokens, expected 1 to {most}. Cut it.")
+    return torch.tensor(ids)
+
+
+def next_tokens(logits: Tensor, ids: Tensor, vocabulary: int) -> dict[str, Tensor]:
+    """Losses (nats, NaN at the end) and predictions of the token after each one.
+
+    logits: (token, vocab); ids: (token). The loss is over all rows of the head, as in training; ids from `vocabulary`
+    on are padding that stands for no text, so they are never predicted.
+    """
+    scores = logits.double() if logits.dtype == torch.float64 else logits.float()
+    losses = torch.full((len(ids),), torch.nan)
+    losses[:-1] = torch.nn.functional.cross_entropy(scores[:-1], ids[1:].to(scores.device), reduction="none").cpu()
+    return {"losses": losses, "predicted": scores[:, :vocabulary].argmax(dim=-1).cpu()}
