@@ -127,9 +127,7 @@ def router_layers(model: Transformer) -> list[int]:
     return [number for number in model.layer_range if model.config.is_moe(number)]
 
 
-def check_change(
-    model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = None, everywhere: Any = False
-) -> Change:
+def check_change(model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = None, everywhere: Any = False) -> Change:
     """These arguments as a Change that this model can make; BadArgument names the first one that it cannot."""
     if not isinstance(model, Transformer):
         raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")

@@ -75,32 +75,33 @@ class Ablation:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for view J. Losses and KL are in nats; `null` stands for "there is none".
 
-            {"layer": 2, "experts": [17], "mode": "mask",          absolute layer number
-             "top_k": 8, "trained_top_k": 8, "everywhere": false,  experts a token with the change; whether in all layers
-             "num_experts": 128,
-             "documents": 8,                                       how many; the intervals are over them
-             "n": 504,                                             tokens that have a next one: the means are over these
-             "affected": 31,                                       those of them whose routing in the layer is touched
-             "load": 33,                                           tokens that select one of the experts (of all tokens)
-             "delta_loss": {"all": {"mean": 0.012, "low": 0.001, "high": 0.03, "n": 504},     95 % bootstrap over
-                            "affected": {"mean": ..., "low": ..., "high": ..., "n": 31}},     documents; positive = worse
-             "kl": {"all": {...}, "affected": {...}},              KL(as it is || changed) of the next token, same keys
-             "per_token": [0.01, ..., null],                       delta loss of each token, document after document
-             "per_token_kl": [0.002, ...],
-             "affected_tokens": [0, 1, 0, ...],                    1 where the routing in the layer is touched
-             "document_of": [0, 0, ...], "token_ids": [17, ...],   of each token
-             "trace_tokens": [0, 1, 2, ...] | null,                its number in the trace (from the kernel only)
-             "overlap_by_layer": [{"layer": 3, "all": 0.98, "affected": 0.91, "chance": 0.0625}, ...],
-                                                                   share of the experts selected before that still are,
-                                                                   in the layers behind (all layers if everywhere)
-             "controls": [{"expert": 40, "experts": [40], "load": 30, "delta_loss": 0.004}, ...],
-                                                                   same change, other experts of the layer, like load;
-                                                                   delta_loss is the mean over all tokens
-             "candidates": 57,                                     how many could have been drawn as controls
-             "rank": {"place": 1, "of": 21} | null,                place 1: no control raises the loss as much
-             "text": {"prompt": "...", "before": "...", "after": "..."} | null,     greedy continuations
-             "notes": ["..."],                                     sentences that must be shown beside the numbers
-             "seconds": 0.8}
+        {"layer": 2, "experts": [17], "mode": "mask",          absolute layer number
+         "top_k": 8, "trained_top_k": 8, "everywhere": false,  experts a token with the change; whether in all layers
+         "num_experts": 128,
+         "documents": 8,                                       how many; the intervals are over them
+         "n": 504,                                             tokens that have a next one: the means are over these
+         "affected": 31,                                       those of them whose routing in the layer is touched
+         "load": 33,                                           tokens that select one of the experts (of all tokens)
+         "delta_loss": {"all": {"mean": 0.012, "low": 0.001, "high": 0.03, "n": 504},     95 % bootstrap over
+                        "affected": {"mean": ..., "low": ..., "high": ..., "n": 31}},     documents; positive = worse
+         "kl": {"all": {...}, "affected": {...}},              KL(as it is || changed) of the next token, same keys
+         "per_token": [0.01, ..., null],                       delta loss of each token, document after document
+         "per_token_kl": [0.002, ...],
+         "affected_tokens": [0, 1, 0, ...],                    1 where the routing in the layer is touched
+         "document_of": [0, 0, ...], "token_ids": [17, ...],   of each token
+         "trace_tokens": [0, 1, 2, ...] | null,                its number in the trace (from the kernel only)
+         "overlap_by_layer": [{"layer": 3, "all": 0.98, "affected": 0.91, "chance": 0.0625}, ...],
+                                                               share of the experts selected before that still are,
+                                                               in the layers behind (all layers if everywhere)
+         "controls": [{"expert": 40, "experts": [40], "load": 30, "delta_loss": 0.004}, ...],
+                                                               same change, other experts of the layer, like load;
+                                                               delta_loss is the mean over all tokens
+         "candidates": 57,                                     experts that could have been drawn (for several experts:
+                                                               for the one that has fewest)
+         "rank": {"place": 1, "of": 21} | null,                place 1: no control raises the loss as much
+         "text": {"prompt": "...", "before": "...", "after": "..."} | null,     greedy continuations
+         "notes": ["..."],                                     sentences that must be shown beside the numbers
+         "seconds": 0.8}
         """
         change = self.change
         return {

@@ -1,0 +1,223 @@
+"""Running a model many times, each time with another change of one layer's routing.
+
+What comes before the changed layer is the same in every run, so it is computed once and the hidden state that enters
+the layer is kept. A document in which no token is touched keeps its losses and is not run again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from minimoe.errors import BadArgument
+from minimoe.model.attention import causal_mask
+from minimoe.model.rope import rotary_tables
+from minimoe.model.transformer import Transformer
+from minimoe.routing.ablation_change import Change, installed
+from minimoe.text.generate import context_length
+
+POSITIONS = 1024  # in one batch: the next-token distributions of the whole model are kept for comparison
+FULLNESS = 0.75  # of a batch's longest document that its shortest one must reach
+
+
+@dataclass
+class Batch:
+    """Documents of similar length. Those that end earlier are filled up on the right, which no token before can see."""
+
+    ids: Tensor  # (document, position)
+    place: Tensor  # (document, position) index among all tokens, -1 where filled up
+    entering: Tensor = field(init=False)  # (document, position, hidden) before the first changed layer
+    losses: Tensor = field(init=False)  # (document, position) NaN where there is no next token
+    predictions: Tensor = field(init=False)  # (document, position, vocab) log-probabilities
+    seen: dict[int, Tensor] = field(init=False)  # layer -> experts (document, position, slot)
+
+
+@dataclass
+class Outcome:
+    """What one change did, a value a token."""
+
+    losses: Tensor
+    kl: Tensor | None = None
+    overlap: dict[int, Tensor] = field(default_factory=dict)  # layer -> share of the experts that is still selected
+
+
+class Runs:
+    """The documents through `model` as it is, ready for changes from layer `first` on."""
+
+    def __init__(self, model: Transformer, documents: Sequence[Tensor], first: int):
+        self.model, self.first = model, first
+        self.tokens = torch.cat(list(documents))
+        self.documents = torch.cat([torch.full_like(ids, number) for number, ids in enumerate(documents)])
+        self.batches = make_batches(documents)
+        for batch in self.batches:
+            self.run_unchanged(batch)
+        self.losses = self.flat([batch.losses for batch in self.batches], torch.nan)
+        self.selected = {
+            layer: self.flat([batch.seen[layer] for batch in self.batches], 0) for layer in self.batches[0].seen
+        }
+
+    @torch.inference_mode()
+    def run_unchanged(self, batch: Batch) -> None:
+        """Fill in what the batch does in the model as it is."""
+        batch.seen = {}
+        with installed(self.model, None, batch.seen):
+            x = self.model.embed(batch.ids)
+            batch.entering = x = self.through(x, self.model.layer_range.start, self.first)
+            x = self.through(x, self.first, self.model.layer_range.stop)
+        batch.seen = {layer: fold(experts, batch.ids) for layer, experts in batch.seen.items()}
+        batch.predictions = self.predict(x)
+        batch.losses = next_losses(batch.predictions, batch.ids, batch.place)
+
+    @torch.inference_mode()
+    def run(self, change: Change, closely: bool = False) -> Outcome:
+        """The losses (token) with this change; `closely`: KL and the overlap of the choices too."""
+        touched = self.affected(change)
+        losses, kl = [], []
+        overlap: list[dict[int, Tensor]] = []
+        for batch in self.batches:
+            rows = (touched[batch.place] & (batch.place >= 0)).any(dim=1).nonzero().flatten()
+            seen: dict[int, Tensor] = {}
+            changed, divergence = batch.losses.clone(), torch.zeros_like(batch.losses)
+            shared = {layer: torch.ones_like(batch.losses) for layer in batch.seen}
+            if len(rows):
+                with installed(self.model, change, seen if closely else None):
+                    x = self.through(batch.entering[rows.to(batch.entering.device)], self.first, None)
+                predictions = self.predict(x)
+                changed[rows] = next_losses(predictions, batch.ids[rows], batch.place[rows])
+                if closely:
+                    before = batch.predictions[rows.to(batch.predictions.device)]
+                    divergence[rows] = (before.exp() * (before - predictions)).sum(dim=-1).clamp_min(0).cpu().float()
+                for layer, experts in seen.items():
+                    shared[layer][rows] = still_selected(batch.seen[layer][rows], fold(experts, batch.ids[rows]))
+            losses.append(changed)
+            kl.append(divergence)
+            overlap.append(shared)
+        if not closely:
+            return Outcome(self.flat(losses, torch.nan))
+        everywhere = len(change.layers(self.model)) > 1
+        later = [layer for layer in overlap[0] if everywhere or layer > change.layer]
+        shares = {layer: self.flat([shared[layer] for shared in overlap], torch.nan) for layer in later}
+        return Outcome(self.flat(losses, torch.nan), self.flat(kl, torch.nan), shares)
+
+    def affected(self, change: Change) -> Tensor:
+        """(token) bool: whose routing in the changed layer this touches, given what the model as it is selects there.
+
+        mask and drop touch the tokens that select one of the experts, force those that do not select all of them,
+        another number of experts touches every token.
+        """
+        selected = self.selected[change.layer]
+        if change.top_k not in (None, selected.shape[-1]):
+            return torch.ones(len(selected), dtype=torch.bool)
+        among = torch.isin(selected, torch.tensor(change.experts, dtype=torch.int64))
+        return among.sum(dim=-1) < len(change.experts) if change.mode == "force" else among.any(dim=-1)
+
+    def through(self, x: Tensor, start: int, stop: int | None) -> Tensor:
+        """x (document, position, hidden) through the layers from `start` until before `stop` (None: to the end)."""
+        positions = x.shape[1]
+        cos, sin = rotary_tables(self.model.config, 0, positions, x.dtype, x.device)
+        mask = causal_mask(positions, positions, x.device) if self.model.attention == "eager" else None
+        for layer in range(start, self.model.layer_range.stop if stop is None else stop):
+            x = self.model.layers[layer](x, cos, sin, mask)
+        return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(document, position, hidden) -> log-probabilities of the next token over the whole vocabulary, in float32."""
+        logits = self.model.lm_head(self.model.norm(x))
+        return logits.log_softmax(dim=-1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
+
+    def flat(self, values: Sequence[Tensor], fill: float) -> Tensor:
+        """One (document, position, ...) tensor a batch -> (token, ...), document after document as they were given."""
+        result = torch.full((len(self.tokens), *values[0].shape[2:]), fill, dtype=values[0].dtype)
+        for batch, value in zip(self.batches, values, strict=True):
+            real = batch.place >= 0
+            result[batch.place[real]] = value[real]
+        return result
+
+
+def make_batches(documents: Sequence[Tensor]) -> list[Batch]:
+    """Documents of similar length together, the longest first, at most POSITIONS tokens in a batch (or one document)."""
+    starts = torch.tensor([0, *(len(ids) for ids in documents)]).cumsum(0).tolist()
+    groups: list[list[int]] = []
+    for number in sorted(range(len(documents)), key=lambda number: -len(documents[number])):
+        longest = len(documents[groups[-1][0]]) if groups else 0
+        fits = groups and longest * (len(groups[-1]) + 1) <= POSITIONS
+        if fits and len(documents[number]) >= FULLNESS * longest:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    batches = []
+    for group in groups:
+        ids = torch.zeros(len(group), len(documents[group[0]]), dtype=torch.int64)
+        place = torch.full_like(ids, -1)
+        for row, number in enumerate(group):
+            length = len(documents[number])
+            ids[row, :length] = documents[number]
+            place[row, :length] = torch.arange(starts[number], starts[number] + length)
+        batches.append(Batch(ids, place))
+    return batches
+
+
+def next_losses(predictions: Tensor, ids: Tensor, place: Tensor) -> Tensor:
+    """(document, position) loss of the token after each one, in nats; NaN where no token follows."""
+    losses = torch.full(ids.shape, torch.nan, dtype=predictions.dtype)
+    ahead = rearrange(predictions[:, :-1], "document position vocab -> (document position) vocab")
+    wanted = rearrange(ids[:, 1:], "document position -> (document position)").to(ahead.device)
+    losses[:, :-1] = F.nll_loss(ahead, wanted, reduction="none").view(len(ids), -1).cpu()
+    losses[:, :-1][place[:, 1:] < 0] = torch.nan
+    return losses
+
+
+def fold(experts: Tensor, ids: Tensor) -> Tensor:
+    """(document position, slot) -> (document, position, slot), on the processor."""
+    return rearrange(experts, "(document position) slot -> document position slot", document=len(ids)).cpu()
+
+
+def still_selected(before: Tensor, after: Tensor) -> Tensor:
+    """(document, position) share of the experts in `before` (document, position, slot) that are in `after` too."""
+    return (before[..., :, None] == after[..., None, :]).any(dim=-1).float().mean(dim=-1)
+
+
+def as_documents(model: Transformer, given: Any, tokenizer: Any = None) -> list[Tensor]:
+    """Texts, or ids as (token), (batch, position) or rows of any length, as one int64 tensor a document.
+
+    Raises BadArgument, naming the document, for what the model cannot run or what has no next token.
+    """
+    if isinstance(given, str) or (isinstance(given, Tensor) and given.dim() == 1):
+        given = [given]
+    if not isinstance(given, Tensor | list | tuple) or len(given) == 0:
+        raise BadArgument(
+            f"the documents are {type(given).__name__}, expected texts, a (batch, position) tensor or rows of token ids."
+        )
+    if isinstance(given[0], int):
+        given = [given]
+    documents = [one_document(model, number, one, tokenizer) for number, one in enumerate(given)]
+    if model.config.num_hidden_layers != len(model.layer_range):
+        raise BadArgument(f"model holds only layers {model.layer_range}; losses need all. Load it without layers=.")
+    return documents
+
+
+def one_document(model: Transformer, number: int, given: Any, tokenizer: Any) -> Tensor:
+    """The ids of one document (token) int64."""
+    if isinstance(given, str):
+        if tokenizer is None:
+            raise BadArgument(f"document {number} is a text, and there is no tokenizer to read it: give tokenizer=.")
+        given = tokenizer.encode(given, special=False)
+    try:
+        ids = given.detach().cpu() if isinstance(given, Tensor) else torch.tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        ids = torch.empty(0)
+    if ids.dim() != 1 or ids.dtype not in (torch.int64, torch.int32):
+        raise BadArgument(f"document {number} is {type(given).__name__}, expected a row of whole token ids.")
+    most = context_length(model.config)
+    if not 2 <= len(ids) <= most:
+        raise BadArgument(f"document {number} has {len(ids)} tokens, expected 2 (one has no next token) to {most}.")
+    if int(ids.min()) < 0 or int(ids.max()) >= model.config.vocab_size:
+        raise BadArgument(
+            f"document {number} holds token ids {int(ids.min())}..{int(ids.max())}, "
+            f"but the vocabulary is 0..{model.config.vocab_size - 1}."
+        )
+    return ids.long()
