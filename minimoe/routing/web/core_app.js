@@ -1,0 +1,191 @@
+// The object that every view gets: the data, the state, and the one way to change it.
+
+const SELECTION_KEYS = ["range", "domain", "match", "trace"];
+
+/** Start the explorer in `root`. `model` is an anywidget model or the export's stand-in. Returns the app; app.destroy() ends it. */
+function createApp(root, model, header, blob) {
+  const stop = new AbortController();
+  const opened = new Map();
+  const open = (i) => {
+    if (!opened.has(i)) opened.set(i, openTrace(header.traces[i], blob));
+    return opened.get(i);
+  };
+  const status = element("div", { class: "mm-hidden", role: "status", "aria-live": "polite" });
+  const flash = element("div", { class: "mm-flash", "aria-hidden": "true", hidden: true });
+  const timers = {};
+  const app = { root, model, header, signal: stop.signal, history: createHistory(), kernel: header.live ? createKernel(model) : null };
+  const chosen = { ...(header.state ?? {}), ...(model.get("state") ?? {}) };
+  const number = Number.isInteger(chosen.trace) && chosen.trace >= 0 && chosen.trace < header.traces.length ? chosen.trace : 0;
+  app.data = open(number);
+  app.state = cleanState({ ...openingState(app.data), ...chosen, trace: number }, app.data);
+
+  const selection = createSelection(app);
+  Object.assign(app, {
+    selected: selection.selected, selectionSize: selection.size, counts: selection.counts, selectionWords: selection.words, selectionKey: selection.key,
+    name: (l, e) => `L${app.data.layers[l]}·E${e}`,
+    provenance: () => app.data.header.title,
+    provenanceTag() {
+      const kind = app.data.header.provenance;
+      return element("span", { class: `mm-tag mm-tag-${kind}` }, kind);
+    },
+    announce(text) {
+      clearTimeout(timers.say);
+      timers.say = setTimeout(() => setText(status, text), 120);
+    },
+    flash(text) {
+      setText(flash, text);
+      flash.hidden = false;
+      clearTimeout(timers.flash);
+      timers.flash = setTimeout(() => (flash.hidden = true), 1600);
+    },
+    dialog: (title, children) => openDialog(app, title, children),
+    focusView(id) {
+      app.drawNow();
+      const panel = app.layout.panel(id);
+      (panel?.node.querySelector('[role="grid"], .mm-view [tabindex="0"], .mm-view button, .mm-view input') ?? panel?.node.querySelector("button"))?.focus();
+    },
+    theme: () => resolveTheme(app.state.theme),
+  });
+
+  const pending = new Set();
+  let frame = 0;
+  let drawn = [];
+  app.drawNow = () => {
+    if (!pending.size) return;
+    cancelAnimationFrame(frame);
+    frame = 0;
+    const started = performance.now();
+    const changed = new Set(pending);
+    pending.clear();
+    if (changed.has("trace")) rebuild();
+    if (changed.has("theme") || changed.has("all")) dress();
+    app.bar.update();
+    app.tour?.update(changed);
+    app.layout.update(changed);
+    root.dataset.rev = String(app.state.rev);
+    root.dataset.lastDraw = (performance.now() - started).toFixed(2);
+    const waiting = drawn;
+    drawn = [];
+    waiting.forEach((resolve) => resolve());
+  };
+  app.redraw = (keys = ["all"]) => {
+    for (const key of keys) pending.add(key);
+    if (!frame) frame = requestAnimationFrame(app.drawNow);
+  };
+  /** Resolves after the next drawing; at once when nothing waits to be drawn. */
+  app.drawn = () => (pending.size ? new Promise((resolve) => drawn.push(resolve)) : Promise.resolve());
+
+  const change = (next, keys, push = true) => {
+    app.state = { ...next, rev: app.state.rev + 1 };
+    if (keys.includes("trace")) {
+      app.data = open(app.state.trace);
+      app.state = cleanState({ ...app.state, expert: null, layer: 0, token: 0, range: null, pinned: null, domain: null, rows: null }, app.data);
+    }
+    if (keys.some((key) => SELECTION_KEYS.includes(key))) pending.add("selection");
+    app.redraw(keys);
+    if (push) later("push", 80, share);
+  };
+  const later = (name, delay, act) => {
+    clearTimeout(timers[name]);
+    timers[name] = setTimeout(act, delay);
+  };
+  const share = () => {
+    model.set("state", { ...app.state });
+    model.save_changes();
+  };
+  app.set = (patch, { record = true } = {}) => {
+    const keys = changedKeys(app.state, patch);
+    if (!keys.length) return;
+    if (record) app.history.record(app.state, keys);
+    change({ ...app.state, ...patch }, keys);
+  };
+  const step = (back) => {
+    const target = app.history.step(app.state, back);
+    if (!target) return app.announce(back ? "Nothing to undo." : "Nothing to redo.");
+    const { theme } = app.state;
+    change({ ...target, theme }, changedKeys(app.state, target));
+    app.announce(back ? "Undone." : "Redone.");
+  };
+  app.undo = () => step(true);
+  app.redo = () => step(false);
+
+  const rebuild = () => {
+    app.layout.destroy();
+    app.layout = createLayout(app);
+    app.page.append(app.layout.node);
+    app.tour?.restart();
+  };
+  const dress = () => {
+    const theme = app.theme();
+    root.dataset.theme = theme;
+    root.dataset.colours = app.state.theme === "auto" && document.body.dataset.jpThemeLight !== undefined ? "lab" : "own";
+    app.colours = resolveColours(root, theme);
+    pending.delete("theme");
+    if (root.dataset.dressed !== theme + root.dataset.colours) {
+      root.dataset.dressed = theme + root.dataset.colours;
+      app.layout.update(new Set(["all"]));
+    }
+  };
+  app.tooltip = createTooltip(root);
+  app.page = element("div", { class: "mm-frame" });
+  root.append(app.page, status, flash);
+  root.dataset.theme = app.theme();
+  root.dataset.colours = app.state.theme === "auto" && document.body.dataset.jpThemeLight !== undefined ? "lab" : "own";
+  root.dataset.dressed = root.dataset.theme + root.dataset.colours;
+  app.colours = resolveColours(root, app.theme());
+  app.bar = createBar(app);
+  app.layout = createLayout(app);
+  app.tour = typeof createTour === "function" ? createTour(app) : null;
+  append(app.page, [app.bar.node, app.tour?.node, app.layout.node]);
+  listenForKeys(app, stop.signal);
+  listenForThemes(app, stop.signal);
+
+  const fromOutside = () => {
+    const state = model.get("state") ?? {};
+    const keys = changedKeys(app.state, state).filter((key) => key !== "rev");
+    if (keys.length) change(cleanState({ ...app.state, ...state }, open(state.trace ?? app.state.trace)), keys, false);
+  };
+  model.on("change:state", fromOutside);
+  app.destroy = () => {
+    stop.abort();
+    cancelAnimationFrame(frame);
+    Object.values(timers).forEach(clearTimeout);
+    model.off("change:state", fromOutside);
+    app.kernel?.destroy();
+    app.layout.destroy();
+  };
+  app.redraw();
+  app.drawNow();
+  return app;
+}
+
+/** What one sees first: in the middle layer, the token that its router decided most clearly, and its first expert. */
+function openingState(data) {
+  const layer = Math.floor(data.L / 2);
+  let best = 0;
+  if (data.has.weights) {
+    let highest = -1;
+    for (let t = 0; t < data.T; t++) {
+      const p = data.prob(layer, t, 0);
+      if (data.role(t) !== 0 && p > highest) [best, highest] = [t, p];
+    }
+  }
+  return { layer, token: best, expert: data.experts(layer)[best * data.K], scalar: data.has.weights ? "margin" : "uses" };
+}
+
+/** "light" or "dark": as chosen, else as JupyterLab, else as the system. */
+function resolveTheme(choice) {
+  if (choice === "light" || choice === "dark") return choice;
+  const lab = document.body.dataset.jpThemeLight;
+  if (lab !== undefined) return lab === "false" ? "dark" : "light";
+  return window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+/** Draw again when JupyterLab or the system changes its theme. */
+function listenForThemes(app, signal) {
+  const again = () => app.redraw(["theme"]);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again, { signal });
+  const observer = new MutationObserver(again);
+  observer.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name"] });
+  signal.addEventListener("abort", () => observer.disconnect());
+}

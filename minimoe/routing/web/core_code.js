@@ -1,0 +1,43 @@
+// "Copy view as code": the Python that shows the same picture, or works out the numbers behind it.
+
+/** A value as Python writes it. */
+function pythonLiteral(value) {
+  if (value === null || value === undefined) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonLiteral(item)}`).join(", ")}}`;
+  return JSON.stringify(value);
+}
+
+/** The call that opens the explorer as it is now; `extra` lines of the view's own come after it. */
+function viewAsCode(app, extra = "") {
+  const kept = {};
+  for (const [key, value] of Object.entries(app.state)) {
+    if (key === "rev" || key === "tour" || JSON.stringify(value) === JSON.stringify(DEFAULT_STATE[key])) continue;
+    kept[key] = value;
+  }
+  kept.view = app.state.view;
+  const lines = [
+    "import minimoe",
+    "",
+    `# ${app.provenance()}`,
+    'trace = minimoe.RoutingTrace.load("trace.safetensors")  # the file of this trace',
+    `minimoe.explore(trace, state=${pythonLiteral(kept)})`,
+  ];
+  return lines.join("\n") + (extra ? `\n\n${extra.trimEnd()}` : "") + "\n";
+}
+
+/** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */
+async function copyText(app, text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    app.announce(`${what} copied.`);
+    app.flash(`${what} copied`);
+  } catch {
+    const area = element("textarea", { class: "mm-code", readonly: true, rows: 12, "aria-label": what });
+    area.value = text;
+    app.dialog(what, [element("p", {}, "Your browser does not let this page write to the clipboard. Select and copy:"), area]);
+    area.select();
+  }
+}

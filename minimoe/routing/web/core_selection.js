@@ -1,0 +1,61 @@
+// Which tokens every view speaks about: those of the range, of the domain and with the searched text. Counted once a selection.
+
+/** {selected() -> Uint8Array(T), size(), counts() -> Int32Array(L*E), words() -> sentence}: cached until the selection changes. */
+function createSelection(app) {
+  const cache = { key: null, mask: null, size: 0, counts: null, countsKey: null };
+  const key = () => JSON.stringify([app.state.trace, app.state.range, app.state.domain, app.state.match]);
+  const refresh = () => {
+    const now = key();
+    if (cache.key === now) return;
+    const { data, state } = app;
+    const mask = new Uint8Array(data.T);
+    const [from, to] = state.range ?? [0, data.T];
+    const keys = state.match === null ? null : matchingKeys(data, state.match);
+    let size = 0;
+    for (let t = from; t < to; t++) {
+      if (state.domain !== null && data.domains[t] !== state.domain) continue;
+      if (keys && !keys[data.tokens[t]]) continue;
+      mask[t] = 1;
+      size++;
+    }
+    Object.assign(cache, { key: now, mask, size });
+  };
+  return {
+    key,
+    selected() {
+      refresh();
+      return cache.mask;
+    },
+    size() {
+      refresh();
+      return cache.size;
+    },
+    counts() {
+      refresh();
+      if (cache.countsKey !== cache.key) {
+        const { T, K, E, blocks } = app.data;
+        cache.counts = recount(blocks, T, K, E, cache.size === T ? null : cache.mask);
+        cache.countsKey = cache.key;
+      }
+      return cache.counts;
+    },
+    words() {
+      const { data, state } = app;
+      refresh();
+      const parts = [];
+      if (state.domain !== null) parts.push(`domain ${data.header.domains[state.domain]}`);
+      if (state.match !== null) parts.push(`tokens with “${visible(state.match)}”`);
+      if (state.range) parts.push(`places ${formatCount(state.range[0])} to ${formatCount(state.range[1] - 1)}`);
+      return parts.length ? `${plural(cache.size, "token")}: ${parts.join(", ")}` : `all ${plural(data.T, "token")}`;
+    },
+  };
+}
+
+/** Uint8Array over the token table: 1 where the token's text contains `text`; small letters also find capitals. */
+function matchingKeys(data, text) {
+  const exact = text !== text.toLowerCase();
+  return Uint8Array.from(data.table, (_, key) => {
+    const shown = data.decodedKey(key);
+    return (exact ? shown : shown.toLowerCase()).includes(text) || (exact ? data.keyText(key) : data.keyText(key).toLowerCase()).includes(text) ? 1 : 0;
+  });
+}
