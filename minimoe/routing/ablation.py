@@ -142,7 +142,11 @@ def tell(result: Ablation, runs: Runs, asked: int) -> list[str]:
         where = "in every layer" if change.everywhere else f"in layer {change.layer}"
         notes.append(f"{change.top_k} experts a token {where}; the model was trained with {result.trained_top_k}.")
     if not result.delta_loss["affected"].n:
-        notes.append("No token is affected, so nothing changes.")
+        notes.append("No token with a next one is affected, so there is no loss to compare among the affected.")
+    if runs.weights_shift(change):
+        notes.append(
+            "This model does not renormalise weights, so masking raises those of unaffected tokens a little too."
+        )
     documents = int(runs.documents.max()) + 1
     if documents < FEW_DOCUMENTS:
         few = "one document: no interval" if documents == 1 else f"{documents} documents: a rough interval"
@@ -162,7 +166,7 @@ def tell(result: Ablation, runs: Runs, asked: int) -> list[str]:
 
 
 def continue_text(model: Transformer, tokenizer: Any, prompt: str, change: Change) -> dict[str, str]:
-    """The most likely continuation of `prompt`, NEW_TOKENS tokens at most, by the model as it is and with the change."""
+    """The most likely continuation of `prompt`, up to NEW_TOKENS tokens, by the model as it is and with the change."""
 
     def continuation() -> str:
         return "".join(generate(model, tokenizer, prompt, max_new_tokens=NEW_TOKENS, temperature=0.0))

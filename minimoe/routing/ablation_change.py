@@ -91,8 +91,9 @@ def installed(model: Transformer, change: Change | None, seen: dict[int, Tensor]
         for layer in change.layers(model) if change is not None else []:
             hook = partial(change.hook, layer)  # type: ignore[union-attr]
             stack.callback(router(model, layer).register_forward_hook(hook).remove)
-        for layer in router_layers(model) if seen is not None else []:
-            stack.callback(router(model, layer).register_forward_hook(partial(watch, seen, layer)).remove)
+        if seen is not None:
+            for layer in router_layers(model):
+                stack.callback(router(model, layer).register_forward_hook(partial(watch, seen, layer)).remove)
         yield
 
 
@@ -138,9 +139,10 @@ def check_change(model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = N
         raise BadArgument(f"layer is {layer!r}, expected the number of a Mixture-of-Experts layer: {spell(layers)}.")
     check_choice("mode", mode, MODES)
     last = config.num_experts - 1
-    if isinstance(experts, int | str) or not hasattr(experts, "__iter__"):
+    numbers: Any = experts.tolist() if hasattr(experts, "tolist") else experts
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
         raise BadArgument(f"experts is {experts!r}, expected a list of numbers from 0 to {last}, such as [17].")
-    numbers = experts.tolist() if isinstance(experts, Tensor) else list(experts)
+    numbers = list(numbers)
     for number in numbers:
         if type(number) is not int or not 0 <= number <= last:
             raise BadArgument(f"experts holds {number!r}, expected numbers from 0 to {last} (of layer {layer}).")

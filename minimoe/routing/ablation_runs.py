@@ -75,14 +75,14 @@ class Runs:
     @torch.inference_mode()
     def run(self, change: Change, closely: bool = False) -> Outcome:
         """The losses (token) with this change; `closely`: KL and the overlap of the choices too."""
-        touched = self.affected(change)
+        touched = self.affected(change) | self.weights_shift(change)
         losses, kl = [], []
         overlap: list[dict[int, Tensor]] = []
         for batch in self.batches:
             rows = (touched[batch.place] & (batch.place >= 0)).any(dim=1).nonzero().flatten()
             seen: dict[int, Tensor] = {}
             changed, divergence = batch.losses.clone(), torch.zeros_like(batch.losses)
-            shared = {layer: torch.ones_like(batch.losses) for layer in batch.seen}
+            shared = {layer: torch.ones(batch.ids.shape) for layer in batch.seen}
             if len(rows):
                 with installed(self.model, change, seen if closely else None):
                     x = self.through(batch.entering[rows.to(batch.entering.device)], self.first, None)
@@ -90,7 +90,7 @@ class Runs:
                 changed[rows] = next_losses(predictions, batch.ids[rows], batch.place[rows])
                 if closely:
                     before = batch.predictions[rows.to(batch.predictions.device)]
-                    divergence[rows] = (before.exp() * (before - predictions)).sum(dim=-1).clamp_min(0).cpu().float()
+                    divergence[rows] = (before.exp() * (before - predictions)).sum(dim=-1).clamp_min(0).cpu()
                 for layer, experts in seen.items():
                     shared[layer][rows] = still_selected(batch.seen[layer][rows], fold(experts, batch.ids[rows]))
             losses.append(changed)
@@ -114,6 +114,13 @@ class Runs:
             return torch.ones(len(selected), dtype=torch.bool)
         among = torch.isin(selected, torch.tensor(change.experts, dtype=torch.int64))
         return among.sum(dim=-1) < len(change.experts) if change.mode == "force" else among.any(dim=-1)
+
+    def weights_shift(self, change: Change) -> bool:
+        """Whether masking changes the weights of every token: its share of the softmax goes to the others.
+
+        Renormalised weights (norm_topk_prob, as in all of Qwen3) do not notice.
+        """
+        return change.mode == "mask" and bool(change.experts) and not self.model.config.norm_topk_prob
 
     def through(self, x: Tensor, start: int, stop: int | None) -> Tensor:
         """x (document, position, hidden) through the layers from `start` until before `stop` (None: to the end)."""
@@ -139,7 +146,7 @@ class Runs:
 
 
 def make_batches(documents: Sequence[Tensor]) -> list[Batch]:
-    """Documents of similar length together, the longest first, at most POSITIONS tokens in a batch (or one document)."""
+    """Documents of similar length together, longest first; a batch has at most POSITIONS tokens, or one document."""
     starts = torch.tensor([0, *(len(ids) for ids in documents)]).cumsum(0).tolist()
     groups: list[list[int]] = []
     for number in sorted(range(len(documents)), key=lambda number: -len(documents[number])):
@@ -188,9 +195,10 @@ def as_documents(model: Transformer, given: Any, tokenizer: Any = None) -> list[
     """
     if isinstance(given, str) or (isinstance(given, Tensor) and given.dim() == 1):
         given = [given]
-    if not isinstance(given, Tensor | list | tuple) or len(given) == 0:
+    rows = given.shape[0] if isinstance(given, Tensor) and given.dim() == 2 else 0
+    if not rows and not (isinstance(given, list | tuple) and len(given)):
         raise BadArgument(
-            f"the documents are {type(given).__name__}, expected texts, a (batch, position) tensor or rows of token ids."
+            f"documents is {type(given).__name__}, expected texts, rows of token ids or a (batch, position) tensor."
         )
     if isinstance(given[0], int):
         given = [given]
