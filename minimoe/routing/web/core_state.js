@@ -3,7 +3,7 @@
 const DEFAULT_STATE = {
   rev: 0, trace: 0, layer: 0, expert: null, token: 0, range: null, domain: null, match: null, pinned: null, rows: null, order: "index",
   scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
-  theme: "auto", wide: false, step: 5, tour: null, ablation: {},
+  theme: "auto", wide: false, step: 3, tour: null, ablation: {},
 };
 const UNRECORDED = new Set(["rev", "theme"]); // undo is about what one looks at
 
