@@ -1,16 +1,14 @@
 """Documents are recorded with losses, domains and sums that equal a naive computation; the shipped trace is one."""
 
 import math
-import runpy
-import sys
 from functools import partial
 
 import pytest
 import torch
 
 from minimoe.errors import BadArgument, BadTrace
-from minimoe.paths import checkout, find
-from minimoe.routing.documents import TracedDocument, record_documents
+from minimoe.paths import find
+from minimoe.routing.documents import TracedDocument, next_tokens, record_documents
 from minimoe.routing.trace import RoutingTrace, record_routing
 from tests.routing.conftest import small_model
 
@@ -53,6 +51,14 @@ def test_losses_and_predictions_equal_a_naive_loop(trace, model, tokenizer):
                 assert float(losses[place]) == pytest.approx(expected, abs=1e-5)
         assert math.isnan(losses[-1])
     assert trace.has_losses and trace.has_weights
+
+
+def test_padding_of_the_vocabulary_is_never_predicted():
+    logits = torch.zeros(3, 8)
+    logits[:, 7], logits[:, 2] = 9.0, 5.0
+    found = next_tokens(logits, torch.tensor([0, 1, 2]), vocabulary=6)
+    assert found["predicted"].tolist() == [2, 2, 2]
+    assert float(found["losses"][1]) == pytest.approx(-float(logits[1].log_softmax(dim=-1)[2]), abs=1e-5)
 
 
 def keep_logits(seen, gate, args, routing):
@@ -162,17 +168,17 @@ def test_the_shipped_trace_is_of_the_shipped_mini():
 
 
 def test_the_documents_are_held_out():
-    sys.path.insert(0, str(checkout()))
-    made = runpy.run_path(str(checkout() / "scripts" / "make_traces.py"))
+    import make_traces
+
     from minimoe.text.tokenizer import Tokenizer
     from minimoe.training.corpus import documents as corpus
     from minimoe.training.corpus import split_of
 
     tokenizer = Tokenizer.from_directory("data/mini")
-    texts = {document.content for document in made["held_out"]("math", tokenizer)}
+    texts = {document.content for document in make_traces.held_out("math", tokenizer)}
     trace = RoutingTrace.load(SHIPPED)
     math_texts = {trace.prompts[s] for s in trace.sequences[trace.domains == 3].unique().tolist()}
     assert texts == math_texts
-    keys = [key for document, _ in zip(corpus(made["SEED"], "held-out", "math"), range(24), strict=False)
+    keys = [key for document, _ in zip(corpus(make_traces.SEED, "held-out", "math"), range(24), strict=False)
             for key in document.keys]  # fmt: skip
     assert keys and all(split_of(key) == "held-out" for key in keys)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minimoe.errors import BadArgument, BadTrace
-from minimoe.routing.synthetic import JOINING, synthetic_trace, uniform_sets
+from minimoe.routing.synthetic import JOINING, plant_truth, synthetic_trace, uniform_sets
 from minimoe.routing.trace import RoutingTrace
 from tests.routing.conftest import small_model
 
@@ -83,6 +83,16 @@ def test_pairs_and_paths_follow(trace):
     for first, second in ends:
         assert float(second[first].float().mean()) == pytest.approx(JOINING + (1 - JOINING) / 16, abs=0.1)
         assert float(second[~first].float().mean()) < 0.09
+
+
+def test_the_first_of_a_pair_keeps_its_tokens():
+    draw = torch.Generator().manual_seed(0)
+    experts = uniform_sets(1, 2000, 16, 4, draw)
+    before = (experts[0] == 5).any(dim=-1)
+    planted = {"specialists": [], "pairs": [{"layer": 0, "experts": [5, 9]}], "paths": []}
+    plant_truth(experts, torch.zeros(2000, dtype=torch.long), planted, 4 / 16, draw)
+    assert torch.equal((experts[0] == 5).any(dim=-1), before)
+    assert (experts[0][before] == 9).any(dim=-1).float().mean() > 0.7
 
 
 def test_no_expert_has_two_parts(trace):

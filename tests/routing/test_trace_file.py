@@ -249,6 +249,11 @@ def negative_loss(t):
     t["losses"] = torch.linspace(0.5, -0.1, 24)
 
 
+def infinite_loss(t):
+    t["losses"] = torch.zeros(24)
+    t["losses"][9] = math.inf
+
+
 def losses_of_another_length(t):
     t["losses"] = torch.zeros(23)
 
@@ -269,6 +274,7 @@ MUTANTS = {
     nameless_document: "documents holds 0 for layer 0, token 0",
     predicted_beyond_vocabulary: "predicted holds 64 for layer 0, token 0",
     negative_loss: "losses holds -.* for layer 0, token 20",
+    infinite_loss: "losses holds inf for layer 0, token 9",
     losses_of_another_length: "losses is .* they part at layer 0, token 23",
     ascending: "layer 0, token 2",
     softmax_twice: "more than 1 for layer 0, token 0",
