@@ -159,17 +159,13 @@ function createApp(root, model, header, blob) {
   return app;
 }
 
-/** What one sees first: in the middle layer, the token that its router decided most clearly, and its first expert. */
+/** What one sees first: in the middle layer, a token with letters whose router was as sure as the typical one, and its first expert. */
 function openingState(data) {
   const layer = Math.floor(data.L / 2);
-  let best = 0;
-  if (data.has.weights) {
-    let highest = -1;
-    for (let t = 0; t < data.T; t++) {
-      const p = data.prob(layer, t, 0);
-      if (data.role(t) !== 0 && p > highest) [best, highest] = [t, p];
-    }
-  }
+  const words = [];
+  for (let t = 0; t < data.T; t++) if (data.role(t) !== 0 && /\p{L}/u.test(data.raw(t) ?? "")) words.push(t);
+  if (data.has.weights) words.sort((a, b) => data.prob(layer, a, 0) - data.prob(layer, b, 0) || a - b);
+  const best = words[Math.floor(words.length / 2)] ?? 0;
   return { layer, token: best, expert: data.experts(layer)[best * data.K], scalar: data.has.weights ? "margin" : "uses" };
 }
 

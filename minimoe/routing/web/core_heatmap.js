@@ -202,7 +202,10 @@ function paintMarks(overlay, spec, { cursor = null, marks = [], rowsOn = [], bar
     context.fillRect(from * w - ratio / 2, 0, ratio, overlay.height);
     context.fillRect(to * w - ratio / 2, 0, ratio, overlay.height);
   }
-  for (const row of rowsOn) outline(0, row * h, overlay.width, h, colours.cursor, ratio);
+  for (const row of rowsOn) {
+    context.fillStyle = colours.cursor;
+    for (const y of [row * h - ratio, (row + 1) * h]) context.fillRect(0, Math.max(0, Math.min(overlay.height - ratio, y)), overlay.width, ratio);
+  }
   for (const { row, column } of marks) outline(column * w, row * h, w, h, colours.pinned, 1.5 * ratio);
   if (cursor) outline(cursor.column * w, cursor.row * h, w, h, colours.cursor, 2 * ratio);
 }

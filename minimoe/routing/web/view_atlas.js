@@ -134,7 +134,7 @@ function createAtlas(app, container) {
   const frame = () => {
     const [first, last] = span();
     const rows = last - first;
-    const tall = Math.round(Math.max(rows * 5.6, Math.min(rows * 34, 360)));
+    const tall = Math.round(Math.max(rows * 5.6, Math.min(rows * 56, 360)));
     for (const node of [grid, gutter, margin]) node.style.height = `${tall}px`;
     const step = [1, 2, 5, 10, 20].find((size) => (tall / rows) * size >= 15) ?? 50;
     const labels = [];

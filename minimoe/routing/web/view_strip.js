@@ -9,15 +9,20 @@ registerView({
   create: (app, container) => createStrip(app, container),
 });
 
+/** The button of the domain filter that is on. Not a bare number: an object would put those first. */
+function domainKey(app) {
+  return app.state.domain === null ? "all" : `d${app.state.domain}`;
+}
+
 /** See core_registry.js for what a view's instance can do. */
 function createStrip(app, container) {
   const { data } = app;
   const stop = new AbortController();
   const kinds = Object.fromEntries(Object.entries(SCALARS).filter(([, scalar]) => data.has.weights || !scalar.weights).map(([key, scalar]) => [key, scalar.title]));
   const colourBy = choiceGroup("Colour tokens by", kinds, app.state.scalar, (scalar) => app.set({ scalar }));
-  const names = { all: "all", ...Object.fromEntries(data.header.domains.map((name, d) => [d, `${domainLetter(data, d)} ${name}`])) };
-  const domains = choiceGroup("Tokens of the domain", names, app.state.domain ?? "all", (d) => app.set({ domain: d === "all" ? null : Number(d) }));
-  domains.buttons.forEach((button, key) => key !== "all" && button.style.setProperty("box-shadow", `inset 0 -3px 0 ${domainColour(data, Number(key))}`));
+  const names = { all: "all", ...Object.fromEntries(data.header.domains.map((name, d) => [`d${d}`, `${domainLetter(data, d)} ${name}`])) };
+  const domains = choiceGroup("Tokens of the domain", names, domainKey(app), (d) => app.set({ domain: d === "all" ? null : Number(d.slice(1)) }));
+  domains.buttons.forEach((button, key) => key !== "all" && button.style.setProperty("box-shadow", `inset 0 -3px 0 ${domainColour(data, Number(key.slice(1)))}`));
   const search = createSearch(app);
   const words = element("span", { class: "mm-note" });
   const clear = element("button", { type: "button", class: "mm-quiet", onclick: () => app.set({ range: null, domain: null, match: null }) }, "clear");
@@ -143,7 +148,7 @@ function createStrip(app, container) {
         overview.resize();
       }
       colourBy.set(app.state.scalar);
-      domains.set(app.state.domain ?? "all");
+      domains.set(domainKey(app));
       search.update();
       setText(words, `Selection: ${app.selectionWords()}`);
       clear.hidden = app.selectionSize() === data.T;
