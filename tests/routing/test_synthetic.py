@@ -22,9 +22,9 @@ def selected(trace, layer, expert):
 
 
 def test_full_size_passes_the_checks_within_two_seconds():
-    begin = time.perf_counter()
+    begin = time.process_time()  # not the clock on the wall: tests run side by side
     trace = synthetic_trace()
-    assert time.perf_counter() - begin < 6  # 0.2 s alone on this machine; tests run side by side
+    assert time.process_time() - begin < 2
     assert trace.experts.shape == (94, 4096, 8)
     assert trace.title == "synthetic, 94 layers x 4,096 tokens"
     assert trace.provenance == "synthetic"
