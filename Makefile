@@ -3,13 +3,14 @@
 # Every target first brings .venv up to date (scripts/set_up.py), which costs a moment when it already is.
 #   TORCH="..."      which torch to install, as pip would be told; otherwise scripts/choose_torch.py decides
 #   PYTHON=...       which Python makes .venv (3.11 or newer)
-#   LAB_FLAGS="..."  more flags for JupyterLab, such as --no-browser
+#   LAB_FLAGS="..."  more flags for JupyterLab, such as --no-browser; VOILA_FLAGS the same for `make explorer`
 #   WORKERS=...      how many processes run the tests (2)
 
 .DEFAULT_GOAL := setup
 SHELL := /bin/sh
 TORCH ?=
 LAB_FLAGS ?=
+VOILA_FLAGS ?=
 WORKERS ?= 2
 # The first one that starts and is new enough; failing that python3, so that set_up.py can say what is missing.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -23,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 
 export TORCH
 
-.PHONY: setup lab test lint library lessons browser bench lock clean help
+.PHONY: setup lab explorer test lint library lessons browser bench lock clean help
 
 setup: ## install everything into .venv (nothing happens when it is there)
 	@$(PYTHON) scripts/set_up.py
@@ -31,6 +32,9 @@ setup: ## install everything into .venv (nothing happens when it is there)
 lab: setup ## open the course in JupyterLab
 	@$(VENV) -m jupyterlab "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings" \
 		"--LabApp.default_url=/lab/tree/$(START)" $(LAB_FLAGS)
+
+explorer: setup ## open the routing explorer as a page of its own
+	@$(VENV) -m voila voila/explorer.ipynb $(VOILA_FLAGS)
 
 # Threads: one for each test process, and none that spin while they wait.
 test lint library lessons bench: export OMP_WAIT_POLICY = passive

@@ -1,4 +1,4 @@
-"""python -m benchmarks [parity] [recording] [speed] [loading] [training]: without a name, all of them."""
+"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer]: without a name, all of them."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # two spinning threads beside a busy process can be 100 times slower
 
-from benchmarks import loading, parity, recording, speed, training
+from benchmarks import explorer, loading, parity, recording, speed, training
 
 ALL = {
     "parity": parity.main,
@@ -15,6 +15,7 @@ ALL = {
     "speed": speed.main,
     "loading": loading.main,
     "training": training.main,
+    "explorer": explorer.main,
 }
 
 if __name__ == "__main__":

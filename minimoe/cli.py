@@ -74,35 +74,45 @@ def chat(prompt: str | None, model: str, dtype: str | None, device: str, **setti
 @MODEL
 @click.option("--layers", metavar="A:B", help="Load and run only layers A to B - 1; A is 0. [default: all]")
 @click.option("--show", type=int, help="The layer to print. [default: the last one recorded]")
+@click.option("--chat", is_flag=True, help="TEXT is a question: trace it in the chat template, with its answer.")
+@click.option("--thinking/--no-thinking", default=None, help="With --chat: let it think aloud first, or not.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="With --chat.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Save the trace here, as safetensors.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write the explorer here: one page, no network needed.")
 @click.option("--label", help='What the weights are, such as "real weights" or "random"; kept in the trace.')
 @DTYPE
 @DEVICE
 def trace(
-    text: str, model: str, layers: str | None, show: int | None, out: str | None, label: str | None,
-    dtype: str | None, device: str,
+    text: str, model: str, layers: str | None, show: int | None, chat: bool, thinking: bool | None,
+    max_new_tokens: int, out: str | None, html: str | None, label: str | None, dtype: str | None, device: str,
 ) -> None:  # fmt: skip
     """Run TEXT through a model and see which experts each token was sent to."""
-    import torch
-
     from minimoe.checkpoint.read import load
-    from minimoe.routing.trace import record_routing
+    from minimoe.commands.tracing import trace_chat, trace_text
 
     if not text:
         refuse("TEXT is empty, expected at least one character.")
+    if thinking is not None and not chat:
+        refuse("--thinking and --no-thinking belong to --chat: without it, TEXT is traced as it stands.")
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
     transformer, tokenizer = load(model, dtype=dtype, device=device, layers=parse_layers(layers))
-    ids = torch.tensor([tokenizer.encode(text)], device=transformer.device)
-    with record_routing(transformer, tokenizer, label) as recorded, torch.inference_mode():
-        transformer(ids, last_only=True)
-    if out is not None:
-        recorded.save(out)
+    answer = None
+    if chat:
+        recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
+    else:
+        recorded = trace_text(transformer, tokenizer, text, label)
     numbers = recorded.layers.tolist()
     layer = numbers[-1] if show is None else show
     if layer not in numbers:
         refuse(f"--show is {layer}, expected one of the recorded layers {numbers[0]} to {numbers[-1]}.")
     at = numbers.index(layer)
+    if out is not None:
+        recorded.save(out)
+    if html is not None:
+        from minimoe.routing.explorer.export import export_html
+
+        export_html(recorded, html, title=f"Which experts? {shortened(text)}", state={"layer": at})
     rows = [("token", "text", f"experts of layer {layer}, by falling weight", "margin")]
     for token, number in enumerate(recorded.tokens.tolist()):
         experts = " ".join(f"{expert:3d}" for expert in recorded.experts[at, token].tolist())
@@ -110,8 +120,11 @@ def trace(
     click.echo(table(rows, right=(True, False, False, True)))
     click.echo(f"{len(numbers)} layers, {len(recorded)} tokens, weights: {label or 'not said, see --label'}")
     click.echo("margin: router logit of the last expert that was selected, minus that of the first one left out")
-    if out is not None:
-        click.echo(f"saved to {out}")
+    if answer is not None:
+        click.echo(f"answer: {printable(answer)}")
+    for file in (out, html):
+        if file is not None:
+            click.echo(f"saved to {file}")
 
 
 @cli.command()
@@ -228,6 +241,12 @@ def parse_layers(text: str | None) -> range | None:
 def printable(text: str) -> str:
     """A token's text without line breaks or control characters, for a table."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text).replace(" ", "·")
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """The beginning of a text, on one line, for a title."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def units(size: int) -> str:

@@ -1,0 +1,46 @@
+// ---- boot.js: starts the module in an exported page, with a stand-in for the widget's model.
+// Runs in the same module after the explorer's own files; `render` and `fromBase64` are theirs. In a block, so that no name collides.
+{
+
+const byId = (id) => document.getElementById(id);
+
+/** The bytes behind the page: base64 of gzip, in an inert script element. */
+async function readBlob() {
+  const text = byId("minimoe-data").textContent.trim();
+  const stream = new Blob([Uint8Array.fromBase64?.(text) ?? fromBase64(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+/** Enough of an anywidget model: get, set, on, off, save_changes, send. Nothing leaves the page; the address holds the state. */
+function standIn(header, blob) {
+  const handlers = new Map();
+  const values = { state: header.state, standalone: true };
+  return {
+    get: (key) => values[key],
+    set: (key, value) => { values[key] = value; },
+    on: (event, handler) => { handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)); },
+    off: (event, handler) => { handlers.get(event)?.delete(handler); },
+    save_changes: () => {},
+    send: (message) => {
+      if (message.kind !== "ready") return;
+      for (const handler of handlers.get("msg:custom") ?? []) handler({ kind: "trace", header }, [new DataView(blob)]);
+    },
+  };
+}
+
+const page = byId("minimoe-explorer");
+try {
+  const header = JSON.parse(byId("minimoe-header").textContent);
+  const blob = await readBlob();
+  for (const id of ["minimoe-data", "minimoe-header"]) byId(id).remove(); // megabytes of text that nobody needs any more
+  render({ model: standIn(header, blob), el: page });
+  if (page.querySelector('[data-ready="1"]')) byId("minimoe-fallback").remove();
+} catch (error) {
+  const told = document.createElement("p");
+  told.setAttribute("role", "alert");
+  told.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
+  page.replaceChildren(told);
+  throw error;
+}
+
+}

@@ -1,0 +1,55 @@
+"""`minimoe.explore`: a trace, linked views, and with a model the laboratory that switches experts off."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from minimoe.errors import BadTrace
+from minimoe.model.transformer import Transformer
+from minimoe.routing.explorer.kernel import Kernel
+from minimoe.routing.explorer.state import check_state
+from minimoe.routing.explorer.traces import Traces, given_traces
+from minimoe.routing.explorer.widget import Explorer
+from minimoe.routing.replay import check_origin
+from minimoe.routing.trace import RoutingTrace
+
+if TYPE_CHECKING:
+    from minimoe.text.tokenizer import Tokenizer
+
+
+def explore(
+    trace_or_traces: Traces,
+    model: Transformer | None = None,
+    tokenizer: "Tokenizer | None" = None,
+    state: Mapping[str, Any] | None = None,
+    tour: list[dict[str, Any]] | None = None,
+) -> Explorer:
+    """The explorer of one trace or several, as a widget for JupyterLab and Voila.
+
+    trace_or_traces: a RoutingTrace, the path of one, or a list of them; the first is shown. Each is checked as a whole
+    before anything is drawn. model: the one that the first trace comes from; the ablation view then runs it, and
+    `tokenizer` lets it show texts. state: what is selected first, as `Explorer.state` returns it.
+    Raises BadTrace, for a trace that contradicts itself or comes from another model, and BadArgument.
+    """
+    traces = given_traces(trace_or_traces)
+    first = check_state(state or {}, traces)
+    kernel = None
+    if model is not None:
+        same_model(traces[0], model)
+        kernel = Kernel(model, traces, tokenizer)
+    return Explorer(traces, kernel, first, tour)
+
+
+def same_model(trace: RoutingTrace, model: Transformer) -> None:
+    """Raise BadTrace unless this trace can be run on this model: an ablation of another one would explain nothing."""
+    if trace.provenance != "measured":
+        raise BadTrace(
+            f"the trace is {trace.provenance}: no model made it, so none can be run beside it. Leave out model=."
+        )
+    present = [number for number in model.layer_range if model.config.is_moe(number)]
+    layers = trace.layers.tolist()
+    if not set(layers) <= set(present):
+        raise BadTrace(
+            f"the trace has layers {layers[0]} to {layers[-1]}, but this model's routers are in layers "
+            f"{present[0] if present else 'none'} to {present[-1] if present else 'none'}. Load the model of the trace."
+        )
+    check_origin(trace.metadata, model, layers, None)
