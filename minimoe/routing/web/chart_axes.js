@@ -23,7 +23,7 @@ function chartAxes({ pen, ink }, box, x, y) {
   pen.lineWidth = 1;
   pen.strokeStyle = ink.grid;
   const ticksX = x.ticks ?? chartTicks(x.from, x.to, Math.max(2, box.width / 70));
-  const ticksY = y.ticks ?? chartTicks(y.from, y.to, Math.max(2, box.height / 36));
+  const ticksY = y.ticks ?? chartTicks(y.from, y.to, Math.max(3, box.height / 28));
   pen.beginPath();
   for (const tick of ticksY) {
     if (y.grid === false) break;
@@ -84,17 +84,16 @@ function chartLegend({ pen, ink }, entries, left, top, width) {
   return y - top + 12;
 }
 
-/** A colour bar for log2 folds -limit..limit with the words that belong to it; clipped ends carry an arrow. */
-function chartFoldBar(app, { pen, ink }, left, top, width, limit, title) {
+/** A colour bar for log2 folds -limit..limit under its title, 34 px high; the arrows at its ends say that they stand for everything beyond. */
+function chartFoldBar(app, { pen, ink, width: whole }, left, top, width, limit, title) {
+  chartText(pen, title, left, top + 5, { colour: ink.text, font: CHART_SMALL, most: whole - left - 4 });
   for (let i = 0; i < width; i++) {
     const [r, g, b] = chartFold(app, ((2 * i) / (width - 1) - 1) * limit, limit);
     pen.fillStyle = `rgb(${r},${g},${b})`;
-    pen.fillRect(left + i, top, 1.5, 9);
+    pen.fillRect(left + i, top + 13, 1.5, 8);
   }
-  const names = [[-limit, `◂ 1/${2 ** limit}×`], [0, "1× (chance)"], [limit, `${2 ** limit}× ▸`]];
-  for (const [value, name] of names) {
+  for (const [value, name] of [[-limit, `◂ 1/${2 ** limit}×`], [0, "1× (chance)"], [limit, `${2 ** limit}× ▸`]]) {
     const align = value < 0 ? "left" : value > 0 ? "right" : "center";
-    chartText(pen, name, left + ((value + limit) / (2 * limit)) * width, top + 17, { colour: ink.faint, align, font: CHART_SMALL });
+    chartText(pen, name, left + ((value + limit) / (2 * limit)) * width, top + 28, { colour: ink.faint, align, font: CHART_SMALL });
   }
-  if (title) chartText(pen, title, left + width + 10, top + 5, { colour: ink.text });
 }

@@ -8,7 +8,7 @@ function atlasRow(data) {
 }
 
 function atlasHeight(data, across, domains) {
-  return Math.ceil(domains / across) * (atlasRow(data) * data.L + ATLAS_GAP.top + ATLAS_GAP.bottom) + 28;
+  return Math.ceil(domains / across) * (atlasRow(data) * data.L + ATLAS_GAP.top + ATLAS_GAP.bottom) + 38;
 }
 
 /** Layer ticks for `rows` rows on `height` pixels. */
@@ -34,7 +34,7 @@ function drawDomainAtlases(app, board, all, { a, b, matched }) {
     pen.fillStyle = app.colours.domain(data, d);
     pen.fillRect(box.left, box.top - 17, 14, 13);
     chartText(pen, app.colours.letter(data, d), box.left + 7, box.top - 10, { colour: textOn(packColour(parseColour(app.colours.domain(data, d)))), align: "center", font: CHART_BOLD });
-    chartText(pen, outside ? `${name}: not compared` : `${name}, n ${formatCount(n)}, ${all.documents[d]} documents`, box.left + 19, box.top - 10, { colour: ink.text, most: box.width - 20 });
+    chartText(pen, outside ? `${name}: not compared` : `${name}, n ${formatCount(n)}${box.width > 210 ? `, ${all.documents[d]} documents` : ""}`, box.left + 19, box.top - 10, { colour: ink.text, most: box.width - 20 });
     const fold = short ? null : log2Fold(all.counts[d], n, E, K);
     if (short) chartHatch(pen, box.left, box.top, box.width, box.height, ink.hatch);
     else chartMatrix(pen, box.left, box.top, box.width, box.height, L, E, (l, e) => (fold[l * E + e] === -Infinity ? null : chartFold(app, fold[l * E + e])));
@@ -53,7 +53,7 @@ function drawDomainAtlases(app, board, all, { a, b, matched }) {
       click: (px, py) => app.set({ layer: Math.floor((py / box.height) * L), expert: Math.floor((px / box.width) * E) }),
     });
   });
-  chartFoldBar(app, board, ATLAS_GAP.left, board.height - 26, Math.min(220, width * 0.4), 3, "selected, times uniform; the same in all panels");
+  chartFoldBar(app, board, ATLAS_GAP.left, board.height - 36, Math.min(240, width * 0.6), 3, "selected, times uniform; the same in all panels");
 }
 
 /** Outline of the selected layer and expert. */
@@ -72,28 +72,24 @@ function drawDomainDifference(app, board, sides, slow, certain) {
   const { domains } = data.header;
   const { a, b } = state.compare;
   const top = 24;
-  const tall = height - 92;
+  const tall = height - 104;
   const lineWide = Math.max(170, Math.min(330, width * 0.34));
   const box = { left: 40, top, width: width - lineWide - 40 - 34, height: tall };
   const hidden = (at) => certain && !(slow && slow.q[at] <= 0.05);
-  chartText(pen, slow ? `more in ${domains[a]} (orange) or in ${domains[b]} (purple)` : "computing which differences are beyond chance …", box.left, 11, { colour: ink.text, most: box.width });
+  if (!slow) chartText(pen, "computing q …", box.left, 11, { colour: ink.text, most: box.width });
   chartMatrix(pen, box.left, box.top, box.width, box.height, L, E, (l, e) => (hidden(l * E + e) ? chartFold(app, 0) : chartFold(app, sides.ratio[l * E + e])));
-  chartAxes(board, box, { from: 0, to: E, title: "expert (index: arbitrary, no vertical reading)", ticks: chartTicks(0, E - 1, 8) },
+  chartAxes(board, box, { from: 0, to: E, title: box.width > 330 ? "expert (index: arbitrary, no vertical reading)" : "expert (index)", ticks: chartTicks(0, E - 1, box.width / 40) },
     { from: 0, to: L, down: true, grid: false, ticks: layerTicks(data, tall), format: (tick) => layers[tick - 0.5], title: "layer", space: 31 });
   const many = slow ? slow.q.filter((q) => q <= 0.05).length : 0;
-  // A finding can be a single cell of 4 x 4 pixels: a ring makes it visible where there are few.
+  // A finding can be a single cell of a few pixels: where there are few, each is a dot.
   if (slow && many && many <= 120) {
-    pen.strokeStyle = ink.text;
-    pen.lineWidth = 1;
     slow.q.forEach((q, at) => {
       if (!(q <= 0.05)) return;
-      pen.beginPath();
-      pen.arc(box.left + ((at % E) + 0.5) * (box.width / E), box.top + (Math.floor(at / E) + 0.5) * (tall / L), 5, 0, 2 * Math.PI);
-      pen.stroke();
+      chartDot(pen, box.left + ((at % E) + 0.5) * (box.width / E), box.top + (Math.floor(at / E) + 0.5) * (tall / L), 5, chartFold(app, sides.ratio[at]), ink.text);
     });
   }
   markCell(board, box, L, E, state);
-  chartFoldBar(app, board, box.left, height - 24, Math.min(200, width * 0.35), 3, slow ? `ratio of shares; ${formatCount(many)} of ${formatCount(L * E)} experts have q ≤ 5%` : "ratio of shares");
+  chartFoldBar(app, board, box.left, height - 36, Math.min(240, width * 0.6), 3, slow ? `ratio of shares; ${formatCount(many)} of ${formatCount(L * E)} experts have q ≤ 5%` : "ratio of shares");
   target(box.left, box.top, box.width, box.height, {
     lines: (px, py) => {
       const [l, e] = [Math.floor((py / tall) * L), Math.floor((px / box.width) * E)];
@@ -112,7 +108,7 @@ function drawDivergence(app, board, box, divergence, band) {
   const { L, layers } = app.data;
   const ready = band && band.low.length === L;
   const most = Math.max(...divergence, ...(ready ? band.high : [])) * 1.08 || 0.01;
-  const axes = chartAxes(board, box, { from: 0, to: most, title: "Jensen-Shannon divergence (bits)", ticks: chartTicks(0, most, box.width / 60) },
+  const axes = chartAxes(board, box, { from: 0, to: most, title: box.width > 220 ? "Jensen-Shannon divergence (bits)" : "divergence (bits)", ticks: chartTicks(0, most, box.width / 60) },
     { from: 0, to: L, down: true, grid: false, ticks: layerTicks(app.data, box.height), format: (tick) => layers[tick - 0.5] });
   if (ready) {
     pen.fillStyle = ink.band;

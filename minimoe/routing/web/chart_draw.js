@@ -5,7 +5,7 @@
  * target(x, y, w, h, {lines, click}) makes a rectangle answer: lines is an array of strings or a function of the place in it (px, py).
  */
 function chartCanvas(app, parent, { height, label, draw }) {
-  const canvas = element("canvas", { class: "mm-chart", role: "img" });
+  const canvas = element("canvas", { class: "mm-chart", role: "img", tabindex: 0 });
   parent.append(canvas);
   let targets = [];
   let drawn = 0;
@@ -98,6 +98,17 @@ function chartHatch(pen, x, y, w, h, colour) {
   }
   pen.stroke();
   pen.restore();
+}
+
+/** A filled dot with a ring: a finding that would be a cell of a few pixels otherwise. rgb: [r, g, b]. */
+function chartDot(pen, x, y, radius, rgb, ring) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.fillStyle = `rgb(${rgb.join(",")})`;
+  pen.fill();
+  pen.lineWidth = 1;
+  pen.strokeStyle = ring;
+  pen.stroke();
 }
 
 /**

@@ -2,15 +2,15 @@
 
 function drawLorenz(app, board, counts, chance) {
   const { pen, width, height, ink, target } = board;
-  const box = { left: 52, top: 24, width: width - 66, height: height - 66 };
+  const box = { left: 52, top: 24, width: width - 74, height: height - 66 };
   const share = (value) => `${Math.round(100 * value)}%`;
   const axes = chartAxes(board, box, { from: 0, to: 1, title: "share of the experts, least used first", format: share }, { from: 0, to: 1, title: "share of the load", format: share, ticks: [0, 0.25, 0.5, 0.75, 1] });
   const place = (curve) => Array.from(curve, (value, i) => [axes.x(i / (curve.length - 1)), axes.y(value)]);
   const curve = lorenz(counts);
-  chartLine(pen, [[axes.x(0), axes.y(0)], [axes.x(1), axes.y(1)]], ink.grid, { width: 1.5 });
+  chartLine(pen, [[axes.x(0), axes.y(0)], [axes.x(1), axes.y(1)]], ink.faint, { width: 1 });
   chartLine(pen, place(curve), ink.accent, { width: 2.2 });
   chartLine(pen, place(lorenz(chance)), ink.chance, { dash: [5, 4], width: 1.3 });
-  chartLegend(board, [{ text: "measured", colour: ink.accent }, { text: "uniform routing, this n", colour: ink.chance, dash: [5, 4] }, { text: "all equal", colour: ink.grid }], box.left, 2, box.width);
+  chartLegend(board, [{ text: "measured", colour: ink.accent }, { text: "uniform routing", colour: ink.chance, dash: [5, 4] }, { text: "all equal", colour: ink.faint }], box.left, 2, box.width);
   target(box.left, box.top, box.width, box.height, {
     lines: (px) => {
       const i = Math.round((px / box.width) * (curve.length - 1));
@@ -41,7 +41,7 @@ function drawSortedLoad(app, board, counts, chance) {
   });
   chartLine(pen, [[axes.x(0), axes.y(1)], [axes.x(E), axes.y(1)]], ink.chance, { width: 1 });
   chartLine(pen, Array.from(chance, (value, rank) => [axes.x(rank + 0.5), axes.y(value)]), ink.chance, { dash: [5, 4], width: 1.3 });
-  const entries = [{ text: "measured", colour: ink.plain, square: true }, { text: "uniform routing, this n", colour: ink.chance, dash: [5, 4] }];
+  const entries = [{ text: "measured", colour: ink.plain, square: true }, { text: "uniform routing", colour: ink.chance, dash: [5, 4] }];
   if (app.state.expert !== null) entries.push({ text: app.name(app.state.layer, app.state.expert), colour: ink.mark, square: true });
   chartLegend(board, entries, box.left, 2, box.width);
 }

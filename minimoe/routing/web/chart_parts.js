@@ -59,11 +59,11 @@ function chartPanel(title, note = "") {
 
 /** A small table; columns [{text, right}], rows [{cells, on, pale, title}] with on() for a click on the first cell. */
 function chartList(columns, rows) {
-  const head = element("tr", {}, columns.map((column) => element("th", { class: column.right ? "mm-right" : null, scope: "col" }, column.text)));
+  const head = element("tr", {}, columns.map((column) => element("th", { class: column.right ? "mm-num" : null, scope: "col" }, column.text)));
   const body = rows.map((row) =>
     element("tr", { class: row.pale ? "mm-pale" : null, title: row.title ?? null }, row.cells.map((cell, i) => {
       const content = i === 0 && row.on ? element("button", { type: "button", class: "mm-link", onclick: row.on }, cell) : cell;
-      return element("td", { class: columns[i].right ? "mm-right" : null }, content);
+      return element("td", { class: columns[i].right ? "mm-num" : null }, content);
     })),
   );
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
@@ -87,10 +87,12 @@ function chartCheck(label, value, choose) {
 
 /** Arrow keys of the views about experts: up and down change the layer, left and right the expert along `order` (ids if null). */
 function moveExpert(app, event, order = null) {
+  if (event.target.matches?.("input, select, textarea")) return false; // sliders and menus have arrow keys of their own
   const { data, state } = app;
   const layers = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
   if (layers) {
     app.set({ layer: Math.max(0, Math.min(data.L - 1, state.layer + layers)) });
+    sayExpert(app);
     return true;
   }
   const place = order ? order.indexOf(state.expert ?? order[0]) : (state.expert ?? 0);
@@ -98,7 +100,18 @@ function moveExpert(app, event, order = null) {
   if (next === undefined) return false;
   const inside = Math.max(0, Math.min(data.E - 1, next));
   app.set({ expert: order ? order[inside] : inside });
+  sayExpert(app);
   return true;
+}
+
+/** "Layer 40, expert 17, selected for 9.1% of 4,096 tokens, 1.46 times uniform." for a screen reader. */
+function sayExpert(app) {
+  const { layer, expert } = app.state;
+  const n = app.selectionSize();
+  const { E, K, layers } = app.data;
+  if (expert === null) return app.announce(`Layer ${layers[layer]}.`);
+  const share = app.counts()[layer * E + expert] / n;
+  return app.announce(`Layer ${layers[layer]}, expert ${expert}, selected for ${formatShare(share)} of ${plural(n, "token")}, ${formatNumber((share * E) / K)} times uniform.`);
 }
 
 /** "q 2.1%", "q > 10%": larger ones are not computed exactly. */
@@ -109,7 +122,7 @@ function formatQ(q) {
 
 /** Look of the charts; the core's variables give the colours. */
 const CHART_STYLE = `
-.mm-parts { display: grid; gap: 14px 22px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); align-items: start; }
+.mm-parts { display: grid; gap: 16px 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); align-items: start; }
 .mm-part { min-width: 0; margin: 0; }
 .mm-part-title { margin: 0 0 2px; font-size: 13px; font-weight: 600; }
 .mm-part-note { margin: 0 0 4px; font-size: 12px; line-height: 1.4; color: var(--mm-muted); }
@@ -124,9 +137,9 @@ const CHART_STYLE = `
 .mm-list { border-collapse: collapse; font-size: 12px; width: 100%; font-variant-numeric: tabular-nums; }
 .mm-list th { text-align: left; font-weight: 500; color: var(--mm-muted); border-bottom: 1px solid var(--mm-line); padding: 2px 8px 2px 0; vertical-align: bottom; }
 .mm-list td { padding: 2px 8px 2px 0; border-bottom: 1px solid var(--mm-line); vertical-align: top; overflow-wrap: anywhere; }
-.mm-list .mm-right { text-align: right; white-space: nowrap; }
+.mm-list .mm-num { text-align: right; white-space: nowrap; }
 .mm-list .mm-pale td { color: var(--mm-muted); }
-.mm-link { background: none; border: 0; padding: 2px 0; min-height: 24px; font: inherit; color: var(--mm-accent); text-decoration: underline; cursor: pointer; text-align: left; }
+.mm-list .mm-link, .mm-context .mm-link { background: none; border: 0; border-radius: 0; padding: 2px 0; min-height: 24px; font: inherit; color: var(--mm-accent); text-decoration: underline; cursor: pointer; text-align: left; }
 .mm-context { font-family: var(--mm-mono); font-size: 12px; line-height: 1.7; overflow-wrap: anywhere; }
 .mm-context mark { background: var(--mm-accent); color: var(--mm-background); border-radius: 2px; padding: 0 1px; }
 .mm-figures { display: flex; flex-wrap: wrap; gap: 4px 26px; margin: 0 0 8px; }

@@ -65,7 +65,7 @@ function tokensByLabel(labels, D, T, mask = null) {
 /** Frequency over that of uniform routing, N_e / (n K / E). */
 function foldOverUniform(counts, n, E, K) {
   const expected = (n * K) / E;
-  return Float64Array.from(counts, (count) => (expected > 0 ? count / expected : NaN));
+  return tabulate(counts.length, (i) => (expected > 0 ? counts[i] / expected : NaN));
 }
 
 /** log2 of the fold: 0 is uniform routing, +1 twice as often. */

@@ -48,7 +48,7 @@ function sumDocuments(table, size, first) {
 /**
  * Frequency of every expert under both labels, and q-values of "no difference" over all of them. The statistic is the difference over
  * the larger of two standard errors: that of a ratio of document sums (cluster-robust), and that of independent tokens. Compared with
- * Student's t, as many degrees of freedom as documents less 2. |t| < 1.6 is not computed further (p = 1): q below 10 % is exact.
+ * Student's t, as many degrees of freedom as documents less 2.
  */
 function shareDifference(table, size) {
   const sides = [true, false].map((side) => {
@@ -76,7 +76,7 @@ function shareDifference(table, size) {
     const pooled = (a.share[i] * a.n + b.share[i] * b.n) / (a.n + b.n);
     const independent = pooled * (1 - pooled) * (1 / a.n + 1 / b.n);
     const t = (a.share[i] - b.share[i]) / Math.sqrt(Math.max(independent, a.variance[i] + b.variance[i]) || Infinity);
-    p[i] = Math.abs(t) < 1.6 ? 1 : studentTwoSided(t, degrees);
+    p[i] = surprising(t) ? studentTwoSided(t, degrees) : 1;
   }
   return { a: a.share, b: b.share, q: benjaminiHochberg(p) };
 }

@@ -65,8 +65,10 @@ function documentShares(block, T, K, expert, documents, labels, D, mask = null) 
  */
 function clusterTest(sums, squares, documents) {
   const spread = documents / (documents - 1);
-  return Float64Array.from(sums, (sum, i) => {
+  return tabulate(sums.length, (i) => {
+    const sum = sums[i];
     const variance = spread * (squares[i] - (sum * sum) / documents);
-    return variance > 0 ? studentTwoSided(sum / Math.sqrt(variance), documents - 1) : 1;
+    const t = variance > 0 ? sum / Math.sqrt(variance) : 0;
+    return surprising(t) ? studentTwoSided(t, documents - 1) : 1;
   });
 }

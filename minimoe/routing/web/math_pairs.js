@@ -9,6 +9,7 @@
 //   shrunkLogRatio(observed, expected, strength) -> Float64Array log((N + a) / (expected + a)): 0 where there is nothing but noise
 //   pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask) -> {p, documents}
 //                                                          p (E*E, symmetric): the larger of two p-values, see below
+//   countTest(count, expected, a, b, n, other) -> number   p-value of one such count
 //   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of it
 
 /** PMI of two experts that are drawn uniformly, K of E without replacement (nats). */
@@ -41,7 +42,7 @@ function expectedPairs(counts, n, E, K) {
 
 /** Pointwise mutual information above chance, nats. */
 function pmi(pairs, expected) {
-  return Float64Array.from(pairs, (count, i) => Math.log(count / expected[i]));
+  return tabulate(pairs.length, (at) => Math.log(pairs[at] / expected[at]));
 }
 
 /**
@@ -61,9 +62,11 @@ function gammaStrength(observed, variance, expected) {
 
 /** log of the shrunk ratio: a ratio from few counts moves toward 1, one from many stays. */
 function shrunkLogRatio(observed, expected, strength) {
-  return Float64Array.from(observed, (count, i) =>
-    Number.isNaN(expected[i]) ? NaN : Number.isFinite(strength) ? Math.log((count + strength) / (expected[i] + strength)) : 0,
-  );
+  const noise = !Number.isFinite(strength);
+  return tabulate(observed.length, (at) => {
+    if (Number.isNaN(expected[at])) return NaN;
+    return noise ? 0 : Math.log((observed[at] + strength) / (expected[at] + strength));
+  });
 }
 
 /**
@@ -78,13 +81,17 @@ function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask =
     for (let j = 0; j < i; j++) {
       const at = i * E + j;
       if (!(expected[at] > 0)) continue;
-      const trials = Math.max(counts[i], counts[j]); // the rarer partner's chance: closer to the hypergeometric variance
-      let value = binomialTwoSided(pairs[at], trials, Math.min(1, expected[at] / trials));
-      if (cluster.p) value = Math.max(value, cluster.p[at]);
-      p[at] = p[j * E + i] = value;
+      p[at] = p[j * E + i] = countTest(pairs[at], expected[at], counts[i], counts[j], n, cluster.p ? cluster.p[at] : 0);
     }
   }
   return { p, documents: cluster.documents };
+}
+
+/** The larger of `other` and the binomial p-value of a count whose two events happened `a` and `b` times in n tokens. */
+function countTest(count, expected, a, b, n, other) {
+  if (other === 1 || !surprising((count - expected) / Math.sqrt(expected * (1 - a / n) * (1 - b / n)))) return 1;
+  const trials = Math.max(a, b); // the more frequent one: closer to the hypergeometric variance
+  return Math.max(other, binomialTwoSided(count, trials, Math.min(1, expected / trials)));
 }
 
 function pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mask) {
@@ -110,7 +117,7 @@ function pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mas
       }
     }
   }
-  const sums = Float64Array.from(pairs, (count, at) => count - expected[at]);
+  const sums = tabulate(E * E, (at) => pairs[at] - expected[at]);
   for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
   return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
 }
@@ -132,9 +139,9 @@ function pairTable(block, T, K, E, documents = null, mask = null) {
   const counts = countLayer(block, T, K, E, mask, new Int32Array(E));
   const pairs = coactivation(block, T, K, E, mask);
   const expected = expectedPairs(counts, n, E, K);
-  const variance = Float64Array.from(expected, (value, at) => {
+  const variance = tabulate(E * E, (at) => {
     const i = Math.floor(at / E);
-    return value * (1 - counts[i] / n) * (1 - counts[at - i * E] / n);
+    return expected[at] * (1 - counts[i] / n) * (1 - counts[at - i * E] / n);
   });
   const strength = gammaStrength(pairs, variance, expected);
   const tests = pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask);

@@ -22,10 +22,10 @@ function transitions(from, to, T, K, E, mask = null) {
 
 /** How much more often b follows a than b occurs at all. */
 function transitionLift(joint, countsA, countsB, n, E) {
-  return Float64Array.from(joint, (count, at) => {
+  return tabulate(E * E, (at) => {
     const a = Math.floor(at / E);
     const expected = (countsA[a] * countsB[at - a * E]) / n;
-    return expected > 0 ? count / expected : NaN;
+    return expected > 0 ? joint[at] / expected : NaN;
   });
 }
 
@@ -49,9 +49,7 @@ function transitionTable(from, to, T, K, E, documents = null, mask = null) {
   const p = new Float64Array(E * E).fill(NaN);
   for (let at = 0; at < E * E; at++) {
     if (!(expected[at] > 0)) continue;
-    const trials = Math.max(countsA[Math.floor(at / E)], countsB[at % E]);
-    p[at] = binomialTwoSided(joint[at], trials, Math.min(1, expected[at] / trials));
-    if (cluster.p) p[at] = Math.max(p[at], cluster.p[at]);
+    p[at] = countTest(joint[at], expected[at], countsA[Math.floor(at / E)], countsB[at % E], n, cluster.p ? cluster.p[at] : 0);
   }
   const shrunk = shrunkLogRatio(joint, expected, strength);
   return { n, countsA, countsB, joint, expected, lift, shrunk, q: benjaminiHochberg(p), strength, documents: cluster.documents };
@@ -78,7 +76,7 @@ function transitionClusters(from, to, K, E, n, joint, expected, groups) {
       }
     }
   }
-  const sums = Float64Array.from(joint, (count, at) => count - expected[at]);
+  const sums = tabulate(E * E, (at) => joint[at] - expected[at]);
   for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
   return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
 }

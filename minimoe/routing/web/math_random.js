@@ -2,6 +2,7 @@
 //
 //   randomGenerator(seed) -> () => number in [0, 1)        mulberry32 (Tommy Ettinger), 32 bits of state
 //   shuffleInPlace(list, random) -> list                   Fisher-Yates
+//   tabulate(length, f) -> Float64Array                   f(0), f(1), ...; several times faster than Float64Array.from
 //   quantile(sorted, q) -> number                          linear interpolation, as numpy.quantile
 
 /** A seeded source of uniform numbers in [0, 1). */
@@ -13,6 +14,13 @@ function randomGenerator(seed) {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
   };
+}
+
+/** The values of f at 0 .. length - 1. */
+function tabulate(length, f) {
+  const out = new Float64Array(length);
+  for (let i = 0; i < length; i++) out[i] = f(i);
+  return out;
 }
 
 /** Every order equally likely. */

@@ -26,7 +26,10 @@ registerView({
       everywhere: options().everywhere, controls: MANY_CONTROLS, seed: 0, documents: null, prompt: options().prompt || null,
     });
     const answer = () => answers.get(JSON.stringify(request()));
-    const shown = () => answer()?.result ?? (app.kernel ? null : ready()[Math.min(options().shown, ready().length - 1)] ?? null);
+    const computed = () => (app.kernel
+      ? ready().find((one) => [one.layer, one.mode, one.experts, one.top_k].join() === [request().layer, options().mode, experts(), options().top_k ?? app.data.K].join())
+      : ready()[Math.min(options().shown, ready().length - 1)]);
+    const shown = () => answer()?.result ?? computed() ?? null;
 
     const set = element("input", { type: "text", inputmode: "numeric", "aria-label": "Experts of the current layer, numbers with commas", size: 10 });
     set.addEventListener("change", () => {

@@ -43,7 +43,8 @@ function ablationFigures(result) {
 /** What has to stand beside the numbers: the result's own notes, and what is too small for a conclusion. */
 function ablationNotes(result) {
   const notes = [...(result.notes ?? [])];
-  if (result.documents < MINIMUM.documents) notes.push(`${plural(result.documents, "document")}: an interval over fewer than ${MINIMUM.documents} is too narrow.`);
+  const said = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
+  if (result.documents < MINIMUM.documents && !said) notes.push(`${plural(result.documents, "document")}: an interval over fewer than ${MINIMUM.documents} is too narrow.`);
   if (result.affected < MINIMUM.tokenOccurrences) notes.push(`Only ${plural(result.affected, "token")} touched: fewer than ${MINIMUM.tokenOccurrences}, so the mean over them is uncertain.`);
   return notes;
 }
@@ -63,25 +64,23 @@ function drawControls(app, board, result) {
   const all = [0, own.mean, own.low ?? own.mean, own.high ?? own.mean, ...values];
   const [least, most] = [Math.min(...all), Math.max(...all)];
   const pad = (most - least || 0.001) * 0.08;
-  const box = { left: 62, top: 10, width: width - 80, height: height - 54 };
+  const box = { left: 78, top: 14, width: width - 92, height: height - 58 };
   const axes = chartAxes(board, box, { from: least - pad, to: most + pad, title: "change of the mean loss over all tokens (nats)", format: (tick) => signed(tick) }, { from: 0, to: 1, grid: false, ticks: [] });
   const [upper, lower] = [box.top + box.height * 0.26, box.top + box.height * 0.7];
   chartText(pen, "this", box.left - 8, upper, { colour: ink.mark, align: "right", font: CHART_BOLD });
   chartText(pen, `${values.length} controls`, box.left - 4, lower, { colour: ink.text, align: "right", font: CHART_SMALL });
   chartLine(pen, [[axes.x(0), box.top], [axes.x(0), box.top + box.height]], ink.chance, { dash: [5, 4], width: 1.3 });
-  chartText(pen, "no change", axes.x(0), box.top - 2, { colour: ink.faint, align: "center", font: CHART_SMALL });
-  const size = Math.min(5, box.height / 12);
+  chartText(pen, "no change", axes.x(0), box.top - 7, { colour: ink.faint, align: "center", font: CHART_SMALL });
+  const size = 4;
+  const levels = 2 * Math.floor((box.height * 0.3) / (2 * size + 1)) - 1;
   const rows = [];
   [...result.controls].sort((a, b) => a.delta_loss - b.delta_loss).forEach((one) => {
     const x = axes.x(one.delta_loss);
     let level = rows.findIndex((last) => x - last > 2 * size + 1);
-    if (level < 0) level = rows.length < 5 ? rows.push(-Infinity) - 1 : 0;
+    if (level < 0) level = rows.length < levels ? rows.push(-Infinity) - 1 : rows.indexOf(Math.min(...rows));
     rows[level] = x;
     const y = lower + (level % 2 ? -1 : 1) * Math.ceil(level / 2) * (2 * size + 1);
-    pen.fillStyle = ink.plain;
-    pen.beginPath();
-    pen.arc(x, y, size, 0, 2 * Math.PI);
-    pen.fill();
+    chartDot(pen, x, y, size, parseColour(ink.plain), ink.paper);
     target(x - size - 2, y - size - 2, 2 * size + 4, 2 * size + 4, { lines: [`control L${result.layer}·${(one.experts ?? [one.expert]).map((e) => `E${e}`).join(", ")}`, `${signed(one.delta_loss)} nats a token`, `selected for ${formatCount(one.load ?? 0)} tokens (the target: ${formatCount(result.load ?? 0)})`] });
   });
   if (own.low !== null && own.low !== undefined) chartLine(pen, [[axes.x(own.low), upper], [axes.x(own.high), upper]], ink.mark, { width: 2 });
@@ -146,14 +145,15 @@ function drawTokenDeltas(app, board, result) {
 function drawOverlap(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const rows = result.overlap_by_layer;
-  const box = { left: 56, top: 24, width: width - 70, height: height - 66 };
+  const top = width < 430 ? 42 : 24; // the legend needs two lines where it is narrow
+  const box = { left: 56, top, width: width - 70, height: height - top - 42 };
   if (!rows.length) {
     chartText(pen, "There is no layer behind this one.", 8, 20, { colour: ink.text });
     return;
   }
   const chance = rows[0].chance;
   const axes = chartAxes(board, box, { from: -0.5, to: rows.length - 0.5, ticks: chartTicks(0, rows.length - 1, Math.min(rows.length, width / 60)).filter(Number.isInteger), format: (tick) => rows[tick]?.layer ?? "", title: "layer" },
-    { from: 0, to: 1, title: "share that stays", format: formatShare, ticks: [0, 0.25, 0.5, 0.75, 1], space: 46 });
+    { from: 0, to: 1, title: "share that stays", format: (tick) => `${Math.round(100 * tick)}%`, ticks: [0, 0.25, 0.5, 0.75, 1], space: 46 });
   chartLine(pen, [[axes.x(-0.5), axes.y(chance)], [axes.x(rows.length - 0.5), axes.y(chance)]], ink.chance, { dash: [5, 4], width: 1.3 });
   for (const [key, colour, dash] of [["all", ink.accent, []], ["affected", ink.mark, [2, 2]]]) {
     chartLine(pen, rows.map((row, i) => [axes.x(i), axes.y(row[key] ?? NaN)]), colour, { width: 2, dash });

@@ -11,7 +11,7 @@ registerView({
     const defaults = { list: "lift", contexts: "spread", search: "" };
     const options = () => viewOptions(app, "card", defaults);
     const title = element("h3", { class: "mm-part-title", style: "margin: 0; font-size: 16px" });
-    const ablate = element("button", { type: "button", onclick: () => app.set({ view: "ablation", ablation: { ...(app.state.ablation ?? {}), layer: app.state.layer, experts: [app.state.expert] } }) }, "Switch it off …");
+    const ablate = element("button", { type: "button", onclick: () => app.set({ view: "ablation", ablation: { ...(app.state.ablation ?? {}), experts: null } }) }, "Switch it off …");
     const link = element("button", { type: "button", onclick: () => copyCardLink(app) }, "Copy link");
     const search = element("input", { type: "search", placeholder: "token, such as def", "aria-label": "Which experts are selected for this token?" });
     search.addEventListener("change", () => setViewOptions(app, "card", { search: search.value }));

@@ -54,6 +54,7 @@ function cardTokens(app, card, order) {
   const note = order === "lift"
     ? `At least 10 occurrences, ranked by the lower end of the interval. Pale: fewer than ${MINIMUM.tokenOccurrences} occurrences or q above 5%.`
     : `What it sees most is mostly what occurs most: mind the lift. Pale: fewer than ${MINIMUM.tokenOccurrences} occurrences or q above 5%.`;
+  const none = rows.some((row) => row.q <= 0.05) ? "" : " None of these is beyond chance (q ≤ 5%).";
   const table = chartList(
     [{ text: "token" }, { text: "lift (95%)", right: true }, { text: "selected / n", right: true }, { text: "q", right: true }],
     rows.map((row) => ({
@@ -63,7 +64,7 @@ function cardTokens(app, card, order) {
       title: `selected for ${formatShare(row.share)} of its ${row.all} occurrences; for ${formatShare(card.selected / card.n)} of all tokens (chance 1×)`,
     })),
   );
-  return element("div", {}, element("p", { class: "mm-part-note" }, note), table);
+  return element("div", {}, element("p", { class: "mm-part-note" }, note + none), table);
 }
 
 /** Up to 20 places, one a document as long as there are documents; the token itself is marked. */
@@ -98,7 +99,8 @@ function cardNeighbours(app, table) {
   }
   const others = Array.from({ length: E }, (_, e) => e).filter((e) => e !== expert && table.expected[expert * E + e] > 0);
   others.sort((a, b) => table.shrunk[expert * E + b] - table.shrunk[expert * E + a] || table.q[expert * E + a] - table.q[expert * E + b]);
-  return chartList(
+  const none = others.some((e) => table.q[expert * E + e] <= 0.05) ? "" : "None of these is beyond chance (q ≤ 5%).";
+  const list = chartList(
     [{ text: "expert" }, { text: "times chance", right: true }, { text: "together / by chance", right: true }, { text: "q", right: true }],
     others.slice(0, 8).map((e) => {
       const at = expert * E + e;
@@ -110,6 +112,7 @@ function cardNeighbours(app, table) {
       };
     }),
   );
+  return element("div", {}, none && element("p", { class: "mm-part-note" }, none), list);
 }
 
 /** The answer to "which experts are selected for this token?". */

@@ -38,7 +38,7 @@ registerView({
       draw: (board) => drawDomainAtlases(app, board, all(), pair()),
     });
     const differenceChart = chartCanvas(app, difference.node, {
-      height: () => Math.max(190, Math.min(430, app.data.L * 4)) + 92,
+      height: () => Math.max(190, Math.min(430, app.data.L * 4)) + 104,
       label: () => `Difference atlas and Jensen-Shannon divergence by layer.`,
       draw: (board) => drawDomainDifference(app, board, sides(), slow.get(slowKey()), viewOptions(app, "domains", { certain: true }).certain),
     });
@@ -66,7 +66,7 @@ registerView({
         const { domains } = app.data.header;
         const n = all().tokens;
         difference.title(`Where do ${domains[a]} and ${domains[b]} differ?`);
-        difference.note(`n ${formatCount(n[a])} and ${formatCount(n[b])} tokens, ${all().documents[a]} and ${all().documents[b]} documents` +
+        difference.note(`Orange: more in ${domains[a]}, purple: more in ${domains[b]}. n ${formatCount(n[a])} and ${formatCount(n[b])} tokens, ${all().documents[a]} and ${all().documents[b]} documents` +
           (pair().matched ? "; every vocabulary entry equally often on both sides, so the vocabulary cannot make the difference. " : ". ") +
           (Math.min(n[a], n[b]) < MINIMUM.domainTokens ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on.` : ""));
         atlasChart.redraw();

@@ -33,17 +33,19 @@ function drawFlow(app, board, row, table, follow) {
       chance[cell] += table.expected[at];
     }
   }
-  // Heights: a named node gets at least 15 px for its label; the rest in proportion, "other" takes what is left.
+  // Named bars grow with the load, but leave room for their label; "other" takes what is left, not to scale.
   const top = 24;
   const room = height - top - 30;
   const gap = 4;
+  const loads = [table.countsA, table.countsB];
+  const busiest = Math.max(1, ...sides.flatMap((nodes, side) => nodes.map((e) => loads[side][e])));
   const boxes = [0, 1].map((side) => {
     const many = sides[side].length;
-    const each = Math.min(24, (room * 0.72) / Math.max(1, many) - gap);
+    const most = Math.min(34, (room * 0.75) / Math.max(1, many) - gap);
     let y = top;
     const list = sides[side].map((e) => {
-      const box = { y, h: each, name: `E${e}`, expert: e, own: owns[side].includes(e) };
-      y += each + gap;
+      const box = { y, h: Math.max(Math.min(13, most), (most * loads[side][e]) / busiest), name: `E${e}`, expert: e, own: owns[side].includes(e) };
+      y += box.h + gap;
       return box;
     });
     list.push({ y, h: Math.max(20, top + room - y), name: `other (${E - many})`, expert: null, own: false });
@@ -78,10 +80,17 @@ function drawFlow(app, board, row, table, follow) {
     const strength = Math.min(1, Math.abs(fold(ribbon)) / PATH_LIMIT);
     const plain = Math.abs(fold(ribbon)) < 0.1;
     pen.fillStyle = plain ? ink.band : `rgba(${r},${g},${b},${0.35 + 0.6 * strength})`;
-    if (plain && mine) pen.fillStyle = ink.other;
     pen.beginPath();
     pen.moveTo(left + bar, ribbon.y0);
     pen.bezierCurveTo(middle, ribbon.y0, middle, ribbon.y1, right, ribbon.y1);
+    if (mine) {
+      pen.save(); // the current token's own ways: a line each, so that a thin ribbon is seen
+      pen.strokeStyle = ink.mark;
+      pen.globalAlpha = 0.35;
+      pen.lineWidth = 1;
+      pen.stroke();
+      pen.restore();
+    }
     pen.lineTo(right, ribbon.y1 + ribbon.h1);
     pen.bezierCurveTo(middle, ribbon.y1 + ribbon.h1, middle, ribbon.y0 + ribbon.h0, left + bar, ribbon.y0 + ribbon.h0);
     pen.fill();
@@ -116,6 +125,6 @@ function drawFlow(app, board, row, table, follow) {
         `${formatCount(hit.value)} pairs of selections, by chance ${formatNumber(hit.expected)}`, `lift ${formatTimes(hit.value / hit.expected)} (chance 1×), n ${formatCount(table.n)} tokens`];
     },
   });
-  const words = follow ? "red: the current token's experts. Bars are not to scale with each other; ribbons share a bar in proportion." : "Bars are not to scale with each other; ribbons share a bar in proportion.";
+  const words = follow ? "Bold, with lines: the experts of the current token. “Other” is not to scale." : "“Other” is not to scale.";
   chartText(pen, words, 4, height - 10, { colour: ink.faint, font: CHART_SMALL, most: width - 8 });
 }

@@ -92,7 +92,7 @@ registerView({
       shortage: () => shortOfTokens(app, MINIMUM.tokens, "The evenness of a load"),
       keys(event) {
         const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-        if (!step) return moveExpert(app, event);
+        if (!step || event.target.matches?.("input, select")) return moveExpert(app, event);
         app.set({ devices: Math.max(1, Math.min(64, app.state.devices + step)) });
         return true;
       },
@@ -107,17 +107,27 @@ function shortOfTokens(app, needed, what) {
   return n >= needed ? null : `${what} needs at least ${formatCount(needed)} tokens; ${n === 1 ? "1 is" : `${formatCount(n)} are`} selected.`;
 }
 
+/** 0 or 1 for every document, in turn within each domain: both halves speak about the same things. */
+function halfOfDocument(data) {
+  const turn = new Map();
+  return (data.header.documents ?? []).map(({ domain }) => {
+    turn.set(domain, (turn.get(domain) ?? 1) + 1);
+    return turn.get(domain) & 1;
+  });
+}
+
 /**
- * Load of every device in every layer, for both placements, on the documents with an odd number; the balanced placement has only seen the
- * even ones. all: sum over layers of the busiest device over the sum of the means, which is what a forward pass waits for.
+ * Load of every device in every layer, for both placements, on one half of the documents; the balanced placement has only seen the
+ * other half. all: sum over layers of the busiest device over the sum of the means, which is what a forward pass waits for.
  */
 function simulateDevices(data, mask, devices, replicas) {
   const { T, K, E, L } = data;
   const halves = [new Uint8Array(T), new Uint8Array(T)];
-  for (let t = 0; t < T; t++) if (!mask || mask[t]) halves[(data.documents[t] >= 0 ? data.documents[t] : t) & 1][t] = 1;
-  const single = halves.some((half) => countMask(half, T) === 0); // one document: nothing to hold out, tokens alternate
+  const half = halfOfDocument(data);
+  for (let t = 0; t < T; t++) if (!mask || mask[t]) halves[data.documents[t] >= 0 ? half[data.documents[t]] : t & 1][t] = 1;
+  const single = halves.some((tokens) => countMask(tokens, T) === 0); // one document: nothing to hold out, tokens alternate
   if (single) for (let t = 0, turn = 0; t < T; t++) if (!mask || mask[t]) [halves[0][t], halves[1][t]] = turn++ & 1 ? [0, 1] : [1, 0];
-  const [fit, test] = halves.map((half) => recount(data.blocks, T, K, E, half));
+  const [fit, test] = halves.map((tokens) => recount(data.blocks, T, K, E, tokens));
   const neighbours = contiguousPlacement(E, devices);
   const layers = Array.from({ length: L }, (_, l) => {
     const measured = test.subarray(l * E, (l + 1) * E);

@@ -33,7 +33,7 @@ registerView({
       return (q >= 1 || table().q[at] <= q) && Math.max(table().pairs[at], table().expected[at]) >= enough;
     };
     const chart = chartCanvas(app, matrix.node, {
-      height: (width) => Math.min(width - 60, 620) + 84,
+      height: (width) => Math.min(width - 60, 620) + 80,
       label: () => instance.alt(),
       draw: (board) => !instance.shortage() && drawPairs(app, board, table(), places(), passes),
     });
@@ -105,7 +105,7 @@ function drawPairs(app, board, table, places, passes) {
   const { pen, width, height, ink, target } = board;
   const { E } = app.data;
   const { layer, expert } = app.state;
-  const side = Math.min(width - 60, height - 84);
+  const side = Math.min(width - 60, height - 80);
   const box = { left: 44, top: 6, width: side, height: side };
   const value = (at) => table.shrunk[at] / Math.LN2;
   chartMatrix(pen, box.left, box.top, side, side, E, E, (i, j) => {
@@ -113,19 +113,15 @@ function drawPairs(app, board, table, places, passes) {
     const at = places[i] * E + places[j];
     return table.expected[at] > 0 ? chartFold(app, passes(at) ? value(at) : 0, PAIR_LIMIT) : null;
   });
-  // Where few pairs pass, a ring makes each of them visible: a cell is only a few pixels wide.
+  // Where few pairs pass, each is a dot: a cell is only a few pixels wide.
   const found = pairsFound(table, E, passes);
   const spot = new Int32Array(E);
   places.forEach((e, i) => (spot[e] = i));
   const cell = side / E;
   if (found.length <= 60) {
-    pen.strokeStyle = ink.text;
-    pen.lineWidth = 1;
-    for (const { i, j } of found) {
+    for (const { i, j, at } of found) {
       for (const [row, column] of [[spot[i], spot[j]], [spot[j], spot[i]]]) {
-        pen.beginPath();
-        pen.arc(box.left + (column + 0.5) * cell, box.top + (row + 0.5) * cell, Math.max(5, cell), 0, 2 * Math.PI);
-        pen.stroke();
+        chartDot(pen, box.left + (column + 0.5) * cell, box.top + (row + 0.5) * cell, Math.max(5, cell), chartFold(app, value(at), PAIR_LIMIT), ink.text);
       }
     }
   }
@@ -139,7 +135,7 @@ function drawPairs(app, board, table, places, passes) {
     pen.strokeRect(box.left + spot[expert] * cell - 1, box.top + 0.5, cell + 2, side);
     if (seriated) chartText(pen, `E${expert}`, box.left - 5, box.top + (spot[expert] + 0.5) * cell, { colour: ink.mark, align: "right", font: CHART_BOLD });
   }
-  chartFoldBar(app, board, box.left, height - 40, Math.min(240, side), PAIR_LIMIT, width > 480 ? "together, times chance" : "");
+  chartFoldBar(app, board, box.left, height - 38, Math.min(240, side), PAIR_LIMIT, "selected together, times chance");
   const cellAt = (px, py) => [places[Math.min(E - 1, Math.floor(py / cell))], places[Math.min(E - 1, Math.floor(px / cell))]];
   target(box.left, box.top, side, side, {
     lines: (px, py) => {

@@ -31,7 +31,7 @@ registerView({
     const places = () => memo(`path order ${row()} ${options().order}`, () => pathOrder(table(), app.data.E, options().order === "paths"));
     const passes = (at) => options().q >= 1 || table().q[at] <= options().q;
     const matrixChart = chartCanvas(app, matrix.node, {
-      height: (width) => Math.min(width - 60, 560) + 84,
+      height: (width) => Math.min(width - 60, 560) + 80,
       label: () => instance.alt(),
       draw: (board) => !instance.shortage() && drawTransitions(app, board, row(), table(), places(), passes, options().follow),
     });
@@ -111,7 +111,8 @@ function pathOrder(table, E, diagonal) {
 
 /** Cells (a * E + b) that pass, those farthest from chance first. */
 function transitionsFound(table, passes) {
-  const found = Array.from(table.shrunk.keys()).filter((at) => table.expected[at] > 0 && passes(at));
+  const found = [];
+  for (let at = 0; at < table.shrunk.length; at++) if (table.expected[at] > 0 && passes(at)) found.push(at);
   return found.sort((a, b) => Math.abs(table.shrunk[b]) - Math.abs(table.shrunk[a]) || table.q[a] - table.q[b]);
 }
 
@@ -132,7 +133,7 @@ function drawTransitions(app, board, row, table, { rows, columns }, passes, foll
   const { pen, width, height, ink, target } = board;
   const { data, state } = app;
   const { E, K } = data;
-  const side = Math.min(width - 60, height - 84);
+  const side = Math.min(width - 60, height - 80);
   const box = { left: 44, top: 6, width: side, height: side };
   const cell = side / E;
   chartMatrix(pen, box.left, box.top, side, side, E, E, (i, j) => {
@@ -148,13 +149,11 @@ function drawTransitions(app, board, row, table, { rows, columns }, passes, foll
   rows.forEach((e, i) => (spots[0][e] = i));
   columns.forEach((e, j) => (spots[1][e] = j));
   pen.lineWidth = 1;
-  const ring = (a, b, radius) => {
-    pen.beginPath();
-    pen.arc(box.left + (spots[1][b] + 0.5) * cell, box.top + (spots[0][a] + 0.5) * cell, radius, 0, 2 * Math.PI);
-    pen.stroke();
-  };
-  pen.strokeStyle = ink.text;
-  if (found.length <= 60) for (const at of found) ring(Math.floor(at / E), at % E, Math.max(5, cell));
+  if (found.length <= 60) {
+    for (const at of found) {
+      chartDot(pen, box.left + (spots[1][at % E] + 0.5) * cell, box.top + (spots[0][Math.floor(at / E)] + 0.5) * cell, Math.max(5, cell), chartFold(app, table.shrunk[at] / Math.LN2, PATH_LIMIT), ink.text);
+    }
+  }
   if (state.expert !== null && state.layer === row) {
     pen.strokeStyle = ink.mark;
     pen.strokeRect(box.left + 0.5, box.top + spots[0][state.expert] * cell - 1, side, cell + 2);
@@ -168,7 +167,7 @@ function drawTransitions(app, board, row, table, { rows, columns }, passes, foll
       pen.fillRect(b - 1.5, box.top + side, 3, 7);
     }
   }
-  chartFoldBar(app, board, box.left, height - 40, Math.min(240, side), PATH_LIMIT, width > 480 ? "lift" : "");
+  chartFoldBar(app, board, box.left, height - 38, Math.min(240, side), PATH_LIMIT, "lift: times chance");
   const at = (px, py) => [rows[Math.min(E - 1, Math.floor(py / cell))], columns[Math.min(E - 1, Math.floor(px / cell))]];
   target(box.left, box.top, side, side, {
     lines: (px, py) => {
