@@ -1,9 +1,8 @@
 // Right of the atlas, two thin bars a layer: how many experts carry the load (entropy), and the busiest one above its fair share (MaxVio).
 
 /** Draw them for layers first..last. `summaries`: loadSummary of each layer; `chance`: loadChance at this n. */
-function drawAtlasMargin(app, canvas, summaries, chance, first, last) {
+function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, last) {
   const ratio = window.devicePixelRatio || 1;
-  const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
   [canvas.width, canvas.height] = [Math.max(1, Math.round(wide * ratio)), Math.max(1, Math.round(high * ratio))];
   const pen = canvas.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);

@@ -7,14 +7,14 @@ function createBar(app) {
   const redo = button("↷", "Redo (Ctrl+Y)", () => app.redo());
   const tour = button("Tour", "Guided tour (T)", () => app.set({ tour: app.state.tour === null ? 0 : null }));
   const theme = button("◐", "", () => app.set({ theme: app.theme() === "dark" ? "light" : "dark" }, { record: false }));
-  const title = element("span", { class: "mm-title" });
+  const title = element("span");
   const menu = app.header.traces.length > 1
     ? element("select", { "aria-label": "Trace", onchange: (event) => app.set({ trace: Number(event.target.value) }) },
       app.header.traces.map((entry, i) => element("option", { value: i }, entry.label === "no label" ? entry.title : entry.label)))
     : null;
   const tag = element("span", { class: "mm-tag-slot" });
   const node = element("header", { class: "mm-bar" },
-    element("h2", {}, "Which experts?"), tag, title, menu,
+    element("h2", {}, "Which experts?"), tag, element("span", { class: "mm-title" }, title), menu,
     element("div", { class: "mm-bar-tools" }, undo, redo, tour, theme, button("?", "Help and keys (?)", () => openHelp(app))));
   return {
     node,

@@ -22,7 +22,11 @@ function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
   let height = 0;
   let ratio = 1;
 
+  // Asking for a size makes the browser lay out the page at once, so it is asked once and then told by the observer.
+  let measured = false;
   const fit = () => {
+    if (measured && ratio === (window.devicePixelRatio || 1)) return;
+    measured = true;
     ratio = window.devicePixelRatio || 1;
     width = host.clientWidth;
     height = host.clientHeight;
@@ -32,8 +36,9 @@ function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
     }
   };
   const redraw = () => {
-    if (!spec || !host.clientWidth || !host.clientHeight) return;
+    if (!spec) return;
     fit();
+    if (!width || !height) return void (measured = false);
     paintRaster(canvas, raster, spec);
     if (spec.hatch) paintHatch(canvas, spec, app.colours.hatch, ratio);
     paintMarks(overlay, spec, marks, app.colours, ratio);
@@ -46,7 +51,9 @@ function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
     return row >= 0 && column >= 0 && row < spec.rows && column < spec.columns ? { row, column } : null;
   };
   const observer = new ResizeObserver(() => {
-    if (host.clientWidth !== width || host.clientHeight !== height) redraw();
+    if (host.clientWidth === width && host.clientHeight === height) return;
+    measured = false;
+    redraw();
   });
   observer.observe(host);
 

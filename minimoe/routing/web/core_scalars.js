@@ -9,6 +9,16 @@ const SCALARS = {
 
 /** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar; the scale is the same in every layer. */
 function readScalar(app, kind) {
+  const { state } = app;
+  const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind;
+  if (app.scalarCache?.colours !== app.colours || app.scalarCache.data !== app.data) app.scalarCache = { colours: app.colours, data: app.data, kept: new Map() };
+  if (app.scalarCache.kept.size > 50) app.scalarCache.kept.clear();
+  if (!app.scalarCache.kept.has(name)) app.scalarCache.kept.set(name, makeScalar(app, kind));
+  return app.scalarCache.kept.get(name);
+}
+
+/** The same, worked out. */
+function makeScalar(app, kind) {
   const { data, state } = app;
   const { T, K, fields } = data;
   if (kind === "margin" && data.has.weights) {

@@ -41,16 +41,23 @@ function legendBar(app) {
   const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
   const ticks = element("div", { class: "mm-legend-ticks", "aria-hidden": "true" });
   const label = element("div", { class: "mm-legend-label" });
+  let shown = null;
   const node = element("div", { class: "mm-legend" }, label, element("div", { class: "mm-legend-bar" }, canvas, ticks));
   return {
     node,
     set(scale, note = "") {
+      const key = JSON.stringify([scale.kind, scale.low, scale.high, scale.ticks, scale.label, note, app.colours.theme]);
+      if (key === shown) return;
+      shown = key;
       const context = canvas.getContext("2d");
       const image = context.createImageData(256, 1);
       const pixels = new Uint32Array(image.data.buffer);
       for (let i = 0; i < 256; i++) pixels[i] = scale.packed(scale.low + ((scale.high - scale.low) * i) / 255);
       context.putImageData(image, 0, 0);
-      ticks.replaceChildren(...scale.ticks.map(({ value, text, strong }) => {
+      const strong = scale.ticks.find((tick) => tick.strong);
+      const room = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // a tick too near the important one is left out
+      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > room);
+      ticks.replaceChildren(...kept.map(({ value, text, strong }) => {
         const left = (100 * (value - scale.low)) / (scale.high - scale.low || 1);
         return element("span", { class: strong ? "mm-strong" : null, style: `left:${left}%` }, text);
       }));

@@ -34,7 +34,9 @@ function createSelection(app) {
       refresh();
       if (cache.countsKey !== cache.key) {
         const { T, K, E, blocks } = app.data;
-        cache.counts = recount(blocks, T, K, E, cache.size === T ? null : cache.mask);
+        const { range, domain, match } = app.state;
+        if (range && domain === null && match === null) cache.counts = recount(blocks.map((block) => block.subarray(range[0] * K, range[1] * K)), range[1] - range[0], K, E, null);
+        else cache.counts = recount(blocks, T, K, E, cache.size === T ? null : cache.mask);
         cache.countsKey = cache.key;
       }
       return cache.counts;

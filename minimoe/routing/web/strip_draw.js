@@ -1,10 +1,10 @@
 // Draws the visible lines of the strip. Only what is in view: a few hundred of thousands of tokens.
 
-/** Paint lines from `top` pixels on. `look`: {values, scale, mask, state, hovered}. */
+/** Paint lines from `top` pixels on. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
 function drawStrip(app, canvas, place, top, look) {
   const { data, colours } = app;
   const ratio = window.devicePixelRatio || 1;
-  const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
+  const [wide, high] = look.size;
   if (!wide || !high) return;
   if (canvas.width !== Math.round(wide * ratio) || canvas.height !== Math.round(high * ratio)) [canvas.width, canvas.height] = [Math.round(wide * ratio), Math.round(high * ratio)];
   const pen = canvas.getContext("2d");

@@ -9,6 +9,18 @@ function tourSteps(app, given = app.header.tour) {
 
 const TOUR_RESET = { range: null, domain: null, match: null, pinned: null, rows: null };
 
+/** A token between quotation marks. */
+function quoted(data, t) {
+  return `“${data.text(t)}”`;
+}
+
+/** A margin, as far as 8 bits know it. */
+function sayMargin(data, l, t) {
+  const margin = data.margin(l, t);
+  if (margin === 0) return `less than ${formatNumber(data.header.margin_scale / 510, 1)}`;
+  return data.marginClipped(l, t) ? `at least ${formatNumber(margin)}` : formatNumber(margin);
+}
+
 function tourStart({ data, name, state }) {
   const t = openingState(data).token;
   const l = openingState(data).layer;
@@ -16,7 +28,7 @@ function tourStart({ data, name, state }) {
   return {
     title: "One token, one layer",
     state: { ...TOUR_RESET, token: t, layer: l, expert: first, view: "router", step: 2, order: "index", trace: state.trace },
-    text: `The caret stands on ${data.text(t)}; in layer ${data.layers[l]} its router selected ${data.K} of ${data.E} experts, ${name(l, first)} first. The same happens for every token in every layer, and this page shows all of it.`,
+    text: `The caret stands on ${quoted(data, t)}; in layer ${data.layers[l]} its router selected ${data.K} of ${data.E} experts, ${name(l, first)} first. The same happens for every token in every layer, and this page shows all of it.`,
     question: `How many selections does this trace hold?`,
     answer: `${formatCount(data.T)} tokens × ${data.L} layers × ${data.K} = ${formatCount(data.T * data.L * data.K)}.`,
   };
@@ -30,7 +42,7 @@ function tourUnsure({ data }) {
   return {
     title: "Nearly a tie",
     state: { ...TOUR_RESET, token: found.low, layer: l, scalar: "margin", view: "router", step: 0 },
-    text: `Dark tokens in the strip were decided by a small margin: at ${data.text(found.low)} the last selected expert leads the first left-out one by ${formatNumber(data.margin(l, found.low))}. At ${data.text(found.high)} the lead is ${data.marginClipped(l, found.high) ? "at least " : ""}${formatNumber(data.margin(l, found.high))}.`,
+    text: `Dark tokens in the strip were decided by a small margin: at ${quoted(data, found.low)} the last selected expert leads the first left-out one by ${sayMargin(data, l, found.low)}. At ${quoted(data, found.high)} the lead is ${sayMargin(data, l, found.high)}.`,
     question: "Which of the two choices may turn out differently on another processor?",
     answer: "The first: rounding moves logits a little, and where the margin is smaller than that, another expert takes the last place. Its weight is the smallest of the selected ones.",
   };
@@ -44,7 +56,7 @@ function tourRouter({ data }) {
   return {
     title: "From scores to weights",
     state: { ...TOUR_RESET, token: t, layer: l, view: "router", step: 3 },
-    text: `The ${data.K} selected experts of ${data.text(t)} hold ${formatShare(mass)} of the probability in layer ${data.layers[l]}; uniform routing would give them ${formatShare(data.K / data.E)}. ${renormalised ? "Their probabilities are divided by that sum, so that the weights sum to 1." : "This model takes the probabilities as weights, without dividing by their sum."}`,
+    text: `The ${data.K} selected experts of ${quoted(data, t)} hold ${formatShare(mass)} of the probability in layer ${data.layers[l]}; uniform routing would give them ${formatShare(data.K / data.E)}. ${renormalised ? "Their probabilities are divided by that sum, so that the weights sum to 1." : "This model takes the probabilities as weights, without dividing by their sum."}`,
     question: `What is the weight of the first one, with a probability of ${formatShare(data.prob(l, t, 0))}?`,
     answer: renormalised ? `${formatShare(data.prob(l, t, 0))} / ${formatShare(mass)} = ${formatShare(data.weight(l, t, 0))}.` : `The same: ${formatShare(data.prob(l, t, 0))}.`,
   };
@@ -85,7 +97,7 @@ function tourContexts({ data }) {
   return {
     title: "One token, two contexts",
     state: { ...TOUR_RESET, pinned: twins.first, token: twins.other, layer: least, view: "ribbon", order: "index" },
-    text: `${data.text(twins.first)} stands at places ${formatCount(twins.first)} and ${formatCount(twins.other)}, the same token with another text before it. Over all layers the two share ${formatNumber(twins.mean)} of ${data.K} experts on average; two tokens at random would share ${formatNumber((data.K * data.K) / data.E, 2)}.`,
+    text: `${quoted(data, twins.first)} stands at places ${formatCount(twins.first)} and ${formatCount(twins.other)}, the same token with another text before it. Over all layers the two share ${formatNumber(twins.mean)} of ${data.K} experts on average; two tokens at random would share ${formatNumber((data.K * data.K) / data.E, 2)}.`,
     question: "What follows if a token shared all its experts at every place?",
     answer: `Then the router would look at the token alone, not at its context. Here, layer ${data.layers[least]} shares the fewest: ${twins.shared[least]} of ${data.K}. These two places were chosen for differing, so look at others before you conclude.`,
   };
@@ -114,8 +126,8 @@ function tourLoad({ data }) {
   return {
     title: "Who carries the load?",
     state: { ...TOUR_RESET, view: "load", layer: worst, order: "load" },
-    text: `Layer ${data.layers[worst]} spreads its work least evenly: as if ${formatNumber(rows[worst].effective)} of ${data.E} experts shared it alike. Uniform routing of as many tokens would show ${formatNumber(chance.effective)}.`,
-    question: "Why is even that not the full number of experts?",
-    answer: `Because ${formatCount(data.T)} tokens are a sample: some experts are drawn more often by luck. The busiest expert of this layer has ${formatTimes(1 + rows[worst].maxViolation)} its fair share, by luck about ${formatTimes(1 + chance.maxViolation)}.`,
+    text: `Layer ${data.layers[worst]} spreads its work least evenly: as if ${formatNumber(rows[worst].effective, 4)} of ${data.E} experts shared it alike. Uniform routing of as many tokens would show ${formatNumber(chance.effective, 4)}.`,
+    question: `Its busiest expert has ${formatTimes(1 + rows[worst].maxViolation)} its fair share. How much of that may be luck?`,
+    answer: `Of ${formatCount(data.T)} tokens routed uniformly, the busiest of ${data.E} experts would get about ${formatTimes(1 + chance.maxViolation)}: the largest of many is above the mean even then. What is beyond it is the router's doing, on this text.`,
   };
 }

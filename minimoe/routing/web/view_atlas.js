@@ -21,9 +21,9 @@ function createAtlas(app, container) {
   const canvas = element("canvas", { "aria-hidden": "true" });
   const grid = element("div", { class: "mm-raster mm-atlas-grid" }, canvas);
   const gutter = element("div", { class: "mm-atlas-gutter", "aria-hidden": "true", title: "Drag to show fewer layers" });
-  const margin = element("canvas", { class: "mm-atlas-margin", role: "img", "aria-label": "Load of each layer" });
+  const margin = element("canvas", { class: "mm-atlas-margin", role: "img", "aria-label": "Load of each layer", title: "Left: as how many experts the load is spread. Right: the busiest expert above its fair share (MaxVio). Lines: uniform routing of as many tokens" });
   const ticks = element("div", { class: "mm-atlas-ticks", "aria-hidden": "true" });
-  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "experts in use"), element("span", {}, "busiest"));
+  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "in use"), element("span", {}, "busiest"));
   const note = element("p", { class: "mm-note" });
   append(container, [
     element("div", { class: "mm-controls" }, element("span", { class: "mm-muted" }, "Experts"), order.node, scale.node, whole, legend.node),
@@ -36,6 +36,8 @@ function createAtlas(app, container) {
   let spec = null;
   let summaries = [];
   let chance = null;
+  let size = null; // of the margin; the observer keeps it
+  let framed = null;
   const cursor = { row: 0, column: 0 };
   const span = () => app.state.rows ?? [0, L];
   const expertAt = ({ row, column }) => ({ l: span()[0] + row, e: places[(span()[0] + row) * E + column] });
@@ -133,6 +135,10 @@ function createAtlas(app, container) {
   const brush = brushRows(app, gutter, span, (rows) => app.set({ rows }));
   const frame = () => {
     const [first, last] = span();
+    const key = `${first} ${last} ${app.state.order} ${app.state.order === "domain" && orderDomain(app)}`;
+    if (framed === key) return;
+    framed = key;
+    size = null;
     const rows = last - first;
     const tall = Math.round(Math.max(rows * 5.6, Math.min(rows * 56, 360)));
     for (const node of [grid, gutter, margin]) node.style.height = `${tall}px`;
@@ -153,7 +159,8 @@ function createAtlas(app, container) {
     map.set(spec);
     legend.set(drawn.scale);
     scale.node.hidden = drawn.kind === "count";
-    drawAtlasMargin(app, margin, summaries, chance, first, last);
+    size ??= [margin.clientWidth, margin.clientHeight];
+    drawAtlasMargin(app, margin, size, summaries, chance, first, last);
   };
   const recountAll = () => {
     counts = app.counts();
@@ -166,7 +173,8 @@ function createAtlas(app, container) {
       : app.state.order === "index" ? "A column is only a number: expert 17 of one layer and expert 17 of the next have nothing in common." : "Each layer is ordered by itself: a column is a rank, not an expert.");
   };
   const observer = new ResizeObserver(() => {
-    if (drawn && margin.clientWidth) drawAtlasMargin(app, margin, summaries, chance, ...span());
+    size = [margin.clientWidth, margin.clientHeight];
+    if (drawn && size[0]) drawAtlasMargin(app, margin, size, summaries, chance, ...span());
   });
   observer.observe(grid);
   return {
@@ -174,7 +182,7 @@ function createAtlas(app, container) {
       const numbers = !counts || ["all", "selection", "order", "trace"].some((key) => changed.has(key)) || (app.state.order === "domain" && (changed.has("compare") || changed.has("domain")));
       if (numbers) recountAll();
       if (numbers || changed.has("scale") || changed.has("rows")) redraw();
-      else if (changed.has("layer")) drawAtlasMargin(app, margin, summaries, chance, ...span());
+      else if (changed.has("layer")) drawAtlasMargin(app, margin, size, summaries, chance, ...span());
       order.set(app.state.order);
       scale.set(app.state.scale);
       whole.hidden = app.state.rows === null;

@@ -37,6 +37,9 @@ function createStrip(app, container) {
   ]);
 
   let place = null;
+  let offset = 0; // how far it is scrolled; kept here, since asking the browser costs a layout
+  let high = 0;
+  let size = [0, 0];
   let scalar = null;
   let values = null;
   let hovered = -1;
@@ -45,15 +48,19 @@ function createStrip(app, container) {
     const pen = canvas.getContext("2d");
     pen.font = `14px ${app.colours.font}`;
     place = layoutStrip(data, (text) => pen.measureText(text).width, scroller.clientWidth - 8);
+    high = Math.min(place.lines, 5) * STRIP_LINE + 6;
+    size = [scroller.clientWidth, high];
     space.style.height = `${place.lines * STRIP_LINE + 4}px`;
-    scroller.style.height = `${Math.min(place.lines, 5) * STRIP_LINE + 6}px`;
+    scroller.style.height = `${high}px`;
     canvas.style.height = scroller.style.height;
   };
-  const draw = () => place && drawStrip(app, canvas, place, scroller.scrollTop, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered });
+  const draw = () => place && drawStrip(app, canvas, place, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
   const reveal = () => {
     const top = place.line[app.state.token] * STRIP_LINE;
-    if (top < scroller.scrollTop) scroller.scrollTop = Math.max(0, top - STRIP_LINE / 2);
-    else if (top + STRIP_LINE > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top + 1.5 * STRIP_LINE - scroller.clientHeight;
+    if (top >= offset && top + STRIP_LINE <= offset + high) return;
+    const target = top < offset ? top - STRIP_LINE / 2 : top + 1.5 * STRIP_LINE - high;
+    offset = Math.max(0, Math.min(place.lines * STRIP_LINE + 4 - high, target));
+    scroller.scrollTop = offset;
   };
   const sentence = () => {
     const t = app.state.token;
@@ -94,7 +101,7 @@ function createStrip(app, container) {
   const cursor = gridCursor(scroller, { label: "Tokens of the trace. Left and right move, Shift chooses a range.", sentence, keydown });
   const tokenAt = (event) => {
     const frame = canvas.getBoundingClientRect();
-    return tokenInLine(place, Math.floor((event.clientY - frame.top + scroller.scrollTop) / STRIP_LINE), event.clientX - frame.left, data.T);
+    return tokenInLine(place, Math.floor((event.clientY - frame.top + offset) / STRIP_LINE), event.clientX - frame.left, data.T);
   };
   const options = { signal: stop.signal };
   let pressed = null;
@@ -120,7 +127,10 @@ function createStrip(app, container) {
     move(t, event.shiftKey);
   }, options);
   for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => (pressed = null), options);
-  scroller.addEventListener("scroll", draw, options);
+  scroller.addEventListener("scroll", () => {
+    offset = scroller.scrollTop;
+    draw();
+  }, options);
   let wide = 0;
   const observer = new ResizeObserver(() => {
     if (scroller.clientWidth === wide || !scroller.clientWidth) return;
