@@ -1,0 +1,93 @@
+"""Statistics of routing: every number with its definition, its source, what chance gives, and how many texts it needs.
+
+Pure functions of `experts` (layer, token, slot) int64 and labels (token); nothing is drawn here. The rules they keep:
+chance is seldom 0; tokens of one document are not independent, so whole documents are resampled and dealt; what is
+looked for among many experts is judged by a q-value. Expert ids mean something only together with their layer.
+"""
+
+from minimoe.routing.statistics.agreement import router_agreement, router_saturation
+from minimoe.routing.statistics.chance import (
+    Estimate,
+    benjamini_hochberg,
+    expected_maximum,
+    frequency_chance,
+    overlap_chance,
+    overlap_distribution,
+    pmi_chance,
+)
+from minimoe.routing.statistics.confidence import Confidence, router_confidence
+from minimoe.routing.statistics.counting import DocumentCounts, document_counts, group_counts, selection_counts
+from minimoe.routing.statistics.domains import (
+    Distance,
+    Specialisation,
+    domain_distance,
+    domain_specialisation,
+    jensen_shannon,
+    specialisation_score,
+)
+from minimoe.routing.statistics.information import context_information, token_information
+from minimoe.routing.statistics.load import (
+    coefficient_of_variation,
+    effective_experts,
+    fold_over_uniform,
+    frequency,
+    load_entropy,
+    lorenz,
+    max_violation,
+)
+from minimoe.routing.statistics.locality import Locality, locality
+from minimoe.routing.statistics.matched import MatchedTokens, matched_tokens
+from minimoe.routing.statistics.pairs import Pairs, coactivation, expected_pairs, pmi, seriate
+from minimoe.routing.statistics.paths import Transitions, path_information, transition_lift
+from minimoe.routing.statistics.placement import Placement, balanced_placement, contiguous_placement
+from minimoe.routing.statistics.vocabulary import vocabulary_shares, vocabulary_specialisation
+
+__all__ = [
+    "Confidence",
+    "Distance",
+    "DocumentCounts",
+    "Estimate",
+    "Locality",
+    "MatchedTokens",
+    "Pairs",
+    "Placement",
+    "Specialisation",
+    "Transitions",
+    "balanced_placement",
+    "benjamini_hochberg",
+    "coactivation",
+    "coefficient_of_variation",
+    "context_information",
+    "contiguous_placement",
+    "document_counts",
+    "domain_distance",
+    "domain_specialisation",
+    "effective_experts",
+    "expected_maximum",
+    "expected_pairs",
+    "fold_over_uniform",
+    "frequency",
+    "frequency_chance",
+    "group_counts",
+    "jensen_shannon",
+    "load_entropy",
+    "locality",
+    "lorenz",
+    "matched_tokens",
+    "max_violation",
+    "overlap_chance",
+    "overlap_distribution",
+    "path_information",
+    "pmi",
+    "pmi_chance",
+    "router_agreement",
+    "router_confidence",
+    "router_saturation",
+    "selection_counts",
+    "seriate",
+    "specialisation_score",
+    "token_information",
+    "transition_lift",
+    "vocabulary_shares",
+    "vocabulary_specialisation",
+]

@@ -1,0 +1,54 @@
+"""Agreement: do two routers (two checkpoints, two precisions, two engines) select the same experts for the same
+tokens?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from minimoe.errors import BadArgument
+from minimoe.routing.statistics.chance import Estimate, frequency_chance
+from minimoe.routing.statistics.counting import check_experts, check_labels
+from minimoe.routing.statistics.locality import mean_over_documents, overlap
+
+MINIMUM_TOKENS = 512
+
+
+def router_agreement(
+    experts: Tensor,
+    reference: Tensor,
+    num_experts: int,
+    documents: Tensor | None = None,
+    rounds: int = 200,
+    seed: int = 0,
+) -> Estimate:
+    """(layer): mean share of a token's k experts that the reference selects too; order does not matter.
+
+    Between a checkpoint and the final one this is router saturation (OLMoE, arXiv 2409.02060). Only meaningful where
+    expert e of both is the same expert: two models trained apart agree by chance. Chance k/E (8 of 128: 6.25 %).
+    Interval: bootstrap over documents, without them 0..1. n counts tokens, at least 512. Both (layer, token, slot), or
+    BadArgument.
+    """
+    check_experts(experts, num_experts)
+    check_experts(reference, num_experts)
+    if experts.shape != reference.shape:
+        raise BadArgument(
+            f"experts {tuple(experts.shape)} and reference {tuple(reference.shape)}: "
+            "expected the same layers, tokens and slots."
+        )
+    labels = torch.zeros(experts.shape[1], dtype=torch.int64)
+    labels = labels if documents is None else check_labels("documents", documents, experts)
+    top_k = experts.shape[2]
+    shares = torch.stack([overlap(a, b) / top_k for a, b in zip(experts, reference, strict=True)])
+    chance = frequency_chance(num_experts, top_k)
+    return mean_over_documents(shares, labels, chance, 1.0, MINIMUM_TOKENS, rounds, seed)
+
+
+def router_saturation(
+    checkpoints: Sequence[Tensor], num_experts: int, documents: Tensor | None = None
+) -> list[Estimate]:
+    """`router_agreement` of each checkpoint with the last one, (layer) each; the last is 1. Chance k/E, minimum 512
+    tokens."""
+    if not checkpoints:
+        raise BadArgument("checkpoints is empty: expected the experts of one trace for each step of the training.")
+    return [router_agreement(each, checkpoints[-1], num_experts, documents) for each in checkpoints]
