@@ -82,7 +82,7 @@ function drawDomainDifference(app, board, sides, slow, certain) {
     { from: 0, to: L, down: true, grid: false, ticks: layerTicks(data, tall), format: (tick) => layers[tick - 0.5], title: "layer", space: 31 });
   const many = slow ? slow.q.filter((q) => q <= 0.05).length : 0;
   // A finding can be a single cell of a few pixels: where there are few, each is a dot.
-  if (slow && many && many <= 120) {
+  if (slow && many && many <= 120 && tall / L < 10) {
     slow.q.forEach((q, at) => {
       if (!(q <= 0.05)) return;
       chartDot(pen, box.left + ((at % E) + 0.5) * (box.width / E), box.top + (Math.floor(at / E) + 0.5) * (tall / L), 5, chartFold(app, sides.ratio[at]), ink.text);

@@ -2,9 +2,9 @@
 
 function drawLorenz(app, board, counts, chance) {
   const { pen, width, height, ink, target } = board;
-  const box = { left: 52, top: 24, width: width - 74, height: height - 66 };
+  const box = { left: 60, top: 24, width: width - 82, height: height - 66 };
   const share = (value) => `${Math.round(100 * value)}%`;
-  const axes = chartAxes(board, box, { from: 0, to: 1, title: "share of the experts, least used first", format: share }, { from: 0, to: 1, title: "share of the load", format: share, ticks: [0, 0.25, 0.5, 0.75, 1] });
+  const axes = chartAxes(board, box, { from: 0, to: 1, title: "share of the experts, least used first", format: share }, { from: 0, to: 1, title: "share of the load", space: 50, format: share, ticks: [0, 0.25, 0.5, 0.75, 1] });
   const place = (curve) => Array.from(curve, (value, i) => [axes.x(i / (curve.length - 1)), axes.y(value)]);
   const curve = lorenz(counts);
   chartLine(pen, [[axes.x(0), axes.y(0)], [axes.x(1), axes.y(1)]], ink.faint, { width: 1 });
@@ -26,8 +26,8 @@ function drawSortedLoad(app, board, counts, chance) {
   const order = Array.from(counts.keys()).sort((a, b) => counts[b] - counts[a] || a - b);
   const fold = foldOverUniform(counts, n, E, app.data.K);
   const most = Math.max(1.5, fold[order[0]] * 1.08);
-  const box = { left: 52, top: 24, width: width - 66, height: height - 66 };
-  const axes = chartAxes(board, box, { from: 0, to: E, title: "experts of this layer, busiest first (rank)" }, { from: 0, to: most, title: "load / uniform", format: (value) => `${formatNumber(value)}×` });
+  const box = { left: 60, top: 24, width: width - 74, height: height - 66 };
+  const axes = chartAxes(board, box, { from: 0, to: E, title: "experts of this layer, busiest first (rank)" }, { from: 0, to: most, title: "load / uniform", space: 50, format: (value) => `${formatNumber(value)}×` });
   const wide = box.width / E;
   order.forEach((expert, rank) => {
     const top = axes.y(fold[expert]);
@@ -52,7 +52,7 @@ function drawLoadLines(app, board, summaries, chance) {
   const L = summaries.length;
   const each = (height - 34) / LOAD_LINES.length;
   LOAD_LINES.forEach(({ key, title, even }, i) => {
-    const box = { left: 52, top: i * each + 20, width: width - 66, height: each - 36 };
+    const box = { left: 60, top: i * each + 20, width: width - 74, height: each - 36 };
     const values = summaries.map((row) => row[key]);
     const [least, most] = [Math.min(...values, chance[key]), Math.max(...values, chance[key])];
     const pad = (most - least || 0.05) * 0.15;
@@ -87,9 +87,9 @@ function drawDevices(app, board, { layers, tokens }) {
   const shown = relative(state.placement);
   const both = Object.keys(kinds).map((kind) => Math.max(...relative(kind)));
   const most = Math.max(1.25, ...both) * 1.06;
-  const box = { left: 52, top: 24, width: width - 66, height: height * 0.5 - 40 };
+  const box = { left: 60, top: 24, width: width - 74, height: height * 0.5 - 40 };
   const axes = chartAxes(board, box, { from: 0, to: D, title: `device (layer ${data.layers[state.layer]}, ${kinds[state.placement]})`, ticks: chartTicks(0, D - 1, Math.min(D, 10)).filter(Number.isInteger).map((d) => d + 0.5), format: (tick) => Math.round(tick - 0.5) },
-    { from: 0, to: most, title: "load / mean", format: (value) => `${formatNumber(value)}×` });
+    { from: 0, to: most, title: "load / mean", space: 50, format: (value) => `${formatNumber(value)}×` });
   const wide = box.width / D;
   shown.forEach((value, d) => {
     pen.fillStyle = ink[state.placement];
@@ -97,12 +97,12 @@ function drawDevices(app, board, { layers, tokens }) {
     target(axes.x(d), box.top, wide, box.height, { lines: [`device ${d}, ${kinds[state.placement]}`, `${formatTimes(value)} the mean load`, `${formatCount(now[state.placement][d])} token-expert pairs, n ${formatCount(tokens)} tokens`] });
   });
   chartLine(pen, [[axes.x(0), axes.y(1)], [axes.x(D), axes.y(1)]], ink.chance, { width: 1 });
-  const second = { left: 52, top: height * 0.5 + 22, width: width - 66, height: height * 0.5 - 62 };
+  const second = { left: 60, top: height * 0.5 + 22, width: width - 74, height: height * 0.5 - 62 };
   const L = layers.length;
   const lines = Object.fromEntries(Object.keys(kinds).map((kind) => [kind, layers.map((layer) => imbalance(layer[kind]))]));
   const top = Math.max(1.1, ...lines.contiguous, ...lines.balanced) * 1.03;
   const by = chartAxes(board, second, { from: -0.5, to: L - 0.5, title: "layer", ticks: chartTicks(0, L - 1, Math.min(L - 1, width / 60)).filter(Number.isInteger), format: (tick) => data.layers[tick] },
-    { from: 1, to: top, title: "busiest / mean", format: (value) => `${formatNumber(value)}×`, ticks: chartTicks(1, top, 3) });
+    { from: 1, to: top, title: "busiest / mean", space: 50, format: (value) => `${formatNumber(value)}×`, ticks: chartTicks(1, top, 3) });
   for (const kind of Object.keys(kinds)) {
     chartLine(pen, lines[kind].map((value, l) => [by.x(l), by.y(value)]), ink[kind], { width: 2, dash: kind === "balanced" ? [2, 2] : [] });
     pen.fillStyle = ink[kind];

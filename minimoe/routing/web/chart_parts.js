@@ -69,6 +69,11 @@ function chartList(columns, rows) {
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
 }
 
+/** The first `first` and the last `last` of a list, none twice. */
+function bothEnds(list, first, last) {
+  return list.length <= first + last ? list : [...list.slice(0, first), ...list.slice(-last)];
+}
+
 /** A labelled drop-down; choices {value: text}. `set(value)` shows another one without an event. */
 function chartSelect(label, choices, value, choose) {
   const control = element("select", { "aria-label": label }, Object.entries(choices).map(([key, text]) => element("option", { value: key }, text)));
@@ -124,6 +129,7 @@ function formatQ(q) {
 const CHART_STYLE = `
 .mm-parts { display: grid; gap: 16px 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); align-items: start; }
 .mm-part { min-width: 0; margin: 0; }
+.mm-part > .mm-part + .mm-part { margin-top: 16px; }
 .mm-part-title { margin: 0 0 2px; font-size: 13px; font-weight: 600; }
 .mm-part-note { margin: 0 0 4px; font-size: 12px; line-height: 1.4; color: var(--mm-muted); }
 .mm-chart { display: block; }
@@ -136,7 +142,7 @@ const CHART_STYLE = `
 .mm-select select { min-height: 24px; }
 .mm-list { border-collapse: collapse; font-size: 12px; width: 100%; font-variant-numeric: tabular-nums; }
 .mm-list th { text-align: left; font-weight: 500; color: var(--mm-muted); border-bottom: 1px solid var(--mm-line); padding: 2px 8px 2px 0; vertical-align: bottom; }
-.mm-list td { padding: 2px 8px 2px 0; border-bottom: 1px solid var(--mm-line); vertical-align: top; overflow-wrap: anywhere; }
+.mm-list td { padding: 2px 8px 2px 0; border-bottom: 1px solid var(--mm-line); vertical-align: baseline; overflow-wrap: anywhere; }
 .mm-list .mm-num { text-align: right; white-space: nowrap; }
 .mm-list .mm-pale td { color: var(--mm-muted); }
 .mm-list .mm-link, .mm-context .mm-link { background: none; border: 0; border-radius: 0; padding: 2px 0; min-height: 24px; font: inherit; color: var(--mm-accent); text-decoration: underline; cursor: pointer; text-align: left; }

@@ -6,11 +6,9 @@
 //   countMask(mask, T) -> number                                     tokens that a mask keeps
 //   countLayer(block, T, K, E, mask, out, offset) -> out             adds N_e of one layer at out[offset + e]
 //   recount(blocks, T, K, E, mask) -> Int32Array(L*E)                N_le of all layers
-//   countByLabel(block, T, K, E, labels, D, mask) -> Int32Array(D*E) N_de of one layer, one row a label
 //   tokensByLabel(labels, D, T, mask) -> Int32Array(D)               n_d
 //   foldOverUniform(counts, n, E, K) -> Float64Array                 N_e / (n K / E); 1 is uniform routing; NaN where n = 0
 //   log2Fold(counts, n, E, K) -> Float64Array                        log2 of it; -Infinity where an expert was never selected
-//   matchedMask(keys, labels, a, b, T, mask, seed) -> Uint8Array(T)  the same number of each token in label a and in label b
 
 /** Tokens that `mask` keeps; null keeps all T. */
 function countMask(mask, T) {
@@ -40,18 +38,6 @@ function recount(blocks, T, K, E, mask = null) {
   return out;
 }
 
-/** N_de of one layer: how often each expert was selected for tokens with label d. */
-function countByLabel(block, T, K, E, labels, D, mask = null) {
-  const out = new Int32Array(D * E);
-  for (let t = 0; t < T; t++) {
-    const d = labels[t];
-    if (d < 0 || d >= D || (mask && !mask[t])) continue;
-    const row = d * E;
-    for (let i = t * K, end = i + K; i < end; i++) out[row + block[i]]++;
-  }
-  return out;
-}
-
 /** n_d: how many kept tokens have label d. */
 function tokensByLabel(labels, D, T, mask = null) {
   const out = new Int32Array(D);
@@ -71,27 +57,4 @@ function foldOverUniform(counts, n, E, K) {
 /** log2 of the fold: 0 is uniform routing, +1 twice as often. */
 function log2Fold(counts, n, E, K) {
   return foldOverUniform(counts, n, E, K).map((fold) => Math.log2(fold));
-}
-
-/**
- * Tokens such that every vocabulary entry occurs equally often under label a and label b (the smaller of the two numbers, drawn at
- * random with `seed`): what is left of a difference in routing cannot come from the vocabulary.
- */
-function matchedMask(keys, labels, a, b, T, mask = null, seed = 0) {
-  const places = new Map(); // token key -> [places under a, places under b]
-  for (let t = 0; t < T; t++) {
-    if ((labels[t] !== a && labels[t] !== b) || (mask && !mask[t])) continue;
-    if (!places.has(keys[t])) places.set(keys[t], [[], []]);
-    places.get(keys[t])[labels[t] === a ? 0 : 1].push(t);
-  }
-  const random = randomGenerator(seed);
-  const out = new Uint8Array(T);
-  for (const both of places.values()) {
-    const kept = Math.min(both[0].length, both[1].length);
-    for (const side of both) {
-      shuffleInPlace(side, random);
-      for (let i = 0; i < kept; i++) out[side[i]] = 1;
-    }
-  }
-  return out;
 }

@@ -1,19 +1,20 @@
 // Two domains compared, expert by expert, with documents as what repeats.
 //
-//   documentTable(blocks, T, K, E, documents, labels, a, b, mask) -> {counts: Int32Array(D*L*E), tokens: Int32Array(D), first: [bool], documents: D}
-//                                      one row a document that has tokens of label a or b; first[d]: it belongs to a
-//   sumDocuments(table, size, first) -> Int32Array(size)      counts of one side, size = L*E
+//   documentTable(blocks, T, K, E, documents, labels, a, b, mask, weights) -> {counts: (D*L*E), tokens: (D), first: [bool], documents: D}
+//                                      one row a document that has tokens of label a or b; first[d]: it belongs to a;
+//                                      weights (T) or null: what a token counts, as matchedWeights gives
+//   sumDocuments(table, size, first) -> Float64Array(size)    counts of one side, size = L*E
 //   shareDifference(table, size) -> {a, b, q}                 frequency under each label, q of "no difference" (see below)
 //   layerBand(table, l, L, E, draws, seed) -> {low, high, mean}   permutationBand of one layer of such a table
 
 /** Counts of every document of two labels; a document belongs to the label of its first kept token. */
-function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null) {
+function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null, weights = null) {
   const L = blocks.length;
   const rows = new Map();
   const rowOf = new Int32Array(T).fill(-1);
   const first = [];
   for (let t = 0; t < T; t++) {
-    if ((labels[t] !== a && labels[t] !== b) || documents[t] < 0 || (mask && !mask[t])) continue;
+    if ((labels[t] !== a && labels[t] !== b) || documents[t] < 0 || (mask && !mask[t]) || (weights && !(weights[t] > 0))) continue;
     const key = documents[t];
     if (!rows.has(key)) {
       rows.set(key, rows.size);
@@ -21,15 +22,16 @@ function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null) {
     }
     rowOf[t] = rows.get(key);
   }
-  const counts = new Int32Array(rows.size * L * E);
-  const tokens = new Int32Array(rows.size);
-  for (let t = 0; t < T; t++) if (rowOf[t] >= 0) tokens[rowOf[t]]++;
+  const counts = new Float32Array(rows.size * L * E); // exact for whole numbers up to 2^24
+  const tokens = new Float64Array(rows.size);
+  for (let t = 0; t < T; t++) if (rowOf[t] >= 0) tokens[rowOf[t]] += weights ? weights[t] : 1;
   for (let l = 0; l < L; l++) {
     const block = blocks[l];
     for (let t = 0; t < T; t++) {
       if (rowOf[t] < 0) continue;
       const row = (rowOf[t] * L + l) * E;
-      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]]++;
+      const each = weights ? weights[t] : 1;
+      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]] += each;
     }
   }
   return { counts, tokens, first, documents: rows.size };
@@ -37,7 +39,7 @@ function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null) {
 
 /** Counts of the documents on one side. */
 function sumDocuments(table, size, first) {
-  const out = new Int32Array(size);
+  const out = new Float64Array(size);
   for (let d = 0; d < table.documents; d++) {
     if (table.first[d] !== first) continue;
     for (let i = 0; i < size; i++) out[i] += table.counts[d * size + i];
@@ -83,7 +85,7 @@ function shareDifference(table, size) {
 
 /** What the divergence of layer l would be if the labels of whole documents were exchanged. */
 function layerBand(table, l, L, E, draws = 100, seed = 0) {
-  const counts = new Int32Array(table.documents * E);
+  const counts = new Float64Array(table.documents * E);
   for (let d = 0; d < table.documents; d++) {
     for (let e = 0; e < E; e++) counts[d * E + e] = table.counts[(d * L + l) * E + e];
   }

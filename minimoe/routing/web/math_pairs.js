@@ -3,7 +3,7 @@
 //
 //   pmiChance(E, K) -> number                              log((K-1) E / (K (E-1))), nats; -0.126 for 8 of 128
 //   coactivation(block, T, K, E, mask) -> Int32Array(E*E)  N_ij, symmetric, all K (K-1) / 2 pairs of a token; the diagonal is N_i
-//   expectedPairs(counts, n, E, K) -> Float64Array(E*E)    N_i N_j / N times exp(pmiChance); diagonal NaN
+//   expectedPairs(counts, K) -> Float64Array(E*E)          joint selections by chance, given the loads (see below); diagonal NaN
 //   pmi(pairs, expected) -> Float64Array(E*E)              log(N_ij / expected), nats: 0 is chance; -Infinity if never together
 //   gammaStrength(observed, variance, expected, use) -> number   prior strength a of the shrinkage, by moments; Infinity: only noise
 //   shrunkLogRatio(observed, expected, strength) -> Float64Array log((N + a) / (expected + a)): 0 where there is nothing but noise
@@ -30,14 +30,24 @@ function coactivation(block, T, K, E, mask = null) {
   return out;
 }
 
-/** How often i and j would meet by chance, given how often each is selected. */
-function expectedPairs(counts, n, E, K) {
-  const correction = ((K - 1) * E) / (K * (E - 1));
-  const out = new Float64Array(E * E);
-  for (let i = 0; i < E; i++) {
-    for (let j = 0; j < E; j++) out[i * E + j] = i === j ? NaN : (counts[i] * counts[j] * correction) / n;
+/**
+ * How often i and j would meet if they took no notice of each other: a_i a_j, with a such that row i sums to (K-1) N_i (quasi-independence,
+ * Goodman 1968). Equal loads give N_i (K-1)/(E-1), which is N_i N_j / N times exp(pmiChance); uneven ones leave the others fewer places.
+ */
+function expectedPairs(counts, K) {
+  const E = counts.length;
+  const target = tabulate(E, (e) => counts[e] * (K - 1));
+  const whole = Math.sqrt(target.reduce((sum, value) => sum + value, 0) || 1);
+  let factors = target.map((value) => value / whole);
+  for (let round = 0; round < 100; round++) {
+    const total = factors.reduce((sum, value) => sum + value, 0);
+    factors = factors.map((value, e) => Math.sqrt((value * target[e]) / Math.max(total - value, 1e-300)));
   }
-  return out;
+  return tabulate(E * E, (at) => {
+    const i = Math.floor(at / E);
+    const j = at - i * E;
+    return i === j ? NaN : factors[i] * factors[j];
+  });
 }
 
 /** Pointwise mutual information above chance, nats. */
@@ -138,7 +148,7 @@ function pairTable(block, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
   const counts = countLayer(block, T, K, E, mask, new Int32Array(E));
   const pairs = coactivation(block, T, K, E, mask);
-  const expected = expectedPairs(counts, n, E, K);
+  const expected = expectedPairs(counts, K);
   const variance = tabulate(E * E, (at) => {
     const i = Math.floor(at / E);
     return expected[at] * (1 - counts[i] / n) * (1 - counts[at - i * E] / n);

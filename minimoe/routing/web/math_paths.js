@@ -4,8 +4,8 @@
 //   transitionLift(joint, countsA, countsB, n, E) -> Float64Array   N_ab n / (N_a N_b); 1 is chance; NaN where a marginal is 0
 //   transitionTable(from, to, T, K, E, documents, mask) -> {n, countsA, countsB, joint, expected, lift, shrunk, q, strength, documents}
 //                                                              shrunk: natural log of the shrunk lift; q over all E*E transitions
-//   pathInformation(joint, countsA, countsB, n, E) -> number    bits that "a selected" tells about "b selected", mean over b, minus
-//                                                              its chance value (1 / (2 n ln 2) a cell), over the entropy of "b selected"
+//   pathInformation(joint, countsA, countsB, n, E) -> number    part of the uncertainty about the next layer's slot that one slot of this
+//                                                              layer takes away, chance subtracted: 0 under uniform routing
 
 /** N_ab: how many tokens have expert a in the first block and expert b in the second. */
 function transitions(from, to, T, K, E, mask = null) {
@@ -81,20 +81,21 @@ function transitionClusters(from, to, K, E, n, joint, expected, groups) {
   return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
 }
 
-/** How much one expert of layer l tells about one of layer l+1: mutual information of the two yes/no events, normalised, above chance. */
+/**
+ * I(e; e') / H(e') of a random slot of one layer and one of the next, less what independent layers with as many tokens show: the plug-in
+ * value of a full table lies about (E-1)^2 / (2 n K K) nats too high (Miller 1955). Can come out a little below 0.
+ */
 function pathInformation(joint, countsA, countsB, n, E) {
-  const term = (share, other) => (share > 0 ? share * Math.log2(share / other) : 0);
-  let told = 0;
-  let uncertain = 0;
-  for (let b = 0; b < E; b++) {
-    const pb = countsB[b] / n;
-    uncertain -= E * ((pb > 0 ? pb * Math.log2(pb) : 0) + (pb < 1 ? (1 - pb) * Math.log2(1 - pb) : 0));
-    for (let a = 0; a < E; a++) {
-      const pa = countsA[a] / n;
-      const both = joint[a * E + b] / n;
-      told += term(both, pa * pb) + term(pa - both, pa * (1 - pb)) + term(pb - both, (1 - pa) * pb);
-      told += term(1 - pa - pb + both, (1 - pa) * (1 - pb)) - 1 / (2 * n * Math.LN2);
-    }
-  }
-  return uncertain > 0 ? told / uncertain : NaN;
+  let total = 0;
+  for (const count of joint) total += count;
+  const slots = total / n; // K * K
+  const sides = Math.sqrt(slots);
+  const entropy = (counts, whole) => {
+    let nats = 0;
+    for (const count of counts) if (count > 0) nats -= (count / whole) * Math.log(count / whole);
+    return nats;
+  };
+  const to = entropy(countsB, n * sides);
+  const told = entropy(countsA, n * sides) + to - entropy(joint, total);
+  return to > 0 ? (told - (E - 1) ** 2 / (2 * total)) / to : NaN;
 }

@@ -32,9 +32,12 @@ function balancedPlacement(loads, devices, replicas = 0) {
   const placement = Array.from({ length: devices }, () => []);
   const load = new Float64Array(devices);
   for (const piece of pieces) {
+    const twin = (d) => Number(placement[d].some((other) => other.expert === piece.expert)); // a second copy helps only elsewhere
     let chosen = -1;
     for (let d = 0; d < devices; d++) {
-      if (placement[d].length < room[d] && (chosen < 0 || load[d] < load[chosen])) chosen = d;
+      if (placement[d].length >= room[d]) continue;
+      const better = chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
+      if (chosen < 0 || better < 0) chosen = d;
     }
     placement[chosen].push(piece);
     load[chosen] += loads[piece.expert] * piece.share;

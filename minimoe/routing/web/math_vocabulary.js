@@ -58,7 +58,12 @@ function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
     rows.push({ layer: Math.floor(at / E), expert: at % E, used: used[at], all, share: used[at] / all, base, lift: used[at] / all / base,
       low: low / base, high: high / base });
   }
-  const q = benjaminiHochberg(rows.map((row) => binomialTwoSided(row.used, row.all, Math.min(1, row.base))));
+  const p = rows.map(({ used: k, base }) => {
+    const share = Math.min(1, base);
+    const spread = Math.sqrt(all * share * (1 - share));
+    return spread > 0 && !surprising((k - all * share) / spread) ? 1 : binomialTwoSided(k, all, share);
+  });
+  const q = benjaminiHochberg(p);
   rows.forEach((row, i) => (row.q = q[i]));
   return rows.sort((a, b) => a.q - b.q || b.low - a.low).slice(0, most);
 }

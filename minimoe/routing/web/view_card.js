@@ -34,7 +34,7 @@ registerView({
     tokens.node.append(list.node, tokenList);
     contexts.node.append(chosen.node, contextList);
     neighbours.node.append(neighbourList);
-    panels.append(found.node, domains.node, weights.node, tokens.node, neighbours.node, contexts.node);
+    panels.append(found.node, domains.node, weights.node, tokens.node, element("div", { class: "mm-part" }, neighbours.node, contexts.node));
 
     const card = () => memo(`card ${app.state.layer} ${app.state.expert}`, (mask) => readCard(app, mask, app.state.layer, app.state.expert));
     const pairs = () => memo(`pairs ${app.state.layer}`, (mask) => pairTable(app.data.experts(app.state.layer), app.data.T, app.data.K, app.data.E, app.data.documents, mask));
@@ -135,6 +135,6 @@ function cardInterval(data, block, expert, mask, n, selected) {
 /** The address of this card in an exported page; in a notebook there is none, and the link is the Python call. */
 function copyCardLink(app) {
   const { trace, layer, expert } = app.state;
-  if (!app.standalone) return copyText(app, viewAsCode(app), `Python code for ${app.name(layer, expert)}`);
+  if (!app.model.get("standalone")) return copyText(app, viewAsCode(app), `Python code for ${app.name(layer, expert)}`);
   return copyText(app, `${location.href.split("#")[0]}#trace=${trace}&layer=${layer}&expert=${expert}&view=card`, `Link to ${app.name(layer, expert)}`);
 }

@@ -77,7 +77,7 @@ function cardContexts(app, card, which) {
   const one = places.filter(({ t }) => !seen.has(data.documents[t]) && seen.add(data.documents[t]));
   const shown = (one.length >= 6 ? one : places).slice(0, 20);
   const note = which === "top" ? "Largest weights, one a document: the extremes, not the rule." : "Drawn at random from where it is selected, one a document.";
-  return element("div", {}, element("p", { class: "mm-part-note" }, `${note} ${shown.length} of ${formatCount(places.length)}.`), shown.map(({ t, weight }) => {
+  return element("div", {}, element("p", { class: "mm-part-note" }, `${note} ${shown.length} of ${formatCount(places.length)}${data.has.weights ? "; the number behind is its weight" : ""}.`), shown.map(({ t, weight }) => {
     const around = [];
     for (let u = Math.max(0, t - 6); u <= Math.min(data.T - 1, t + 4); u++) {
       if (data.sequence(u) !== data.sequence(t) || data.documents[u] !== data.documents[t]) continue;

@@ -23,11 +23,14 @@ registerView({
     panels.append(atlases.node, difference.node);
 
     const pair = () => app.state.compare;
+    // Which side each token is on (0, 1, -1: neither) and what it counts; null where all tokens count 1.
     const tokens = () => memo(`matched ${pair().a} ${pair().b} ${pair().matched}`, (mask) => {
       const { data } = app;
-      return pair().matched ? matchedMask(data.tokens, data.domains, pair().a, pair().b, data.T, mask) : mask;
+      if (!pair().matched) return { mask, sides: null, weights: null };
+      const sides = Int8Array.from(data.domains, (d, t) => (data.documents[t] < 0 || (mask && !mask[t]) ? -1 : d === pair().a ? 0 : d === pair().b ? 1 : -1));
+      return { mask, sides, weights: matchedWeights(data.tokens, sides, data.table.length) };
     });
-    const all = () => memo(`domains ${pair().matched && `${pair().a} ${pair().b}`}`, () => domainCounts(app.data, tokens()));
+    const all = () => memo(`domains ${pair().matched && `${pair().a} ${pair().b}`}`, () => domainCounts(app.data, tokens().mask, tokens().weights));
     const sides = () => memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
     const slow = new Map(); // the part that takes longer: q-values and bands, keyed like `sides`
     const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.domain, app.state.match]);
@@ -49,12 +52,15 @@ registerView({
       still.run(() => {
         if (slow.size > 6) slow.clear();
         const { data } = app;
-        const table = documentTable(data.blocks, data.T, data.K, data.E, data.documents, data.domains, pair().a, pair().b, tokens());
+        const table = documentTable(data.blocks, data.T, data.K, data.E, data.documents, data.domains, pair().a, pair().b, tokens().mask, tokens().weights);
         const given = givenBand(app, pair());
         const found = { q: shareDifference(table, data.L * data.E).q, band: given ?? { low: [], high: [], source: "100 permutations" } };
         slow.set(key, found);
         differenceChart.redraw();
-        if (!given) bandByLayer(app, table, found, () => slow.get(slowKey()) === found && differenceChart.redraw());
+        const { sides: side, weights } = tokens();
+        const model = weights && matchedNull(data.tokens, side, data.documents, data.table.length);
+        const band = (l) => (model ? matchedBand(model, data.experts(l), data.K, data.E) : layerBand(table, l, data.L, data.E));
+        if (!given) bandByLayer(data.L, band, found, () => slow.get(slowKey()) === found && differenceChart.redraw());
       });
     };
 
@@ -67,7 +73,7 @@ registerView({
         const n = all().tokens;
         difference.title(`Where do ${domains[a]} and ${domains[b]} differ?`);
         difference.note(`Orange: more in ${domains[a]}, purple: more in ${domains[b]}. n ${formatCount(n[a])} and ${formatCount(n[b])} tokens, ${all().documents[a]} and ${all().documents[b]} documents` +
-          (pair().matched ? "; every vocabulary entry equally often on both sides, so the vocabulary cannot make the difference. " : ". ") +
+          (pair().matched ? "; every vocabulary entry weighs the same on both sides, so the vocabulary cannot make the difference. " : ". ") +
           (Math.min(n[a], n[b]) < MINIMUM.domainTokens ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on.` : ""));
         atlasChart.redraw();
         differenceChart.redraw();
@@ -109,22 +115,29 @@ registerView({
   },
 });
 
-/** Counts (D, L, E), tokens and documents of every domain over the kept tokens. */
-function domainCounts(data, mask) {
+/** Counts (D, L, E), tokens and documents of every domain over the kept tokens, each counting its weight. */
+function domainCounts(data, mask, weights = null) {
   const { T, K, E, L, blocks, domains, documents } = data;
   const D = data.header.domains.length;
-  const counts = Array.from({ length: D }, () => new Int32Array(L * E));
+  const counts = Array.from({ length: D }, () => new Float64Array(L * E));
   blocks.forEach((block, l) => {
     for (let t = 0; t < T; t++) {
       const d = domains[t];
-      if (d < 0 || (mask && !mask[t])) continue;
+      const each = weights ? weights[t] : 1;
+      if (d < 0 || !each || (mask && !mask[t])) continue;
       const into = counts[d];
-      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]]++;
+      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]] += each;
     }
   });
   const seen = Array.from({ length: D }, () => new Set());
-  for (let t = 0; t < T; t++) if (domains[t] >= 0 && documents[t] >= 0 && (!mask || mask[t])) seen[domains[t]].add(documents[t]);
-  return { counts, tokens: tokensByLabel(domains, D, T, mask), documents: seen.map((set) => set.size) };
+  const tokens = new Float64Array(D);
+  for (let t = 0; t < T; t++) {
+    const each = weights ? weights[t] : 1;
+    if (domains[t] < 0 || !each || (mask && !mask[t])) continue;
+    tokens[domains[t]] += each;
+    if (documents[t] >= 0) seen[domains[t]].add(documents[t]);
+  }
+  return { counts, tokens, documents: seen.map((set) => set.size) };
 }
 
 /** Both sides of a comparison: their counts, log2 of the ratio of shares (half a count added), divergence of every layer. */
@@ -141,9 +154,10 @@ function domainShortage(app, { a, b }, all) {
   if (app.state.domain !== null) return `A comparison needs two domains, but the selection holds only ${domains[app.state.domain]}. Take the domain filter off.`;
   const { tokens, documents } = all();
   for (const d of [a, b]) {
-    if (documents[d] < MINIMUM.documents || tokens[d] < MINIMUM.tokens) {
-      return `A comparison needs ${MINIMUM.documents} documents and ${MINIMUM.tokens} tokens of each domain; ${domains[d]} has ${documents[d]} and ${formatCount(tokens[d])}` +
-        `${app.state.compare.matched ? " matched" : ""} in this selection.`;
+    if (app.state.compare.matched) {
+      if (documents[d] < MINIMUM.documents) return `Matched tokens need ${MINIMUM.documents} documents of each domain with a token that the other has too; ${domains[d]} has ${documents[d]} in this selection.`;
+    } else if (documents[d] < MINIMUM.documents || tokens[d] < MINIMUM.tokens) {
+      return `A comparison needs ${MINIMUM.documents} documents and ${MINIMUM.tokens} tokens of each domain; ${domains[d]} has ${documents[d]} and ${formatCount(tokens[d])} in this selection.`;
     }
   }
   return null;
@@ -159,12 +173,11 @@ function givenBand(app, { a, b, matched }) {
 }
 
 /** Fill `found.band` layer by layer, a few milliseconds at a time, so that the page stays responsive. */
-function bandByLayer(app, table, found, ready) {
-  const { L, E } = app.data;
+function bandByLayer(L, band, found, ready) {
   const part = () => {
     const end = performance.now() + 8;
     while (found.band.low.length < L && performance.now() < end) {
-      const { low, high } = layerBand(table, found.band.low.length, L, E);
+      const { low, high } = band(found.band.low.length);
       found.band.low.push(low);
       found.band.high.push(high);
     }

@@ -17,7 +17,7 @@ registerView({
     const least = slider("together or expected at least", { min: 0, max: 200, step: 5, value: options().least, show: (value) => `${value} tokens`, input: (value) => setViewOptions(app, "pairs", { least: value }) });
     controls.append(element("span", {}, "Order"), order.node, limit.node, least.node);
     const matrix = chartPanel("");
-    const strongest = chartPanel("The strongest pairs", "By the value shrunk for small counts. Click to choose the expert.");
+    const strongest = chartPanel("Which pairs stand out?", "Most above chance, then most below; by the value shrunk for small counts.");
     const strongestList = element("div");
     strongest.node.append(strongestList);
     panels.append(matrix.node, strongest.node);
@@ -50,6 +50,7 @@ registerView({
         matrix.title(`Who is selected together in ${name}?`);
         matrix.note(`n ${formatCount(n)} tokens. Chance is PMI ${formatNumber(pmiChance(data.E, data.K))} nats, because ${data.K} different experts are drawn; colours start from there. ` +
           (Number.isFinite(strength) ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). ` : "The counts vary no more than chance does, so every pair is shrunk to chance. ") +
+          (n < MINIMUM.pairTokens ? `Below ${formatCount(MINIMUM.pairTokens)} tokens a single pair is uncertain: leave the q filter on. ` : "") +
           (documents >= MINIMUM.documents ? "q holds against documents and against tokens." : "q takes tokens as independent (too few documents)."));
         chart.redraw();
         strongestList.replaceChildren(pairList(app, table(), passes));
@@ -68,7 +69,7 @@ registerView({
         const found = pairsFound(t, E, passes);
         const best = found[0];
         return `Layer ${app.data.layers[app.state.layer]}, ${formatCount(t.n)} tokens: ${plural(found.length, "pair")} of ${formatCount((E * (E - 1)) / 2)} shown.` +
-          (best ? ` Strongest: ${app.name(app.state.layer, best.i)} with ${app.name(app.state.layer, best.j)}, ${formatCount(t.pairs[best.at])} times, by chance ${formatNumber(t.expected[best.at])}.` : " None stands out from chance.");
+          (best ? ` Most above chance: ${app.name(app.state.layer, best.i)} with ${app.name(app.state.layer, best.j)}, ${formatCount(t.pairs[best.at])} times, by chance ${formatNumber(t.expected[best.at])}.` : " None stands out from chance.");
       },
       shortage() {
         const { E, K } = app.data;
@@ -82,17 +83,17 @@ registerView({
   },
 });
 
-/** The pairs that pass, strongest first: [{i, j, at}]. */
+/** The pairs that pass, from most above chance to most below: [{i, j, at}]. */
 function pairsFound(table, E, passes) {
   const found = [];
   for (let i = 0; i < E; i++) for (let j = i + 1; j < E; j++) if (table.expected[i * E + j] > 0 && passes(i * E + j)) found.push({ i, j, at: i * E + j });
-  return found.sort((a, b) => Math.abs(table.shrunk[b.at]) - Math.abs(table.shrunk[a.at]) || table.q[a.at] - table.q[b.at]);
+  return found.sort((a, b) => table.shrunk[b.at] - table.shrunk[a.at] || table.q[a.at] - table.q[b.at]);
 }
 
 function pairList(app, table, passes) {
   const found = pairsFound(table, app.data.E, passes);
   if (!found.length) return element("p", { class: "mm-part-note" }, "No pair passes: nothing here stands out from chance.");
-  const rows = found.slice(0, 12).map(({ i, j, at }) => ({
+  const rows = bothEnds(found, 9, 4).map(({ i, j, at }) => ({
     cells: [`${app.name(app.state.layer, i)} + E${j}`, formatTimes(table.pairs[at] / table.expected[at]), `${formatCount(table.pairs[at])} / ${formatNumber(table.expected[at])}`, formatQ(table.q[at]).slice(2)],
     on: () => app.set({ expert: i }),
     pale: !(table.q[at] <= 0.05),

@@ -18,7 +18,7 @@ registerView({
     controls.append(element("span", {}, "Order"), order.node, limit.node, follow.node);
     const matrix = chartPanel("");
     const flow = chartPanel("", "Only experts with more than 1.5 times the uniform load, and those of the current token; all others together. Width: tokens. Colour: times chance.");
-    const strongest = chartPanel("The strongest transitions", "By the lift shrunk for small counts.");
+    const strongest = chartPanel("Which transitions stand out?", "Most above chance, then most below; by the lift shrunk for small counts.");
     const strongestList = element("div");
     strongest.node.append(strongestList);
     panels.append(matrix.node, flow.node, strongest.node);
@@ -52,7 +52,7 @@ registerView({
         const { data, state } = app;
         const told = memo(`information ${row()}`, () => pathInformation(joint, countsA, countsB, n, data.E));
         matrix.title(`From ${names()[0]} (rows) to ${names()[1]} (columns)`);
-        matrix.note(`n ${formatCount(n)} tokens. One expert of ${names()[0]} takes ${formatShare(Math.max(0, told))} of the uncertainty about one of ${names()[1]}, chance taken off. ` +
+        matrix.note(`n ${formatCount(n)} tokens. Knowing one expert of ${names()[0]} takes ${formatShare(Math.max(0, told))} of the uncertainty about one of ${names()[1]} away (chance, 0, subtracted). ` +
           (Number.isFinite(strength) ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). ` : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
           (documents >= MINIMUM.documents ? "q holds against documents and against tokens." : "q takes tokens as independent (too few documents).") +
           (state.layer > row() ? ` Layer ${data.layers[state.layer]} is the last one.` : ""));
@@ -73,7 +73,7 @@ registerView({
         const found = transitionsFound(t, passes);
         const { E } = app.data;
         return `From ${names()[0]} to ${names()[1]}, ${formatCount(t.n)} tokens: ${plural(found.length, "transition")} of ${formatCount(E * E)} shown.` +
-          (found.length ? ` Strongest: ${app.name(row(), Math.floor(found[0] / E))} to ${app.name(row() + 1, found[0] % E)}, lift ${formatTimes(t.lift[found[0]])}, ${formatCount(t.joint[found[0]])} tokens.` : " None stands out from chance.");
+          (found.length ? ` Most above chance: ${app.name(row(), Math.floor(found[0] / E))} to ${app.name(row() + 1, found[0] % E)}, lift ${formatTimes(t.lift[found[0]])}, ${formatCount(t.joint[found[0]])} tokens.` : " None stands out from chance.");
       },
       shortage() {
         const { E, K, L } = app.data;
@@ -109,18 +109,18 @@ function pathOrder(table, E, diagonal) {
   return { rows: [...rows], columns: [...columns] };
 }
 
-/** Cells (a * E + b) that pass, those farthest from chance first. */
+/** Cells (a * E + b) that pass, from most above chance to most below. */
 function transitionsFound(table, passes) {
   const found = [];
   for (let at = 0; at < table.shrunk.length; at++) if (table.expected[at] > 0 && passes(at)) found.push(at);
-  return found.sort((a, b) => Math.abs(table.shrunk[b]) - Math.abs(table.shrunk[a]) || table.q[a] - table.q[b]);
+  return found.sort((a, b) => table.shrunk[b] - table.shrunk[a] || table.q[a] - table.q[b]);
 }
 
 function transitionList(app, row, table, passes) {
   const { E } = app.data;
   const found = transitionsFound(table, passes);
   if (!found.length) return element("p", { class: "mm-part-note" }, "No transition passes: nothing here stands out from chance.");
-  const rows = found.slice(0, 12).map((at) => ({
+  const rows = bothEnds(found, 9, 4).map((at) => ({
     cells: [`${app.name(row, Math.floor(at / E))} → ${app.name(row + 1, at % E)}`, formatTimes(table.lift[at]), `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at])}`, formatQ(table.q[at]).slice(2)],
     on: () => app.set({ layer: row, expert: Math.floor(at / E) }),
     pale: !(table.q[at] <= 0.05),
