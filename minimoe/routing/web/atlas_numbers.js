@@ -65,6 +65,7 @@ function expertEstimate(app, l, e, counts = app.counts()) {
 function expertLines(app, l, e) {
   const one = expertEstimate(app, l, e);
   if (one.n === 0) return [app.name(l, e), "no tokens in the selection"];
+  if (one.n < atlasMinimum(app.data)) return [app.name(l, e), `selected for ${one.count} of n ${plural(one.n, "token")}`, `too few for a rate; by chance ${formatNumber(one.n * one.chance, 2)} expected`];
   const lines = [app.name(l, e), `selected for ${formatShare(one.share)} of tokens, ${formatTimes(one.fold)} uniform`, `${formatCount(one.count)} of n ${formatCount(one.n)} · chance ${formatShare(one.chance)}`];
   const how = one.documents ? `${one.documents} documents drawn again` : "tokens taken as independent";
   lines.push(`95% interval ${formatInterval(one.low, one.high)} (${how})`);
@@ -77,5 +78,6 @@ function expertSentence(app, l, e) {
   const n = app.selectionSize();
   const count = app.counts()[l * app.data.E + e];
   if (!n) return `layer ${app.data.layers[l]}, expert ${e}, no tokens selected`;
+  if (n < atlasMinimum(app.data)) return `layer ${app.data.layers[l]}, expert ${e}, selected for ${count} of ${plural(n, "token")}`;
   return `layer ${app.data.layers[l]}, expert ${e}, ${formatShare(count / n)} of tokens, ${formatNumber((count * app.data.E) / (n * app.data.K))} times uniform, n ${formatCount(n)}`;
 }

@@ -41,8 +41,12 @@ function createApp(root, model, header, blob) {
     dialog: (title, children) => openDialog(app, title, children),
     focusView(id) {
       app.drawNow();
-      const panel = app.layout.panel(id);
-      (panel?.node.querySelector('[role="grid"], .mm-view [tabindex="0"], .mm-view button, .mm-view input') ?? panel?.node.querySelector("button"))?.focus();
+      const node = app.layout.panel(id)?.node;
+      if (!node) return;
+      for (const target of ['[role="grid"]', '.mm-view [tabindex="0"]', ".mm-view button:enabled, .mm-view input", ".mm-tools button"]) {
+        node.querySelector(target)?.focus(); // what is hidden, because its view has too little to show, does not take it
+        if (node.contains(document.activeElement)) return;
+      }
     },
     theme: () => resolveTheme(app.state.theme),
   });
