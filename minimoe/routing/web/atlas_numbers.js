@@ -65,7 +65,7 @@ function expertEstimate(app, l, e, counts = app.counts()) {
 function expertLines(app, l, e) {
   const one = expertEstimate(app, l, e);
   if (one.n === 0) return [app.name(l, e), "no tokens in the selection"];
-  if (one.n < atlasMinimum(app.data)) return [app.name(l, e), `selected for ${one.count} of n ${plural(one.n, "token")}`, `too few for a rate; by chance ${formatNumber(one.n * one.chance, 2)} expected`];
+  if (one.n < atlasMinimum(app.data)) return [app.name(l, e), `selected for ${one.count} of ${plural(one.n, "token")}`, `too few for a rate; by chance ${formatNumber(one.n * one.chance, 2)} expected`];
   const lines = [app.name(l, e), `selected for ${formatShare(one.share)} of tokens, ${formatTimes(one.fold)} uniform`, `${formatCount(one.count)} of n ${formatCount(one.n)} · chance ${formatShare(one.chance)}`];
   const how = one.documents ? `${one.documents} documents drawn again` : "tokens taken as independent";
   lines.push(`95% interval ${formatInterval(one.low, one.high)} (${how})`);

@@ -15,7 +15,7 @@ function createApp(root, model, header, blob) {
   const timers = {};
   const app = { root, model, header, signal: stop.signal, history: createHistory(), kernel: header.live ? createKernel(model) : null };
   const chosen = { ...(header.state ?? {}), ...(model.get("state") ?? {}) };
-  const number = Number.isInteger(chosen.trace) && chosen.trace >= 0 && chosen.trace < header.traces.length ? chosen.trace : 0;
+  const number = Number.isInteger(chosen.trace) && header.traces[chosen.trace] ? chosen.trace : 0;
   app.data = open(number);
   app.state = cleanState({ ...openingState(app.data), ...chosen, trace: number }, app.data);
 
@@ -79,14 +79,17 @@ function createApp(root, model, header, blob) {
   /** Resolves after the next drawing; at once when nothing waits to be drawn. */
   app.drawn = () => (pending.size ? new Promise((resolve) => drawn.push(resolve)) : Promise.resolve());
 
+  const known = (i) => Number.isInteger(i) && i >= 0 && i < header.traces.length;
   const change = (next, keys, push = true) => {
     app.state = { ...next, rev: app.state.rev + 1 };
     if (keys.includes("trace")) {
+      if (!known(app.state.trace)) app.state.trace = 0;
       app.data = open(app.state.trace);
-      app.state = cleanState({ ...app.state, expert: null, layer: 0, token: 0, range: null, pinned: null, domain: null, rows: null }, app.data);
+      app.state = cleanState(app.state, app.data);
     }
     if (keys.some((key) => SELECTION_KEYS.includes(key))) pending.add("selection");
     app.redraw(keys);
+    if (keys.includes("trace")) app.drawNow(); // no event may find the old page beside the new data
     if (push) later("push", 80, share);
   };
   const later = (name, delay, act) => {
@@ -97,7 +100,9 @@ function createApp(root, model, header, blob) {
     model.set("state", { ...app.state });
     model.save_changes();
   };
-  app.set = (patch, { record = true } = {}) => {
+  app.set = (asked, { record = true } = {}) => {
+    const other = known(asked.trace) && asked.trace !== app.state.trace; // what was selected means nothing in another trace
+    const patch = other ? { range: null, pinned: null, domain: null, match: null, rows: null, ...openingState(open(asked.trace)), ...asked } : asked;
     const keys = changedKeys(app.state, patch);
     if (!keys.length) return;
     if (record) app.history.record(app.state, keys);
@@ -147,7 +152,7 @@ function createApp(root, model, header, blob) {
   const fromOutside = () => {
     const state = model.get("state") ?? {};
     const keys = changedKeys(app.state, state).filter((key) => key !== "rev");
-    if (keys.length) change(cleanState({ ...app.state, ...state }, open(state.trace ?? app.state.trace)), keys, false);
+    if (keys.length) change(cleanState({ ...app.state, ...state }, open(known(state.trace) ? state.trace : app.state.trace)), keys, false);
   };
   model.on("change:state", fromOutside);
   app.destroy = () => {

@@ -5,7 +5,7 @@ const ROUTER_STEPS = [
   { title: "1 logits", text: "The router scores every expert. Only differences between scores count, so the first expert's is set to 0." },
   { title: "2 softmax", text: "The scores become probabilities over all experts, which sum to 1." },
   { title: "3 top-k", text: "The highest ones are selected; a line cuts off the rest." },
-  { title: "4 renormalise", text: "The probabilities of the selected experts are divided by their sum, so that the weights sum to 1." },
+  { title: "4 renormalise", text: "The probabilities of the selected experts are divided by their sum, so that the weights sum to 1. Dark: the probability; the whole bar: the weight." },
   { title: "5 weighted sum", text: "The layer's output is the sum of the selected experts' outputs, each times its weight." },
 ];
 
@@ -29,7 +29,7 @@ function readRouter(data, l, t) {
 /** How wide (0..1) the bar of a row is in a step, and what is written beside it. */
 function routerBar(router, row, step, { renormalise }) {
   const top = router.rows[0];
-  if (row.p === null) return { width: 1, text: "" };
+  if (row.p === null) return { width: 0, text: "selected" };
   if (step === 0) {
     const lowest = (router.next ?? router.rows[router.rows.length - 1]).logit ?? -1;
     return { width: row.logit === null ? 0 : Math.max(0.02, 1 - row.logit / (1.15 * Math.min(-0.1, lowest))), text: row.logit === null ? "too small to say" : formatNumber(row.logit) };

@@ -83,7 +83,7 @@ function tourNumbers({ data }) {
   const same = Array.from({ length: data.L - 1 }, (_, l) => (top(l) === top(l + 1) ? 1 : 0)).reduce((sum, one) => sum + one, 0);
   return {
     title: "A number is not a name",
-    state: { ...TOUR_RESET, order: "load", view: "load" },
+    state: { ...TOUR_RESET, order: "load", view: data.T < MINIMUM.tokens ? "router" : "load" },
     text: "Now each layer's experts stand by load, the most selected one on the left. A column is a rank, and patterns from top to bottom that depended on the numbering are gone.",
     question: "Is expert 0 of one layer related to expert 0 of the next?",
     answer: `No: each layer numbers its experts on its own, so the layer belongs to the name. Of ${plural(data.L - 1, "pair")} of neighbouring layers, ${formatCount(same)} ${same === 1 ? "has" : "have"} the same number for the most selected expert; matching by accident would give about ${formatNumber((data.L - 1) / data.E, 2)}.`,
@@ -118,7 +118,7 @@ function tourComparison({ data }) {
 }
 
 function tourLoad({ data }) {
-  if (data.T < atlasMinimum(data)) return null;
+  if (data.T < MINIMUM.tokens) return null;
   const { counts } = tourBusiest(data);
   const rows = Array.from({ length: data.L }, (_, l) => loadSummary(counts.subarray(l * data.E, (l + 1) * data.E)));
   const worst = rows.reduce((best, row, l) => (row.effective < rows[best].effective ? l : best), 0);

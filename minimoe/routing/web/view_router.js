@@ -57,7 +57,7 @@ function createRouter(app, container) {
     steps.set(now);
     setText(pin, app.state.pinned === t ? "Unpin" : "Pin this token");
     heading.replaceChildren(element("b", {}, data.text(t)), ` in layer ${data.layers[l]}`, element("span", { class: "mm-muted" }, ` · place ${formatCount(t)}${data.document(t) >= 0 ? ` · ${data.header.documents[data.document(t)]?.title ?? ""}` : ""}`));
-    if (!data.has.weights) setText(text, "This trace holds only which experts were selected, in their order, not with which probability: the steps cannot be shown.");
+    if (!data.has.weights) setText(text, "This trace holds only which experts were selected, not with which probability: the steps cannot be shown.");
     else setText(text, now === 3 && !renormalise ? "This model does not renormalise: the probabilities themselves are the weights." : ROUTER_STEPS[now].text);
     router.rows.forEach((row, slot) => {
       const { width, text: value } = routerBar(router, row, now, { renormalise });

@@ -54,7 +54,7 @@ function createStrip(app, container) {
     scroller.style.height = `${high}px`;
     canvas.style.height = scroller.style.height;
   };
-  const draw = () => place && drawStrip(app, canvas, place, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
+  const draw = () => place && app.data === data && drawStrip(app, canvas, place, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
   const reveal = () => {
     const top = place.line[app.state.token] * STRIP_LINE;
     if (top >= offset && top + STRIP_LINE <= offset + high) return;
