@@ -25,6 +25,8 @@ ALSO = {
     "choice",  # experts.py: token and slot as one axis
     "into", "out",  # the two sides of a matrix that may be any of gate, up, down
     "draw", "passage",
+    "document",  # the text that a token of a trace comes from
+    "other",  # the second expert of a pair
 }  # fmt: skip
 SUMMED: set[tuple[str, str]] = set()  # (pattern, axis) that is meant to be summed from one operand alone
 ON_PURPOSE = ROOT / "minimoe" / "course" / "exercises"  # known-wrong answers, misspelt axes among them

@@ -1,0 +1,213 @@
+"""Chapter 12, which experts: three ways to do without one (12.8)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.course.exercises.ch06_router import TENTHS
+from minimoe.model.router import Routing, route
+from minimoe.routing.ablation_change import change_routing
+
+MODES = ("mask", "drop", "drop_renormalise")
+
+
+def without_by_loops(logits: Tensor, top_k: int, expert: int, mode: str) -> Tensor:
+    """(token, expert): what each expert's answer is multiplied with, one token after another."""
+    table = torch.zeros_like(logits)
+    for row, shares in zip(table, logits.double().softmax(dim=-1).tolist(), strict=True):
+        there = [e for e in range(len(shares)) if mode != "mask" or e != expert]
+        best = sorted(there, key=lambda e: -shares[e])[:top_k]
+        total = sum(shares[e] for e in best if mode != "drop_renormalise" or e != expert)
+        for e in best:
+            row[e] = 0.0 if e == expert else shares[e] / total
+    return table
+
+
+def as_table(answer: Any) -> Any:
+    """The answer's Routing as a table (token, expert) of weights: the order of the slots is nobody's fault."""
+    if not callable(answer):
+        return answer
+
+    def table(logits: Tensor, top_k: int, expert: int, mode: str) -> Any:
+        given = answer(logits, top_k, expert, mode)
+        shape = (len(logits), top_k)
+        whole = isinstance(given, tuple) and len(given) == 3
+        if not whole or any(not isinstance(part, Tensor) or part.shape != shape for part in given[1:]):
+            return given
+        return torch.zeros_like(logits).scatter_add(-1, given[1], given[2].to(logits.dtype))
+
+    return table
+
+
+def without(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """Masks before, or zeroes after."""
+    if mode == "mask":
+        others = logits.clone()
+        others[:, expert] = -torch.inf
+        return Routing(logits, *route(others, top_k, True)[1:])
+    _, experts, weights = route(logits, top_k, True)
+    weights = weights.masked_fill(experts == expert, 0.0)
+    if mode == "drop_renormalise":
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return Routing(logits, experts, weights)
+
+
+def without_by_probabilities(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """One softmax for all modes; sorted at the end."""
+    shares = logits.softmax(dim=-1)
+    gone = F.one_hot(torch.tensor(expert), logits.shape[-1]).bool()
+    held, experts = (shares.masked_fill(gone, 0.0) if mode == "mask" else shares).topk(top_k, dim=-1)
+    left = torch.where(experts == expert, 0.0, held)
+    weights = left / (held if mode == "drop" else left).sum(dim=-1, keepdim=True)
+    return Routing(logits, experts, weights)
+
+
+def without_by_one_more(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """Asks for one more, and leaves the expert or the last one out."""
+    if mode != "mask":
+        return without(logits, top_k, expert, mode)
+    held, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
+    rows = [(experts[token] != expert).nonzero().flatten()[:top_k] for token in range(len(logits))]
+    keep = torch.stack(rows)
+    held, experts = held.gather(-1, keep), experts.gather(-1, keep)
+    return Routing(logits, experts, held / held.sum(dim=-1, keepdim=True))
+
+
+def always(mode: str) -> Callable[[Tensor, int, int, str], Routing]:
+    """One mode, whichever is asked for."""
+    return lambda logits, top_k, expert, _: without(logits, top_k, expert, mode)
+
+
+def traded(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    other = {"drop": "drop_renormalise", "drop_renormalise": "drop"}.get(mode, mode)
+    return without(logits, top_k, expert, other)
+
+
+def zero_for_a_mask(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    if mode != "mask":
+        return without(logits, top_k, expert, mode)
+    others = logits.clone()
+    others[:, expert] = 0.0
+    return Routing(logits, *route(others, top_k, True)[1:])
+
+
+def next_with_the_old_weight(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """The ninth comes, and takes over what the missing one had."""
+    if mode != "mask":
+        return without(logits, top_k, expert, mode)
+    _, experts, weights = route(logits, top_k, True)
+    following = logits.topk(top_k + 1, dim=-1).indices[:, -1:]
+    return Routing(logits, torch.where(experts == expert, following, experts), weights)
+
+
+def from_everybody(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """Drops the last slot of tokens that never selected the expert, too."""
+    routing = without(logits, top_k, expert, mode)
+    if mode == "mask":
+        return routing
+    _, experts, weights = route(logits, top_k, True)
+    here = experts == expert
+    here[~here.any(dim=-1), -1] = True
+    weights = weights.masked_fill(here, 0.0)
+    return Routing(logits, experts, weights / weights.sum(-1, keepdim=True) if mode == "drop_renormalise" else weights)
+
+
+def first_slot(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    """Takes the expert's place for slot 0."""
+    if mode == "mask":
+        return without(logits, top_k, expert, mode)
+    _, experts, weights = route(logits, top_k, True)
+    weights[(experts == expert).any(dim=-1), 0] = 0.0
+    return Routing(logits, experts, weights / weights.sum(-1, keepdim=True) if mode == "drop_renormalise" else weights)
+
+
+def draw(token: int, expert: int, top_k: int, without_expert: int, mode: str) -> Arguments:
+    """Random logits (token, expert) without ties, some of them negative."""
+
+    def arguments(generator: torch.Generator) -> tuple[Tensor, int, int, str]:
+        orders = [torch.randperm(expert, generator=generator) for _ in range(token)]
+        return 4 * torch.stack(orders) / expert - 3, top_k, without_expert, mode
+
+    return arguments
+
+
+HAND = {
+    "mask": [[0.0, 0.0, 0.4, 0.6], [5 / 8, 0.0, 0.0, 3 / 8]],
+    "drop": [[0.0, 0.0, 0.0, 3 / 7], [5 / 8, 0.0, 0.0, 3 / 8]],
+    "drop_renormalise": [[0.0, 0.0, 0.0, 1.0], [5 / 8, 0.0, 0.0, 3 / 8]],
+}
+
+EXERCISES = (
+    Exercise(
+        id="12.8",
+        title="Ablate: three ways to do without an expert",
+        kind="ablate",
+        minutes=20,
+        difficulty=3,
+        hints=(
+            "Before or after the choice? A mask works on the logits; both kinds of dropping work on the weights.",
+            "Mask: logits of that expert to -inf in a copy, then the library's route. Drop: route first, then "
+            "weights (token, slot) become 0 where experts (token, slot) == expert. Only some tokens have it.",
+            'if mode == "mask": others = logits.clone(); others[:, expert] = -torch.inf; return route(others, top_k, '
+            'True). Otherwise route, weights.masked_fill(experts == expert, 0.0), and for "drop_renormalise" divide '
+            "by weights.sum(dim=-1, keepdim=True).",
+        ),
+        now_you_know='"without it" is three experiments: another one answers, nobody does, or the rest speak up.',
+        teaches=change_routing,
+        prepare=as_table,
+        oracle=without_by_loops,
+        cases=(
+            *(
+                Case(
+                    f"two tokens, four experts, two slots, without expert 1, by hand: {mode}",
+                    (TENTHS, 2, 1, mode),
+                    torch.tensor(HAND[mode]),
+                )
+                for mode in MODES
+            ),
+            *(Case(f"random scores: {mode}", draw(9, 7, 3, 4, mode)) for mode in MODES),
+        ),
+        mutants={
+            "always a mask": (
+                always("mask"),
+                "another expert takes the place in every mode. After dropping nobody does: the slot stays, with 0.",
+            ),
+            "always dropped": (
+                always("drop"),
+                "the weight becomes 0 in every mode. With a mask the next expert in the ranking answers.",
+            ),
+            "the two drops traded": (
+                traded,
+                '"drop" keeps the weights of the others as they are; "drop_renormalise" divides them. It is the other '
+                "way round here.",
+            ),
+            "zero for a mask": (
+                zero_for_a_mask,
+                "the expert's logit is set to 0, and 0 is more than a negative score: it may be selected even now. "
+                "Minus infinity never is.",
+            ),
+            "the next with the old weight": (
+                next_with_the_old_weight,
+                "the next expert takes over the weight of the missing one. It has its own probability, and the weights "
+                "are renormalised after the choice.",
+            ),
+            "from everybody": (
+                from_everybody,
+                "tokens that never selected the expert lose a slot too. They should stay exactly as they were.",
+            ),
+            "the first slot": (
+                first_slot,
+                "slot 0 is emptied, whoever sits there. The expert is where its number is, experts == expert.",
+            ),
+        },
+        accepted={
+            "before or after": without,
+            "one softmax": without_by_probabilities,
+            "one more": without_by_one_more,
+        },
+    ),
+)

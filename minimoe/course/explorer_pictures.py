@@ -1,0 +1,306 @@
+"""The pictures of chapter 12: atlases, distances with their chance bands, histograms beside chance, ablations."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from minimoe.routing.explorer.fallback import PUOR
+from minimoe.routing.figures import SEQUENTIAL, Picture, finish, rounded
+
+DOMAIN_COLOURS = {"en": "#0072B2", "zh": "#CC79A7", "code": "#E69F00", "math": "#009E73"}  # Okabe & Ito, course-wide
+REAL, CHANCE, MARK, THIRD = "#0072B2", "#A8A8A8", "#D55E00", "#009E73"
+DIVERGING = [[place / (len(PUOR) - 1), f"#{colour}"] for place, colour in enumerate(PUOR)]  # grey in the middle
+STEPS = ("text", "model", "trace", "a count", "chance", "a claim")
+
+
+def claim_map() -> Picture:
+    """From a text to a sentence about experts; the step of this chapter is lit."""
+    figure = go.Figure()
+    for place, step in enumerate(STEPS):
+        glows = step == "chance"
+        fill, ink = (MARK, "white") if glows else ("#EFEFEF", "#202020")
+        figure.add_shape(
+            type="rect", x0=place, x1=place + 0.84, y0=0, y1=0.7, fillcolor=fill, line={"width": 1, "color": "#808080"}
+        )
+        label = "<b>against<br>chance</b>" if glows else step
+        figure.add_annotation(x=place + 0.42, y=0.35, text=label, showarrow=False, font={"color": ink, "size": 13})
+        if place:
+            figure.add_annotation(
+                x=place, y=0.35, ax=place - 0.16, ay=0.35, xref="x", yref="y", axref="x", ayref="y",
+                showarrow=True, arrowhead=2, arrowsize=0.8, text="",
+            )  # fmt: skip
+    figure.add_annotation(
+        x=1.42, y=0.72, ax=1.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
+        text="hooks on the routers", font={"color": "#606060"},
+    )  # fmt: skip
+    figure.add_shape(
+        type="path", path="M 3.42,0 L 3.42,-0.2 L 5.42,-0.2 L 5.42,0", line={"width": 1, "color": "#808080"}
+    )
+    figure.add_annotation(x=4.42, y=-0.3, text="the usual way", showarrow=False, font={"size": 11, "color": "#606060"})
+    figure.update_xaxes(visible=False, range=[-0.1, 6])
+    figure.update_yaxes(visible=False, range=[-0.42, 1.35])
+    alt = f"From left to right: {', '.join(STEPS)}. This chapter is about the step that most people leave out: chance."
+    picture = finish(figure, "Where we are: between a count and a claim", alt, height=230)
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 45, "b": 5})
+    return picture
+
+
+def logarithms(fold: Tensor) -> list[list[float | None]]:
+    """log2, rounded; None where nothing was selected, which has no logarithm."""
+    return [[round(math.log2(value), 3) if value > 0 else None for value in row] for row in fold.tolist()]
+
+
+def atlases(panels: Mapping[str, Tensor], title: str, says: str = "") -> Picture:
+    """One map a panel, (layer, expert): how many times the uniform share each expert was selected, on one scale.
+
+    Grey is uniform, orange more, purple less, white was never selected.
+    Columns are numbers within a layer: nothing can be read downwards.
+    """
+    figure = make_subplots(
+        rows=len(panels), cols=1, subplot_titles=list(panels), vertical_spacing=0.5 / (1 + len(panels)) ** 1.2
+    )
+    for row, fold in enumerate(panels.values(), start=1):
+        layers, experts = fold.shape
+        heatmap = go.Heatmap(
+            z=logarithms(fold), x=list(range(experts)), y=[f"layer {layer}" for layer in range(layers)],
+            customdata=rounded(fold), coloraxis="coloraxis", ygap=2,
+            hovertemplate="%{y}, expert %{x}<br>%{customdata:.2f} times uniform<extra></extra>",
+        )  # fmt: skip
+        figure.add_trace(heatmap, row=row, col=1)
+        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
+        figure.update_xaxes(dtick=16, showgrid=False, zeroline=False, showticklabels=row == len(panels), row=row, col=1)
+    figure.update_xaxes(title_text="expert number within its layer", row=len(panels), col=1)
+    ticks = [-2, -1, 0, 1, 2]
+    bar = {"title": {"text": "times<br>uniform"}, "tickvals": ticks, "ticktext": ["1/4", "1/2", "1", "2", "4"]}
+    figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -2, "cmax": 2, "colorbar": bar})
+    spread = {name: f"{float(fold.min()):.2f} to {float(fold.max()):.2f}" for name, fold in panels.items()}
+    told = "; ".join(f"{name}: {span} times uniform" for name, span in spread.items())
+    picture = finish(figure, title, f"{title}. {told}. {says}".strip(), height=110 + 125 * len(panels))
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 85, "b": 50})
+    return picture
+
+
+def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str) -> Picture:
+    """A small panel for each pair of domains. In it, lines by name: (value, low, high), each (layer).
+
+    The value is a line with dots; low to high is where chance lies, drawn as a band.
+    """
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, subplot_titles=list(panels), shared_yaxes="all", vertical_spacing=0.2,
+        horizontal_spacing=0.04,
+    )  # fmt: skip
+    told, styles = [], ((REAL, "solid"), (MARK, "dash"))
+    for number, (pair, lines) in enumerate(panels.items()):
+        row, column = number // columns + 1, number % columns + 1
+        for (name, (value, low, high)), (colour, dash) in zip(lines.items(), styles, strict=False):
+            layers = list(range(len(value)))
+            figure.add_trace(
+                go.Scatter(
+                    x=layers + layers[::-1], y=rounded(high) + rounded(low)[::-1], fill="toself", mode="lines",
+                    line={"width": 0}, fillcolor=faint(colour), hoverinfo="skip", showlegend=False,
+                ),
+                row=row, col=column,
+            )  # fmt: skip
+            figure.add_trace(
+                go.Scatter(
+                    x=layers, y=rounded(value), mode="lines+markers", line={"color": colour, "dash": dash}, name=name,
+                    showlegend=number == 0,
+                    hovertemplate="layer %{x}: %{y:.3f}<extra>" + f"{pair}, {name}" + "</extra>",
+                ),
+                row=row, col=column,
+            )  # fmt: skip
+            above = int((value > high).sum())
+            told.append(
+                f"{pair}, {name}: {float(value.min()):.3f} to {float(value.max()):.3f}, above chance in {above}"
+            )
+        figure.update_xaxes(dtick=1, showgrid=False, row=row, col=column)
+    for column in range(1, columns + 1):
+        figure.update_xaxes(title_text="layer", row=rows, col=column)
+    for row in range(1, rows + 1):
+        figure.update_yaxes(title_text="distance (of 1)", rangemode="tozero", row=row, col=1)
+    picture = finish(figure, title, f"{title}. {'; '.join(told)} of the layers.", height=120 + 210 * rows)
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.08, "yanchor": "bottom"}
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 95, "b": 50}, showlegend=True, legend=legend)
+    return picture
+
+
+def faint(colour: str) -> str:
+    """A colour as the filling of a band."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, 0.22)"
+
+
+def histograms(
+    groups: Mapping[str, Tensor], edges: Sequence[float], lines: Mapping[str, float], title: str, unit: str
+) -> Picture:
+    """Outlines of several distributions on one axis, each as shares of its own values; values beyond the edges are
+    counted into the outermost bins. `lines`: values to mark, by name.
+    """
+    figure, told = go.Figure(), []
+    cuts = torch.tensor(list(edges), dtype=torch.float64)
+    middles = [round(float(a + b) / 2, 4) for a, b in pairwise(cuts)]
+    for (name, values), colour in zip(groups.items(), (REAL, CHANCE, MARK, THIRD), strict=False):
+        flat = values.double().flatten()
+        inside = flat.clamp(float(cuts[0]), float(cuts[-1]) - 1e-9)
+        shares = torch.histogram(inside, cuts).hist / len(flat)
+        figure.add_trace(
+            go.Scatter(
+                x=middles, y=[round(float(share), 4) for share in shares], name=name, mode="lines", fill="tozeroy",
+                line={"color": colour, "shape": "hvh"}, fillcolor=faint(colour),
+                hovertemplate="around %{x:.2f}: %{y:.1%}<extra>" + name + "</extra>",
+            )
+        )  # fmt: skip
+        told.append(f"{name}: middle {float(flat.median()):.2f}, largest {float(flat.max()):.2f}")
+    for height, (name, place) in enumerate(lines.items()):
+        figure.add_vline(x=place, line={"color": "#202020", "width": 1, "dash": "dash"})
+        figure.add_annotation(
+            x=place, y=0.98, yref="paper", xanchor=("left", "right")[height % 2], text=f" {name} ", showarrow=False
+        )
+    figure.update_xaxes(title_text=unit)
+    figure.update_yaxes(title_text="share of the pairs", tickformat=".0%", rangemode="tozero")
+    picture = finish(figure, title, f"{title}. {'; '.join(told)}.", height=360)
+    figure.update_layout(showlegend=True, legend={"x": 0.99, "xanchor": "right", "y": 0.98}, margin={"l": 80})
+    return picture
+
+
+def pair_map(pmi: Tensor, order: Tensor, chance: float, title: str) -> Picture:
+    """Who is selected together with whom: (expert, expert) PMI, rows and columns in `order`, the diagonal empty.
+
+    Grey is `chance`, which is not 0.
+    """
+    sorted_pmi = pmi[order][:, order]
+    numbers = order.tolist()
+    z = [
+        [None if i == j or not math.isfinite(value) else round(value, 2) for j, value in enumerate(row)]
+        for i, row in enumerate(sorted_pmi.tolist())
+    ]
+    names = [f"E{expert}" for expert in numbers]
+    heatmap = go.Heatmap(
+        z=z, x=names, y=names, colorscale=DIVERGING, zmin=chance - 1.5, zmax=chance + 1.5,
+        colorbar={"title": {"text": "PMI (nats)"}},
+        hovertemplate="%{y} with %{x}<br>PMI %{z:.2f}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(heatmap)
+    figure.update_xaxes(title_text="expert, in the order of the seriation")
+    figure.update_yaxes(title_text="the same experts", autorange="reversed")
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(showticklabels=False, ticks="", showgrid=False)
+    off = pmi[~torch.eye(len(pmi), dtype=torch.bool)]
+    off = off[off.isfinite()]
+    alt = f"{title}. {len(off) // 2} pairs that occurred; PMI from {float(off.min()):.2f} to {float(off.max()):.2f}."
+    picture = finish(figure, title, alt, height=480)
+    figure.update_layout(margin={"l": 60, "r": 20, "t": 60, "b": 50})
+    return picture
+
+
+def best_of_many(
+    counts: Tensor, measured: Tensor, sizes: Sequence[int], low: Tensor, high: Tensor, names: Sequence[str], title: str
+) -> Picture:
+    """For each token id how often it occurred, and which share of it the best expert got; behind it, what chance gives.
+
+    counts, measured: (id). sizes: occurrences at which chance was tried; low, high: 95 of 100 tries lie between.
+    """
+    band = list(sizes) + list(sizes)[::-1]
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=band, y=rounded(high) + rounded(low)[::-1], fill="toself", mode="lines", line={"width": 0},
+            fillcolor=faint("#606060"), name="the best of 128 under uniform routing", hoverinfo="skip",
+        )
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=counts.tolist(), y=rounded(measured), mode="markers", name="tokens of the trace", text=list(names),
+            marker={"color": REAL, "size": 5, "opacity": 0.6},
+            hovertemplate="%{text}, %{x} times<br>best expert: %{y:.0%}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title_text="how often the token occurs (log scale)", type="log", dtick=1)
+    figure.update_yaxes(title_text="share of its occurrences<br>that go to its best expert", tickformat=".0%")
+    alt = (
+        f"{title}. Under uniform routing a token seen {sizes[0]} times has a best expert with {float(low[0]):.0%} to "
+        f"{float(high[0]):.0%} of it, one seen {sizes[-1]} times {float(low[-1]):.0%} to {float(high[-1]):.0%}."
+    )
+    picture = finish(figure, title, alt, height=380)
+    legend = {"x": 0.99, "xanchor": "right", "y": 0.98}
+    figure.update_layout(showlegend=True, legend=legend, margin={"l": 90})
+    figure.update_yaxes(range=[0, 1.05])
+    return picture
+
+
+def beside_controls(rows: Mapping[str, tuple[float, Sequence[float]]], title: str, unit: str) -> Picture:
+    """For each row one target and its controls: dots on a line, the target as a diamond."""
+    figure, told = go.Figure(), []
+    names = list(rows)
+    for place, (name, (target, controls)) in enumerate(rows.items()):
+        lifted = [round(place + 0.28 * ((index % 5) - 2) / 2, 3) for index in range(len(controls))]
+        figure.add_trace(
+            go.Scatter(
+                x=[round(value, 4) for value in controls], y=lifted, mode="markers", name="matched random experts",
+                showlegend=place == 0, marker={"color": CHANCE, "size": 7, "line": {"width": 1, "color": "#707070"}},
+                hovertemplate="%{x:.4f}<extra>a control of " + name + "</extra>",
+            )
+        )  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=[round(target, 4)], y=[place], mode="markers", name="the expert itself", showlegend=place == 0,
+                marker={"color": MARK, "size": 13, "symbol": "diamond"},
+                hovertemplate="%{x:.4f}<extra>" + name + "</extra>",
+            )
+        )  # fmt: skip
+        above = sum(value >= target for value in controls)
+        told.append(f"{name}: {target:+.3f}, {above} of {len(controls)} controls at least as much")
+    figure.add_vline(x=0, line={"color": "#202020", "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text=unit)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.45, -0.55], showgrid=False
+    )
+    picture = finish(figure, title, f"{title}. {'; '.join(told)}.", height=150 + 70 * len(rows))
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
+    figure.update_layout(showlegend=True, legend=legend, margin={"l": 170, "r": 20, "t": 85, "b": 55})
+    return picture
+
+
+def ranked(values: Tensor, marked: Sequence[int], layer: int, title: str, unit: str) -> Picture:
+    """One bar for each expert of a layer, sorted; those in `marked` in colour and by name."""
+    order = values.argsort(descending=True).tolist()
+    colours = [MARK if expert in marked else CHANCE for expert in order]
+    names = [f"L{layer}·E{expert}" for expert in order]
+    bar = go.Bar(
+        x=list(range(1, len(order) + 1)), y=[round(float(values[expert]), 4) for expert in order], text=None,
+        marker={"color": colours, "line": {"width": 0}}, customdata=names,
+        hovertemplate="%{customdata}, rank %{x}<br>%{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(bar)
+    for expert in marked:
+        rank, value = order.index(expert) + 1, float(values[expert])
+        figure.add_annotation(x=rank, y=value, text=f"L{layer}·E{expert}", showarrow=True, ax=35, ay=-12)
+    figure.update_layout(bargap=0.15)
+    figure.update_xaxes(title_text="rank of the expert (hover for its name)", showgrid=False, range=[0, len(order) + 1])
+    figure.update_yaxes(title_text=unit)
+    middle = float(values.median())
+    alt = f"{title}. {len(order)} bars: largest {names[0]} {float(values.max()):+.3f}, middle {middle:+.4f}."
+    picture = finish(figure, title, alt, height=340)
+    figure.update_layout(margin={"l": 80, "r": 20, "t": 60, "b": 55})
+    return picture
+
+
+def token_strip(texts: Sequence[str], values: Tensor, title: str, unit: str) -> Picture:
+    """One row of tokens, coloured by a value each. values: (token)."""
+    heatmap = go.Heatmap(
+        z=[rounded(values)], x=list(range(len(texts))), y=[""], text=[list(texts)], texttemplate="%{text}",
+        colorscale=SEQUENTIAL, colorbar={"title": {"text": unit}, "len": 1.4},
+        hovertemplate="token %{x}: %{text}<br>%{z:.3f}<extra></extra>",
+    )  # fmt: skip
+    figure = go.Figure(heatmap)
+    figure.update_xaxes(title_text="tokens, in order", showgrid=False)
+    highest = int(values.argmax())
+    alt = f"{title}. Highest: token {highest} '{texts[highest]}' with {float(values.max()):.2f}."
+    return finish(figure, title, alt, height=190)
