@@ -28,6 +28,22 @@ function viewAsCode(app, extra = "") {
   return lines.join("\n") + (extra ? `\n\n${extra.trimEnd()}` : "") + "\n";
 }
 
+/** A line that takes the selected tokens out of the trace, as `chosen`. */
+function selectionAsCode(app) {
+  const { range, domain, match } = app.state;
+  const [from, to] = range ?? [0, app.data.T];
+  if (match !== null) {
+    const mask = app.selected();
+    const places = Array.from(mask.keys()).filter((t) => mask[t]);
+    return `chosen = trace.select(torch.tensor(${pythonLiteral(places)}))  # needs: import torch\n`;
+  }
+  const cut = range ? `torch.arange(${from}, ${to})` : null;
+  if (domain === null) return cut ? `chosen = trace.select(${cut})  # needs: import torch\n` : "chosen = trace\n";
+  const inside = `trace.domains == trace.domain_names.index(${JSON.stringify(app.data.header.domains[domain])})`;
+  if (!cut) return `chosen = trace.select(${inside})\n`;
+  return `places = torch.arange(len(trace))  # needs: import torch\nchosen = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
+}
+
 /** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */
 async function copyText(app, text, what) {
   try {

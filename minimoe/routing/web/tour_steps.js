@@ -58,7 +58,7 @@ function tourRouter({ data }) {
     state: { ...TOUR_RESET, token: t, layer: l, view: "router", step: 3 },
     text: `The ${data.K} selected experts of ${quoted(data, t)} hold ${formatShare(mass)} of the probability in layer ${data.layers[l]}; uniform routing would give them ${formatShare(data.K / data.E)}. ${renormalised ? "Their probabilities are divided by that sum, so that the weights sum to 1." : "This model takes the probabilities as weights, without dividing by their sum."}`,
     question: `What is the weight of the first one, with a probability of ${formatShare(data.prob(l, t, 0))}?`,
-    answer: renormalised ? `${formatShare(data.prob(l, t, 0))} / ${formatShare(mass)} = ${formatShare(data.weight(l, t, 0))}.` : `The same: ${formatShare(data.prob(l, t, 0))}.`,
+    answer: renormalised ? `${formatShare(data.prob(l, t, 0))} / ${formatShare(mass)} ≈ ${formatShare(data.weight(l, t, 0))}.` : `The same: ${formatShare(data.prob(l, t, 0))}.`,
   };
 }
 
@@ -128,6 +128,6 @@ function tourLoad({ data }) {
     state: { ...TOUR_RESET, view: "load", layer: worst, order: "load" },
     text: `Layer ${data.layers[worst]} spreads its work least evenly: as if ${formatNumber(rows[worst].effective, 4)} of ${data.E} experts shared it alike. Uniform routing of as many tokens would show ${formatNumber(chance.effective, 4)}.`,
     question: `Its busiest expert has ${formatTimes(1 + rows[worst].maxViolation)} its fair share. How much of that may be luck?`,
-    answer: `Of ${formatCount(data.T)} tokens routed uniformly, the busiest of ${data.E} experts would get about ${formatTimes(1 + chance.maxViolation)}: the largest of many is above the mean even then. What is beyond it is the router's doing, on this text.`,
+    answer: `Of ${formatCount(data.T)} tokens routed uniformly, the busiest of ${data.E} experts would get about ${formatTimes(1 + chance.maxViolation)}: the largest of many is above the mean even then. Luck of that kind does not explain what is beyond it; that tokens of one document resemble each other explains some.`,
   };
 }

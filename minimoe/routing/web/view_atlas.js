@@ -207,7 +207,7 @@ function createAtlas(app, container) {
     },
     shortage: () => (app.selectionSize() === 0 ? "No token is in this selection. Clear a filter (Esc) to see the atlas." : null),
     keys: () => false,
-    code: () => "from minimoe.routing.statistics import fold_over_uniform, selection_counts\n\nfold_over_uniform(selection_counts(trace.experts, trace.metadata[\"num_experts\"]))",
+    code: () => `from minimoe.routing.statistics import fold_over_uniform\n\n${selectionAsCode(app)}fold_over_uniform(chosen.experts, chosen.metadata["num_experts"], chosen.documents)`,
     destroy() {
       observer.disconnect();
       brush();

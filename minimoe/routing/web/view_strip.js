@@ -182,7 +182,7 @@ function createStrip(app, container) {
     alt: () => `Token strip: ${app.selectionWords()}; caret at ${sentence()}.`,
     shortage: () => null,
     keys: () => false,
-    code: () => `selected = trace.select(range(${(app.state.range ?? [0, data.T]).join(", ")}))`,
+    code: () => selectionAsCode(app),
     destroy() {
       stop.abort();
       observer.disconnect();
