@@ -33,7 +33,7 @@ def permuted_labels(labels: Tensor, rounds: int, seed: int) -> Tensor:
 
 
 def middle(samples: Tensor, share: float = 0.95) -> Tensor:
-    """(2, ...) float64: the edges of the middle part of samples (round, ...), as `torch.quantile` has them, only fast."""
+    """(2, ...) float64: the edges of the middle part of samples (round, ...), as `torch.quantile` has them."""
     ordered = samples.flatten(1).T.contiguous().sort(dim=1).values if samples.dim() > 1 else samples.sort().values[None]
     places = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64) * (ordered.shape[1] - 1)
     below, part = places.long(), places - places.floor()

@@ -63,7 +63,7 @@ def vocabulary_specialisation(
         return Estimate(value, chance, low, high, 0, MINIMUM_IDS, "token ids")
     places = compact(token_ids, ids)
     times = torch.bincount(places[places >= 0], minlength=len(ids))
-    kinds, repeats = times.unique(return_counts=True)
+    kinds, ids_of_kind = times.unique(return_counts=True)
     repeats = None
     if documents is not None:
         rows = check_labels("documents", documents, experts).unique(return_inverse=True)[1]
@@ -74,9 +74,9 @@ def vocabulary_specialisation(
         value[layer] = mean_maximum(counts, experts.shape[2])
         load = indicator(chosen, num_experts).double().mean(0)
         maxima = torch.stack([expected_maximum(int(kind), load) / int(kind) for kind in kinds])
-        chance[layer] = (maxima * repeats).sum() / len(ids)
+        chance[layer] = (maxima * ids_of_kind).sum() / len(ids)
         if repeats is not None:
-            drawn = (id_counts(chosen, num_experts, places, len(ids), times) for times in repeats)
+            drawn = (id_counts(chosen, num_experts, places, len(ids), times_drawn) for times_drawn in repeats)
             samples = [mean_maximum(each, experts.shape[2]) for each in drawn]
             low[layer], high[layer] = interval(torch.stack(samples), value[layer])
     return Estimate(value, chance, low.clamp(min=0), high.clamp(max=1), len(ids), MINIMUM_IDS, "token ids")
