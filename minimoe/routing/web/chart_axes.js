@@ -8,7 +8,8 @@ function chartTicks(from, to, count = 5) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
   const ticks = [];
-  for (let tick = Math.ceil(from / step - 1e-9) * step; tick <= to + step * 1e-9; tick += step) ticks.push(Number(tick.toPrecision(12)));
+  for (let tick = Math.ceil(from / step - 1e-9) * step; tick <= to + step * 1e-9; tick += step)
+    ticks.push(Number(tick.toPrecision(12)));
   return ticks;
 }
 
@@ -38,10 +39,22 @@ function chartAxes({ pen, ink }, box, x, y) {
   pen.lineTo(box.left + box.width, box.top + box.height + 0.5);
   pen.stroke();
   const format = (axis, tick) => (axis.format ? axis.format(tick) : formatNumber(tick));
-  for (const tick of ticksX) chartText(pen, format(x, tick), placeX(tick), box.top + box.height + 10, { colour: ink.faint, align: "center", font: CHART_SMALL });
-  for (const tick of ticksY) chartText(pen, format(y, tick), box.left - 5, placeY(tick), { colour: ink.faint, align: "right", font: CHART_SMALL });
-  if (x.title) chartText(pen, x.title, box.left + box.width / 2, box.top + box.height + 25, { colour: ink.text, align: "center" });
-  if (y.title) chartText(pen, y.title, box.left - (y.space ?? 42), box.top + box.height / 2, { colour: ink.text, align: "center", turn: -Math.PI / 2 });
+  for (const tick of ticksX)
+    chartText(pen, format(x, tick), placeX(tick), box.top + box.height + 10, {
+      colour: ink.faint,
+      align: "center",
+      font: CHART_SMALL,
+    });
+  for (const tick of ticksY)
+    chartText(pen, format(y, tick), box.left - 5, placeY(tick), { colour: ink.faint, align: "right", font: CHART_SMALL });
+  if (x.title)
+    chartText(pen, x.title, box.left + box.width / 2, box.top + box.height + 25, { colour: ink.text, align: "center" });
+  if (y.title)
+    chartText(pen, y.title, box.left - (y.space ?? 42), box.top + box.height / 2, {
+      colour: ink.text,
+      align: "center",
+      turn: -Math.PI / 2,
+    });
   return { x: placeX, y: placeY };
 }
 
@@ -77,7 +90,16 @@ function chartLegend({ pen, ink }, entries, left, top, width) {
     if (square) {
       pen.fillStyle = colour;
       pen.fillRect(x + 4, y - 5, 10, 10);
-    } else chartLine(pen, [[x, y], [x + 18, y]], colour, { width: 2, dash: dash ?? [] });
+    } else
+      chartLine(
+        pen,
+        [
+          [x, y],
+          [x + 18, y],
+        ],
+        colour,
+        { width: 2, dash: dash ?? [] },
+      );
     chartText(pen, text, x + 22, y, { colour: ink.text });
     x += wide + 8;
   }
@@ -92,8 +114,16 @@ function chartFoldBar(app, { pen, ink, width: whole }, left, top, width, limit, 
     pen.fillStyle = `rgb(${r},${g},${b})`;
     pen.fillRect(left + i, top + 13, 1.5, 8);
   }
-  for (const [value, name] of [[-limit, `◂ 1/${2 ** limit}×`], [0, "1× (chance)"], [limit, `${2 ** limit}× ▸`]]) {
+  for (const [value, name] of [
+    [-limit, `◂ 1/${2 ** limit}×`],
+    [0, "1× (chance)"],
+    [limit, `${2 ** limit}× ▸`],
+  ]) {
     const align = value < 0 ? "left" : value > 0 ? "right" : "center";
-    chartText(pen, name, left + ((value + limit) / (2 * limit)) * width, top + 28, { colour: ink.faint, align, font: CHART_SMALL });
+    chartText(pen, name, left + ((value + limit) / (2 * limit)) * width, top + 28, {
+      colour: ink.faint,
+      align,
+      font: CHART_SMALL,
+    });
   }
 }

@@ -41,7 +41,8 @@ function chartCanvas(app, parent, { height, label, draw }) {
 
   const move = (event) => {
     const found = find(event);
-    const lines = found?.hit.lines && (typeof found.hit.lines === "function" ? found.hit.lines(found.px, found.py) : found.hit.lines);
+    const lines =
+      found?.hit.lines && (typeof found.hit.lines === "function" ? found.hit.lines(found.px, found.py) : found.hit.lines);
     canvas.style.cursor = found?.hit.click ? "pointer" : "default";
     if (lines) app.tooltip.show(event.clientX, event.clientY, lines);
     else app.tooltip.hide();

@@ -59,12 +59,20 @@ function chartPanel(title, note = "") {
 
 /** A small table; columns [{text, right}], rows [{cells, on, pale, title}] with on() for a click on the first cell. */
 function chartList(columns, rows) {
-  const head = element("tr", {}, columns.map((column) => element("th", { class: column.right ? "mm-num" : null, scope: "col" }, column.text)));
+  const head = element(
+    "tr",
+    {},
+    columns.map((column) => element("th", { class: column.right ? "mm-num" : null, scope: "col" }, column.text)),
+  );
   const body = rows.map((row) =>
-    element("tr", { class: row.pale ? "mm-pale" : null, title: row.title ?? null }, row.cells.map((cell, i) => {
-      const content = i === 0 && row.on ? element("button", { type: "button", class: "mm-link", onclick: row.on }, cell) : cell;
-      return element("td", { class: columns[i].right ? "mm-num" : null }, content);
-    })),
+    element(
+      "tr",
+      { class: row.pale ? "mm-pale" : null, title: row.title ?? null },
+      row.cells.map((cell, i) => {
+        const content = i === 0 && row.on ? element("button", { type: "button", class: "mm-link", onclick: row.on }, cell) : cell;
+        return element("td", { class: columns[i].right ? "mm-num" : null }, content);
+      }),
+    ),
   );
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
 }
@@ -76,10 +84,17 @@ function bothEnds(list, first, last) {
 
 /** A labelled drop-down; choices {value: text}. `set(value)` shows another one without an event. */
 function chartSelect(label, choices, value, choose) {
-  const control = element("select", { "aria-label": label }, Object.entries(choices).map(([key, text]) => element("option", { value: key }, text)));
+  const control = element(
+    "select",
+    { "aria-label": label },
+    Object.entries(choices).map(([key, text]) => element("option", { value: key }, text)),
+  );
   control.value = String(value);
   control.addEventListener("change", () => choose(control.value));
-  return { node: element("label", { class: "mm-select" }, element("span", {}, label), control), set: (next) => (control.value = String(next)) };
+  return {
+    node: element("label", { class: "mm-select" }, element("span", {}, label), control),
+    set: (next) => (control.value = String(next)),
+  };
 }
 
 /** A labelled checkbox. */
@@ -87,7 +102,10 @@ function chartCheck(label, value, choose) {
   const control = element("input", { type: "checkbox" });
   control.checked = value;
   control.addEventListener("change", () => choose(control.checked));
-  return { node: element("label", { class: "mm-check" }, control, element("span", {}, label)), set: (next) => (control.checked = next) };
+  return {
+    node: element("label", { class: "mm-check" }, control, element("span", {}, label)),
+    set: (next) => (control.checked = next),
+  };
 }
 
 /** Arrow keys of the views about experts: up and down change the layer, left and right the expert along `order` (ids if null). */
@@ -116,7 +134,9 @@ function sayExpert(app) {
   const { E, K, layers } = app.data;
   if (expert === null) return app.announce(`Layer ${layers[layer]}.`);
   const share = app.counts()[layer * E + expert] / n;
-  return app.announce(`Layer ${layers[layer]}, expert ${expert}, selected for ${formatShare(share)} of ${plural(n, "token")}, ${formatNumber((share * E) / K)} times uniform.`);
+  return app.announce(
+    `Layer ${layers[layer]}, expert ${expert}, selected for ${formatShare(share)} of ${plural(n, "token")}, ${formatNumber((share * E) / K)} times uniform.`,
+  );
 }
 
 /** "q 2.1%", "q > 10%": larger ones are not computed exactly. */

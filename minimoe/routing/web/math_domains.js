@@ -14,7 +14,8 @@ function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null, we
   const rowOf = new Int32Array(T).fill(-1);
   const first = [];
   for (let t = 0; t < T; t++) {
-    if ((labels[t] !== a && labels[t] !== b) || documents[t] < 0 || (mask && !mask[t]) || (weights && !(weights[t] > 0))) continue;
+    if ((labels[t] !== a && labels[t] !== b) || documents[t] < 0 || (mask && !mask[t]) || (weights && !(weights[t] > 0)))
+      continue;
     const key = documents[t];
     if (!rows.has(key)) {
       rows.set(key, rows.size);
@@ -69,7 +70,12 @@ function shareDifference(table, size) {
       for (let i = 0, at = d * size; i < size; i++, at++) squares[i] += (table.counts[at] - counts[i] * each) ** 2;
     }
     const spread = documents > 1 ? documents / (documents - 1) / (n * n) : Infinity;
-    return { share: Float64Array.from(counts, (count) => count / n), variance: squares.map((square) => square * spread), n, documents };
+    return {
+      share: Float64Array.from(counts, (count) => count / n),
+      variance: squares.map((square) => square * spread),
+      n,
+      documents,
+    };
   });
   const [a, b] = sides;
   const degrees = a.documents + b.documents - 2;

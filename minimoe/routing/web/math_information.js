@@ -53,7 +53,9 @@ function loadChance(n, E, K) {
 function sortedLoad(counts) {
   let total = 0;
   for (const count of counts) total += count;
-  return Float64Array.from(counts, (count) => (count * counts.length) / total).sort().reverse();
+  return Float64Array.from(counts, (count) => (count * counts.length) / total)
+    .sort()
+    .reverse();
 }
 
 /** Expected order statistics of the fold under uniform routing of n tokens (normal approximation, Blom's plotting positions). */

@@ -9,7 +9,9 @@
 function matchedWeights(keys, sides, size) {
   const seen = [new Float64Array(size), new Float64Array(size)];
   for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) seen[sides[t]][keys[t]]++;
-  return tabulate(sides.length, (t) => (sides[t] < 0 ? 0 : Math.min(seen[0][keys[t]], seen[1][keys[t]]) / seen[sides[t]][keys[t]]));
+  return tabulate(sides.length, (t) =>
+    sides[t] < 0 ? 0 : Math.min(seen[0][keys[t]], seen[1][keys[t]]) / seen[sides[t]][keys[t]],
+  );
 }
 
 /** Only tokens that are matched in the true labelling take part, as in statistics/matched.py. */
@@ -46,7 +48,13 @@ function matchedBand({ places, dealt }, block, K, E) {
       for (let i = t * K, end = i + K; i < end; i++) into[block[i]] += weights[at];
     });
     return jensenShannon(counts[0], counts[1]);
-  }).filter((value) => !Number.isNaN(value)).sort();
+  })
+    .filter((value) => !Number.isNaN(value))
+    .sort();
   if (!found.length) return { low: NaN, high: NaN, mean: NaN };
-  return { low: quantile(found, 0.025), high: quantile(found, 0.975), mean: found.reduce((sum, value) => sum + value, 0) / found.length };
+  return {
+    low: quantile(found, 0.025),
+    high: quantile(found, 0.975),
+    mean: found.reduce((sum, value) => sum + value, 0) / found.length,
+  };
 }

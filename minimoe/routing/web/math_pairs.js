@@ -85,7 +85,9 @@ function shrunkLogRatio(observed, expected, strength) {
  * long documents nor a skewed small count makes a finding.
  */
 function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask = null) {
-  const cluster = documents ? pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mask) : { p: null, documents: 0 };
+  const cluster = documents
+    ? pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mask)
+    : { p: null, documents: 0 };
   const p = new Float64Array(E * E).fill(NaN);
   for (let i = 0; i < E; i++) {
     for (let j = 0; j < i; j++) {
@@ -159,5 +161,15 @@ function pairTable(block, T, K, E, documents = null, mask = null) {
   const q = benjaminiHochberg(upper);
   for (let i = 0; i < E; i++) for (let j = 0; j < i; j++) q[j * E + i] = q[i * E + j];
   const raw = pmi(pairs, expected);
-  return { n, counts, pairs, expected, pmi: raw, shrunk: shrunkLogRatio(pairs, expected, strength), q, strength, documents: tests.documents };
+  return {
+    n,
+    counts,
+    pairs,
+    expected,
+    pmi: raw,
+    shrunk: shrunkLogRatio(pairs, expected, strength),
+    q,
+    strength,
+    documents: tests.documents,
+  };
 }

@@ -28,7 +28,10 @@ function balancedPlacement(loads, devices, replicas = 0) {
     for (let i = 0; i < count; i++) pieces.push({ expert, share: 1 / count });
   });
   pieces.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
-  const room = Array.from({ length: devices }, (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0));
+  const room = Array.from(
+    { length: devices },
+    (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0),
+  );
   const placement = Array.from({ length: devices }, () => []);
   const load = new Float64Array(devices);
   for (const piece of pieces) {
@@ -36,7 +39,8 @@ function balancedPlacement(loads, devices, replicas = 0) {
     let chosen = -1;
     for (let d = 0; d < devices; d++) {
       if (placement[d].length >= room[d]) continue;
-      const better = chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
+      const better =
+        chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
       if (chosen < 0 || better < 0) chosen = d;
     }
     placement[chosen].push(piece);

@@ -28,7 +28,8 @@ function seriate(similarity, E) {
       const joined = (sizeA * between[a * E + c] + sizeB * between[b * E + c]) / (sizeA + sizeB);
       between[a * E + c] = between[c * E + a] = joined;
     }
-    for (const c of alive) if (c === a || best[c] === a || best[c] === b) findBest(c);
+    for (const c of alive)
+      if (c === a || best[c] === a || best[c] === b) findBest(c);
       else if (between[c * E + a] > between[c * E + best[c]]) best[c] = a;
   }
   return Int32Array.from(clusters[alive[0]]);

@@ -55,8 +55,17 @@ function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
   for (let at = 0; at < used.length; at++) {
     const base = (total[at] - used[at] + (0.5 * K) / E) / (rest + 0.5); // half a token of uniform routing: no division by zero
     const { low, high } = wilson(used[at], all);
-    rows.push({ layer: Math.floor(at / E), expert: at % E, used: used[at], all, share: used[at] / all, base, lift: used[at] / all / base,
-      low: low / base, high: high / base });
+    rows.push({
+      layer: Math.floor(at / E),
+      expert: at % E,
+      used: used[at],
+      all,
+      share: used[at] / all,
+      base,
+      lift: used[at] / all / base,
+      low: low / base,
+      high: high / base,
+    });
   }
   const p = rows.map(({ used: k, base }) => {
     const share = Math.min(1, base);

@@ -11,20 +11,46 @@ registerView({
     const defaults = { list: "lift", contexts: "spread", search: "" };
     const options = () => viewOptions(app, "card", defaults);
     const title = element("h3", { class: "mm-part-title", style: "margin: 0; font-size: 16px" });
-    const ablate = element("button", { type: "button", onclick: () => app.set({ view: "ablation", ablation: { ...(app.state.ablation ?? {}), experts: null } }) }, "Switch it off …");
+    const ablate = element(
+      "button",
+      {
+        type: "button",
+        onclick: () => app.set({ view: "ablation", ablation: { ...(app.state.ablation ?? {}), experts: null } }),
+      },
+      "Switch it off …",
+    );
     const link = element("button", { type: "button", onclick: () => copyCardLink(app) }, "Copy link");
-    const search = element("input", { type: "search", placeholder: "token, such as def", "aria-label": "Which experts are selected for this token?" });
+    const search = element("input", {
+      type: "search",
+      placeholder: "token, such as def",
+      "aria-label": "Which experts are selected for this token?",
+    });
     search.addEventListener("change", () => setViewOptions(app, "card", { search: search.value }));
-    const list = choiceGroup("Order of tokens", { lift: "by lift", count: "by count" }, options().list, (value) => setViewOptions(app, "card", { list: value }));
-    const chosen = choiceGroup("Which contexts", { spread: "at random", top: "largest weight" }, options().contexts, (value) => setViewOptions(app, "card", { contexts: value }));
-    controls.append(title, ablate, link, element("label", { class: "mm-select" }, element("span", {}, "Which experts for the token"), search));
+    const list = choiceGroup("Order of tokens", { lift: "by lift", count: "by count" }, options().list, (value) =>
+      setViewOptions(app, "card", { list: value }),
+    );
+    const chosen = choiceGroup("Which contexts", { spread: "at random", top: "largest weight" }, options().contexts, (value) =>
+      setViewOptions(app, "card", { contexts: value }),
+    );
+    controls.append(
+      title,
+      ablate,
+      link,
+      element("label", { class: "mm-select" }, element("span", {}, "Which experts for the token"), search),
+    );
 
     const found = chartPanel("");
-    const domains = chartPanel("In which domains?", "Share of the domain's tokens for which it is selected, with the 95% interval from drawing documents again. Dashed: uniform.");
+    const domains = chartPanel(
+      "In which domains?",
+      "Share of the domain's tokens for which it is selected, with the 95% interval from drawing documents again. Dashed: uniform.",
+    );
     const tokens = chartPanel("For which tokens?");
     const contexts = chartPanel("In which contexts?");
     const weights = chartPanel("With which weight?");
-    const neighbours = chartPanel("Together with which experts of its layer?", "Beyond chance for pairs drawn without replacement. Pale: q above 5%.");
+    const neighbours = chartPanel(
+      "Together with which experts of its layer?",
+      "Beyond chance for pairs drawn without replacement. Pale: q above 5%.",
+    );
     const tokenList = element("div");
     const contextList = element("div");
     const neighbourList = element("div");
@@ -34,10 +60,20 @@ registerView({
     tokens.node.append(list.node, tokenList);
     contexts.node.append(chosen.node, contextList);
     neighbours.node.append(neighbourList);
-    panels.append(found.node, domains.node, weights.node, tokens.node, element("div", { class: "mm-part" }, neighbours.node, contexts.node));
+    panels.append(
+      found.node,
+      domains.node,
+      weights.node,
+      tokens.node,
+      element("div", { class: "mm-part" }, neighbours.node, contexts.node),
+    );
 
-    const card = () => memo(`card ${app.state.layer} ${app.state.expert}`, (mask) => readCard(app, mask, app.state.layer, app.state.expert));
-    const pairs = () => memo(`pairs ${app.state.layer}`, (mask) => pairTable(app.data.experts(app.state.layer), app.data.T, app.data.K, app.data.E, app.data.documents, mask));
+    const card = () =>
+      memo(`card ${app.state.layer} ${app.state.expert}`, (mask) => readCard(app, mask, app.state.layer, app.state.expert));
+    const pairs = () =>
+      memo(`pairs ${app.state.layer}`, (mask) =>
+        pairTable(app.data.experts(app.state.layer), app.data.T, app.data.K, app.data.E, app.data.documents, mask),
+      );
     const domainChart = chartCanvas(app, domains.node, {
       height: () => Math.max(1, app.data.header.domains.length) * 34 + 62,
       label: () => `Share of tokens of each domain for which ${app.name(app.state.layer, app.state.expert)} is selected.`,
@@ -46,7 +82,8 @@ registerView({
     const weightChart = chartCanvas(app, weights.node, {
       height: 190,
       label: () => `Histogram of the weight of ${app.name(app.state.layer, app.state.expert)}.`,
-      draw: (board) => app.state.expert !== null && !instance.shortage() && app.data.has.weights && drawCardWeights(app, board, card()),
+      draw: (board) =>
+        app.state.expert !== null && !instance.shortage() && app.data.has.weights && drawCardWeights(app, board, card()),
     });
     const still = whenStill(60);
 
@@ -63,10 +100,16 @@ registerView({
         if (this.shortage()) return still.stop();
         const one = card();
         const { low, high } = one.interval;
-        tokens.note(`Selected for ${formatCount(one.selected)} of ${formatCount(one.n)} tokens: ${formatShare(one.selected / one.n)} (95% ${formatInterval(low, high)}), ` +
-          `${formatTimes((one.selected / one.n / app.data.K) * app.data.E)} uniform (${formatShare(app.data.K / app.data.E)}).`);
+        tokens.note(
+          `Selected for ${formatCount(one.selected)} of ${formatCount(one.n)} tokens: ${formatShare(one.selected / one.n)} (95% ${formatInterval(low, high)}), ` +
+            `${formatTimes((one.selected / one.n / app.data.K) * app.data.E)} uniform (${formatShare(app.data.K / app.data.E)}).`,
+        );
         domainChart.redraw();
-        weights.note(app.data.has.weights ? `Weight of its answer where it is selected, n ${formatCount(one.weights.length)}; mean ${formatNumber(one.meanWeight)}. Dashed: 1/${app.data.K}, all equal.` : "This trace holds ids only: no weights were recorded.");
+        weights.note(
+          app.data.has.weights
+            ? `Weight of its answer where it is selected, n ${formatCount(one.weights.length)}; mean ${formatNumber(one.meanWeight)}. Dashed: 1/${app.data.K}, all equal.`
+            : "This trace holds ids only: no weights were recorded.",
+        );
         weightChart.canvas.hidden = !app.data.has.weights;
         if (app.data.has.weights) weightChart.redraw();
         tokenList.replaceChildren(cardTokens(app, one, options().list));
@@ -75,16 +118,31 @@ registerView({
       },
       table() {
         const columns = ["token", "lift", "share selected", "selected", "n", "low", "high", "chance (share of all tokens)", "q"];
-        return { columns, rows: topTokens(card().vocabulary, 200, options().list).map((row) => [app.data.keyText(row.key), row.lift, row.share, row.used, row.all, row.low, row.high, card().selected / card().n, row.q]) };
+        return {
+          columns,
+          rows: topTokens(card().vocabulary, 200, options().list).map((row) => [
+            app.data.keyText(row.key),
+            row.lift,
+            row.share,
+            row.used,
+            row.all,
+            row.low,
+            row.high,
+            card().selected / card().n,
+            row.q,
+          ]),
+        };
       },
       alt() {
         if (app.state.expert === null) return "No expert is chosen.";
         const one = card();
         const best = topTokens(one.vocabulary, 1)[0];
         const top = one.domains.reduce((most, row) => (row.enough && (!most || row.value > most.value) ? row : most), null);
-        return `${app.name(app.state.layer, app.state.expert)}: selected for ${formatShare(one.selected / one.n)} of ${formatCount(one.n)} tokens (uniform ${formatShare(app.data.K / app.data.E)}).` +
+        return (
+          `${app.name(app.state.layer, app.state.expert)}: selected for ${formatShare(one.selected / one.n)} of ${formatCount(one.n)} tokens (uniform ${formatShare(app.data.K / app.data.E)}).` +
           (top ? ` Most often in ${top.name}: ${formatShare(top.value)}, 95% ${formatInterval(top.low, top.high)}.` : "") +
-          (best ? ` Token with the surest lift: ${app.data.keyText(best.key)}, ${best.used} of ${best.all}.` : "");
+          (best ? ` Token with the surest lift: ${app.data.keyText(best.key)}, ${best.used} of ${best.all}.` : "")
+        );
       },
       shortage() {
         if (app.state.expert === null) return "No expert is chosen: click a cell of the atlas.";
@@ -111,7 +169,14 @@ function readCard(app, mask, layer, expert) {
   const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, mask);
   const domains = shares.map(({ k, n }, d) => {
     const drawn = documentBootstrap(k, n, 400, d);
-    return { ...drawn, name: names[d], d, n: n.reduce((a, b) => a + b, 0), k: k.reduce((a, b) => a + b, 0), enough: drawn.documents >= MINIMUM.documents };
+    return {
+      ...drawn,
+      name: names[d],
+      d,
+      n: n.reduce((a, b) => a + b, 0),
+      k: k.reduce((a, b) => a + b, 0),
+      enough: drawn.documents >= MINIMUM.documents,
+    };
   });
   const places = [];
   for (let t = 0; t < T; t++) {
@@ -122,7 +187,16 @@ function readCard(app, mask, layer, expert) {
   const weights = places.map((place) => place.weight).filter((weight) => weight !== null);
   const meanWeight = weights.reduce((sum, weight) => sum + weight, 0) / weights.length;
   const { n, selected } = vocabulary;
-  return { n, selected, interval: cardInterval(data, block, expert, mask, n, selected), vocabulary, domains, places, weights, meanWeight };
+  return {
+    n,
+    selected,
+    interval: cardInterval(data, block, expert, mask, n, selected),
+    vocabulary,
+    domains,
+    places,
+    weights,
+    meanWeight,
+  };
 }
 
 /** Documents drawn again where there are enough of them, tokens as independent otherwise. */
@@ -136,5 +210,9 @@ function cardInterval(data, block, expert, mask, n, selected) {
 function copyCardLink(app) {
   const { trace, layer, expert } = app.state;
   if (!app.model.get("standalone")) return copyText(app, viewAsCode(app), `Python code for ${app.name(layer, expert)}`);
-  return copyText(app, `${location.href.split("#")[0]}#trace=${trace}&layer=${layer}&expert=${expert}&view=card`, `Link to ${app.name(layer, expert)}`);
+  return copyText(
+    app,
+    `${location.href.split("#")[0]}#trace=${trace}&layer=${layer}&expert=${expert}&view=card`,
+    `Link to ${app.name(layer, expert)}`,
+  );
 }

@@ -4,17 +4,26 @@ registerView({
   id: "domains",
   letter: "F",
   title: "Domains",
-  question: "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
+  question:
+    "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
   create(app, container) {
     const memo = selectionMemo(app);
     const still = whenStill();
     const { controls, panels } = chartRoom(container);
-    const names = () => Object.fromEntries(app.data.header.domains.map((name, d) => [d, `${app.colours.letter(app.data, d)} · ${name}`]));
+    const names = () =>
+      Object.fromEntries(app.data.header.domains.map((name, d) => [d, `${app.colours.letter(app.data, d)} · ${name}`]));
     const compare = (patch) => app.set({ compare: { ...app.state.compare, ...patch } });
     const first = chartSelect("Compare", names(), app.state.compare.a, (value) => compare({ a: Number(value) }));
     const second = chartSelect("with", names(), app.state.compare.b, (value) => compare({ b: Number(value) }));
-    const matched = choiceGroup("Tokens", { false: "all tokens", true: "matched tokens only" }, app.state.compare.matched, (value) => compare({ matched: value === "true" }));
-    const certain = chartCheck("only differences with q ≤ 5%", viewOptions(app, "domains", { certain: true }).certain, (value) => setViewOptions(app, "domains", { certain: value }));
+    const matched = choiceGroup(
+      "Tokens",
+      { false: "all tokens", true: "matched tokens only" },
+      app.state.compare.matched,
+      (value) => compare({ matched: value === "true" }),
+    );
+    const certain = chartCheck("only differences with q ≤ 5%", viewOptions(app, "domains", { certain: true }).certain, (value) =>
+      setViewOptions(app, "domains", { certain: value }),
+    );
     controls.append(first.node, second.node, matched.node, certain.node);
     const atlases = chartPanel("One atlas a domain, one scale");
     const difference = chartPanel("Where do they differ?");
@@ -24,14 +33,21 @@ registerView({
 
     const pair = () => app.state.compare;
     // Which side each token is on (0, 1, -1: neither) and what it counts; null where all tokens count 1.
-    const tokens = () => memo(`matched ${pair().a} ${pair().b} ${pair().matched}`, (mask) => {
-      const { data } = app;
-      if (!pair().matched) return { mask, sides: null, weights: null };
-      const sides = Int8Array.from(data.domains, (d, t) => (data.documents[t] < 0 || (mask && !mask[t]) ? -1 : d === pair().a ? 0 : d === pair().b ? 1 : -1));
-      return { mask, sides, weights: matchedWeights(data.tokens, sides, data.table.length) };
-    });
-    const all = () => memo(`domains ${pair().matched && `${pair().a} ${pair().b}`}`, () => domainCounts(app.data, tokens().mask, tokens().weights));
-    const sides = () => memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
+    const tokens = () =>
+      memo(`matched ${pair().a} ${pair().b} ${pair().matched}`, (mask) => {
+        const { data } = app;
+        if (!pair().matched) return { mask, sides: null, weights: null };
+        const sides = Int8Array.from(data.domains, (d, t) =>
+          data.documents[t] < 0 || (mask && !mask[t]) ? -1 : d === pair().a ? 0 : d === pair().b ? 1 : -1,
+        );
+        return { mask, sides, weights: matchedWeights(data.tokens, sides, data.table.length) };
+      });
+    const all = () =>
+      memo(`domains ${pair().matched && `${pair().a} ${pair().b}`}`, () =>
+        domainCounts(app.data, tokens().mask, tokens().weights),
+      );
+    const sides = () =>
+      memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
     const slow = new Map(); // the part that takes longer: q-values and bands, keyed like `sides`
     const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.domain, app.state.match]);
 
@@ -43,7 +59,8 @@ registerView({
     const differenceChart = chartCanvas(app, difference.node, {
       height: () => Math.max(190, Math.min(430, app.data.L * 4)) + 104,
       label: () => `Difference atlas and Jensen-Shannon divergence by layer.`,
-      draw: (board) => drawDomainDifference(app, board, sides(), slow.get(slowKey()), viewOptions(app, "domains", { certain: true }).certain),
+      draw: (board) =>
+        drawDomainDifference(app, board, sides(), slow.get(slowKey()), viewOptions(app, "domains", { certain: true }).certain),
     });
 
     const later = () => {
@@ -52,9 +69,23 @@ registerView({
       still.run(() => {
         if (slow.size > 6) slow.clear();
         const { data } = app;
-        const table = documentTable(data.blocks, data.T, data.K, data.E, data.documents, data.domains, pair().a, pair().b, tokens().mask, tokens().weights);
+        const table = documentTable(
+          data.blocks,
+          data.T,
+          data.K,
+          data.E,
+          data.documents,
+          data.domains,
+          pair().a,
+          pair().b,
+          tokens().mask,
+          tokens().weights,
+        );
         const given = givenBand(app, pair());
-        const found = { q: shareDifference(table, data.L * data.E).q, band: given ?? { low: [], high: [], source: "100 permutations" } };
+        const found = {
+          q: shareDifference(table, data.L * data.E).q,
+          band: given ?? { low: [], high: [], source: "100 permutations" },
+        };
         slow.set(key, found);
         differenceChart.redraw();
         const { sides: side, weights } = tokens();
@@ -72,9 +103,15 @@ registerView({
         const { domains } = app.data.header;
         const n = all().tokens;
         difference.title(`Where do ${domains[a]} and ${domains[b]} differ?`);
-        difference.note(`Orange: more in ${domains[a]}, purple: more in ${domains[b]}. n ${formatCount(n[a])} and ${formatCount(n[b])} tokens, ${all().documents[a]} and ${all().documents[b]} documents` +
-          (pair().matched ? "; every vocabulary entry weighs the same on both sides, so the vocabulary cannot make the difference. " : ". ") +
-          (Math.min(n[a], n[b]) < MINIMUM.domainTokens ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on.` : ""));
+        difference.note(
+          `Orange: more in ${domains[a]}, purple: more in ${domains[b]}. n ${formatCount(n[a])} and ${formatCount(n[b])} tokens, ${all().documents[a]} and ${all().documents[b]} documents` +
+            (pair().matched
+              ? "; every vocabulary entry weighs the same on both sides, so the vocabulary cannot make the difference. "
+              : ". ") +
+            (Math.min(n[a], n[b]) < MINIMUM.domainTokens
+              ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on.`
+              : ""),
+        );
         atlasChart.redraw();
         differenceChart.redraw();
         later();
@@ -84,8 +121,26 @@ registerView({
         const { domains } = app.data.header;
         const { q } = slow.get(slowKey()) ?? { q: null };
         const { E, layers, K } = app.data;
-        const columns = ["layer", "expert", `share of ${domains[a]} tokens`, `share of ${domains[b]} tokens`, "chance", "q", `n ${domains[a]}`, `n ${domains[b]}`];
-        const rows = Array.from(sides().a, (count, at) => [layers[Math.floor(at / E)], at % E, count / all().tokens[a], sides().b[at] / all().tokens[b], K / E, q ? q[at] : null, all().tokens[a], all().tokens[b]]);
+        const columns = [
+          "layer",
+          "expert",
+          `share of ${domains[a]} tokens`,
+          `share of ${domains[b]} tokens`,
+          "chance",
+          "q",
+          `n ${domains[a]}`,
+          `n ${domains[b]}`,
+        ];
+        const rows = Array.from(sides().a, (count, at) => [
+          layers[Math.floor(at / E)],
+          at % E,
+          count / all().tokens[a],
+          sides().b[at] / all().tokens[b],
+          K / E,
+          q ? q[at] : null,
+          all().tokens[a],
+          all().tokens[b],
+        ]);
         return { columns, rows: rows.sort((x, y) => Math.abs(y[2] - y[3]) - Math.abs(x[2] - x[3])) };
       },
       alt() {
@@ -94,9 +149,13 @@ registerView({
         const most = sides().divergence.reduce((best, value, l, values) => (value > values[best] ? l : best), 0);
         const found = slow.get(slowKey());
         const many = found ? found.q.filter((q) => q <= 0.05).length : 0;
-        return `${domains[a]} and ${domains[b]} differ most in layer ${app.data.layers[most]}: Jensen-Shannon divergence ${formatNumber(sides().divergence[most])} bits` +
-          (found?.band.high.length > most ? ` (exchanged labels: at most ${formatNumber(found.band.high[most])} in 97.5% of draws). ` : ". ") +
-          (found ? `${formatCount(many)} of ${formatCount(found.q.length)} experts differ at q ≤ 5%.` : "");
+        return (
+          `${domains[a]} and ${domains[b]} differ most in layer ${app.data.layers[most]}: Jensen-Shannon divergence ${formatNumber(sides().divergence[most])} bits` +
+          (found?.band.high.length > most
+            ? ` (exchanged labels: at most ${formatNumber(found.band.high[most])} in 97.5% of draws). `
+            : ". ") +
+          (found ? `${formatCount(many)} of ${formatCount(found.q.length)} experts differ at q ≤ 5%.` : "")
+        );
       },
       shortage() {
         first.set(pair().a); // here, not in update: the controls are what leads out of a shortage
@@ -142,20 +201,31 @@ function domainCounts(data, mask, weights = null) {
 
 /** Both sides of a comparison: their counts, log2 of the ratio of shares (half a count added), divergence of every layer. */
 function compareDomains(data, { counts, tokens }, a, b) {
-  const ratio = Float64Array.from(counts[a], (count, at) => Math.log2(((count + 0.5) / (tokens[a] + 0.5)) / ((counts[b][at] + 0.5) / (tokens[b] + 0.5))));
-  return { a: counts[a], b: counts[b], ratio, divergence: jensenShannonRows(counts[a], counts[b], data.L, data.E), tokens: [tokens[a], tokens[b]] };
+  const ratio = Float64Array.from(counts[a], (count, at) =>
+    Math.log2((count + 0.5) / (tokens[a] + 0.5) / ((counts[b][at] + 0.5) / (tokens[b] + 0.5))),
+  );
+  return {
+    a: counts[a],
+    b: counts[b],
+    ratio,
+    divergence: jensenShannonRows(counts[a], counts[b], data.L, data.E),
+    tokens: [tokens[a], tokens[b]],
+  };
 }
 
 /** What is missing for a comparison, or null. */
 function domainShortage(app, { a, b }, all) {
   const { domains } = app.data.header;
-  if (domains.length < 2) return `A comparison needs two domains; this trace has ${domains.length ? `only ${domains[0]}` : "none"}. Record documents with record_documents.`;
+  if (domains.length < 2)
+    return `A comparison needs two domains; this trace has ${domains.length ? `only ${domains[0]}` : "none"}. Record documents with record_documents.`;
   if (a === b || a >= domains.length || b >= domains.length) return "Choose two different domains to compare.";
-  if (app.state.domain !== null) return `A comparison needs two domains, but the selection holds only ${domains[app.state.domain]}. Take the domain filter off.`;
+  if (app.state.domain !== null)
+    return `A comparison needs two domains, but the selection holds only ${domains[app.state.domain]}. Take the domain filter off.`;
   const { tokens, documents } = all();
   for (const d of [a, b]) {
     if (app.state.compare.matched) {
-      if (documents[d] < MINIMUM.documents) return `Matched tokens need ${MINIMUM.documents} documents of each domain with a token that the other has too; ${domains[d]} has ${documents[d]} in this selection.`;
+      if (documents[d] < MINIMUM.documents)
+        return `Matched tokens need ${MINIMUM.documents} documents of each domain with a token that the other has too; ${domains[d]} has ${documents[d]} in this selection.`;
     } else if (documents[d] < MINIMUM.documents || tokens[d] < MINIMUM.tokens) {
       return `A comparison needs ${MINIMUM.documents} documents and ${MINIMUM.tokens} tokens of each domain; ${domains[d]} has ${documents[d]} and ${formatCount(tokens[d])} in this selection.`;
     }
@@ -169,7 +239,9 @@ function givenBand(app, { a, b, matched }) {
   const { domains, statistics } = app.data.header;
   const pairs = statistics?.domain_distance?.pairs;
   const found = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];
-  return found?.low?.length === app.data.L ? { low: found.low, high: found.high, source: "permutations, computed by Python" } : null;
+  return found?.low?.length === app.data.L
+    ? { low: found.low, high: found.high, source: "permutations, computed by Python" }
+    : null;
 }
 
 /** Fill `found.band` layer by layer, a few milliseconds at a time, so that the page stays responsive. */

@@ -6,7 +6,9 @@ const FLOW_NODES = 14; // a side at most
 /** Experts of one side that get a node: the busiest above FLOW_LOAD, and those of the current token. */
 function flowNodes(counts, n, E, K, own) {
   const fold = foldOverUniform(counts, n, E, K);
-  const busy = Array.from(fold.keys()).filter((e) => fold[e] > FLOW_LOAD && !own.includes(e)).sort((a, b) => fold[b] - fold[a]);
+  const busy = Array.from(fold.keys())
+    .filter((e) => fold[e] > FLOW_LOAD && !own.includes(e))
+    .sort((a, b) => fold[b] - fold[a]);
   return [...own, ...busy.slice(0, Math.max(0, FLOW_NODES - own.length))].sort((a, b) => a - b);
 }
 
@@ -44,7 +46,13 @@ function drawFlow(app, board, row, table, follow) {
     const most = Math.min(34, (room * 0.75) / Math.max(1, many) - gap);
     let y = top;
     const list = sides[side].map((e) => {
-      const box = { y, h: Math.max(Math.min(13, most), (most * loads[side][e]) / busiest), name: `E${e}`, expert: e, own: owns[side].includes(e) };
+      const box = {
+        y,
+        h: Math.max(Math.min(13, most), (most * loads[side][e]) / busiest),
+        name: `E${e}`,
+        expert: e,
+        own: owns[side].includes(e),
+      };
       y += box.h + gap;
       return box;
     });
@@ -71,7 +79,8 @@ function drawFlow(app, board, row, table, follow) {
     }
   }
   // Far from chance on top; what is at chance stays faint.
-  const fold = (ribbon) => (ribbon.expected ? Math.log2((ribbon.value + table.strength) / (ribbon.expected + table.strength)) || 0 : 0);
+  const fold = (ribbon) =>
+    ribbon.expected ? Math.log2((ribbon.value + table.strength) / (ribbon.expected + table.strength)) || 0 : 0;
   ribbons.sort((a, b) => Math.abs(fold(a)) - Math.abs(fold(b)));
   const middle = (left + bar + right) / 2;
   for (const ribbon of ribbons) {
@@ -97,20 +106,36 @@ function drawFlow(app, board, row, table, follow) {
   }
   chartText(pen, `layer ${data.layers[row]}`, left + bar, 10, { colour: ink.text, align: "right", font: CHART_BOLD });
   chartText(pen, `layer ${data.layers[row + 1]}`, right, 10, { colour: ink.text, font: CHART_BOLD });
-  boxes.forEach((list, side) => list.forEach((box) => {
-    const x = side ? right : left;
-    pen.fillStyle = box.own ? ink.mark : box.expert === null ? ink.other : ink.plain;
-    pen.fillRect(x, box.y, bar, box.h);
-    const name = box.expert === null ? box.name : app.name(row + side, box.expert);
-    chartText(pen, name, side ? x + bar + 5 : x - 5, box.y + box.h / 2, { colour: box.own ? ink.mark : ink.text, align: side ? "left" : "right", font: box.own ? CHART_BOLD.replace("12px", "11px") : CHART_SMALL });
-    const counts = side ? table.countsB : table.countsA;
-    const count = box.expert === null ? null : counts[box.expert];
-    target(side ? x - 8 : 0, box.y - gap / 2, 100, box.h + gap, {
-      lines: count === null ? [`${box.name} experts of layer ${data.layers[row + side]}`, "each at most 1.5 times the uniform load, or beyond the busiest"]
-        : [name, `${formatShare(count / table.n)} of tokens (uniform ${formatShare(K / E)})`, `${formatCount(count)} of n ${formatCount(table.n)} tokens`, ...(box.own ? ["selected for the current token"] : [])],
-      click: box.expert === null ? null : () => app.set({ layer: Math.min(data.L - 1, row + side), expert: box.expert }),
-    });
-  }));
+  boxes.forEach((list, side) =>
+    list.forEach((box) => {
+      const x = side ? right : left;
+      pen.fillStyle = box.own ? ink.mark : box.expert === null ? ink.other : ink.plain;
+      pen.fillRect(x, box.y, bar, box.h);
+      const name = box.expert === null ? box.name : app.name(row + side, box.expert);
+      chartText(pen, name, side ? x + bar + 5 : x - 5, box.y + box.h / 2, {
+        colour: box.own ? ink.mark : ink.text,
+        align: side ? "left" : "right",
+        font: box.own ? CHART_BOLD.replace("12px", "11px") : CHART_SMALL,
+      });
+      const counts = side ? table.countsB : table.countsA;
+      const count = box.expert === null ? null : counts[box.expert];
+      target(side ? x - 8 : 0, box.y - gap / 2, 100, box.h + gap, {
+        lines:
+          count === null
+            ? [
+                `${box.name} experts of layer ${data.layers[row + side]}`,
+                "each at most 1.5 times the uniform load, or beyond the busiest",
+              ]
+            : [
+                name,
+                `${formatShare(count / table.n)} of tokens (uniform ${formatShare(K / E)})`,
+                `${formatCount(count)} of n ${formatCount(table.n)} tokens`,
+                ...(box.own ? ["selected for the current token"] : []),
+              ],
+        click: box.expert === null ? null : () => app.set({ layer: Math.min(data.L - 1, row + side), expert: box.expert }),
+      });
+    }),
+  );
   target(left + bar + 8, top, right - left - bar - 16, room, {
     lines: (px, py) => {
       const part = px / (right - left - bar - 16);
@@ -120,11 +145,17 @@ function drawFlow(app, board, row, table, follow) {
         return py + top >= y && py + top < y + Math.max(2, one.h0 + (one.h1 - one.h0) * ease);
       });
       if (!hit) return null;
-      if (hit.from.expert !== null && hit.to.expert !== null) return transitionLines(app, row, table, hit.from.expert, hit.to.expert);
-      return [`${hit.from.expert === null ? hit.from.name : app.name(row, hit.from.expert)} → ${hit.to.expert === null ? hit.to.name : app.name(row + 1, hit.to.expert)}`,
-        `${formatCount(hit.value)} pairs of selections, by chance ${formatNumber(hit.expected)}`, `lift ${formatTimes(hit.value / hit.expected)} (chance 1×), n ${formatCount(table.n)} tokens`];
+      if (hit.from.expert !== null && hit.to.expert !== null)
+        return transitionLines(app, row, table, hit.from.expert, hit.to.expert);
+      return [
+        `${hit.from.expert === null ? hit.from.name : app.name(row, hit.from.expert)} → ${hit.to.expert === null ? hit.to.name : app.name(row + 1, hit.to.expert)}`,
+        `${formatCount(hit.value)} pairs of selections, by chance ${formatNumber(hit.expected)}`,
+        `lift ${formatTimes(hit.value / hit.expected)} (chance 1×), n ${formatCount(table.n)} tokens`,
+      ];
     },
   });
-  const words = follow ? "Bold, with lines: the experts of the current token. “Other” is not to scale." : "“Other” is not to scale.";
+  const words = follow
+    ? "Bold, with lines: the experts of the current token. “Other” is not to scale."
+    : "“Other” is not to scale.";
   chartText(pen, words, 4, height - 10, { colour: ink.faint, font: CHART_SMALL, most: width - 8 });
 }

@@ -14,15 +14,32 @@ registerView({
   create(app, container) {
     const memo = selectionMemo(app);
     const { controls, panels } = chartRoom(container);
-    const devices = slider("Simulated devices", { min: 1, max: 64, value: app.state.devices, input: (value) => app.set({ devices: value }) });
-    const placement = choiceGroup("Placement of experts", { contiguous: "neighbours together", balanced: "balanced" }, app.state.placement, (value) => app.set({ placement: value }));
-    const copies = chartSelect("Spare places a device", { 0: "none", 1: "1 copy", 2: "2 copies" }, viewOptions(app, "load", { copies: 0 }).copies,
-      (value) => setViewOptions(app, "load", { copies: Number(value) }));
+    const devices = slider("Simulated devices", {
+      min: 1,
+      max: 64,
+      value: app.state.devices,
+      input: (value) => app.set({ devices: value }),
+    });
+    const placement = choiceGroup(
+      "Placement of experts",
+      { contiguous: "neighbours together", balanced: "balanced" },
+      app.state.placement,
+      (value) => app.set({ placement: value }),
+    );
+    const copies = chartSelect(
+      "Spare places a device",
+      { 0: "none", 1: "1 copy", 2: "2 copies" },
+      viewOptions(app, "load", { copies: 0 }).copies,
+      (value) => setViewOptions(app, "load", { copies: Number(value) }),
+    );
     controls.append(devices.node, element("span", {}, "Placement"), placement.node, copies.node);
 
     const curves = chartPanel("How unequal?");
     const sorted = chartPanel("Which experts?");
-    const lines = chartPanel("In which layers?", "Dashed: what uniform routing of as many tokens shows. Click a layer to go there.");
+    const lines = chartPanel(
+      "In which layers?",
+      "Dashed: what uniform routing of as many tokens shows. Click a layer to go there.",
+    );
     const parallel = chartPanel("On devices");
     panels.append(curves.node, sorted.node, lines.node, parallel.node);
 
@@ -68,26 +85,53 @@ registerView({
         const now = summaries()[app.state.layer];
         const n = app.selectionSize();
         curves.title(`How unequal is ${name}?`);
-        curves.note(`Gini ${formatNumber(gini(layerCounts()))}; as even as ${formatNumber(now.effective)} of ${app.data.E} experts (uniform routing: ${formatNumber(chance().effective)}). n ${formatCount(n)} tokens.`);
+        curves.note(
+          `Gini ${formatNumber(gini(layerCounts()))}; as even as ${formatNumber(now.effective)} of ${app.data.E} experts (uniform routing: ${formatNumber(chance().effective)}). n ${formatCount(n)} tokens.`,
+        );
         sorted.title(`Which experts of ${name} have most to do?`);
         sorted.note(`Each token goes to ${app.data.K} experts. Dashed: the order that chance alone makes.`);
         const { all } = simulated();
         parallel.title(`On ${plural(app.state.devices, "device")}: who waits for whom?`);
-        parallel.note(`All layers together: the busiest device works ${formatTimes(all.contiguous)} the mean with neighbours together, ${formatTimes(all.balanced)} balanced. ` +
-          "The balanced placement is fitted on one half of the documents; both are measured on the other half.");
+        parallel.note(
+          `All layers together: the busiest device works ${formatTimes(all.contiguous)} the mean with neighbours together, ${formatTimes(all.balanced)} balanced. ` +
+            "The balanced placement is fitted on one half of the documents; both are measured on the other half.",
+        );
         charts.forEach((chart) => chart.redraw());
       },
       table() {
         const expected = chance();
-        const columns = ["layer", "n tokens", "entropy / log E", "effective experts", "CV", "MaxVio", "CV by chance", "MaxVio by chance"];
-        return { columns, rows: summaries().map((row, l) => [app.data.layers[l], app.selectionSize(), row.entropy, row.effective, row.cv, row.maxViolation, expected.cv, expected.maxViolation]) };
+        const columns = [
+          "layer",
+          "n tokens",
+          "entropy / log E",
+          "effective experts",
+          "CV",
+          "MaxVio",
+          "CV by chance",
+          "MaxVio by chance",
+        ];
+        return {
+          columns,
+          rows: summaries().map((row, l) => [
+            app.data.layers[l],
+            app.selectionSize(),
+            row.entropy,
+            row.effective,
+            row.cv,
+            row.maxViolation,
+            expected.cv,
+            expected.maxViolation,
+          ]),
+        };
       },
       alt() {
         const worst = summaries().reduce((most, row, l, all) => (row.maxViolation > all[most].maxViolation ? l : most), 0);
         const { all } = simulated();
-        return `Layer ${app.data.layers[app.state.layer]}: load as even as ${formatNumber(summaries()[app.state.layer].effective)} of ${app.data.E} experts. ` +
+        return (
+          `Layer ${app.data.layers[app.state.layer]}: load as even as ${formatNumber(summaries()[app.state.layer].effective)} of ${app.data.E} experts. ` +
           `Largest MaxVio ${formatNumber(summaries()[worst].maxViolation)} in layer ${app.data.layers[worst]} (chance ${formatNumber(chance().maxViolation)}). ` +
-          `On ${app.state.devices} devices the busiest works ${formatTimes(all.contiguous)} the mean, balanced ${formatTimes(all.balanced)}.`;
+          `On ${app.state.devices} devices the busiest works ${formatTimes(all.contiguous)} the mean, balanced ${formatTimes(all.balanced)}.`
+        );
       },
       shortage: () => shortOfTokens(app, MINIMUM.tokens, "The evenness of a load"),
       keys(event) {
@@ -104,7 +148,9 @@ registerView({
 /** The sentence for a selection that is too small, or null. */
 function shortOfTokens(app, needed, what) {
   const n = app.selectionSize();
-  return n >= needed ? null : `${what} needs at least ${formatCount(needed)} tokens; ${n === 1 ? "1 is" : `${formatCount(n)} are`} selected.`;
+  return n >= needed
+    ? null
+    : `${what} needs at least ${formatCount(needed)} tokens; ${n === 1 ? "1 is" : `${formatCount(n)} are`} selected.`;
 }
 
 /** 0 or 1 for every document, in turn within each domain: both halves speak about the same things. */
@@ -126,12 +172,16 @@ function simulateDevices(data, mask, devices, replicas) {
   const half = halfOfDocument(data);
   for (let t = 0; t < T; t++) if (!mask || mask[t]) halves[data.documents[t] >= 0 ? half[data.documents[t]] : t & 1][t] = 1;
   const single = halves.some((tokens) => countMask(tokens, T) === 0); // one document: nothing to hold out, tokens alternate
-  if (single) for (let t = 0, turn = 0; t < T; t++) if (!mask || mask[t]) [halves[0][t], halves[1][t]] = turn++ & 1 ? [0, 1] : [1, 0];
+  if (single)
+    for (let t = 0, turn = 0; t < T; t++) if (!mask || mask[t]) [halves[0][t], halves[1][t]] = turn++ & 1 ? [0, 1] : [1, 0];
   const [fit, test] = halves.map((tokens) => recount(data.blocks, T, K, E, tokens));
   const neighbours = contiguousPlacement(E, devices);
   const layers = Array.from({ length: L }, (_, l) => {
     const measured = test.subarray(l * E, (l + 1) * E);
-    return { contiguous: deviceLoads(neighbours, measured), balanced: deviceLoads(balancedPlacement(fit.subarray(l * E, (l + 1) * E), devices, replicas), measured) };
+    return {
+      contiguous: deviceLoads(neighbours, measured),
+      balanced: deviceLoads(balancedPlacement(fit.subarray(l * E, (l + 1) * E), devices, replicas), measured),
+    };
   });
   const waited = (kind) => {
     const busiest = layers.reduce((sum, layer) => sum + Math.max(...layer[kind]), 0);
