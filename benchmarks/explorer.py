@@ -33,13 +33,15 @@ PLOTLY_PAGE = """<!doctype html><meta charset="utf-8"><script>{plotly}</script>
 <script id="numbers" type="text/plain">{numbers}</script>
 <script type="module">
 const packed = Uint8Array.fromBase64(document.getElementById("numbers").textContent);
-const plain = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+const plain = await new Response(stream).arrayBuffer();
 const about = {about};
 const ids = new Uint8Array(plain, 0, about.layers * about.tokens * about.slots);
 const margins = new Uint8Array(plain, ids.length);
 window.traceNumbers = {{ ...about, ids, margins }};
 const rows = (count, size, array) => [...Array(count)].map((_, row) => array.subarray(row * size, (row + 1) * size));
-const heat = (id, z, more) => Plotly.newPlot(id, [{{ type: "heatmap", z, ...more }}], {{ margin: {{ l: 30, r: 10, t: 10, b: 30 }} }});
+const margin = {{ l: 30, r: 10, t: 10, b: 30 }};
+const heat = (id, z, more) => Plotly.newPlot(id, [{{ type: "heatmap", z, ...more }}], {{ margin }});
 const counts = [...Array(about.layers)].map((_, layer) => {{
   const row = new Float32Array(about.experts);
   const start = layer * about.tokens * about.slots;
@@ -111,7 +113,7 @@ def measure_ours(browser: Any, path: Path) -> dict[str, tuple[str, list[float], 
         found = page.evaluate("([n, patches]) => minimoeTiming.states(n, patches)", [repeats, patches])
         return list(found["times"])
 
-    canvas = ".mm-atlas canvas"
+    canvas = '[data-view="atlas"] .mm-atlas-grid canvas:not(.mm-overlay)'
     frame = page.evaluate("n => minimoeTiming.frame(n)", REPEATS)
     rows: dict[str, tuple[str, list[float], str | None]] = {"nothing (an empty frame)": ("", frame, "frame")}
     rows["pointer over the atlas, with its tooltip"] = (

@@ -1,5 +1,5 @@
 // ---- boot.js: starts the module in an exported page, with a stand-in for the widget's model.
-// Runs in the same module after the explorer's own files; `render` and `fromBase64` are theirs. In a block, so that no name collides.
+// Runs in the same module after the explorer's own files; what is not declared here is theirs. In a block, so that no name collides.
 {
 
 const byId = (id) => document.getElementById(id);
@@ -14,18 +14,27 @@ async function readBlob() {
 /** Enough of an anywidget model: get, set, on, off, save_changes, send. Nothing leaves the page; the address holds the state. */
 function standIn(header, blob) {
   const handlers = new Map();
-  const values = { state: header.state, standalone: true };
-  return {
+  const values = { state: { ...header.state, ...decodeHash(location.hash) }, standalone: true };
+  const model = {
     get: (key) => values[key],
     set: (key, value) => { values[key] = value; },
     on: (event, handler) => { handlers.set(event, (handlers.get(event) ?? new Set()).add(handler)); },
     off: (event, handler) => { handlers.get(event)?.delete(handler); },
-    save_changes: () => {},
+    save_changes: () => {
+      try {
+        history.replaceState(null, "", `#${encodeHash(values.state)}`);
+      } catch { /* a page inside another one may have no address of its own; the picture does not need one */ }
+    },
     send: (message) => {
       if (message.kind !== "ready") return;
       for (const handler of handlers.get("msg:custom") ?? []) handler({ kind: "trace", header }, [new DataView(blob)]);
     },
   };
+  addEventListener("hashchange", () => { // a link of this page, or a reader at the address bar; replaceState is silent
+    values.state = { ...DEFAULT_STATE, ...header.state, ...decodeHash(location.hash) };
+    for (const handler of handlers.get("change:state") ?? []) handler();
+  });
+  return model;
 }
 
 const page = byId("minimoe-explorer");

@@ -1,4 +1,4 @@
-"""The widget where readers meet it: JupyterLab in every state of trust, two at once, Voila, and a page without a kernel.
+"""The widget where readers meet it: JupyterLab in every state of trust, two at once, Voila, a page without a kernel.
 
 Nothing here sleeps: `data-ready` says that an explorer is drawn, `data-rev` that a change has been.
 """

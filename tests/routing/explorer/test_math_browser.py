@@ -1,0 +1,109 @@
+"""The page computes with its own JavaScript, the course with Python: both must say the same of the same routing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from minimoe.routing import statistics
+from minimoe.routing.explorer.module import WEB
+from minimoe.routing.synthetic import synthetic_trace
+from tests.browser import open_browser
+
+pytestmark = pytest.mark.browser
+E, K, DEVICES = 32, 4, 8
+SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
+  SOURCE
+  const blocks = Array.from({ length: L }, (_, l) => Uint8Array.from(ids.slice(l * T * K, (l + 1) * T * K)));
+  const counts = recount(blocks, T, K, E, null);
+  const rows = Array.from({ length: L }, (_, l) => counts.subarray(l * E, (l + 1) * E));
+  const [first, second] = [0, 1].map((l) => rows[l]);
+  const joint = transitions(blocks[0], blocks[1], T, K, E, null);
+  const pairs = coactivation(blocks[0], T, K, E, null);
+  const of = (d) => recount(blocks.slice(0, 1), T, K, E, Uint8Array.from(domains, (domain) => Number(domain === d)));
+  const some = Uint8Array.from({ length: T }, (_, t) => (t % 3 === 0 ? 1 : 0));
+  return {
+    counts, some: recount(blocks, T, K, E, some), fold: foldOverUniform(counts, T, E, K),
+    load: rows.map((row) => loadSummary(row, T, K)), lorenz: rows.map((row) => lorenz(row)),
+    distance: jensenShannon(of(0), of(1)), chance: pmiChance(E, K),
+    pairs, joint, lift: transitionLift(joint, first, second, T, E), q: benjaminiHochberg(Float64Array.from(p)),
+    contiguous: rows.map((row) => deviceLoads(contiguousPlacement(E, devices), row)),
+    balanced: rows.map((row) => imbalance(deviceLoads(balancedPlacement(row, devices), row))),
+    wilson: wilson(37, 400),
+  };
+}"""
+
+PLAIN = """const plain = (x) => ArrayBuffer.isView(x) ? [...x] : Array.isArray(x) ? x.map(plain)
+  : x && typeof x === "object" ? Object.fromEntries(Object.entries(x).map(([key, value]) => [key, plain(value)])) : x;"""
+P = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return synthetic_trace(layers=4, tokens=1200, num_experts=E, top_k=K, seed=5)
+
+
+@pytest.fixture(scope="module")
+def said(chromium, trace):
+    """What JavaScript says, all of it in one call; typed arrays as lists."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(WEB.glob("math_*.js")))
+    script = SCRIPT.replace("SOURCE", source)
+    arguments = {
+        "ids": trace.experts.flatten().tolist(), "domains": trace.domains.tolist(), "p": P.tolist(),
+        "L": 4, "T": len(trace), "E": E, "K": K, "devices": DEVICES,
+    }  # fmt: skip
+    with open_browser(chromium) as browser:
+        page = browser.new_page()
+        return page.evaluate(f"(given) => {{ {PLAIN} return plain(({script})(given)); }}", arguments)
+
+
+def test_counts(said, trace):
+    whole = statistics.selection_counts(trace.experts, E)
+    assert said["counts"] == whole.flatten().tolist()
+    assert whole.sum(1).tolist() == [len(trace) * K] * 4
+    third = statistics.selection_counts(trace.experts[:, ::3], E)
+    assert said["some"] == third.flatten().tolist()
+    fold = statistics.fold_over_uniform(trace.experts, E).value
+    assert np.allclose(said["fold"], fold.flatten(), rtol=1e-12)
+
+
+def test_load(said, trace):
+    for name, statistic in (
+        ("entropy", statistics.load_entropy),
+        ("effective", statistics.effective_experts),
+        ("cv", statistics.coefficient_of_variation),
+        ("maxViolation", statistics.max_violation),
+    ):
+        assert np.allclose([row[name] for row in said["load"]], statistic(trace.experts, E).value, rtol=1e-9), name
+    counts = statistics.selection_counts(trace.experts, E)
+    assert np.allclose(said["lorenz"], statistics.lorenz(counts), atol=1e-12)
+
+
+def test_distance_of_two_domains(said, trace):
+    found = statistics.domain_distance(trace.experts, E, trace.domains, trace.documents, 0, 1, rounds=2)
+    assert said["distance"] == pytest.approx(float(found.estimate.value[0]), abs=1e-7)
+
+
+def test_pairs_and_paths(said, trace):
+    assert said["pairs"] == statistics.coactivation(trace.experts[0], E).flatten().tolist()
+    assert said["chance"] == pytest.approx(statistics.pmi_chance(E, K)) == pytest.approx(math.log(3 * 32 / (4 * 31)))
+    path = statistics.transition_lift(trace.experts[0], trace.experts[1], E, shrinkage=1e-12)
+    assert said["joint"] == path.counts.flatten().tolist()
+    assert np.allclose(said["lift"], path.lift.value.flatten(), rtol=1e-9)
+
+
+def test_q_values_and_intervals(said):
+    assert np.allclose(said["q"], statistics.benjamini_hochberg(P), rtol=1e-12)
+    z, k, n = 1.959964, 37, 400
+    middle = (k / n + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert (said["wilson"]["low"], said["wilson"]["high"]) == pytest.approx((middle - half, middle + half))
+
+
+def test_placement(said, trace):
+    counts = statistics.selection_counts(trace.experts, E)
+    apart = statistics.contiguous_placement(4, E, DEVICES)
+    assert np.allclose(said["contiguous"], apart.device_load(counts))
+    even = statistics.balanced_placement(counts, DEVICES).imbalance(counts)
+    assert np.allclose(said["balanced"], even, rtol=1e-9)

@@ -1,0 +1,265 @@
+"""The exported page, opened from a file with the network off: its pixels, numbers, keys, words and colours.
+
+One page serves most tests; each leaves it as it found it. `data-ready` and `data-rev` say when something is drawn.
+"""
+
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+import minimoe
+from minimoe.routing.explorer.fallback import PUOR
+from tests.browser import open_browser
+
+pytestmark = pytest.mark.browser
+LAYERS, TOKENS, E, K = 6, 1500, 64, 8
+READY = '.minimoe[data-ready="1"]'
+ATLAS = '[data-view="atlas"] .mm-atlas-grid canvas:not(.mm-overlay)'
+HOSTILE = [
+    "<img src=x onerror=\"document.title='taken'\">",
+    "</script><script>document.title='taken'</script>",
+    "&lt;b&gt;",
+]
+STOP = "() => document.activeElement?.closest('[data-view], [role=tablist], .mm-bar')?.className ?? ''"
+HERE = "name => document.activeElement?.closest('[data-view]')?.dataset.view === name"
+VIEWS = {
+    "c": "router", "d": "ribbon", "e": "card", "f": "domains", "g": "load", "h": "pairs", "i": "paths", "j": "ablation",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trace():
+    """A synthetic trace in which three tokens look like HTML."""
+    made = minimoe.synthetic_trace(LAYERS, TOKENS, num_experts=E, top_k=K, seed=2)
+    for token, text in zip(made.tokens.unique().tolist(), HOSTILE, strict=False):
+        made.metadata["token_bytes"][str(token)] = base64.b64encode(text.encode()).decode()
+    return made
+
+
+@pytest.fixture(scope="module")
+def file(trace, tmp_path_factory):
+    return minimoe.export_html(trace, tmp_path_factory.mktemp("page") / "explorer.html")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with open_browser(chromium) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def opened(browser, file):
+    """The page, opened without a network; complaints and requests are collected."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1100}, offline=True, color_scheme="light")
+    page = context.new_page()
+    page.complaints, page.requests = [], []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(file.as_uri())
+    page.wait_for_selector(READY)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The shared page at its beginning; afterwards nothing may have been complained about or asked from elsewhere."""
+    opened.beginning = opened.evaluate("at => JSON.stringify(document.querySelector(at).minimoe.state)", READY)
+    yield opened
+    change(opened, json.loads(opened.beginning))
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith(("file:", "blob:", "data:"))] == []
+
+
+def change(page, patch):
+    """Set the state, and wait until it is drawn."""
+    page.evaluate(
+        """async ([at, patch]) => {
+            const { minimoe } = document.querySelector(at);
+            const { rev, ...rest } = patch;
+            minimoe.set(rest, { record: false });
+            await minimoe.drawn();
+        }""",
+        [READY, patch],
+    )
+
+
+def state(page):
+    return page.evaluate("at => ({ ...document.querySelector(at).minimoe.state })", READY)
+
+
+def counts_of(trace, mask=slice(None)):
+    """(layer, expert), counted one by one."""
+    counts = np.zeros((LAYERS, E), dtype=int)
+    for layer, rows in enumerate(trace.experts[:, mask].tolist()):
+        for row in rows:
+            for expert in row:
+                counts[layer, expert] += 1
+    return counts
+
+
+def diverging(fold):
+    """The colour of a log2 fold: evenly spaced stops from 1/8 to 8 times uniform."""
+    stops = np.array([list(bytes.fromhex(stop)) for stop in PUOR], dtype=float)
+    place = np.clip((fold + 3) / 6, 0, 1) * (len(stops) - 1)
+    return np.array([np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)])
+
+
+def test_it_opens_from_a_file_with_the_network_off(page, file):
+    assert len(page.requests) == 1 and page.requests[0].startswith("file:")
+    assert file.stat().st_size < 2_000_000
+    assert "synthetic" in page.locator(".mm-title").inner_text()
+    assert page.locator("#minimoe-fallback").count() == 0, "the live page takes the picture's place"
+    text = file.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text).group(1)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") and "connect" not in policy
+
+
+def test_pixels_of_the_atlas_are_the_numbers(page, trace):
+    mask = (trace.domains == 1).numpy()
+    for patch, selected, seed in (({}, slice(None), 0), ({"domain": 1}, mask, 1)):
+        change(page, {"theme": "light", "order": "index", "scale": "log", "rows": None, **patch})
+        counts = counts_of(trace, selected)
+        n = TOKENS if not patch else int(mask.sum())
+        draw = np.random.default_rng(seed)
+        cells = [(int(draw.integers(LAYERS)), int(draw.integers(E))) for _ in range(20)]
+        got = page.evaluate(
+            """([at, cells, rows, columns]) => {
+                const canvas = document.querySelector(at), pen = canvas.getContext("2d");
+                const middle = (index, count, size) => Math.floor((index + 0.5) * size / count);
+                return cells.map(([row, column]) => [...pen.getImageData(
+                    middle(column, columns, canvas.width), middle(row, rows, canvas.height), 1, 1).data]);
+            }""",
+            [ATLAS, cells, LAYERS, E],
+        )
+        for (layer, expert), pixel in zip(cells, got, strict=True):
+            if counts[layer, expert]:
+                wanted = diverging(np.log2(counts[layer, expert] / (n * K / E)))
+                assert np.abs(np.array(pixel[:3]) - wanted).max() <= 4, (layer, expert)
+
+
+def test_the_tooltip_says_what_was_counted(page, trace):
+    change(page, {"range": None, "domain": None, "order": "index"})
+    counts = counts_of(trace)
+    box = page.locator(ATLAS).bounding_box()
+    for layer, expert in ((0, 0), (2, 17), (5, 63), (3, 40)):
+        page.mouse.move(box["x"] + (expert + 0.5) * box["width"] / E, box["y"] + (layer + 0.5) * box["height"] / LAYERS)
+        page.locator(".mm-tooltip-title", has_text=re.compile(rf"^L{layer}·E{expert}$")).wait_for()
+        told = page.locator(".mm-tooltip").inner_text()
+        share = counts[layer, expert] / TOKENS
+        digits = 1 if share >= 0.1 else 2
+        assert f"{100 * share:.{digits}f}% of tokens, {float(f'{share * E / K:.3g}'):g}× uniform" in told
+        assert f"{counts[layer, expert]:,} of n 1,500 · chance 12.5%" in told
+        low, high = map(float, re.search(r"interval ([\d.]+)–([\d.]+)%", told).groups())
+        assert low <= 100 * share <= high < low + 12
+    page.mouse.move(2, 2)
+
+
+def test_a_walk_with_the_keyboard_reaches_every_view(page):
+    page.locator(".mm-bar button").last.focus()
+    for letter, name in {"a": "strip", "b": "atlas", **VIEWS}.items():
+        page.keyboard.press(letter)
+        page.wait_for_function(HERE, arg=name)
+        assert page.locator(f'[data-view="{name}"]').is_visible()
+        if name not in ("strip", "atlas"):
+            assert state(page)["view"] == name
+    # by Tab alone, from the top: the tabs of the views are one stop, arrows move along them
+    page.evaluate("() => document.activeElement.blur()")
+    stops = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        stops.add(page.evaluate(STOP))
+        if any("mm-tabs" in stop for stop in stops):
+            break
+    assert any("mm-panel-strip" in stop for stop in stops) and any("mm-panel-atlas" in stop for stop in stops)
+    assert any("mm-tabs" in stop for stop in stops), stops
+    before = state(page)["view"]
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("([at, old]) => document.querySelector(at).minimoe.state.view !== old", arg=[READY, before])
+
+
+def test_arrows_in_the_atlas_move_and_enter_selects(page):
+    change(page, {"layer": 2, "expert": 10, "order": "index", "rows": None})
+    page.locator(".mm-atlas-grid").focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("at => document.querySelector(at).minimoe.state.layer === 3", arg=READY)
+    assert state(page)["expert"] == 12
+    page.keyboard.press("Control+z")
+    page.wait_for_function("at => document.querySelector(at).minimoe.state.layer === 2", arg=READY)
+    assert state(page)["expert"] == 10
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, theme):
+    change(page, {"theme": theme})
+    found = {}
+    for view in VIEWS.values():
+        change(page, {"view": view})
+        part = None if view == "router" else f'[data-view="{view}"]'  # the whole page once, then what is new
+        for violation in Axe().run(page, context=part).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                nodes = [node["html"][:150] for node in violation["nodes"][:3]]
+                found.setdefault(violation["id"], (view, violation["help"], nodes))
+    assert found == {}
+
+
+def test_html_in_a_token_is_text(page, trace):
+    assert page.title() != "taken"
+    assert page.locator("img").count() == 0
+    panel = page.locator('[data-view="strip"]')
+    panel.get_by_role("button", name="Table").or_(panel.get_by_text("Table", exact=True)).first.click()
+    table = panel.locator(".mm-table")
+    table.locator("td").first.wait_for()
+    shown = [text for text in HOSTILE if any(text in cell for cell in table.locator("td").all_inner_texts())]
+    assert HOSTILE[0] in shown or HOSTILE[1] in shown or HOSTILE[2] in shown
+    assert table.locator("img, script, b").count() == 0
+    panel.get_by_text("Table", exact=True).first.click()
+
+
+def test_themes_follow_the_system_and_the_button(page):
+    change(page, {"theme": "auto"})
+    colour = "at => getComputedStyle(document.querySelector(at)).getPropertyValue('--mm-background').trim()"
+    light = page.evaluate(colour, READY)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("at => document.querySelector(at).dataset.theme === 'dark'", arg=READY)
+    assert page.evaluate(colour, READY) != light
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function("at => document.querySelector(at).dataset.theme === 'light'", arg=READY)
+    page.get_by_role("button", name="To the dark theme").click()
+    page.wait_for_function("at => document.querySelector(at).dataset.theme === 'dark'", arg=READY)
+    assert state(page)["theme"] == "dark"
+
+
+def test_the_address_holds_the_state(page):
+    change(page, {"layer": 4, "view": "load"})
+    page.wait_for_function("() => location.hash.includes('view=load')")
+    page.evaluate("() => { location.hash = '#layer=1&view=paths' }")
+    page.wait_for_function("at => document.querySelector(at).minimoe.state.view === 'paths'", arg=READY)
+    assert state(page)["layer"] == 1
+
+
+def test_a_page_whose_data_is_cut_says_so_and_keeps_the_picture(browser, file, tmp_path):
+    text = file.read_text(encoding="utf-8")
+    cut = tmp_path / "cut.html"
+    cut.write_text(re.sub(r'(id="minimoe-data">)(.{4000})[^<]*', r"\1\2", text), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(cut.as_uri())
+    page.locator("[role=alert]").wait_for()
+    assert page.locator("#minimoe-fallback img").is_visible()
+    assert page.locator(READY).count() == 0
+    page.close()
+
+
+def test_without_javascript_there_is_a_picture_with_its_text(browser, file):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    assert page.locator("#minimoe-fallback img").get_attribute("alt").startswith("Atlas of synthetic")
+    assert page.locator("#minimoe-fallback tbody tr").count() == 5
+    context.close()
