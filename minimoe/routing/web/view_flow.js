@@ -87,7 +87,7 @@ function drawFlow(app, board, row, table, follow) {
     const mine = follow && ribbon.from.own && ribbon.to.own;
     const [r, g, b] = chartFold(app, fold(ribbon), PATH_LIMIT);
     const strength = Math.min(1, Math.abs(fold(ribbon)) / PATH_LIMIT);
-    const plain = Math.abs(fold(ribbon)) < 0.1;
+    const plain = Math.abs(fold(ribbon)) < 0.25;
     pen.fillStyle = plain ? ink.band : `rgba(${r},${g},${b},${0.35 + 0.6 * strength})`;
     pen.beginPath();
     pen.moveTo(left + bar, ribbon.y0);

@@ -39,7 +39,7 @@ registerView({
     );
     const strongestList = element("div");
     strongest.node.append(strongestList);
-    panels.append(matrix.node, flow.node, strongest.node);
+    panels.append(matrix.node, element("div", { class: "mm-part" }, flow.node, strongest.node));
 
     const row = () => Math.max(0, Math.min(app.state.layer, app.data.L - 2)); // the last layer has no next one
     const table = () =>
