@@ -110,8 +110,8 @@ def reach(trials: int, probability: float) -> int:
 def expected_maximum(trials: int, probabilities: Tensor) -> Tensor:
     """(...) float64: the expected largest of E binomial counts, probabilities (..., expert).
 
-    Sum over m of 1 - prod_e F_e(m), as if the experts were independent. They compete for k places, so the truth is
-    smaller, for 8 of 128 by less than 1 % (tested against simulation).
+    Sum over m of 1 - prod_e F_e(m), as if the experts were independent. They share k places a token, so the truth is a
+    little larger: measured by simulation of 128 experts 2 % at 10 tokens, 1 % or less from 50 tokens on.
     """
     largest = reach(trials, float(probabilities.max()))
     below = binomial(trials, probabilities, largest).cumsum(-1).clamp(max=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, binomial, reach, tail
+from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, reach, tail
 from minimoe.routing.statistics.counting import check_experts, check_labels, indicator
 from minimoe.routing.statistics.load import entropy_of
 from minimoe.routing.statistics.pairs import MINIMUM_EXPECTED, spread
@@ -62,7 +62,7 @@ def path_information(
     """(layer - 1): I(e; e') / H(e'), of a random slot of one layer and one of the next; 0 under uniform routing.
 
     Plug-in values lie far above 0 (16,384 cells filled by T k*k pairs), so the value expected of independent layers
-    with the same loads is subtracted, exact for binomial counts (about E*E / (2 T k*k) nats). It can come out a little
+    with the same loads is subtracted, exact. It can come out a little
     below 0. With k > 1 the slots are told apart by nothing, so even a fixed path from set to set gives at most 1 - log
     k / log E. Chance 0. Interval: bootstrap over documents; without, or with one, -1..1. n counts tokens, at least
     4,096.
@@ -106,17 +106,23 @@ def mutual_information(counts: Tensor) -> Tensor:
 
 
 def independent_information(first: Tensor, second: Tensor, tokens: int, top_k: int) -> float:
-    """Expected plug-in I (nats) of two layers that take no notice of each other, loads (expert) of each.
+    """Expected plug-in I (nats) of two layers that take no notice of each other, loads (expert) of each. Exact.
 
-    I = sum n log n / N - sum N_e log N_e / N - sum N_e' log N_e' / N + log N over joint counts n, N = T k*k; every n
-    is taken as binomial with mean N_e N_e' / T. Pairs of loads that are the same number share one term.
+    I = sum n log n / N - sum N_e k log(N_e k) / N - the same of the other layer + log N over joint counts n, with
+    N = T k*k. If the tokens of one layer were dealt at random, n would be hypergeometric: N_e' draws from T tokens of
+    which N_e count. Equal loads share one term.
     """
     total = tokens * top_k * top_k
-    loads, times = first.double().unique(return_counts=True)
-    others, repeats = second.double().unique(return_counts=True)
-    rates = (loads[:, None] * others[None] / tokens**2).clamp(max=1).flatten()
-    n = torch.arange(reach(tokens, float(rates.max())) + 1, dtype=torch.float64)
-    joint = (binomial(tokens, rates, len(n) - 1) * torch.xlogy(n, n)).sum(-1)
-    joint_sum = float((joint * (times[:, None] * repeats[None]).flatten()).sum())
-    sides = [side.double() * top_k for side in (first, second)]
-    return joint_sum / total + math.log(total) - sum(float(torch.xlogy(side, side).sum()) for side in sides) / total
+    sides, times = zip(*(side.long().unique(return_counts=True) for side in (first, second)), strict=True)
+    a, b = sides[0][:, None, None], sides[1][None, :, None]
+    n = torch.arange(reach(tokens, float(sides[0][-1] * sides[1][-1]) / tokens**2) + 1)
+    possible = (n <= a) & (n <= b) & (a + b - n <= tokens)
+    logs = torch.lgamma(torch.arange(1, tokens + 2, dtype=torch.float64))  # log of n factorial
+    bounded = torch.where(possible, n, torch.minimum(a, b).clamp(min=0))  # any possible count, to be left out below
+    bounded = torch.maximum(bounded, a + b - tokens)
+    parts = logs[a] + logs[tokens - a] + logs[b] + logs[tokens - b] - logs[tokens]
+    likely = parts - logs[bounded] - logs[a - bounded] - logs[b - bounded] - logs[tokens - a - b + bounded]
+    joint = (torch.where(possible, likely.exp(), 0.0) * torch.xlogy(n.double(), n.double())).sum(-1)
+    joint_sum = float((joint * times[0][:, None] * times[1][None]).sum())
+    alone = sum(float(torch.xlogy(side.double() * top_k, side.double() * top_k).sum()) for side in (first, second))
+    return (joint_sum - alone) / total + math.log(total)
