@@ -74,13 +74,18 @@ function domainLetter(data, d) {
 /** The colours of the page as it is now: CSS variables of the root resolved, and the two ramps. */
 function resolveColours(root, theme) {
   const style = getComputedStyle(root);
-  const read = (name) => style.getPropertyValue(`--mm-${name}`).trim();
+  const pen = document.createElement("canvas").getContext("2d");
+  const raw = (name) => style.getPropertyValue(`--mm-${name}`).trim();
+  const read = (name) => {
+    pen.fillStyle = raw(name); // a canvas writes "white" and hsl() of other people's themes as numbers
+    return pen.fillStyle;
+  };
   return {
     theme,
     background: read("background"), raised: read("raised"), text: read("text"), muted: read("muted"), line: read("line"),
     accent: read("accent"), cursor: read("cursor"), hatch: read("hatch"), pinned: read("pinned"),
     empty: packColour(parseColour(read("cell"))),
-    font: style.fontFamily, mono: read("mono"),
+    font: style.fontFamily, mono: raw("mono"),
     sequential: colourRamp(CIVIDIS),
     diverging: colourRamp(PUOR[theme]),
     domain: domainColour, letter: domainLetter,
