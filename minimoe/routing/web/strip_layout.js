@@ -30,7 +30,7 @@ function layoutStrip(data, measure, available) {
   for (let t = 0; t < T; t++) {
     const run = glyphs.length[t];
     const inRun = t - glyphs.first[t];
-    const wide = run > 1 ? Math.max(26, run * 13) / run : Math.min(room, widths[tokens[t]]);
+    const wide = run > 1 ? (inRun ? width[t - 1] : Math.max(run * 13, Math.ceil(measure(visible(data.glyph(t)))) + 6) / run) : Math.min(room, widths[tokens[t]]);
     const begins = t === 0 || data.sequence(t) !== data.sequence(t - 1) || data.document(t) !== data.document(t - 1);
     const needed = run > 1 && inRun === 0 ? wide * run : wide;
     if (begins || breaks[tokens[t - 1]] || (inRun === 0 && at + needed > available)) fresh(t);
