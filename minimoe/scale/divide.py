@@ -29,7 +29,7 @@ def refuse_uneven(config: ModelConfig, devices: int, split: str, experts: str, p
             raise BadArgument(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}.")
     reason = next(obstacles(config, devices, split, experts, precision), None)
     if reason is not None:
-        way_out = mend(config, split, experts, precision)
+        way_out = mend(config, devices, split, experts, precision)
         raise BadArgument(f"devices is {devices} with split {split!r}, but {reason}. {way_out}")
 
 
@@ -74,15 +74,16 @@ def broken_units(config: ModelConfig, devices: int, experts: str, precision: str
             )
 
 
-def mend(config: ModelConfig, split: str, experts: str, precision: str) -> str:
-    """What would work instead, as a sentence."""
+def mend(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> str:
+    """What would work instead, as a sentence; every way out that it names has been tried."""
     if split == "layers":
         return f"Take {config.num_hidden_layers} devices or fewer."
     counts = [n for n in range(1, MOST_DEVICES + 1) if divides(config, n, split, experts, precision)]
-    ways = [f"take {list_of(counts)} devices"] if counts[1:] else []
-    whole = experts == "split" and config.moe_layers
-    ways += ['keep experts whole (experts="whole")'] if whole else []
-    ways += ['divide by layers (split="layers")']
+    ways = [f"take {list_of(counts)} device{'s' if counts[1:] else ''}"]
+    if divides(config, devices, split, "whole", precision):
+        ways.append('keep experts whole (experts="whole")')
+    if divides(config, devices, "layers", experts, precision):
+        ways.append('divide by layers (split="layers")')
     sentence = ", or ".join(ways)
     return sentence[0].upper() + sentence[1:] + "."
 

@@ -64,7 +64,7 @@ def memory_per_rank(plan: Deployment, title: str = "What each device has to hold
 def describe(plan: Deployment) -> str:
     """The picture as sentences: what every rank needs, and whether it fits."""
     needs = [
-        f"{which} needs {units(total)}: weights {units(weights)}, KV cache {units(cache)}, work space {units(work)}"
+        f"{which} {units(total)}: weights {units(weights)}, KV cache {units(cache)}, work space {units(work)}"
         for which, (weights, cache, work, total) in alike(plan)
     ]
     where = "1 device" if plan.devices == 1 else f"{plan.devices} devices, split {plan.split!r}"
@@ -78,9 +78,10 @@ def describe(plan: Deployment) -> str:
 
 
 def alike(plan: Deployment) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Neighbouring ranks that need the same, under one name: ("ranks 0 to 7 each", (weights, cache, work, total))."""
+    """Neighbouring ranks that need the same: ("Ranks 0 to 7 need each", (weights, cache, work, total))."""
     found = []
     for sizes, run in groupby(plan.ranks, key=lambda rank: (rank.weights, rank.cache, rank.work, rank.total)):
         ranks = [rank.rank for rank in run]
-        found.append((f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]} each", sizes))
-    return [(name[0].upper() + name[1:] if not place else name, sizes) for place, (name, sizes) in enumerate(found)]
+        name = f"rank {ranks[0]} needs" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]} need each"
+        found.append((name if found else name.capitalize(), sizes))
+    return found
