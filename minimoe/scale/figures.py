@@ -79,7 +79,7 @@ def describe(plan: Deployment) -> str:
 
 def alike(plan: Deployment) -> list[tuple[str, tuple[int, int, int, int]]]:
     """Neighbouring ranks that need the same: ("Ranks 0 to 7 need each", (weights, cache, work, total))."""
-    found = []
+    found: list[tuple[str, tuple[int, int, int, int]]] = []
     for sizes, run in groupby(plan.ranks, key=lambda rank: (rank.weights, rank.cache, rank.work, rank.total)):
         ranks = [rank.rank for rank in run]
         name = f"rank {ranks[0]} needs" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]} need each"

@@ -4,7 +4,7 @@ Work space, for a pass of `chunk` positions behind a cache of up to `context` to
 else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 
     stream     3 chunk hidden w                    the residual stream, its normed copy, what a sublayer answers
-    attention  chunk (3 Q + 4 K) w                 q, q turned, the mix; k, k turned, v, and one in between
+    attention  chunk (6 Q + 2 K) w                 q, its normed copy, and four copies while RoPE turns it; k and v
                + 3 chunk context                   the mask, one byte, and the 16-bit copy that a fused kernel makes
                + 2 context K w                     keys and values of one layer in 16 bits, if the cache is narrower
     experts    chunk (2 hidden + 3 ffn) w          rows in and out, gate, up and their product: the worst case is that
@@ -14,8 +14,9 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 
     work = stream + the largest of (attention, experts, head) + unpacked
 
-Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores come on top: query heads x
-chunk x context x (4 + w) bytes.
+An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
+the tensors themselves. Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores
+come on top: query heads x chunk x context x (4 + w) bytes.
 """
 
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def work_bytes(
     shapes = {cut.kind.name: cut.shape for cut in held}
     queries, keys = (shapes[f"self_attn.{name}_proj"][0] for name in "qk")
     ffn = max(shape[0] for name, shape in shapes.items() if name.startswith("mlp.") and name.endswith("gate_proj"))
-    attention = chunk * (3 * queries + 4 * keys) * width
+    attention = chunk * (6 * queries + 2 * keys) * width
     attention += 3 * chunk * context if chunk > 1 else 0
     attention += 2 * context * keys * width if KV_PRECISIONS[kv_precision] < width else 0
     experts = chunk * (2 * config.hidden_size + 3 * ffn) * width
