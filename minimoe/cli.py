@@ -16,8 +16,12 @@ from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, refuse, table
 from minimoe.errors import BadArgument, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
-from minimoe.scale.plan import PRECISIONS
+from minimoe.scale.cards import find_card
+from minimoe.scale.cuts import EXPERT_SPLITS, SPLITS
+from minimoe.scale.plan import PRECISIONS, deploy
 from minimoe.scale.plan import plan as size_up
+from minimoe.scale.precision import KV_PRECISIONS, SIZE_ONLY
+from minimoe.scale.units import parse_bytes
 
 MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
 DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
@@ -129,31 +133,54 @@ def trace(
 
 @cli.command()
 @click.argument("name_or_path")
-@click.option("--precision", type=click.Choice(PRECISIONS),
+@click.option("--precision", type=click.Choice((*PRECISIONS, *SIZE_ONLY)),
               help="How the weights are stored. [default: as the checkpoint has them]")  # fmt: skip
 @click.option("--context", type=click.IntRange(min=0), help="Tokens in the KV cache. [default: the longest context]")
+@click.option("--kv-precision", type=click.Choice(tuple(KV_PRECISIONS)), default="bf16", show_default=True,
+              help="How the KV cache is stored.")  # fmt: skip
+@click.option("--devices", type=click.IntRange(min=1), help="Divide it among so many devices.")
+@click.option("--device-memory", metavar="SIZE", help="Memory of each device: 80GB, 24564MiB, ...")
+@click.option("--card", help="A common card instead, such as H100 or RTX 4090; a wrong name lists them.")
+@click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
+              help="Heads and experts on every device, or a run of layers.")  # fmt: skip
+@click.option("--experts", type=click.Choice(EXPERT_SPLITS), default="whole", show_default=True,
+              help="Whole experts on a device, or a slice of each.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Raw integers: counts and bytes.")
-def plan(name_or_path: str, precision: str | None, context: int | None, as_json: bool) -> None:
-    """How large is a model? Parameters, bytes and KV cache of a known name or of a folder with a config.json."""
+def plan(
+    name_or_path: str, precision: str | None, context: int | None, kv_precision: str, devices: int | None,
+    device_memory: str | None, card: str | None, split: str, experts: str, as_json: bool,
+) -> None:  # fmt: skip
+    """How large is a model, and what does it run on?
+
+    NAME_OR_PATH is a known name or a folder with a config.json. Prints parameters, bytes and KV cache; with --devices,
+    --device-memory or --card also what each device holds, whether it fits, and what would.
+    """
+    from minimoe.commands.plan_report import deployment_report, sizes_report
+
     local = find(name_or_path)
     try:
         config = ModelConfig.from_file(local) if local.exists() else ModelConfig.named(name_or_path)
     except BadArgument as error:
         raise NotFound(f"there is no folder {name_or_path!r}, and {error}") from error
-    sizes = size_up(config, context=context, precision=precision, name=name_or_path)
+    if card is not None and device_memory is not None:
+        refuse("--card and --device-memory both say how much memory a device has. Give one of them.")
+    sizes = size_up(config, context=context, precision=precision, name=name_or_path, kv_precision=kv_precision)
+    known = find_card(card) if card is not None else None
+    memory = known.bytes if known else None
+    if device_memory is not None:
+        memory = parse_bytes(device_memory, "--device-memory")
+    placed = None
+    if devices is not None or memory is not None:
+        placed = deploy(
+            config, devices or 1, memory, sizes.precision, kv_precision, sizes.context, split, experts,
+            name=name_or_path,
+        )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(sizes.to_dict(), indent=1))
+        content = sizes.to_dict() | ({"deployment": placed.to_dict()} if placed else {})
+        click.echo(json.dumps(content, indent=1))
         return
-    header = ("", "parameters", "active for a token", f"in {sizes.precision}")
-    rows = [(part.name, f"{part.parameters:,}", f"{part.active:,}", units(part.bytes)) for part in sizes.parts]
-    total = ("together", f"{sizes.parameters:,}", f"{sizes.active_parameters:,}", units(sizes.weight_bytes))
-    click.echo(table([(sizes.name, "", "", ""), header, *rows, total], right=(False, True, True, True)))
-    click.echo("weights: " + ", ".join(f"{name} {units(size)}" for name, size in sizes.bytes_by_precision.items()))
-    click.echo(
-        f"KV cache in 16 bits: {sizes.kv_cache_bytes_per_token:,} bytes a token, "
-        f"{units(sizes.kv_cache_bytes)} for {sizes.context:,} tokens"
-    )
-    click.echo(f"weights and cache: {units(sizes.total_bytes)} (1 GB = 1,000,000,000 bytes)")
+    lines = [*sizes_report(sizes), *(deployment_report(placed, known.name if known else "") if placed else ())]
+    click.echo("\n".join(lines))
 
 
 @cli.command()
@@ -247,14 +274,6 @@ def shortened(text: str, most: int = 60) -> str:
     """The beginning of a text, on one line, for a title."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def units(size: int) -> str:
-    """Bytes in decimal units: 1 GB = 10**9 bytes."""
-    for name, unit in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= unit:
-            return f"{size / unit:,.2f} {name}"
-    return f"{size} B"
 
 
 def main() -> None:

@@ -1,27 +1,30 @@
 """How large a model is: parameters, bytes in each precision, and the KV cache. Pure arithmetic on a config, no torch.
 
-The rules of each precision (a linear layer maps `ins` values to `outs` values):
-
-- fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
-- fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
-- int4: linear layers take half a byte a weight and a bf16 scale for each group of 128 inputs (4.125 bits a weight).
-- gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
-
-"Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
-and the router stay in 16 bits in the last three: they are small, and a router that rounds differently selects other
-experts.
+`plan` counts one model as a whole; `deploy` (see devices.py) divides it among devices. The rules of each precision
+stand in precision.py.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
+from minimoe.scale.devices import Deployment, deploy
+from minimoe.scale.precision import (
+    BLOCK,
+    PLAIN_BYTES,
+    PRECISIONS,
+    check_count,
+    check_precision,
+    linear_bytes,
+    own_precision,
+    plain_bytes,
+)
 
-PLAIN_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-PRECISIONS = (*PLAIN_BYTES, "fp8", "int4", "gptq-int4")
-BLOCK = 128  # side of an fp8 block and length of an int4 group
+__all__ = [
+    "BLOCK", "PLAIN_BYTES", "PRECISIONS", "Deployment", "Part", "Plan", "deploy", "linear_bytes", "own_precision",
+    "parts", "plan",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of one model in one precision, with a 16-bit KV cache of `context` tokens. Bytes are exact."""
+    """The sizes of one model in one precision, with a KV cache of `context` tokens. Bytes are exact."""
 
     name: str
     precision: str
@@ -45,6 +48,7 @@ class Plan:
     parts: tuple[Part, ...]
     bytes_by_precision: dict[str, int]
     kv_cache_bytes_per_token: int
+    kv_precision: str = "bf16"
 
     @property
     def parameters(self) -> int:
@@ -79,6 +83,7 @@ class Plan:
             "name": self.name,
             "precision": self.precision,
             "context": self.context,
+            "kv_precision": self.kv_precision,
             **{key: getattr(self, key) for key in sums},
             "kv_cache_bytes_per_token": self.kv_cache_bytes_per_token,
             "bytes_by_precision": dict(self.bytes_by_precision),
@@ -86,33 +91,30 @@ class Plan:
         }
 
 
-def plan(config: ModelConfig, context: int | None = None, precision: str | None = None, name: str = "") -> Plan:
+def plan(
+    config: ModelConfig,
+    context: int | None = None,
+    precision: str | None = None,
+    name: str = "",
+    kv_precision: str = "bf16",
+) -> Plan:
     """Count the parts of `config`. By default the longest context it was made for and the precision its files have.
 
     Raises BadArgument for an unknown precision or a negative context.
     """
     precision = own_precision(config) if precision is None else precision
     context = config.max_position_embeddings if context is None else context
-    if precision not in PRECISIONS:
-        raise BadArgument(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}.")
-    if type(context) is not int or context < 0:
-        raise BadArgument(f"context is {context!r}, expected a number of tokens, 0 or more.")
+    check_precision(precision, kv_precision)
+    check_count("context", context, "tokens", 0)
     return Plan(
         name=name or config.model_type,
         precision=precision,
         context=context,
         parts=tuple(parts(config, precision)),
         bytes_by_precision={each: sum(part.bytes for part in parts(config, each)) for each in PRECISIONS},
-        kv_cache_bytes_per_token=config.kv_cache_bytes_per_token("bf16"),
+        kv_cache_bytes_per_token=config.kv_cache_bytes_per_token(kv_precision),
+        kv_precision=kv_precision,
     )
-
-
-def own_precision(config: ModelConfig) -> str:
-    """The precision in which this checkpoint's files are written, as far as plan knows it."""
-    method = (config.quantization_config or {}).get("quant_method")
-    if method is not None:
-        return {"fp8": "fp8", "gptq": "gptq-int4"}.get(str(method), "bf16")
-    return {"float32": "fp32", "float16": "fp16"}.get(config.dtype, "bf16")
 
 
 def parts(config: ModelConfig, precision: str) -> Iterator[Part]:
@@ -122,7 +124,7 @@ def parts(config: ModelConfig, precision: str) -> Iterator[Part]:
     attention = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
 
     def unpacked(name: str, count: int) -> Part:
-        size = count * PLAIN_BYTES.get(precision, 2)
+        size = count * plain_bytes(precision)
         return Part(name, count, count, size, size)
 
     def linear(name: str, shapes: list[tuple[int, int]], copies: int, active: int) -> Part:
@@ -142,16 +144,3 @@ def parts(config: ModelConfig, precision: str) -> Iterator[Part]:
     if moe < layers:
         yield linear("dense feed-forward", feed_forward(config.intermediate_size), layers - moe, layers - moe)
     yield unpacked("norms", layers * (2 * hidden + 2 * config.head_dim) + hidden)
-
-
-def linear_bytes(outs: int, ins: int, precision: str) -> int:
-    """Bytes of one linear layer's weight (outs, ins) with its scales; a block or group at the edge may be part full."""
-    weights, groups = outs * ins, -(-ins // BLOCK)
-    if precision == "fp8":
-        return weights + 2 * -(-outs // BLOCK) * groups
-    if precision == "int4":
-        return -(-ins // 2) * outs + 2 * outs * groups
-    if precision == "gptq-int4":
-        packed_weights, packed_zeros = 4 * -(-ins // 8) * outs, 4 * groups * -(-outs // 8)
-        return packed_weights + packed_zeros + 2 * outs * groups + 4 * ins
-    return weights * PLAIN_BYTES[precision]

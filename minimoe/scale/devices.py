@@ -1,0 +1,149 @@
+"""One model on several equal devices: bytes per rank, what fits, and what is short by how much.
+
+What fits is decided rank by rank: a sum over all devices can hide one that overflows.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minimoe.errors import PlanTooBig
+from minimoe.model.config import ModelConfig
+from minimoe.scale.cuts import Cut, cuts
+from minimoe.scale.divide import refuse_uneven
+from minimoe.scale.memory import CHUNK, RankMemory, rank_memory
+from minimoe.scale.precision import check_count, check_precision, own_precision
+from minimoe.scale.units import units
+
+# Kept back on every device for what no formula gives: the CUDA context, buffers of the collectives, gaps between
+# allocations. An assumption, on the careful side.
+RESERVE = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A model on `devices` devices of `device_memory` bytes each (None: not said). All sizes in bytes."""
+
+    name: str
+    config: ModelConfig
+    devices: int
+    device_memory: int | None
+    precision: str
+    kv_precision: str
+    context: int
+    split: str
+    experts: str
+    chunk: int
+    reserve: int
+    ranks: tuple[RankMemory, ...]
+
+    @property
+    def usable(self) -> int | None:
+        """Bytes of a device that weights, cache and work space may take."""
+        return None if self.device_memory is None else max(0, self.device_memory - self.reserve)
+
+    @property
+    def spare(self) -> tuple[int, ...]:
+        """For each rank what is left; negative: so much is short. Empty if the devices' memory was not said."""
+        return () if self.usable is None else tuple(self.usable - rank.total for rank in self.ranks)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether every rank fits its device; None if the devices' memory was not said."""
+        return None if self.usable is None else min(self.spare) >= 0
+
+    @property
+    def short_bytes(self) -> int:
+        """What is missing, over all ranks that do not fit."""
+        return -sum(spare for spare in self.spare if spare < 0)
+
+    @property
+    def largest(self) -> RankMemory:
+        """The rank that needs most."""
+        return max(self.ranks, key=lambda rank: rank.total)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Over all ranks, copies included."""
+        return sum(rank.weights for rank in self.ranks)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Over all ranks, copies included."""
+        return sum(rank.cache for rank in self.ranks)
+
+    def cuts(self, rank: int) -> list[Cut]:
+        """The table tensor -> rank, for one rank."""
+        return cuts(self.config, self.devices, rank, self.split, self.experts)
+
+    def require_fit(self) -> None:
+        """Raises PlanTooBig, with the rank that needs most and the nearest plan that fits."""
+        if self.fits is not False:
+            return
+        from minimoe.scale.nearest import alternatives
+
+        worst, nearest = self.largest, alternatives(self)
+        mend = f"What fits: {nearest[0].change}." if nearest else "Nothing near this plan fits: take other devices."
+        raise PlanTooBig(
+            f"rank {worst.rank} of {self.devices} needs {units(worst.total)} (weights {units(worst.weights)}, KV cache "
+            f"{units(worst.cache)}, work space {units(worst.work)}), a device has {units(self.usable or 0)} to use: "
+            f"{units(-min(self.spare))} short. {mend}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, with the table tensor -> rank; `fits` and `spare` are null if no memory was said."""
+        from minimoe.scale.nearest import alternatives
+
+        keys = (
+            "devices", "device_memory", "reserve", "usable", "precision", "kv_precision", "context", "split", "experts",
+            "chunk", "fits", "short_bytes", "weight_bytes", "cache_bytes",
+        )  # fmt: skip
+        spare = self.spare or (None,) * self.devices
+        ranks = [
+            {
+                **rank.to_dict(),
+                "spare_bytes": left,
+                "tensors": [cut.to_dict(self.precision) for cut in self.cuts(rank.rank)],
+            }
+            for rank, left in zip(self.ranks, spare, strict=True)
+        ]
+        nearest = [each.to_dict() for each in alternatives(self)]
+        return {key: getattr(self, key) for key in keys} | {"ranks": ranks, "alternatives": nearest}
+
+
+def deploy(
+    config: ModelConfig,
+    devices: int = 1,
+    device_memory: int | None = None,
+    precision: str | None = None,
+    kv_precision: str = "bf16",
+    context: int | None = None,
+    split: str = "tensor",
+    experts: str = "whole",
+    chunk: int = CHUNK,
+    reserve: int = RESERVE,
+    name: str = "",
+) -> Deployment:
+    """Divide `config` among devices and count what each holds, in bytes.
+
+    context: tokens in the KV cache, of all sequences together; by default the longest the model was made for. chunk:
+    positions that go through the model at once. split: "tensor" or "layers"; experts: "whole" or "split" (cuts.py).
+    Raises BadArgument if an argument has no such value, or if the model cannot be divided like this (divide.py).
+    """
+    precision = own_precision(config) if precision is None else precision
+    context = config.max_position_embeddings if context is None else context
+    check_precision(precision, kv_precision)
+    for argument, value, unit, least in (
+        ("context", context, "tokens", 0), ("chunk", chunk, "positions", 1), ("reserve", reserve, "bytes", 0),
+    ):  # fmt: skip
+        check_count(argument, value, unit, least)
+    if device_memory is not None:
+        check_count("device_memory", device_memory, "bytes", 1)
+    refuse_uneven(config, devices, split, experts, precision)
+    empty = Deployment(
+        name or config.model_type, config, devices, device_memory, precision, kv_precision, context, split, experts,
+        chunk, reserve, ranks=(),
+    )  # fmt: skip
+    ranks = (
+        rank_memory(config, rank, empty.cuts(rank), context, precision, kv_precision, chunk) for rank in range(devices)
+    )
+    return replace(empty, ranks=tuple(ranks))

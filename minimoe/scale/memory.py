@@ -1,0 +1,93 @@
+"""The bytes on one rank: weights, KV cache, and the work space of a forward pass. Formulas, no measurements.
+
+Work space, for a pass of `chunk` positions behind a cache of up to `context` tokens, values of w bytes (4 for fp32,
+else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
+
+    stream     3 chunk hidden w                    the residual stream, its normed copy, what a sublayer answers
+    attention  chunk (6 Q + 2 K) w                 q, its normed copy, and four copies while RoPE turns it; k and v
+               + 3 chunk context                   the mask, one byte, and the 16-bit copy that a fused kernel makes
+               + 2 context K w                     keys and values of one layer in 16 bits, if the cache is narrower
+    experts    chunk (2 hidden + 3 ffn) w          rows in and out, gate, up and their product: the worst case is that
+                                                   all tokens of the chunk go to one expert
+    head       vocab (w / ranks + 4)               logits of the last position: own rows, then all of them in float32
+    unpacked   the largest packed matrix on this rank in 16 bits, one at a time; nothing for fp32, bf16, fp16
+
+    work = stream + the largest of (attention, experts, head) + unpacked
+
+An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
+the tensors themselves. Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores
+come on top: query heads x chunk x context x (4 + w) bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from minimoe.model.config import ModelConfig
+from minimoe.scale.cuts import Cut
+from minimoe.scale.kinds import PARTS
+from minimoe.scale.precision import KV_PRECISIONS, PLAIN_BYTES, plain_bytes
+
+CHUNK = 512  # positions of a prompt that go through the model together
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """What one rank holds, in bytes."""
+
+    rank: int
+    parts: dict[str, int]  # weights, by the rows of the size table
+    cache: int
+    work: int
+
+    @property
+    def weights(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.work
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rank": self.rank, "weight_bytes": self.weights, "kv_cache_bytes": self.cache,
+            "work_bytes": self.work, "total_bytes": self.total, "parts": dict(self.parts),
+        }  # fmt: skip
+
+
+def rank_memory(
+    config: ModelConfig, rank: int, held: list[Cut], context: int, precision: str, kv_precision: str, chunk: int = CHUNK
+) -> RankMemory:
+    """Bytes of a rank that holds the cuts `held`, for `context` tokens in the cache (of all sequences together)."""
+    parts = {part: sum(cut.bytes(precision) for cut in held if cut.kind.part == part) for part in PARTS}
+    return RankMemory(
+        rank=rank,
+        parts={part: size for part, size in parts.items() if size},
+        cache=cache_bytes(held, context, kv_precision),
+        work=work_bytes(config, held, context, precision, kv_precision, chunk),
+    )
+
+
+def cache_bytes(held: list[Cut], context: int, kv_precision: str) -> int:
+    """Keys and values of `context` tokens: as many rows as k_proj and v_proj have here, in each layer held here."""
+    rows = sum(
+        len(cut.layers) * cut.shape[0] for cut in held if cut.kind.name in ("self_attn.k_proj", "self_attn.v_proj")
+    )
+    return rows * context * KV_PRECISIONS[kv_precision]
+
+
+def work_bytes(
+    config: ModelConfig, held: list[Cut], context: int, precision: str, kv_precision: str, chunk: int = CHUNK
+) -> int:
+    """The formula above, for the cuts on one rank."""
+    width, chunk = plain_bytes(precision), min(chunk, max(1, context))
+    shapes = {cut.kind.name: cut.shape for cut in held}
+    queries, keys = (shapes[f"self_attn.{name}_proj"][0] for name in "qk")
+    ffn = max(shape[0] for name, shape in shapes.items() if name.startswith("mlp.") and name.endswith("gate_proj"))
+    attention = chunk * (6 * queries + 2 * keys) * width
+    attention += 3 * chunk * context if chunk > 1 else 0
+    attention += 2 * context * keys * width if KV_PRECISIONS[kv_precision] < width else 0
+    experts = chunk * (2 * config.hidden_size + 3 * ffn) * width
+    rows = next((shapes[name][0] for name in ("lm_head", "embed_tokens") if name in shapes), 0)
+    head = (rows * width + 4 * config.vocab_size) if "norm" in shapes else 0
+    packed = [2 * cut.shape[0] * cut.shape[1] for cut in held if cut.kind.packed and precision not in PLAIN_BYTES]
+    return 3 * chunk * config.hidden_size * width + max(attention, experts, head) + max(packed, default=0)

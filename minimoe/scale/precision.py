@@ -1,0 +1,77 @@
+"""How many bytes a weight takes in each precision. Pure arithmetic, no torch.
+
+The rules (a linear layer maps `ins` values to `outs` values):
+
+- fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
+- fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
+- int4: linear layers take half a byte a weight and a bf16 scale for each group of 128 inputs (4.125 bits a weight).
+- gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
+- 3-bit: three eighths of a byte a weight and a bf16 scale for each group of 128 inputs (3.125 bits a weight). A size
+  only: nothing here reads or writes it.
+
+"Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
+and the router stay in 16 bits in the last four: they are small, and a router that rounds differently selects other
+experts.
+"""
+
+from minimoe.errors import BadArgument
+from minimoe.model.config import ModelConfig
+
+PLAIN_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+PRECISIONS = (*PLAIN_BYTES, "fp8", "int4", "gptq-int4")
+SIZE_ONLY = ("3-bit",)
+BLOCK = 128  # side of an fp8 block and length of a group
+KV_PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}  # bytes a value; one scale for a whole cache is no size
+
+
+def own_precision(config: ModelConfig) -> str:
+    """The precision in which this checkpoint's files are written, as far as plan knows it."""
+    method = (config.quantization_config or {}).get("quant_method")
+    if method is not None:
+        return {"fp8": "fp8", "gptq": "gptq-int4"}.get(str(method), "bf16")
+    return {"float32": "fp32", "float16": "fp16"}.get(config.dtype, "bf16")
+
+
+def plain_bytes(precision: str) -> int:
+    """Bytes of a value that is not packed: a norm, the router, an embedding; also of an activation."""
+    return PLAIN_BYTES.get(precision, 2)
+
+
+def linear_bytes(outs: int, ins: int, precision: str) -> int:
+    """Bytes of one linear layer's weight (outs, ins) with its scales; a block or group at the edge may be part full."""
+    weights, groups = outs * ins, -(-ins // BLOCK)
+    if precision == "fp8":
+        return weights + 2 * -(-outs // BLOCK) * groups
+    if precision == "int4":
+        return -(-ins // 2) * outs + 2 * outs * groups
+    if precision == "3-bit":
+        return -(-3 * ins // 8) * outs + 2 * outs * groups
+    if precision == "gptq-int4":
+        packed_weights, packed_zeros = 4 * -(-ins // 8) * outs, 4 * groups * -(-outs // 8)
+        return packed_weights + packed_zeros + 2 * outs * groups + 4 * ins
+    return weights * PLAIN_BYTES[precision]
+
+
+def whole_units(precision: str) -> dict[str, int]:
+    """What a cut must not go through: multiples of so many rows and columns of a packed matrix.
+
+    fp8 has its blocks; the group formats have their groups of 128 inputs (columns), and gptq-int4 packs the zero points
+    of eight outputs (rows) in one number.
+    """
+    if precision in PLAIN_BYTES:
+        return {"rows": 1, "columns": 1}
+    return {"rows": {"fp8": BLOCK, "gptq-int4": 8}.get(precision, 1), "columns": BLOCK}
+
+
+def check_precision(precision: str, kv_precision: str = "bf16") -> None:
+    """Raise BadArgument unless both are known."""
+    if precision not in (*PRECISIONS, *SIZE_ONLY):
+        raise BadArgument(f"precision is {precision!r}, expected one of {', '.join((*PRECISIONS, *SIZE_ONLY))}.")
+    if kv_precision not in KV_PRECISIONS:
+        raise BadArgument(f"kv_precision is {kv_precision!r}, expected one of {', '.join(KV_PRECISIONS)}.")
+
+
+def check_count(name: str, value: object, unit: str, least: int) -> None:
+    """Raise BadArgument unless `value` is a whole number of at least `least`."""
+    if type(value) is not int or value < least:
+        raise BadArgument(f"{name} is {value!r}, expected a number of {unit}, {least} or more.")

@@ -1,0 +1,28 @@
+"""Bytes as people write them. 1 GB = 10**9 bytes, 1 GiB = 2**30."""
+
+import re
+from fractions import Fraction
+
+from minimoe.errors import BadArgument
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def units(size: int) -> str:
+    """123142036480 -> "123.14 GB"."""
+    for name in ("GB", "MB", "kB"):
+        if abs(size) >= UNITS[name]:
+            return f"{size / UNITS[name]:,.2f} {name}"
+    return f"{size} B"
+
+
+def parse_bytes(text: str, argument: str = "size") -> int:
+    """ "80GB" -> 80000000000, "24564MiB" -> 25757220864. Raises BadArgument, which names `argument`."""
+    found = SIZE.fullmatch(text)
+    unit = next((each for each in UNITS if found and each.lower() == found[2].lower()), None)
+    size = int(Fraction(found[1]) * UNITS[unit]) if found and unit else 0
+    if size < 1:
+        raise BadArgument(f"{argument} is {text!r}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")
+    return size

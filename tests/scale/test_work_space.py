@@ -1,0 +1,55 @@
+"""The formula of the work space against the tensors that a forward pass really keeps alive."""
+
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+from minimoe.scale.plan import deploy
+
+CONFIG = ModelConfig(
+    vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, head_dim=32,
+    moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True,
+)  # fmt: skip
+
+
+class Alive(TorchDispatchMode):
+    """Notes after every operation how many bytes are alive that do not belong to what is `known`."""
+
+    def __init__(self, *known):
+        super().__init__()
+        self.known = {tensor.untyped_storage()._cdata for tensor in known}
+        self.alive, self.peak = {}, 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        result = operation(*arguments, **(keywords or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.alive = {key: each for key, each in self.alive.items() if not each[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return result
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 256), (200, 200), (1, 300)])
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
+def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precision, chunk, context):
+    torch.manual_seed(0)
+    model = Transformer(CONFIG).to(dtype)
+    model.engine = "loop"
+    cache = model.new_cache(capacity=context)
+    ids = torch.randint(0, CONFIG.vocab_size, (1, context))
+    with torch.inference_mode():
+        if chunk < context:
+            model(ids[:, :-chunk], cache)
+        with Alive(ids, *model.parameters(), *cache.keys.values(), *cache.values.values()) as seen:
+            model(ids[:, -chunk:], cache, last_only=True)
+    said = deploy(CONFIG, 1, context=context, chunk=chunk, precision=precision, kv_precision=precision).ranks[0]
+    assert seen.peak <= said.work
+    if chunk > 1:  # for one token the formula also counts what sampling needs
+        assert seen.peak >= 0.6 * said.work
+    assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (said.cache, said.weights)
