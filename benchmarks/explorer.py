@@ -75,9 +75,7 @@ def main() -> None:
     print(
         f"\nrouting explorer, {LAYERS} layers x {TOKENS:,} tokens x 8 of 128 (synthetic), Chromium {version}, headless"
     )
-    print(
-        f"  {'milliseconds until the frame is painted':52s} {'median':>8s} {'p95':>8s} {'budget':>8s}   plotly median, p95"
-    )
+    print(f"  {'milliseconds until the frame is painted':52s}   median      p95   budget   plotly median, p95")
     for name, (budget, times, beside) in rows.items():
         told = "{:8.1f} {:8.1f}".format(*spread(other[beside])) if beside else f"{'-':>8s} {'-':>8s}"
         median, p95 = spread(times)

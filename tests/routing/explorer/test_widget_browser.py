@@ -41,6 +41,7 @@ def browser(chromium):
 def watched(browser, **settings):
     """A page that remembers every complaint and every request that leaves this machine."""
     page = browser.new_page(viewport={"width": 1400, "height": 2600}, **settings)
+    page.set_default_timeout(90_000)  # of a machine that is busy with other tests
     page.complaints, page.abroad = [], []
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -70,7 +71,7 @@ def stored(small_trace):
         new_output("display_data", {"application/vnd.jupyter.widget-view+json": view, "text/plain": "Explorer()"}),
     ]
     cell = new_code_cell("minimoe.explore(trace)", outputs=outputs, execution_count=1)
-    state = {"state": dependency_state([explorer]), "version_major": 2, "version_minor": 0}
+    state = {"state": dependency_state([explorer], drop_defaults=False), "version_major": 2, "version_minor": 0}
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return new_notebook(
         cells=[cell],
@@ -183,7 +184,7 @@ def voila(tmp_path):
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=sink, stderr=subprocess.STDOUT)
         try:
-            wait_for(f"http://127.0.0.1:{port}/voila/static/", process, log)
+            wait_for(f"http://127.0.0.1:{port}/voila/static/extension.js", process, log)
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.terminate()
