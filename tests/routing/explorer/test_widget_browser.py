@@ -184,7 +184,7 @@ def voila(tmp_path):
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=sink, stderr=subprocess.STDOUT)
         try:
-            wait_for(f"http://127.0.0.1:{port}/voila/static/extension.js", process, log)
+            wait_for(f"http://127.0.0.1:{port}/voila/static/require.min.js", process, log)
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.terminate()
