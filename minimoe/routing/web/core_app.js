@@ -23,7 +23,7 @@ function createApp(root, model, header, blob) {
 
   const selection = createSelection(app);
   Object.assign(app, {
-    selected: selection.selected, selectionSize: selection.size, counts: selection.counts, selectionWords: selection.words, selectionKey: selection.key,
+    selected: selection.selected, acrossDomains: selection.acrossDomains, selectionSize: selection.size, counts: selection.counts, selectionWords: selection.words, selectionKey: selection.key,
     name: (l, e) => `L${app.data.layers[l]}·E${e}`,
     provenance: () => app.data.header.title,
     provenanceTag() {
