@@ -4,6 +4,7 @@ Nothing here sleeps: `data-ready` says that an explorer is drawn, `data-rev` tha
 """
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -175,12 +176,19 @@ def test_a_converted_notebook_without_a_network_shows_the_picture(browser, store
         picture_is_there(page)
 
 
+def voila_command():
+    """What `make explorer` types after `python -m`."""
+    recipe = re.search(r"^explorer:.*?\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M).group(1)
+    return re.search(r"-m (voila .*?) \$\(VOILA_FLAGS\)", recipe.replace("\\\n", " ")).group(1).split()
+
+
 @pytest.fixture
 def voila(tmp_path):
-    """The shipped page on a server of its own."""
+    """The shipped page on a server of its own, started as `make explorer` does."""
     log, port = tmp_path / "voila.log", free_port()
     own = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    command = [sys.executable, "-m", "voila", str(ROOT / "voila" / "explorer.ipynb"), "--no-browser", f"--port={port}"]
+    own["JUPYTER_PATH"] = str(ROOT)  # where voila/templates is
+    command = [sys.executable, "-m", *voila_command(), "--no-browser", f"--port={port}"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=sink, stderr=subprocess.STDOUT)
         try:
