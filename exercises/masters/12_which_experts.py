@@ -71,7 +71,8 @@ minimoe.check("12.1", frequency)
 
 # %%
 whole, inside = frequency(trace.experts, num_experts), frequency(trace.experts[:, code], num_experts)
-panels = {name: found[1] for name, found in (("all tokens", whole), ("tokens of code", inside)) if found is not None}
+found = {"all tokens": whole, "tokens of code": inside}
+panels = {name: shares[1] for name, shares in found.items() if shares is not None}
 if not panels:
     print("write the function above, and your atlas appears here")
 pictures.atlases(panels, "Your atlas (mini, held-out texts)") if panels else None

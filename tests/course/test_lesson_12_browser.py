@@ -77,7 +77,9 @@ def test_headlines_follow_their_widgets_and_the_explorer_opens(reader):
     assert "(deal 2)" in again
     many = after(page, again, lambda: press(0, "End"))
     assert "; 24 code documents" in many
-    true = after(page, many, lambda: page.get_by_role("button", name="true", exact=True).click())
+    chinese = after(page, many, lambda: page.locator(".jupyter-widgets select").nth(1).select_option("zh"))
+    assert "; 24 zh documents" in chinese
+    true = after(page, chinese, lambda: page.get_by_role("button", name="true", exact=True).click())
     assert " 0 of 128 experts above the line" not in true
     keep(page, "claim-many")
 
