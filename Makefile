@@ -34,7 +34,8 @@ lab: setup ## open the course in JupyterLab
 		"--LabApp.default_url=/lab/tree/$(START)" $(LAB_FLAGS)
 
 explorer: setup ## open the routing explorer as a page of its own
-	@$(VENV) -m voila voila/explorer.ipynb $(VOILA_FLAGS)
+	@JUPYTER_PATH="$(CURDIR)" $(VENV) -m voila voila/explorer.ipynb --template=minimoe \
+		--VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(VOILA_FLAGS)
 
 # Threads: one for each test process, and none that spin while they wait.
 test lint library lessons bench: export OMP_WAIT_POLICY = passive

@@ -1,7 +1,8 @@
 """The routing explorer at the 235B's size, 94 layers x 4,096 tokens x 8 of 128: how long each gesture takes.
 
-Everything runs in one headless Chromium, beside plotly heatmaps that redraw the same numbers. A time goes from the
-change until the frame that shows it has been painted, so an idle page already takes up to one frame (16.7 ms).
+Everything runs in one headless Chromium (the kernel's rows in JupyterLab), beside plotly heatmaps that redraw the same
+numbers. A time goes from the change until the frame that shows it has been painted, so an idle page already takes up to
+one frame (16.7 ms). A view that needs more than the 200 brushed tokens says so and draws nothing.
 The trace is synthetic: routing of the real model was never observed here, and timing does not depend on it.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import minimoe
-from tests.browser import find_chromium, open_browser
+from tests.browser import find_chromium, open_browser, run_all_cells, serve_lab
 
 LAYERS, TOKENS, REPEATS = 94, 4096, 40
 TIMING = Path(__file__).with_name("explorer_timing.js").read_text(encoding="utf-8")
@@ -70,14 +71,13 @@ def main() -> None:
         theirs.write_text(plotly_page(trace), encoding="utf-8")
         rows = measure_ours(browser, ours)
         other = measure_plotly(browser, theirs)
+        rows |= measure_kernel(browser, Path(folder) / "jupyter")
         sizes = {name: path.stat().st_size / 1e6 for name, path in (("ours", ours), ("plotly", theirs))}
         version = browser.version
     print(
         f"\nrouting explorer, {LAYERS} layers x {TOKENS:,} tokens x 8 of 128 (synthetic), Chromium {version}, headless"
     )
-    print(
-        f"  {'milliseconds until the frame is painted':52s} {'median':>8s} {'p95':>8s} {'budget':>8s}   plotly median, p95"
-    )
+    print(f"  {'milliseconds until the frame is painted':52s}   median      p95   budget   plotly median, p95")
     for name, (budget, times, beside) in rows.items():
         told = "{:8.1f} {:8.1f}".format(*spread(other[beside])) if beside else f"{'-':>8s} {'-':>8s}"
         median, p95 = spread(times)
@@ -121,15 +121,41 @@ def measure_ours(browser: Any, path: Path) -> dict[str, tuple[str, list[float], 
     )  # fmt: skip
     rows["caret to another token"] = ("33", states([{"token": 37 * i % TOKENS} for i in range(REPEATS)]), "caret")
     rows["layer change"] = ("50", states([{"layer": i % LAYERS} for i in range(REPEATS)]), "layer")
-    whole = [{"range": None}, {"range": [1, TOKENS]}]
+    whole = [{"range": None, "domain": None}, {"range": [1, TOKENS], "domain": None}]
     rows["recount of all 3.08 million ids"] = ("50", states(whole), "everything")
     for view in VIEWS:
-        states([{"view": view, "layer": 40, "expert": 17, "range": None}], 1)
+        states([{"view": view, "layer": 40, "expert": 17, "range": None, "domain": None}], 1)
         brushes = [{"range": [61 * i % (TOKENS - 200), 61 * i % (TOKENS - 200) + 200]} for i in range(20)]
         rows[f"brush of 200 tokens, beside view {view}"] = ("50", states(brushes, 20), "brush")
     rows["first paint, from the file"] = ("1000", paints, "paint")
     page.close()
     return rows
+
+
+def measure_kernel(browser: Any, folder: Path) -> dict[str, tuple[str, list[float], str | None]]:
+    """In JupyterLab, with the mini and its trace: a question that Python refuses at once, and a real ablation."""
+    import nbformat
+
+    source = """import minimoe
+model, tokenizer = minimoe.load("data/mini")
+minimoe.explore("data/traces/mini_four_domains.safetensors", model, tokenizer)"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    with serve_lab(folder) as lab:
+        nbformat.write(notebook, lab.root / "notebooks" / "explorer.ipynb")
+        page = browser.new_page(viewport={"width": 1400, "height": 1400})
+        page.goto(lab.address("notebooks/explorer.ipynb") + "?reset")
+        run_all_cells(page)
+        page.wait_for_selector(READY, timeout=60_000)
+        page.evaluate(TIMING)
+        ask = "([n, request]) => minimoeTiming.kernel(n, request)"
+        trip = page.evaluate(ask, [REPEATS, {"layer": 999}])
+        ablation = page.evaluate(ask, [5, {"layer": 1, "experts": [17], "controls": 0, "documents": [0]}])
+        page.close()
+    return {
+        "kernel round trip, JupyterLab": ("150", trip, None),
+        "ablation of the mini, one document, no controls": ("300", ablation, None),
+    }
 
 
 def measure_plotly(browser: Any, path: Path) -> dict[str, list[float]]:

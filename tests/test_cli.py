@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -277,6 +278,32 @@ def test_trace_verifies_against_its_checkpoint(checkpoint, tmp_path):
     )
     model, own = library.load(checkpoint)
     assert RoutingTrace.load(tmp_path / "t").verify(model, own).overlap == 1.0
+
+
+def test_trace_writes_the_explorer(checkpoint, tmp_path):
+    page = tmp_path / "t.html"
+    code, out, err = run(
+        "trace", "Hello, 你好 <b>", "--model", checkpoint, "--html", page, "--layers", "0:3", "--show", 2
+    )
+    assert (code, err) == (0, "") and out.splitlines()[-1] == f"saved to {page}"
+    text = page.read_text(encoding="utf-8")
+    assert "<title>Which experts? Hello, 你好 &lt;b&gt;</title>" in text
+    header = json.loads(re.search(r'id="minimoe-header">(.*?)</script>', text).group(1))
+    assert header["traces"][0]["layers"] == [0, 2] and header["state"] == {"layer": 1}
+    assert "no directory" in refused("trace", "hi", "--model", checkpoint, "--html", tmp_path / "no" / "t.html")
+
+
+def test_trace_of_a_question_knows_who_speaks(checkpoint, tmp_path):
+    file = tmp_path / "t"
+    code, out, err = run(
+        "trace", "Hi", "--chat", "--max-new-tokens", 4, "--model", checkpoint, "--out", file, "--label", "random"
+    )
+    assert (code, err) == (0, "") and "\nanswer: " in out
+    saved = RoutingTrace.load(file)
+    said = [[saved.token_bytes(t) for t in range(len(saved)) if saved.roles[t] == role] for role in range(4)]
+    assert b"<|im_start|>" in said[0] and b"".join(said[1]) == b"Hi"
+    assert len(said[2]) + len(said[3]) > 0
+    assert "belong to --chat" in refused("trace", "Hi", "--thinking", "--model", checkpoint)
 
 
 def test_trace_refuses_what_it_cannot_show(checkpoint, tmp_path):

@@ -71,7 +71,8 @@ minimoe.check("12.1", frequency)
 
 # %%
 whole, inside = frequency(trace.experts, num_experts), frequency(trace.experts[:, code], num_experts)
-panels = {name: found[1] for name, found in (("all tokens", whole), ("tokens of code", inside)) if found is not None}
+found = {"all tokens": whole, "tokens of code": inside}
+panels = {name: shares[1] for name, shares in found.items() if shares is not None}
 if not panels:
     print("write the function above, and your atlas appears here")
 pictures.atlases(panels, "Your atlas (mini, held-out texts)") if panels else None
@@ -423,7 +424,8 @@ print(f"without L1·E{heaviest}, which carries the most weight in layer 1. {comp
 comparison
 
 # %% [markdown]
-# All three ways, and beside each the same change made by the library. Was your prediction right?
+# All three ways, for the three experts of layer 1 that carry the most weight. Is your prediction right, and do experts
+# that carry much matter much?
 
 # %%
 from minimoe.routing.ablation import ablated
@@ -438,14 +440,22 @@ def loss():
     return float(F.cross_entropy(logits, torch.cat([ids[0, 1:] for ids in texts])))
 
 
-before = loss()
-for mode in ("mask", "drop", "drop_renormalise"):
-    with minimoe.workbench(model, route=only_in(1, heaviest, mode)) as bench:
+def without_it(expert, mode):
+    """(yours, the library's): by how much the loss rises without this expert of layer 1."""
+    with minimoe.workbench(model, route=only_in(1, expert, mode)):
         yours = loss() - before
-    with ablated(model, layer=1, experts=[heaviest], mode=mode):
-        theirs = loss() - before
-    told = "todo" if bench.todo else f"{yours + 0.0:+.4f} nats"
-    print(f"{mode:17s} yours {told:13s} the library's {theirs + 0.0:+.4f} nats")
+    with ablated(model, layer=1, experts=[expert], mode=mode):
+        return yours, loss() - before
+
+
+before = loss()
+if comparison.todo:
+    print("write the function above, and its losses appear here")
+for expert in [] if comparison.todo else carried.topk(3).indices.tolist():
+    found = {mode: without_it(expert, mode) for mode in ("mask", "drop", "drop_renormalise")}
+    same = all(abs(yours - theirs) < 1e-4 for yours, theirs in found.values())
+    told = "   ".join(f"{mode} {round(yours, 3) + 0.0:+.3f}" for mode, (yours, _) in found.items())
+    print(f"L1·E{expert:<4d} nats per token: {told}   as the library has it: {same}")
 
 # %% [markdown]
 # Is that much? You know by now what such a number lacks: the same for twenty other experts of about the same load. The

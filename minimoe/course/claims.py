@@ -95,7 +95,10 @@ def claim(tally: Tally, layer: int, domain: int, labels: Tensor, says: str) -> P
         text=f"the best of {len(order)}, in 19 of 20 deals of the labels: below {line:.2f}",
     )  # fmt: skip
     figure.update_xaxes(title_text="rank of the expert (hover for its name)", showgrid=False, range=[0, len(order) + 1])
-    figure.update_yaxes(title_text=f"share of the {name} tokens over<br>share of all tokens", rangemode="tozero")
+    figure.update_yaxes(
+        title_text=f"share of the {name} tokens over<br>share of all tokens",
+        range=[0, max(4.4, 1.05 * float(lifts[best]), 1.1 * line)],
+    )
     headline = f"“L{layer}·E{best} is selected {float(lifts[best]):.1f} times as often in {name}!”"
     count = int((labels == domain).sum())
     note = f"{says}; {count} {name} documents, {tokens:,} tokens; {above} of {len(order)} experts above the line"
@@ -127,7 +130,7 @@ def explore_claims(tally: Tally, layer: int = 2, domain: str = "code") -> Any:
         layer=Dropdown(options=range(len(tally.hits)), value=layer, description="layer", layout=Layout(width="150px")),
         domain=Dropdown(options=tally.domains, value=domain, description="domain", layout=Layout(width="180px")),
         documents=IntSlider(value=2, min=2, max=most, description="documents of each domain", layout=wide, style=style),
-        labels=ToggleButtons(options=("true", "dealt"), description="labels"),
+        labels=ToggleButtons(options=("true", "dealt"), style={"button_width": "70px"}),
         deal=IntSlider(value=1, min=1, max=20, description="deal", layout=Layout(width="260px")),
     )
 

@@ -178,14 +178,14 @@ def pair_map(pmi: Tensor, order: Tensor, chance: float, title: str) -> Picture:
     sorted_pmi = pmi[order][:, order]
     numbers = order.tolist()
     z = [
-        [None if i == j or not math.isfinite(value) else round(value, 2) for j, value in enumerate(row)]
+        [None if i == j or not math.isfinite(value) else round(value, 1) for j, value in enumerate(row)]
         for i, row in enumerate(sorted_pmi.tolist())
     ]
     names = [f"E{expert}" for expert in numbers]
     heatmap = go.Heatmap(
-        z=z, x=names, y=names, colorscale=DIVERGING, zmin=chance - 1.5, zmax=chance + 1.5,
+        z=z, x=names, y=names, colorscale=DIVERGING, zmin=round(chance - 1.5, 3), zmax=round(chance + 1.5, 3),
         colorbar={"title": {"text": "PMI (nats)"}},
-        hovertemplate="%{y} with %{x}<br>PMI %{z:.2f}<extra></extra>",
+        hovertemplate="%{y} with %{x}<br>PMI %{z:.1f}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(heatmap)
     figure.update_xaxes(title_text="expert, in the order of the seriation")

@@ -12,14 +12,14 @@ from random import Random
 from typing import TypeVar
 
 from minimoe.errors import BadArgument, NotFound
-from minimoe.training.worlds import arithmetic, chat, functions, lexicon, stories
+from minimoe.training.worlds import arithmetic, chat, functions, lexicon, operations, stories
 from minimoe.training.worlds.more_sentences import sentence
 from minimoe.training.worlds.sentences import Scene
 
 DOMAINS = ("en", "zh", "code", "math", "chat")
 MIXTURE = {"en": 0.10, "zh": 0.10, "code": 0.10, "math": 0.10, "chat": 0.60}
 # Late in training small facts of arithmetic are the weakest part, so pages of them take the place of some other texts.
-LATE_MIXTURE = {"en": 0.05, "zh": 0.05, "code": 0.10, "math": 0.10, "chat": 0.52, "drill": 0.18}
+LATE_MIXTURE = {"en": 0.04, "zh": 0.04, "code": 0.08, "math": 0.08, "chat": 0.50, "drill": 0.26}
 SPLITS = ("train", "held-out")
 EMPTY_THINKING = "<think>\n\n</think>\n\n"
 Atom = TypeVar("Atom")
@@ -97,9 +97,11 @@ def code(rng: Random, split: str) -> Document:
 
 
 def drill(rng: Random, split: str) -> Document:
-    """Calls of six functions worked out, a line each, without the functions: "9 - 5 = 4, 4 * 6 = 24"."""
-    chosen = [draw(functions.function, lambda f: f.key, rng, split) for _ in range(6)]
-    return Document("code", (Part("\n".join(given.traces[0] for given in chosen)),), tuple(f.key for f in chosen))
+    """Practice without the functions: calls of four of them worked out to the result, or a page of single steps."""
+    if rng.random() < 0.5:
+        return Document("code", (Part("\n".join(operations.a_step(rng) for _ in range(12))),))
+    chosen = [draw(functions.function, lambda f: f.key, rng, split) for _ in range(4)]
+    return Document("code", (Part("\n".join(given.worked for given in chosen)),), tuple(f.key for f in chosen))
 
 
 def math(rng: Random, split: str) -> Document:

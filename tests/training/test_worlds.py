@@ -15,7 +15,7 @@ from minimoe.training import corpus
 from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.corpus import DOMAINS, Document, Part, conversation, document, documents, folder, split_of
 from minimoe.training.python_answers import shape
-from minimoe.training.worlds import arithmetic, chat, functions, lexicon, more_sentences, stories
+from minimoe.training.worlds import arithmetic, chat, functions, lexicon, more_sentences, operations, stories
 
 SENTENCES = [more_sentences.sentence(Random(seed)) for seed in range(1500)]
 
@@ -41,13 +41,36 @@ def test_late_in_training_pages_of_worked_steps_join_in() -> None:
     late = [document(rng, late=True) for _ in range(1000)]
     pages = [d for d in late if d.domain == "code" and "def " not in d.text]
     assert abs(len(pages) / 1000 - corpus.LATE_MIXTURE["drill"]) < 0.04
-    for page in pages[:50]:
-        assert len(page.text.splitlines()) == len(page.keys) == 6
+    called = [page for page in pages if page.keys]
+    assert abs(len(called) / len(pages) - 0.5) < 0.1
+    for page in called:
+        assert page.text.count("With `") == page.text.count(" gives ") == len(page.keys) == 4
         assert all(split_of(key) == "train" for key in page.keys)
     source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"), late_from=3)
     plain = GeneratedSource(source.tokenizer)
     same = [torch.equal(source.batch(0, step, 2, 64).inputs, plain.batch(0, step, 2, 64).inputs) for step in range(5)]
     assert same == [True, True, True, False, False]
+
+
+def test_single_steps_are_right() -> None:
+    rng, kinds = Random(1), Counter()
+    for _ in range(2000):
+        step = operations.a_step(rng)
+        if " = " in step:
+            left, right = step.rsplit(" = ", 1)
+            assert eval(left) == int(right), step
+            kinds["sum"] += 1
+        elif step.endswith((" yes", " no")):
+            left, verdict = step.rsplit(" ", 1)
+            assert eval(left) == (verdict == "yes"), step
+            kinds["test"] += 1
+        else:
+            spelled, _, rest = step.partition(": ")
+            part, longer = rest.split(", ")
+            word = spelled.replace(" ", "")
+            assert (word.startswith(part) or word.endswith(part)) and longer.startswith(part) and longer != part, step
+            kinds["word"] += 1
+    assert len(kinds) == 3 and min(kinds.values()) > 100
 
 
 def test_train_and_held_out_share_no_atom_and_no_text() -> None:

@@ -143,6 +143,7 @@ def corrected(
         """() nats of (cell, expert): I(cell; expert), less I(id; expert) if the cells are (id, context)."""
         if context is None:
             return mutual_information(counts)
+        # this part is the same however contexts are dealt; in a bootstrap it is not
         merged = counts.new_zeros(ids, num_experts).index_add_(0, ids_of_cells, counts)
         return mutual_information(counts) - mutual_information(merged)
 

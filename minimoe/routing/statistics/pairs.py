@@ -100,23 +100,22 @@ def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shri
 def spread(
     here: Tensor, there: Tensor, num_experts: int, expected: Tensor, documents: Tensor | None, cells: Tensor
 ) -> float:
-    """How many times larger than Poisson the joint counts of documents scatter around their part; 1 if it cannot be
-    told.
+    """How much wider than Poisson the joint counts of documents scatter; never below 1, and 1 if it cannot be told.
 
-    The median over `cells` (expert, expert, bool) of sum over documents (N_d - N T_d/T)^2 / N (d-1)/d..., so that the
-    few pairs that truly belong together do not set it; never below 1. here, there: (token, slot).
+    Mean over `cells` (expert, expert, bool) of sum_d (N_d - N T_d/T)^2 / (N (1 - sum_d (T_d/T)^2)), whose expectation
+    is 1 where every token decides for itself. here, there: (token, slot) of two layers, or twice the same one.
     """
     if documents is None:
         return 1.0
     documents = check_labels("documents", documents, here[None])
-    ids, rows = documents[documents >= 0].unique(), documents
+    ids = documents[documents >= 0].unique()
     if len(ids) < 2:
         return 1.0
     squares = torch.zeros(num_experts, num_experts)
     total = torch.zeros(num_experts, num_experts)
     parts = []
     for document in ids:
-        inside = (rows == document).nonzero().flatten()
+        inside = (documents == document).nonzero().flatten()
         table = indicator(here[inside], num_experts).T @ indicator(there[inside], num_experts)
         total += table
         parts.append((table, len(inside)))

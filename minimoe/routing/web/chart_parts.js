@@ -10,20 +10,21 @@ function setViewOptions(app, id, patch) {
   app.set({ [id]: { ...(app.state[id] ?? {}), ...patch } });
 }
 
-/** memo(key, compute): computed once for a key, as long as the trace and the selected tokens stay the same. */
-function selectionMemo(app) {
+/** memo(key, compute): computed once for a key, as long as the trace and the selected tokens stay the same. `read() -> {mask, size}` */
+function selectionMemo(app, read = () => ({ mask: app.selected(), size: app.selectionSize() })) {
   let mask = null;
   let data = null;
   const kept = new Map();
   return (key, compute) => {
-    if (app.data !== data || app.selected() !== mask) {
+    const now = read();
+    if (app.data !== data || now.mask !== mask) {
       kept.clear();
       data = app.data;
-      mask = app.selected();
+      mask = now.mask;
     }
     if (!kept.has(key)) {
       if (kept.size > 24) kept.delete(kept.keys().next().value);
-      kept.set(key, compute(app.selectionSize() === data.T ? null : mask));
+      kept.set(key, compute(now.size === data.T ? null : mask));
     }
     return kept.get(key);
   };

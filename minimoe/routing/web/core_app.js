@@ -17,11 +17,13 @@ function createApp(root, model, header, blob) {
   const chosen = { ...(header.state ?? {}), ...(model.get("state") ?? {}) };
   const number = Number.isInteger(chosen.trace) && header.traces[chosen.trace] ? chosen.trace : 0;
   app.data = open(number);
-  app.state = cleanState({ ...openingState(app.data), ...chosen, trace: number }, app.data);
+  const opening = openingState(app.data);
+  if (["token", "range", "match", "pinned", "tour"].some((key) => chosen[key] !== undefined && chosen[key] !== null)) opening.domain = null; // whoever points at something wants to see it
+  app.state = cleanState({ ...opening, ...chosen, trace: number }, app.data);
 
   const selection = createSelection(app);
   Object.assign(app, {
-    selected: selection.selected, selectionSize: selection.size, counts: selection.counts, selectionWords: selection.words, selectionKey: selection.key,
+    selected: selection.selected, acrossDomains: selection.acrossDomains, selectionSize: selection.size, counts: selection.counts, selectionWords: selection.words, selectionKey: selection.key,
     name: (l, e) => `L${app.data.layers[l]}·E${e}`,
     provenance: () => app.data.header.title,
     provenanceTag() {
@@ -168,14 +170,19 @@ function createApp(root, model, header, blob) {
   return app;
 }
 
-/** What one sees first: in the middle layer, a token with letters whose router was as sure as the typical one, and its first expert. */
+/**
+ * What one sees first: one domain where there are several (all together a balanced router looks nearly uniform); in the middle layer, a
+ * token with letters whose router was as sure as the typical one, and its first expert.
+ */
 function openingState(data) {
   const layer = Math.floor(data.L / 2);
+  const present = [...data.domainCounts.keys()].filter((d) => data.domainCounts[d] >= atlasMinimum(data));
+  const domain = present.length > 1 ? present[1] : null;
   const words = [];
-  for (let t = 0; t < data.T; t++) if (data.role(t) !== 0 && /\p{L}/u.test(data.raw(t) ?? "")) words.push(t);
+  for (let t = 0; t < data.T; t++) if ((domain === null || data.domain(t) === domain) && data.role(t) !== 0 && /\p{L}/u.test(data.raw(t) ?? "")) words.push(t);
   if (data.has.weights) words.sort((a, b) => data.prob(layer, a, 0) - data.prob(layer, b, 0) || a - b);
   const best = words[Math.floor(words.length / 2)] ?? 0;
-  return { layer, token: best, expert: data.experts(layer)[best * data.K], scalar: data.has.weights ? "margin" : "uses" };
+  return { layer, domain, token: best, expert: data.experts(layer)[best * data.K], scalar: data.has.weights ? "margin" : "uses" };
 }
 
 /** "light" or "dark": as chosen, else as JupyterLab, else as the system. */

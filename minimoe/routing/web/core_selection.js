@@ -1,27 +1,34 @@
 // Which tokens every view speaks about: those of the range, of the domain and with the searched text. Counted once a selection.
 
-/** {selected() -> Uint8Array(T), size(), counts() -> Int32Array(L*E), words() -> sentence}: cached until the selection changes. */
+/**
+ * {selected() -> Uint8Array(T), size(), counts() -> Int32Array(L*E), words() -> sentence}: cached until the selection changes.
+ * acrossDomains() -> {mask, size}: the same without the domain filter, for what compares domains.
+ */
 function createSelection(app) {
   const cache = { key: null, mask: null, size: 0, counts: null, countsKey: null };
-  const key = () => JSON.stringify([app.state.trace, app.state.range, app.state.domain, app.state.match]);
-  const refresh = () => {
-    const now = key();
-    if (cache.key === now) return;
+  const wide = { key: null, mask: null, size: 0 };
+  const keyOf = (domain) => JSON.stringify([app.state.trace, app.state.range, domain, app.state.match]);
+  const key = () => keyOf(app.state.domain);
+  const fill = (kept, domain) => {
+    const now = keyOf(domain);
+    if (kept.key === now) return kept;
     const { data, state } = app;
     const mask = new Uint8Array(data.T);
     const [from, to] = state.range ?? [0, data.T];
     const keys = state.match === null ? null : matchingKeys(data, state.match);
     let size = 0;
     for (let t = from; t < to; t++) {
-      if (state.domain !== null && data.domains[t] !== state.domain) continue;
+      if (domain !== null && data.domains[t] !== domain) continue;
       if (keys && !keys[data.tokens[t]]) continue;
       mask[t] = 1;
       size++;
     }
-    Object.assign(cache, { key: now, mask, size });
+    return Object.assign(kept, { key: now, mask, size });
   };
+  const refresh = () => fill(cache, app.state.domain);
   return {
     key,
+    acrossDomains: () => fill(wide, null),
     selected() {
       refresh();
       return cache.mask;

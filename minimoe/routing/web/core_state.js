@@ -65,7 +65,7 @@ function createHistory(clock = () => performance.now()) {
   };
 }
 
-const ALWAYS_SAID = ["layer", "token", "expert", "scalar"]; // the page opens with values of its own for these
+const ALWAYS_SAID = ["layer", "token", "expert", "scalar", "domain"]; // the page opens with values of its own for these
 
 /** "layer=3&view=card": what differs from the defaults, readable in an address bar. */
 function encodeHash(state, defaults = DEFAULT_STATE) {

@@ -166,7 +166,8 @@ function readCard(app, mask, layer, expert) {
   const block = data.experts(layer);
   const names = data.header.domains;
   const vocabulary = tokenCounts(block, T, K, expert, data.tokens, data.table.length, mask);
-  const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, mask);
+  const across = app.acrossDomains(); // the domains are compared whichever one is selected
+  const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, across.size === T ? null : across.mask);
   const domains = shares.map(({ k, n }, d) => {
     const drawn = documentBootstrap(k, n, 400, d);
     return {

@@ -7,7 +7,7 @@ registerView({
   question:
     "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
   create(app, container) {
-    const memo = selectionMemo(app);
+    const memo = selectionMemo(app, app.acrossDomains); // the domain filter would leave nothing to compare
     const still = whenStill();
     const { controls, panels } = chartRoom(container);
     const names = () =>
@@ -49,7 +49,7 @@ registerView({
     const sides = () =>
       memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
     const slow = new Map(); // the part that takes longer: q-values and bands, keyed like `sides`
-    const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.domain, app.state.match]);
+    const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.match]);
 
     const atlasChart = chartCanvas(app, atlases.node, {
       height: (width) => atlasHeight(app.data, width < 640 ? 2 : app.data.header.domains.length, app.data.header.domains.length),
@@ -109,8 +109,9 @@ registerView({
               ? "; every vocabulary entry weighs the same on both sides, so the vocabulary cannot make the difference. "
               : ". ") +
             (Math.min(n[a], n[b]) < MINIMUM.domainTokens
-              ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on.`
-              : ""),
+              ? `Below ${formatCount(MINIMUM.domainTokens)} tokens a domain a single cell is uncertain: leave the q filter on. `
+              : "") +
+            (app.state.domain === null ? "" : "All domains are counted here, whichever one is selected above."),
         );
         atlasChart.redraw();
         differenceChart.redraw();
@@ -219,8 +220,6 @@ function domainShortage(app, { a, b }, all) {
   if (domains.length < 2)
     return `A comparison needs two domains; this trace has ${domains.length ? `only ${domains[0]}` : "none"}. Record documents with record_documents.`;
   if (a === b || a >= domains.length || b >= domains.length) return "Choose two different domains to compare.";
-  if (app.state.domain !== null)
-    return `A comparison needs two domains, but the selection holds only ${domains[app.state.domain]}. Take the domain filter off.`;
   const { tokens, documents } = all();
   for (const d of [a, b]) {
     if (app.state.compare.matched) {
@@ -235,7 +234,7 @@ function domainShortage(app, { a, b }, all) {
 
 /** The band that Python computed for the whole trace, if it is the whole trace that is compared. */
 function givenBand(app, { a, b, matched }) {
-  if (matched || app.selectionSize() !== app.data.T) return null;
+  if (matched || app.acrossDomains().size !== app.data.T) return null;
   const { domains, statistics } = app.data.header;
   const pairs = statistics?.domain_distance?.pairs;
   const found = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];

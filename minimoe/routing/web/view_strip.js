@@ -25,7 +25,7 @@ function createStrip(app, container) {
   domains.buttons.forEach((button, key) => key !== "all" && button.style.setProperty("box-shadow", `inset 0 -3px 0 ${domainColour(data, Number(key.slice(1)))}`));
   const search = createSearch(app);
   const words = element("span", { class: "mm-note" });
-  const clear = element("button", { type: "button", class: "mm-quiet", onclick: () => app.set({ range: null, domain: null, match: null }) }, "clear");
+  const clear = element("button", { type: "button", class: "mm-quiet mm-all", onclick: () => app.set({ range: null, domain: null, match: null }) });
   const legend = legendBar(app);
   const canvas = element("canvas", { "aria-hidden": "true" });
   const space = element("div", { class: "mm-strip-space" }, canvas);
@@ -161,6 +161,7 @@ function createStrip(app, container) {
       domains.set(domainKey(app));
       search.update();
       setText(words, `Selection: ${app.selectionWords()}`);
+      setText(clear, `show all ${plural(data.T, "token")}`);
       clear.hidden = app.selectionSize() === data.T;
       if (changed.has("token") || changed.has("all")) reveal();
       draw();

@@ -99,12 +99,11 @@ def write_function(rng: Random) -> Turn:
         ("Write a Python function that {}.", "Please write a function that {}.", "Python: a function that {}.")
     )
     question = ask.format(given.task[0]) if rng.random() < 0.7 else f"写一个Python函数，{given.task[1]}。"
-    (call, result), argument = given.calls[0], given.arguments[0]
     return Turn(
         "python",
         question,
         f"{given.plan}\nname: {given.name}",
-        f"```python\n{given.source}```\nWith `{argument}`: {given.traces[0]}.\n`{call}` gives `{result}`.",
+        f"```python\n{given.source}```\n{given.worked}",
         given.key,
     )
 

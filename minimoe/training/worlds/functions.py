@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from minimoe.training.worlds.operations import (
+    TEXT_WORDS,
     Change,
     NumberTest,
     a_change,
@@ -44,6 +45,12 @@ class Function:
     def arguments(self) -> tuple[str, ...]:
         """What stands between the brackets of each call."""
         return tuple(call.removeprefix(f"{self.name}(").removesuffix(")") for call, _ in self.calls)
+
+    @property
+    def worked(self) -> str:
+        """The first call, worked out in a sentence and with its result."""
+        call, result = self.calls[0]
+        return f"With `{self.arguments[0]}`: {self.traces[0]}.\n`{call}` gives `{result}`."
 
 
 def run(source: str, *expressions: str) -> list[Any]:
@@ -227,34 +234,6 @@ def scalar_function(rng: Random) -> Function:
         return f"{test.worked(n)}: {chosen.worked(n)}"
 
     return finish(name, task, source, plan, inputs, trace)
-
-
-TEXT_WORDS = [
-    "cat",
-    "bird",
-    "apple",
-    "red",
-    "garden",
-    "milk",
-    "tiger",
-    "book",
-    "rain",
-    "green",
-    "hello",
-    "river",
-    "moon",
-    "star",
-    "lemon",
-    "horse",
-    "paper",
-    "table",
-    "stone",
-    "orange",
-    "winter",
-    "flower",
-    "island",
-    "tree",
-]
 
 
 def text_function(rng: Random) -> Function:

@@ -7,6 +7,33 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+TEXT_WORDS = [
+    "cat",
+    "bird",
+    "apple",
+    "red",
+    "garden",
+    "milk",
+    "tiger",
+    "book",
+    "rain",
+    "green",
+    "hello",
+    "river",
+    "moon",
+    "star",
+    "lemon",
+    "horse",
+    "paper",
+    "table",
+    "stone",
+    "orange",
+    "winter",
+    "flower",
+    "island",
+    "tree",
+]
+
 
 def value_of(expression: str, **names: Any) -> Any:
     """The value of an expression of the corpus's own."""
@@ -207,3 +234,22 @@ def a_question(rng: Random) -> WordChange:
         )
     )
     return WordChange(expression, english, chinese, label)
+
+
+def a_step(rng: Random) -> str:
+    """One step of a working by itself, over the numbers that workings meet: "121 - 7 = 114".
+
+    Steps are common to all functions, held-out ones too: what is held out is a task with its function.
+    """
+    kind = rng.choice(("near", "near", "near", "change", "change", "change", "sum", "test", "word"))
+    if kind == "near":
+        return small_change(rng).worked(rng.randint(-8, 144))
+    if kind == "change":
+        return a_change(rng).worked(rng.randint(-8, 21))
+    if kind == "sum":
+        total, more = rng.randint(0, 36), rng.choice((1, rng.randint(1, 12)))
+        return f"{total} + {more} = {total + more}"
+    if kind == "test":
+        return a_test(rng).worked(rng.randint(1, 12))
+    word, part, longer = rng.choice(TEXT_WORDS), a_part(rng), a_longer_word(rng)
+    return f"{part.worked(word)}, {longer.worked(part.of(word))}"

@@ -35,7 +35,7 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
 }"""
 
 PLAIN = """const plain = (x) => ArrayBuffer.isView(x) ? [...x] : Array.isArray(x) ? x.map(plain)
-  : x && typeof x === "object" ? Object.fromEntries(Object.entries(x).map(([key, value]) => [key, plain(value)])) : x;"""
+  : x && typeof x === "object" ? Object.fromEntries(Object.entries(x).map(([key, its]) => [key, plain(its)])) : x;"""
 P = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
 
 

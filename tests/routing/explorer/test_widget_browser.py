@@ -4,6 +4,7 @@ Nothing here sleeps: `data-ready` says that an explorer is drawn, `data-rev` tha
 """
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ def browser(chromium):
 def watched(browser, **settings):
     """A page that remembers every complaint and every request that leaves this machine."""
     page = browser.new_page(viewport={"width": 1400, "height": 2600}, **settings)
+    page.set_default_timeout(90_000)  # of a machine that is busy with other tests
     page.complaints, page.abroad = [], []
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -70,7 +72,7 @@ def stored(small_trace):
         new_output("display_data", {"application/vnd.jupyter.widget-view+json": view, "text/plain": "Explorer()"}),
     ]
     cell = new_code_cell("minimoe.explore(trace)", outputs=outputs, execution_count=1)
-    state = {"state": dependency_state([explorer]), "version_major": 2, "version_minor": 0}
+    state = {"state": dependency_state([explorer], drop_defaults=False), "version_major": 2, "version_minor": 0}
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     return new_notebook(
         cells=[cell],
@@ -174,16 +176,23 @@ def test_a_converted_notebook_without_a_network_shows_the_picture(browser, store
         picture_is_there(page)
 
 
+def voila_command():
+    """What `make explorer` types after `python -m`."""
+    recipe = re.search(r"^explorer:.*?\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M).group(1)
+    return re.search(r"-m (voila .*?) \$\(VOILA_FLAGS\)", recipe.replace("\\\n", " ")).group(1).split()
+
+
 @pytest.fixture
 def voila(tmp_path):
-    """The shipped page on a server of its own."""
+    """The shipped page on a server of its own, started as `make explorer` does."""
     log, port = tmp_path / "voila.log", free_port()
     own = {f"JUPYTER_{kind}_DIR": str(tmp_path / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
-    command = [sys.executable, "-m", "voila", str(ROOT / "voila" / "explorer.ipynb"), "--no-browser", f"--port={port}"]
+    own["JUPYTER_PATH"] = str(ROOT)  # where voila/templates is
+    command = [sys.executable, "-m", *voila_command(), "--no-browser", f"--port={port}"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=sink, stderr=subprocess.STDOUT)
         try:
-            wait_for(f"http://127.0.0.1:{port}/voila/static/", process, log)
+            wait_for(f"http://127.0.0.1:{port}/voila/static/require.min.js", process, log)
             yield f"http://127.0.0.1:{port}/"
         finally:
             process.terminate()

@@ -106,6 +106,17 @@ def test_the_same_seed_gives_the_same_interval():
     assert first.enough and first.n == 80 and first.unit == "documents"
 
 
+@pytest.mark.parametrize("summary", (frequency, *SUMMARIES))
+def test_values_are_those_of_all_documents_together(summary):
+    documents, _ = split()
+    found, alone = summary(uniform(0), EXPERTS, documents), summary(uniform(0), EXPERTS)
+    torch.testing.assert_close(found.value, alone.value)
+    inside = documents % 3 > 0
+    left_out = summary(uniform(0), EXPERTS, torch.where(inside, documents, -1))
+    torch.testing.assert_close(left_out.value, summary(uniform(0)[:, inside], EXPERTS).value)
+    assert (found.high - found.low < alone.high - alone.low).all()
+
+
 @pytest.mark.parametrize("summary", (frequency, fold_over_uniform, *SUMMARIES))
 def test_one_token_one_document_and_a_never_selected_expert_give_numbers(summary):
     one = torch.tensor([[[2, 0]]])

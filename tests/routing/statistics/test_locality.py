@@ -123,6 +123,10 @@ def test_balanced_placement_by_hand():
     placement = balanced_placement(counts, 2)
     assert sorted(map(sorted, placement.experts[0].tolist())) == [[0, 3], [1, 2]]
     assert float(placement.imbalance(counts)) == 1.0
+    apart = balanced_placement(
+        torch.tensor([[10, 9, 1]]), 2, replicas=1
+    )  # both halves of 10 would fit on the device without the 9
+    assert all(0 in row for row in apart.experts[0].tolist())
     copied = balanced_placement(torch.tensor([[90, 5, 5, 10]]), 3, replicas=2)
     assert sum(row.count(0) for row in copied.experts[0].tolist()) == 3  # both replicas are of the busy one
     assert all(0 in row for row in copied.experts[0].tolist())  # and no device has two
