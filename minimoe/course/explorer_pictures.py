@@ -9,6 +9,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from minimoe.course.boxes import draw_boxes
 from minimoe.routing.explorer.fallback import PUOR
 from minimoe.routing.figures import SEQUENTIAL, Picture, finish, rounded
 
@@ -21,19 +22,8 @@ STEPS = ("text", "model", "trace", "a count", "chance", "a claim")
 def claim_map() -> Picture:
     """From a text to a sentence about experts; the step of this chapter is lit."""
     figure = go.Figure()
-    for place, step in enumerate(STEPS):
-        glows = step == "chance"
-        fill, ink = (MARK, "white") if glows else ("#EFEFEF", "#202020")
-        figure.add_shape(
-            type="rect", x0=place, x1=place + 0.84, y0=0, y1=0.7, fillcolor=fill, line={"width": 1, "color": "#808080"}
-        )
-        label = "<b>against<br>chance</b>" if glows else step
-        figure.add_annotation(x=place + 0.42, y=0.35, text=label, showarrow=False, font={"color": ink, "size": 13})
-        if place:
-            figure.add_annotation(
-                x=place, y=0.35, ax=place - 0.16, ay=0.35, xref="x", yref="y", axref="x", ayref="y",
-                showarrow=True, arrowhead=2, arrowsize=0.8, text="",
-            )  # fmt: skip
+    labels = ["against<br>chance" if step == "chance" else step for step in STEPS]
+    draw_boxes(figure, labels, STEPS.index("chance"), MARK, size=13)
     figure.add_annotation(
         x=1.42, y=0.72, ax=1.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
         text="hooks on the routers", font={"color": "#606060"},

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from minimoe.course.boxes import draw_boxes
 from minimoe.course.router_pictures import driven
 from minimoe.model.config import ModelConfig
 from minimoe.model.rope import frequencies_and_scale
@@ -28,19 +29,8 @@ STEPS = (
 def attention_map() -> Picture:
     """The inside of one attention, left to right; the step of this chapter is lit."""
     figure = go.Figure()
-    for place, step in enumerate(STEPS):
-        glows = step.startswith("turn")
-        fill, ink = (KEY, "white") if glows else ("#EFEFEF", "#202020")
-        figure.add_shape(
-            type="rect", x0=place, x1=place + 0.84, y0=0, y1=0.7, fillcolor=fill, line={"width": 1, "color": "#808080"}
-        )
-        label = f"<b>{step}</b>" if glows else step
-        figure.add_annotation(x=place + 0.42, y=0.35, text=label, showarrow=False, font={"color": ink, "size": 12})
-        if place:
-            figure.add_annotation(
-                x=place, y=0.35, ax=place - 0.16, ay=0.35, xref="x", yref="y", axref="x", ayref="y",
-                showarrow=True, arrowhead=2, arrowsize=0.8, text="",
-            )  # fmt: skip
+    lit = next(place for place, step in enumerate(STEPS) if step.startswith("turn"))
+    draw_boxes(figure, STEPS, lit, KEY)
     figure.add_annotation(
         x=3.42, y=0.72, ax=3.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
         text="position -> angle", font={"color": KEY},

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from minimoe.course.boxes import draw_boxes
 from minimoe.routing.figures import Picture, bars, finish, rounded
 
 CHOSEN, OTHER, MARK, THIRD = "#0072B2", "#C8C8C8", "#D55E00", "#009E73"  # Okabe & Ito: safe for colour-blind readers
@@ -19,19 +20,7 @@ def model_map(lit: str = "router") -> Picture:
     figure = go.Figure()
     figure.add_shape(type="rect", x0=0.9, x1=5.97, y0=-0.42, y1=1.12, line={"color": "#808080", "dash": "dot"})
     figure.add_annotation(x=3.5, y=1.3, text="one layer, repeated", showarrow=False, font={"color": "#606060"})
-    for place, part in enumerate(PARTS):
-        glows = part == lit
-        fill, ink = (MARK, "white") if glows else ("#EFEFEF", "#202020")
-        figure.add_shape(
-            type="rect", x0=place, x1=place + 0.86, y0=0, y1=0.7, fillcolor=fill, line={"width": 1, "color": "#808080"}
-        )
-        label = f"<b>{part}</b>" if glows else part
-        figure.add_annotation(x=place + 0.43, y=0.35, text=label, showarrow=False, font={"color": ink, "size": 12})
-        if place:
-            figure.add_annotation(
-                x=place, y=0.35, ax=place - 0.14, ay=0.35, xref="x", yref="y", axref="x", ayref="y",
-                showarrow=True, arrowhead=2, arrowsize=0.8, text="",
-            )  # fmt: skip
+    draw_boxes(figure, PARTS, PARTS.index(lit), MARK, width=0.86)
     for tail, head, text in ((0.95, 2.91, "add"), (2.97, 5.93, "add")):
         path = f"M {tail},0.35 L {tail},-0.22 L {head},-0.22 L {head},0.35"
         figure.add_shape(type="path", path=path, line={"width": 1, "color": "#808080"})
