@@ -108,7 +108,11 @@ def test_the_exception_is_told_beside_its_controls():
 def test_grey_in_the_pair_map_is_chance_and_not_zero():
     chance = pmi_chance(128, 8)
     heatmap = pictures.pair_map(torch.zeros(3, 3), torch.tensor([2, 0, 1]), chance, "a title").figure.data[0]
-    assert math.isclose((heatmap.zmin + heatmap.zmax) / 2, chance, abs_tol=1e-3) and list(heatmap.x) == ["E2", "E0", "E1"]
+    assert math.isclose((heatmap.zmin + heatmap.zmax) / 2, chance, abs_tol=1e-3) and list(heatmap.x) == [
+        "E2",
+        "E0",
+        "E1",
+    ]
     assert heatmap.z[0][0] is None
 
 
