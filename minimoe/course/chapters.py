@@ -67,7 +67,14 @@ CHAPTERS = (
     Chapter(
         11, "training", "Training a small Mixture of Experts", 60, ("training/loop.py", "training/losses.py"), (8,)
     ),
-    Chapter(12, "which_experts", "Which experts, and why?", 60, ("routing/trace.py",), (6,)),
+    Chapter(
+        12,
+        "which_experts",
+        "Which experts, and why?",
+        60,
+        ("routing/trace.py", "routing/statistics/domains.py", "routing/ablation.py"),
+        (6,),
+    ),
     Chapter(13, "quantisation", "Quantisation: 470 GB become 123", 60, ("checkpoint/formats.py",), (8,)),
     Chapter(14, "many_gpus", "All 235 billion, on several GPUs", 60, ("scale/plan.py", "scale/parallel.py"), (8,)),
 )
