@@ -132,7 +132,7 @@ def open_browser(executable: str) -> Iterator[Any]:
             browser.close()
 
 
-def run_all_cells(page: Any, seconds: float = 120.0) -> None:
+def run_all_cells(page: Any, seconds: float = 300.0) -> None:
     """Clear the open notebook's outputs, run all its cells from the menu, and wait until each has its number.
 
     A cell that fails keeps those after it from running, so that the wait ends in Playwright's TimeoutError.
