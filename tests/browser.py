@@ -15,9 +15,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+WORKSPACES = count(1)
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PLACES = (
@@ -61,8 +63,11 @@ class Lab:
     root: Path
 
     def address(self, notebook: str) -> str:
-        """Where to go to open one notebook, given relative to the root: `notebooks/00_start_here.ipynb`."""
-        return f"{self.url}/lab/tree/{notebook}"
+        """Where to go to open one notebook, given relative to the root: `notebooks/00_start_here.ipynb`.
+
+        Each time in a workspace of its own: the usual one would open again what the test before had open.
+        """
+        return f"{self.url}/lab/workspaces/{next(WORKSPACES)}/tree/{notebook}"
 
 
 def free_port() -> int:
@@ -139,8 +144,7 @@ def run_all_cells(page: Any, seconds: float = 300.0) -> None:
     """
     milliseconds = seconds * 1000
     # The indicator says idle also before the file has arrived and its kernel has started, so both are waited for first.
-    # Any cell in view will do: where the notebook was scrolled on opening, the first one need not be.
-    page.wait_for_selector(".jp-CodeCell:visible", timeout=milliseconds)
+    page.wait_for_selector(".jp-CodeCell", timeout=milliseconds)
     page.wait_for_selector("#jp-main-statusbar >> text=/Python 3 .*Idle/", timeout=milliseconds)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=milliseconds)
     for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):

@@ -47,7 +47,7 @@ def numbers(subtitle):
 
 
 def test_lesson_03_runs_and_its_arrows_turn(watched, lab):
-    watched.goto(f"{lab.address(LESSON)}?reset")
+    watched.goto(lab.address(LESSON))
     run_all_cells(watched)
     assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     watched.locator(SCREEN).scroll_into_view_if_needed()
@@ -86,7 +86,7 @@ def answer(page, stub_line, wrong_or_right):
 
 
 def test_exercises_03_run_unattempted_then_wrong_then_right(watched, lab):
-    watched.goto(f"{lab.address(EXERCISES)}?reset")
+    watched.goto(lab.address(EXERCISES))
     run_all_cells(watched)
     assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     outputs = watched.locator(".jp-OutputArea-output")

@@ -33,7 +33,7 @@ def reader(page, lab):
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
 
     def read(notebook):
-        page.goto(f"{lab.address(notebook)}?reset")  # no other notebook is open beside it
+        page.goto(lab.address(notebook))
         run_all_cells(page)
         return page
 

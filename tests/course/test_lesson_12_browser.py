@@ -31,7 +31,7 @@ def reader(page, lab):
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
 
     def read(notebook):
-        page.goto(f"{lab.address(notebook)}?reset")  # no other notebook is open beside it
+        page.goto(lab.address(notebook))
         run_all_cells(page, 400)
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         return page

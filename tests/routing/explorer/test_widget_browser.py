@@ -89,7 +89,7 @@ def write(lab, name, notebook, trusted):
         notary = NotebookNotary(data_dir=str(lab.root.parent / "data"))
         notary.sign(signed)
         notary.store.close()
-    return lab.address(f"notebooks/{name}") + "?reset"
+    return lab.address(f"notebooks/{name}")
 
 
 def picture_is_there(page):
