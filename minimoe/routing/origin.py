@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -42,14 +43,34 @@ def describe_model(model: Transformer, layers: list[int], label: str | None) -> 
 
 
 def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]:
-    """Fingerprint of the vocabulary files, and the bytes (base64) of every token id that occurs."""
+    """Name and revision of the folder, fingerprint of the vocabulary files, and the bytes (base64) of every token id
+    that occurs.
+    """
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
         if name in tokenizer.files:
             digest.update(name.encode() + b"\0" + tokenizer.files[name])
     used = [token for token in tokens.unique().tolist() if 0 <= token < tokenizer.vocabulary_size]
     texts = {str(token): base64.b64encode(tokenizer.token_bytes(token)).decode() for token in used}
-    return {"tokenizer_sha256": digest.hexdigest(), "token_bytes": texts}
+    name, revision = checkpoint_name(tokenizer.source)
+    return {
+        "checkpoint": name,
+        "revision": revision,
+        "tokenizer_sha256": digest.hexdigest(),
+        "token_bytes": texts,
+    }
+
+
+def checkpoint_name(folder: str | Path) -> tuple[str, str | None]:
+    """What a folder of weights is called, and its revision where the path tells it.
+
+    The hub's cache keeps a download in `models--OWNER--NAME/snapshots/COMMIT`; any other folder is called by its own
+    name and has no revision.
+    """
+    path = Path(folder).absolute()
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/"), path.name
+    return path.name, None
 
 
 def installed(package: str) -> str:

@@ -174,7 +174,9 @@ class RoutingTrace:
     @property
     def title(self) -> str:
         """One line for title bars, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
-        known = [self.metadata.get("label") or "weights not said", self.provenance, self.metadata.get("dtype")]
+        label, revision = self.metadata.get("label") or "weights not said", self.metadata.get("revision")
+        label = f"{label} ({self.metadata.get('checkpoint')} at {str(revision)[:12]})" if revision else label
+        known = [label, self.provenance, self.metadata.get("dtype")]
         parts = ["synthetic"] if self.provenance == "synthetic" else [part for part in known if part]
         parts += [] if self.has_weights else ["expert ids only"]
         return ", ".join([*parts, f"{len(self._layers)} layers x {len(self):,} tokens"])

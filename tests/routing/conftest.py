@@ -37,6 +37,7 @@ class LetterTokenizer:
     """Token n is one letter; enough of the Tokenizer interface to be recorded."""
 
     vocabulary_size = 60
+    source = "letters"
 
     def __init__(self, first="A"):
         self.first = ord(first)

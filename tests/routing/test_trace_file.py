@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minimoe.errors import BadTrace, MinimoeError, NotFound
+from minimoe.routing.origin import checkpoint_name
 from minimoe.routing.storage import METADATA_KEY, SCHEMA, write
 from minimoe.routing.trace import RoutingTrace, record_routing
 from minimoe.routing.validity import check
@@ -408,3 +409,12 @@ def test_the_file_can_be_read_without_minimoe(saved):
         metadata = json.loads(stored.metadata()[METADATA_KEY])
         assert metadata["schema"] == SCHEMA
         assert stored.get_tensor("experts").dtype == torch.uint8
+
+
+def test_a_download_of_the_hub_is_named_with_its_revision(ids):
+    assert checkpoint_name("data/mini") == ("mini", None)
+    tokenizer = LetterTokenizer()
+    tokenizer.source = "/cache/models--Qwen--Qwen3-30B-A3B/snapshots/0123456789abcdef"
+    _, trace = record(ids, tokenizer)
+    assert (trace.metadata["checkpoint"], trace.metadata["revision"]) == ("Qwen/Qwen3-30B-A3B", "0123456789abcdef")
+    assert trace.title.startswith("random (Qwen/Qwen3-30B-A3B at 0123456789ab), measured")
