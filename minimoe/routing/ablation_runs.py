@@ -198,7 +198,8 @@ def as_documents(model: Transformer, given: Any, tokenizer: Any = None) -> list[
     rows = given.shape[0] if isinstance(given, Tensor) and given.dim() == 2 else 0
     if not rows and not (isinstance(given, list | tuple) and len(given)):
         raise BadArgument(
-            f"documents is {type(given).__name__}, expected texts, rows of token ids or a (batch, position) tensor."
+            f"documents is {'empty' if given in ([], ()) else type(given).__name__}, expected texts, rows of token ids "
+            "or a (batch, position) tensor."
         )
     if isinstance(given[0], int):
         given = [given]
@@ -214,6 +215,8 @@ def one_document(model: Transformer, number: int, given: Any, tokenizer: Any) ->
         if tokenizer is None:
             raise BadArgument(f"document {number} is a text, and there is no tokenizer to read it: give tokenizer=.")
         given = tokenizer.encode(given, special=False)
+        if not given:
+            raise BadArgument(f"document {number} is an empty text, expected at least two tokens.")
     try:
         ids = given.detach().cpu() if isinstance(given, Tensor) else torch.tensor(given)
     except (TypeError, ValueError, RuntimeError):

@@ -46,6 +46,11 @@ def record_documents(
     """
     if len(model.layer_range) < model.config.num_hidden_layers:
         raise BadArgument(f"model holds only layers {model.layer_range}; losses need all. Load it without layers=.")
+    for number, document in enumerate(documents):
+        if not isinstance(document, TracedDocument):
+            raise BadArgument(
+                f"documents[{number}] is {type(document).__name__}, expected TracedDocument(text, domain, title)."
+            )
     encoded = [document_ids(model, tokenizer, document) for document in documents]
     if not encoded:
         raise BadArgument("documents is empty, expected at least one TracedDocument.")
@@ -73,7 +78,8 @@ def document_ids(model: Transformer, tokenizer: "Tokenizer", document: TracedDoc
         ids = tokenizer.encode(tokenizer.chat(document.content, add_generation_prompt=False))
     most = context_length(model.config)
     if not 0 < len(ids) <= most:
-        raise BadArgument(f"document {document.title!r} has {len(ids)} tokens, expected 1 to {most}. Cut it.")
+        mend = "Cut it." if ids else "It is empty."
+        raise BadArgument(f"document {document.title!r} has {len(ids)} tokens, expected 1 to {most}. {mend}")
     return torch.tensor(ids)
 
 

@@ -177,7 +177,7 @@ def read_arrays(source: Array | str | Path, name: str) -> dict[str, Any]:
         if file.suffix == ".npy":
             return {name: np.load(file, allow_pickle=False)}
         arrays: dict[str, Any] = load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, EOFError, ValueError) as error:
         raise BadTrace(f"{file} is not a whole {file.suffix} file ({error}). Save it again.") from error
     if name not in arrays:
         raise BadTrace(f"{file} has {', '.join(sorted(arrays)) or 'nothing'}, but no {name}.")

@@ -79,6 +79,8 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a saved trace, checked. Raises NotFound or BadTrace."""
     file = Path(path)
+    if file.is_dir():
+        raise NotFound(f"{file} is a folder, expected the .safetensors file of one trace.")
     if not file.is_file():
         raise NotFound(
             f"{file} is not there. Write a trace with trace.save(path) or `minimoe trace TEXT --out {file.name}`."
@@ -125,6 +127,9 @@ def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
     for key in NUMBERS:
         if type(metadata.get(key)) is not int or not 0 < metadata[key] <= 2**31:
             raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected a positive integer.")
+    for key in ("label", "dtype", "checkpoint", "revision"):
+        if not isinstance(metadata.get(key), str | None):
+            raise BadTrace(f"{source}: {key} in its metadata is {metadata[key]!r}, expected a text.")
     for key, default in (("norm_topk_prob", None), ("ids_only", False)):
         if type(metadata.get(key, default)) is not bool:
             raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected true or false.")

@@ -175,11 +175,11 @@ class RoutingTrace:
     def title(self) -> str:
         """One line for title bars, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
         label, revision = self.metadata.get("label") or "weights not said", self.metadata.get("revision")
-        label = f"{label} ({self.metadata.get('checkpoint')} at {str(revision)[:12]})" if revision else label
+        label = f"{label} ({self.metadata.get('checkpoint')} at {revision[:12]})" if revision else label
         known = [label, self.provenance, self.metadata.get("dtype")]
         parts = ["synthetic"] if self.provenance == "synthetic" else [part for part in known if part]
         parts += [] if self.has_weights else ["expert ids only"]
-        return ", ".join([*parts, f"{len(self._layers)} layers x {len(self):,} tokens"])
+        return ", ".join([*parts, counted(len(self._layers), "layer") + " x " + counted(len(self), "token")])
 
     def __len__(self) -> int:
         return sum(len(one["tokens"]) for one in self._passes)
@@ -187,11 +187,12 @@ class RoutingTrace:
     def __repr__(self) -> str:
         return f"<RoutingTrace: {self.title}>"
 
-    def select(self, tokens: Tensor) -> "RoutingTrace":
+    def select(self, tokens: Tensor | list[int]) -> "RoutingTrace":
         """A trace of these tokens only: a mask (token) bool, or their numbers. Raises BadArgument.
 
         Everything is kept but `probability_sums`, which hold all tokens together.
         """
+        tokens = torch.as_tensor(tokens)
         if tokens.dtype == torch.bool and tokens.shape == (len(self),):
             tokens = tokens.nonzero().flatten()
         if tokens.dtype.is_floating_point or tokens.dtype == torch.bool or tokens.dim() != 1 or not len(tokens):
@@ -255,6 +256,11 @@ class RoutingTrace:
     def _table(self) -> dict[int, bytes]:
         """The bytes of every token id that occurs."""
         return {int(token): base64.b64decode(text) for token, text in self.metadata.get("token_bytes", {}).items()}
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 token", "1,024 tokens"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def join(passes: list[Pass]) -> Pass:

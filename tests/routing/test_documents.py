@@ -182,3 +182,13 @@ def test_the_documents_are_held_out():
     keys = [key for document, _ in zip(corpus(make_traces.SEED, "held-out", "math"), range(24), strict=False)
             for key in document.keys]  # fmt: skip
     assert keys and all(split_of(key) == "held-out" for key in keys)
+
+
+def test_a_text_that_is_no_document_is_refused(model, tokenizer):
+    with pytest.raises(BadArgument, match=r"documents\[1\] is str, expected TracedDocument"):
+        record_documents(model, tokenizer, [documents()[0], "HELLO"])
+
+
+def test_a_selection_may_be_a_list(trace):
+    assert trace.select([0, 1]).tokens.tolist() == trace.tokens[:2].tolist()
+    assert "1 token" in trace.select([0]).title and "tokens" not in trace.select([0]).title

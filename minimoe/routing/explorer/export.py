@@ -14,7 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from minimoe.errors import NotFound
+from minimoe.errors import BadArgument, NotFound
+from minimoe.routing.ablation_result import Ablation
 from minimoe.routing.explorer.fallback import fallback
 from minimoe.routing.explorer.module import module_source
 from minimoe.routing.explorer.payload import pack
@@ -54,21 +55,40 @@ def export_html(
     title: str | None = None,
     state: dict[str, Any] | None = None,
     tour: list[dict[str, Any]] | None = None,
-    ablations: Sequence[dict[str, Any] | None] | None = None,
+    ablations: Sequence[Ablation | dict[str, Any] | None] | None = None,
 ) -> Path:
     """Write the explorer of one or more traces to `path`, and return it. At 94 layers x 4,096 tokens it takes 8 MB.
 
-    `state` is what it shows first, `ablations` precomputed results of view J (`Ablation.to_json()`), one a trace.
-    Raises BadTrace for a trace that contradicts itself, BadArgument for a state it cannot show, NotFound for a folder.
+    `state` is what it shows first, `ablations` precomputed results of view J (what `ablate` returns), one a trace.
+    Raises BadTrace for a trace that contradicts itself, BadArgument for what it cannot show, NotFound for a folder.
     """
     file = Path(path)
     traces = given_traces(trace_or_traces)
     first = check_state(state or {}, traces)
     if not file.parent.is_dir():
         raise NotFound(f"{file.parent} is no directory, so the page cannot be saved there. Make it first.")
-    header, blob = pack(traces, first, tour, statistics=whole_trace_statistics, ablations=ablations)
+    if file.is_dir():
+        raise BadArgument(f"path is {file}, which is a folder. Expected a file to write, such as {file / 'page.html'}.")
+    ready = None if ablations is None else precomputed(ablations, len(traces))
+    header, blob = pack(traces, first, tour, statistics=whole_trace_statistics, ablations=ready)
     file.write_text(page(header, blob, title or f"Which experts? {traces[0].title}", fallback(traces[0]).html), "utf-8")
     return file
+
+
+def precomputed(ablations: Any, count: int) -> list[dict[str, Any] | None]:
+    """Results of view J as JSON, one for each of `count` traces. Raises BadArgument."""
+    if not isinstance(ablations, list | tuple) or len(ablations) != count:
+        found = f"{len(ablations)} results" if isinstance(ablations, list | tuple) else type(ablations).__name__
+        raise BadArgument(
+            f"ablations is {found}, expected a list with one result, or None, for each of {count} traces."
+        )
+    ready = [one.to_json() if isinstance(one, Ablation) else one for one in ablations]
+    for number, one in enumerate(ready):
+        if one is not None and not (isinstance(one, dict) and {"layer", "experts", "mode", "delta_loss"} <= one.keys()):
+            raise BadArgument(
+                f"ablations[{number}] is {type(one).__name__}, expected what ablate(...) returns, or None."
+            )
+    return ready
 
 
 def page(header: dict[str, Any], blob: bytes, title: str, picture: str) -> str:

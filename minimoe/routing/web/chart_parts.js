@@ -157,8 +157,6 @@ const CHART_STYLE = `
 .mm-part-wide { grid-column: 1 / -1; }
 .mm-controls { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 0 0 10px; font-size: 12px; }
 .mm-controls input[type="search"] { min-height: 24px; width: 11em; }
-.mm-short .mm-controls { visibility: visible; position: relative; z-index: 3; } /* the way out of too small a selection */
-.mm-short .mm-parts { display: none; }
 .mm-select, .mm-check { display: inline-flex; gap: 6px; align-items: center; min-height: 24px; }
 .mm-select select { min-height: 24px; }
 .mm-list { border-collapse: collapse; font-size: 12px; width: 100%; font-variant-numeric: tabular-nums; }

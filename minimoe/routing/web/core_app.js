@@ -45,7 +45,7 @@ function createApp(root, model, header, blob) {
       app.drawNow();
       const node = app.layout.panel(id)?.node;
       if (!node) return;
-      for (const target of ['[role="grid"]', '.mm-view [tabindex="0"]', ".mm-view button:enabled, .mm-view input", ".mm-tools button"]) {
+      for (const target of ['[role="grid"]', '.mm-view [tabindex="0"]', ".mm-view button:enabled, .mm-view input", ".mm-tools button:enabled"]) {
         node.querySelector(target)?.focus(); // what is hidden, because its view has too little to show, does not take it
         if (node.contains(document.activeElement)) return;
       }

@@ -19,6 +19,7 @@ function viewAsCode(app, extra = "") {
   }
   kept.view = app.state.view;
   const lines = [
+    ...(/\btorch\./.test(extra) ? ["import torch", ""] : []),
     "import minimoe",
     "",
     `# ${app.provenance()}`,
@@ -35,13 +36,18 @@ function selectionAsCode(app) {
   if (match !== null) {
     const mask = app.selected();
     const places = Array.from(mask.keys()).filter((t) => mask[t]);
-    return `chosen = trace.select(torch.tensor(${pythonLiteral(places)}))  # needs: import torch\n`;
+    return `chosen = trace.select(torch.tensor(${pythonLiteral(places)}))\n`;
   }
   const cut = range ? `torch.arange(${from}, ${to})` : null;
-  if (domain === null) return cut ? `chosen = trace.select(${cut})  # needs: import torch\n` : "chosen = trace\n";
+  if (domain === null) return cut ? `chosen = trace.select(${cut})\n` : "chosen = trace\n";
   const inside = `trace.domains == trace.domain_names.index(${JSON.stringify(app.data.header.domains[domain])})`;
   if (!cut) return `chosen = trace.select(${inside})\n`;
-  return `places = torch.arange(len(trace))  # needs: import torch\nchosen = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
+  return `places = torch.arange(len(trace))\nchosen = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
+}
+
+/** Lines that call one function of minimoe.routing.statistics: `code` follows the import, `layer` is a row of the trace. */
+function statisticAsCode(app, name, code) {
+  return `from minimoe.routing.statistics import ${name}\n\nnum_experts = trace.metadata["num_experts"]\nlayer = ${app.state.layer}  # row of the trace: layer ${app.data.layers[app.state.layer]} of the model\n${code}`;
 }
 
 /** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */

@@ -9,10 +9,11 @@ function createPanel(app, view, { heading = true } = {}) {
   const table = element("div", { class: "mm-table", tabindex: "0", role: "region", "aria-label": `${view.title}, as a table`, hidden: true });
   const drawing = element("div", { class: "mm-drawing" }, body, shortage, table);
   const button = (text, title, act) => element("button", { type: "button", class: "mm-quiet", title, onclick: act }, text);
-  const toggle = button("Table", `Show ${view.title} as a table`, () => showTable(table.hidden));
+  const toggle = button("Table", `Show ${view.title} as a table`, () => showTable(!asTable));
+  const csv = button("CSV", `Download the numbers of ${view.title}`, () => downloadCsv(app, view, instance));
+  let asTable = false;
   toggle.setAttribute("aria-pressed", "false");
-  const tools = element("div", { class: "mm-tools" }, app.provenanceTag(), toggle,
-    button("CSV", `Download the numbers of ${view.title}`, () => downloadCsv(app, view, instance)),
+  const tools = element("div", { class: "mm-tools" }, app.provenanceTag(), toggle, csv,
     button("Code", `Copy ${view.title} as Python code`, () => copyText(app, viewAsCode(app, instance.code?.() ?? ""), "Python code")));
   const title = element("h3", {}, element("span", { class: "mm-letter", "aria-hidden": "true" }, view.letter), view.title);
   const node = element("section", { class: `mm-panel mm-panel-${view.id}`, "aria-label": view.title, "data-view": view.id },
@@ -33,6 +34,7 @@ function createPanel(app, view, { heading = true } = {}) {
       element("tbody", {}, rows.slice(0, TABLE_ROWS).map((row) => element("tr", {}, row.map((cell) => element("td", {}, tableCell(cell))))))));
   };
   const showTable = (on) => {
+    asTable = on;
     table.hidden = !on;
     body.hidden = on;
     toggle.setAttribute("aria-pressed", String(on));
@@ -47,6 +49,9 @@ function createPanel(app, view, { heading = true } = {}) {
       shortage.hidden = short === null;
       if (short !== null) setText(shortage, short);
       body.classList.toggle("mm-short", short !== null);
+      toggle.disabled = csv.disabled = short !== null; // too little to draw is too little to tell in numbers
+      table.hidden = !asTable || short !== null;
+      body.hidden = asTable && short === null;
       if (!table.hidden) fillTable();
       else if (short === null) instance.update(changed);
     },

@@ -216,9 +216,14 @@ registerView({
         }
         return false;
       },
-      code: () =>
-        `from minimoe.routing.ablation import ablate\n# model, tokenizer = minimoe.load(...); documents: the texts of the trace\nresult = ablate(model, documents, layer=${request().layer}, experts=${JSON.stringify(request().experts)}, ` +
-        `mode="${options().mode}", top_k=${pythonLiteral(options().top_k)}, controls=${MANY_CONTROLS}, tokenizer=tokenizer)`,
+      code: () => {
+        const { layer, experts: chosen, mode, top_k } = shown() ?? request();
+        return (
+          `from minimoe.routing.ablation import ablate\n\nmodel, tokenizer = minimoe.load("data/mini", dtype="fp32")  # the model of this trace\n` +
+          `rows = [trace.tokens[trace.sequences == number].tolist() for number in trace.sequences.unique()]\n` +
+          `ablate(model, rows, layer=${layer}, experts=${JSON.stringify(chosen)}, mode="${mode}", top_k=${pythonLiteral(top_k ?? null)}, tokenizer=tokenizer)`
+        );
+      },
       destroy: () => charts.forEach((one) => one.destroy()),
     };
     return instance;

@@ -133,6 +133,12 @@ registerView({
           ]),
         };
       },
+      code: () =>
+        statisticAsCode(
+          app,
+          "domain_specialisation",
+          `shares = domain_specialisation(trace.experts, num_experts, trace.domains, len(trace.domain_names), trace.documents)\nshares.value[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.low[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.high[:, layer, ${pythonLiteral(app.state.expert ?? 0)}]  # (domain)`,
+        ),
       alt() {
         if (app.state.expert === null) return "No expert is chosen.";
         const one = card();

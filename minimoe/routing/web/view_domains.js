@@ -144,6 +144,11 @@ registerView({
         ]);
         return { columns, rows: rows.sort((x, y) => Math.abs(y[2] - y[3]) - Math.abs(x[2] - x[3])) };
       },
+      code: () => {
+        const name = pair().matched ? "matched_tokens" : "domain_distance";
+        const given = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
+        return statisticAsCode(app, name, `distance = ${name}(${given})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
+      },
       alt() {
         const { a, b } = pair();
         const { domains } = app.data.header;

@@ -124,6 +124,8 @@ registerView({
           ]),
         };
       },
+      code: () =>
+        statisticAsCode(app, "coefficient_of_variation, max_violation", `${selectionAsCode(app)}coefficient_of_variation(chosen.experts, num_experts, chosen.documents), max_violation(chosen.experts, num_experts, chosen.documents)`),
       alt() {
         const worst = summaries().reduce((most, row, l, all) => (row.maxViolation > all[most].maxViolation ? l : most), 0);
         const { all } = simulated();

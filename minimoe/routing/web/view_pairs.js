@@ -121,6 +121,7 @@ registerView({
           rows: rows.sort((a, b) => b[6] - a[6]),
         };
       },
+      code: () => statisticAsCode(app, "pmi", `${selectionAsCode(app)}pmi(chosen.experts[layer], num_experts, chosen.documents)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const { E } = app.data;

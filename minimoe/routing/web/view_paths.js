@@ -122,6 +122,8 @@ registerView({
           rows: rows.sort((a, b) => b[7] - a[7] || a[8] - b[8]),
         };
       },
+      code: () =>
+        statisticAsCode(app, "transition_lift", `${selectionAsCode(app)}transition_lift(chosen.experts[layer], chosen.experts[layer + 1], num_experts, chosen.documents)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const t = table();

@@ -108,7 +108,7 @@ function createRouter(app, container) {
       app.announce(`${names[next]}. ${ROUTER_STEPS[next].text}`);
       return true;
     },
-    code: () => `token, layer = ${app.state.token}, ${app.state.layer}  # layer: the row of the trace, layer ${data.layers[app.state.layer]} of the model\ntrace.experts[layer, token], trace.probabilities[layer, token], trace.weights[layer, token]`,
+    code: () => `token, layer = ${app.state.token}, ${app.state.layer}  # layer: the row of the trace, layer ${data.layers[app.state.layer]} of the model\ntrace.experts[layer, token]${data.has.weights ? ", trace.probabilities[layer, token], trace.weights[layer, token]" : ""}`,
     destroy() {},
   };
 }

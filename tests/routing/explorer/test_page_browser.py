@@ -236,6 +236,39 @@ def test_themes_follow_the_system_and_the_button(page):
     assert state(page)["theme"] == "dark"
 
 
+def code_of(page, view):
+    """What the button "Code" of this view puts into the clipboard."""
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.locator(f'[data-view="{view}"] button', has_text="Code").first.click()
+    return page.evaluate("window.copied")
+
+
+def test_the_code_that_each_view_copies_runs(page, trace, tmp_path):
+    trace.save(tmp_path / "trace.safetensors")
+    for view in ("strip", "atlas", *VIEWS.values()):
+        if view in VIEWS.values():
+            change(page, {"view": view, "range": [100, 900], "domain": None, "expert": 3})
+        code = code_of(page, view)
+        if view == "ablation":  # a synthetic trace has no model to run
+            compile(code, view, "exec")
+            assert "experts=[3]" in code
+            continue
+        names = {}
+        exec(code.replace("trace.safetensors", str(tmp_path / "trace.safetensors")), names)
+        assert view in ("strip", "router", "ribbon") or "minimoe.routing.statistics" in code
+
+
+def test_where_there_is_too_little_nothing_overlaps_and_no_number_is_given(page):
+    for view in ("load", "pairs", "paths", "domains"):
+        change(page, {"view": view, "range": [0, 40], "domain": None})
+        panel = page.locator(f'[data-view="{view}"]')
+        message = panel.locator(".mm-shortage").bounding_box()
+        controls = panel.locator(".mm-controls").bounding_box()
+        assert controls["y"] + controls["height"] <= message["y"], view
+        for name in ("Table", "CSV"):
+            assert panel.locator(".mm-tools button", has_text=name).is_disabled(), view
+
+
 def test_the_address_holds_the_state(page):
     change(page, {"layer": 4, "view": "load"})
     page.wait_for_function("() => location.hash.includes('view=load')")

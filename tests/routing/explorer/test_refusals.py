@@ -3,7 +3,7 @@
 import pytest
 
 import minimoe
-from minimoe.errors import BadTrace, NotFound
+from minimoe.errors import BadArgument, BadTrace, NotFound
 
 
 def at(layer, token, slot, value):
@@ -71,3 +71,17 @@ def test_a_trace_that_was_not_recorded(tmp_path):
 def test_a_page_needs_a_folder(small_trace, tmp_path):
     with pytest.raises(NotFound, match="no directory"):
         minimoe.export_html(small_trace, tmp_path / "no" / "page.html")
+
+
+@pytest.mark.parametrize("ablations", [["x"], [{}], [], "x", [None, None]])
+def test_a_result_that_is_none_is_refused(small_trace, tmp_path, ablations):
+    with pytest.raises(BadArgument, match="ablations"):
+        minimoe.export_html(small_trace, tmp_path / "page.html", ablations=ablations)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_page_and_no_trace(small_trace, tmp_path):
+    with pytest.raises(BadArgument, match="is a folder"):
+        minimoe.export_html(small_trace, tmp_path)
+    with pytest.raises(NotFound, match="is a folder"):
+        minimoe.RoutingTrace.load(tmp_path)
