@@ -70,7 +70,7 @@ window.minimoeTiming = {
     const rectangle = (id) => document.getElementById(id);
     const act = {
       caret: (i) => Plotly.relayout(rectangle("ribbon"), { shapes: outline((i * 37) % tokens, 0) }),
-      brush: (i) => Plotly.restyle(rectangle("atlas"), { z: [recount((i * 61) % (tokens - 200), ((i * 61) % (tokens - 200)) + 200)] }),
+      brush: (i) => Plotly.restyle(rectangle("atlas"), { z: [recount((i * 61) % (tokens - 2000), ((i * 61) % (tokens - 2000)) + 2000)] }),
       everything: (i) => Plotly.restyle(rectangle("atlas"), { z: [recount(i % 8, tokens)] }),
       layer: (i) => Promise.all([
         Plotly.relayout(rectangle("atlas"), { shapes: outline(0, i % layers) }),
