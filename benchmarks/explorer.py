@@ -2,7 +2,8 @@
 
 Everything runs in one headless Chromium (the kernel's rows in JupyterLab), beside plotly heatmaps that redraw the same
 numbers. A time goes from the change until the frame that shows it has been painted, so an idle page already takes up to
-one frame (16.7 ms). The brush is wide enough for all views; q-values and bands follow when the page has been still.
+one frame (16.7 ms). The brush is wide enough for all views. What takes longer than a frame (q-values, bands, the
+matrices of pairs and paths) follows when the brush has come to rest, and is not in its rows.
 The trace is synthetic: routing of the real model was never observed here, and timing does not depend on it.
 """
 

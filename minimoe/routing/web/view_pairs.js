@@ -64,30 +64,38 @@ registerView({
       draw: (board) => !instance.shortage() && drawPairs(app, board, table(), places(), passes),
     });
 
+    // 128 x 128 pairs take longer than a frame: they follow when the brush has come to rest.
+    const still = whenStill(60);
+    const drawAll = () => {
+      const { data } = app;
+      const { n, strength, documents } = table();
+      const name = `layer ${data.layers[app.state.layer]}`;
+      matrix.title(`Who is selected together in ${name}?`);
+      matrix.note(
+        `n ${formatCount(n)} tokens. Chance is PMI ${formatNumber(pmiChance(data.E, data.K))} nats, because ${data.K} different experts are drawn; colours start from there. ` +
+          (Number.isFinite(strength)
+            ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
+            : "The counts vary no more than chance does, so every pair is shrunk to chance. ") +
+          (n < MINIMUM.pairTokens
+            ? `Below ${formatCount(MINIMUM.pairTokens)} tokens a single pair is uncertain: leave the q filter on. `
+            : "") +
+          (documents >= MINIMUM.documents
+            ? "q holds against documents and against tokens."
+            : "q takes tokens as independent (too few documents)."),
+      );
+      chart.redraw();
+      strongestList.replaceChildren(pairList(app, table(), passes));
+    };
+
     const instance = {
-      update() {
+      update(changed) {
         order.set(options().order);
         limit.set(options().q);
         least.set(options().least);
+        still.stop();
         if (this.shortage()) return;
-        const { data } = app;
-        const { n, strength, documents } = table();
-        const name = `layer ${data.layers[app.state.layer]}`;
-        matrix.title(`Who is selected together in ${name}?`);
-        matrix.note(
-          `n ${formatCount(n)} tokens. Chance is PMI ${formatNumber(pmiChance(data.E, data.K))} nats, because ${data.K} different experts are drawn; colours start from there. ` +
-            (Number.isFinite(strength)
-              ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
-              : "The counts vary no more than chance does, so every pair is shrunk to chance. ") +
-            (n < MINIMUM.pairTokens
-              ? `Below ${formatCount(MINIMUM.pairTokens)} tokens a single pair is uncertain: leave the q filter on. `
-              : "") +
-            (documents >= MINIMUM.documents
-              ? "q holds against documents and against tokens."
-              : "q takes tokens as independent (too few documents)."),
-        );
-        chart.redraw();
-        strongestList.replaceChildren(pairList(app, table(), passes));
+        if (changed.has("range")) still.run(drawAll);
+        else drawAll();
       },
       table() {
         const { E, layers } = app.data;
@@ -145,7 +153,10 @@ registerView({
         );
       },
       keys: (event) => moveExpert(app, event, instance.shortage() ? null : places()),
-      destroy: () => chart.destroy(),
+      destroy() {
+        still.stop();
+        chart.destroy();
+      },
     };
     return instance;
   },

@@ -62,34 +62,42 @@ registerView({
     });
     const names = () => [`layer ${app.data.layers[row()]}`, `layer ${app.data.layers[row() + 1]}`];
 
+    // 128 x 128 transitions take longer than a frame: they follow when the brush has come to rest.
+    const still = whenStill(60);
+    const drawAll = () => {
+      const { n, joint, countsA, countsB, strength, documents } = table();
+      const { data, state } = app;
+      const told = memo(`information ${row()}`, () => pathInformation(joint, countsA, countsB, n, data.E));
+      matrix.title(`From ${names()[0]} (rows) to ${names()[1]} (columns)`);
+      matrix.note(
+        `n ${formatCount(n)} tokens. Knowing one expert of ${names()[0]} takes ${formatShare(Math.max(0, told))} of the uncertainty about one of ${names()[1]} away (chance, 0, subtracted). ` +
+          (Number.isFinite(strength)
+            ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
+            : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
+          (documents >= MINIMUM.documents
+            ? "q holds against documents and against tokens."
+            : "q takes tokens as independent (too few documents).") +
+          (state.layer > row() ? ` Layer ${data.layers[state.layer]} is the last one.` : ""),
+      );
+      flow.title(
+        options().follow
+          ? `Where does “${data.text(state.token)}” (token ${formatCount(state.token)}) go?`
+          : "The busiest experts, and where their tokens go",
+      );
+      matrixChart.redraw();
+      flowChart.redraw();
+      strongestList.replaceChildren(transitionList(app, row(), table(), passes));
+    };
+
     const instance = {
-      update() {
+      update(changed) {
         order.set(options().order);
         limit.set(options().q);
         follow.set(options().follow);
+        still.stop();
         if (this.shortage()) return;
-        const { n, joint, countsA, countsB, strength, documents } = table();
-        const { data, state } = app;
-        const told = memo(`information ${row()}`, () => pathInformation(joint, countsA, countsB, n, data.E));
-        matrix.title(`From ${names()[0]} (rows) to ${names()[1]} (columns)`);
-        matrix.note(
-          `n ${formatCount(n)} tokens. Knowing one expert of ${names()[0]} takes ${formatShare(Math.max(0, told))} of the uncertainty about one of ${names()[1]} away (chance, 0, subtracted). ` +
-            (Number.isFinite(strength)
-              ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
-              : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
-            (documents >= MINIMUM.documents
-              ? "q holds against documents and against tokens."
-              : "q takes tokens as independent (too few documents).") +
-            (state.layer > row() ? ` Layer ${data.layers[state.layer]} is the last one.` : ""),
-        );
-        flow.title(
-          options().follow
-            ? `Where does “${data.text(state.token)}” (token ${formatCount(state.token)}) go?`
-            : "The busiest experts, and where their tokens go",
-        );
-        matrixChart.redraw();
-        flowChart.redraw();
-        strongestList.replaceChildren(transitionList(app, row(), table(), passes));
+        if (changed.has("range")) still.run(drawAll);
+        else drawAll();
       },
       table() {
         const { E, layers } = app.data;
@@ -147,6 +155,7 @@ registerView({
       },
       keys: (event) => moveExpert(app, event),
       destroy() {
+        still.stop();
         matrixChart.destroy();
         flowChart.destroy();
       },

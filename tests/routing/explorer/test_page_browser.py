@@ -269,6 +269,14 @@ def test_where_there_is_too_little_nothing_overlaps_and_no_number_is_given(page)
             assert panel.locator(".mm-tools button", has_text=name).is_disabled(), view
 
 
+def test_pairs_and_paths_follow_a_brush_that_has_come_to_rest(page, trace):
+    for view in ("pairs", "paths"):
+        change(page, {"view": view, "domain": None, "range": None})
+        change(page, {"range": [0, 1400]})
+        note = f"document.querySelector('[data-view={view}] .mm-part-note').textContent"
+        page.wait_for_function(f"() => {note}.startsWith('n 1,400 tokens')")
+
+
 def test_the_address_holds_the_state(page):
     change(page, {"layer": 4, "view": "load"})
     page.wait_for_function("() => location.hash.includes('view=load')")
