@@ -42,7 +42,7 @@ def memory_per_rank(plan: Deployment, title: str = "What each device has to hold
         colour, pattern = COLOURS[label]
         figure.add_bar(
             name=label, y=names, x=[round(size / GB, 3) for size in sizes], orientation="h",
-            marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}},
+            marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay", "size": 6}},
             hovertemplate="%{y}, " + label + ": %{x:.2f} GB<extra></extra>",
         )  # fmt: skip
     if plan.device_memory is not None:
@@ -53,10 +53,11 @@ def memory_per_rank(plan: Deployment, title: str = "What each device has to hold
         )  # fmt: skip
     figure.update_xaxes(title_text="memory in GB (1 GB = 1,000,000,000 bytes)", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
-    picture = finish(figure, f"{title}: {plan.name}", describe(plan), height=190 + 32 * plan.devices)
+    picture = finish(figure, f"{title}: {plan.name}", describe(plan), height=240 + 32 * plan.devices)
+    above = 1 + 24 / (60 + 32 * plan.devices)  # 24 pixels over the bars leave room for the line's own words
     figure.update_layout(
-        barmode="stack", showlegend=True, margin={"t": 110},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "traceorder": "normal"},
+        barmode="stack", showlegend=True, margin={"t": 120},
+        legend={"orientation": "h", "y": above, "yanchor": "bottom", "traceorder": "normal"},
     )  # fmt: skip
     return picture
 

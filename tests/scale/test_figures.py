@@ -29,6 +29,8 @@ def test_bars_add_up_to_what_each_rank_needs(split):
 
 
 def test_colour_is_not_needed_to_tell_the_bars_apart():
+    bars = memory_per_rank(deploy(BIG, 2, CARDS["H100"].bytes)).figure.data
+    assert {bar.marker.pattern.fillmode for bar in bars} == {"overlay"}  # "replace" would draw the pattern on nothing
     assert len({pattern for _, pattern in COLOURS.values()}) == len({colour for colour, _ in COLOURS.values()}) == 5
 
 
