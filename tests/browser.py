@@ -157,3 +157,9 @@ def run_all_cells(page: Any, seconds: float = 300.0) -> None:
             || cell.querySelector('.cm-content')?.textContent.trim() === '')""",
         timeout=milliseconds,
     )
+
+
+def keep(page: Any, name: str) -> None:
+    """A screenshot, if $SCREENSHOTS names a folder."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")

@@ -1,10 +1,8 @@
 """Lesson 06 and its exercises as a reader meets them: drive the cut, answer wrongly, answer rightly, run inside."""
 
-import os
-
 import pytest
 
-from tests.browser import ROOT, run_all_cells
+from tests.browser import ROOT, keep
 
 LESSON, EXERCISES = "notebooks/06_router.ipynb", "exercises/06_router.ipynb"
 WIDGET = ".jupyter-widgets"
@@ -23,27 +21,6 @@ RIGHT = """def route(logits, top_k, renormalise):
         weights = weights / weights.sum(dim=-1, keepdim=True)
     return Routing(logits, experts, weights.to(logits.dtype))
 """
-
-
-@pytest.fixture
-def reader(page, lab):
-    """Opens a notebook and runs it from top to bottom; what the page complains of is collected."""
-    page.complaints = []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-
-    def read(notebook):
-        page.goto(lab.address(notebook))
-        run_all_cells(page)
-        return page
-
-    return read
-
-
-def keep(page, name):
-    """A screenshot, if $SCREENSHOTS names a folder."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png")
 
 
 def title(page):

@@ -1,10 +1,8 @@
 """Lesson 12 and its exercises as a reader meets them: make a specialist of nothing, open the explorer, answer."""
 
-import os
-
 import pytest
 
-from tests.browser import ROOT, run_all_cells
+from tests.browser import ROOT, keep
 
 LESSON, EXERCISES = "notebooks/12_which_experts.ipynb", "exercises/12_which_experts.ipynb"
 DRAWN = ".jupyter-widgets .js-plotly-plot"
@@ -21,28 +19,6 @@ RIGHT = """def frequency(experts, num_experts):
     shares = F.one_hot(experts, num_experts).sum(dim=-2).float().mean(dim=-2)
     return shares, shares * num_experts / experts.shape[-1]
 """
-
-
-@pytest.fixture
-def reader(page, lab):
-    """Opens a notebook and runs it from top to bottom; what the page complains of is collected."""
-    page.complaints = []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-
-    def read(notebook):
-        page.goto(lab.address(notebook))
-        run_all_cells(page, 400)
-        assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-        return page
-
-    return read
-
-
-def keep(page, name):
-    """A screenshot, if $SCREENSHOTS names a folder."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/{name}.png")
 
 
 SAID = f"""() => {{
