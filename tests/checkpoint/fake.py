@@ -1,8 +1,7 @@
-"""Checkpoints made for tests: tiny ones with random values, and true-size ones whose weights are holes in the disk."""
+"""Tiny checkpoints with random values, made for tests; those of true size come from minimoe.checkpoint.sparse."""
 
 import json
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minimoe import ModelConfig, Transformer
-from minimoe.checkpoint.layout import expected_tensors
 from minimoe.checkpoint.read import load_model
-from minimoe.checkpoint.save import as_json, make_header, save, shard_names, split
+from minimoe.checkpoint.save import save
+from minimoe.checkpoint.sparse import write_sparse as write_sparse  # at true size
 
 TINY = ModelConfig(
     vocab_size=48, hidden_size=16, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
@@ -103,28 +102,3 @@ def rewrite(directory: Path, change: Callable[[dict[str, Tensor]], None]) -> Non
     (directory / "model.safetensors.index.json").unlink(missing_ok=True)
     change(tensors)
     save_file(tensors, directory / "model.safetensors")
-
-
-# ---------------------------------------------------------------- true size
-
-
-def write_sparse(
-    directory: Path, config: ModelConfig, shard_bytes: int = 4_000_000_000, drop: Iterable[int] = ()
-) -> None:
-    """A checkpoint of true size: real headers and index, and weights that are holes (all zero). `drop`: shards left
-    out.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    shards = split(expected_tensors(config), 2, shard_bytes)
-    weight_map, total = {}, 0
-    for number, (name, shard) in enumerate(zip(shard_names(len(shards)), shards, strict=True), start=1):
-        size = sum(tensor.values * 2 for tensor in shard)
-        total += size
-        weight_map |= {tensor.name: name for tensor in shard}
-        if number not in drop:
-            header = make_header([(tensor.name, tensor.shape) for tensor in shard], "BF16", 2)
-            (directory / name).write_bytes(header)
-            os.truncate(directory / name, len(header) + size)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_bytes(as_json(index))
-    (directory / "config.json").write_bytes(as_json(config.to_dict()))
