@@ -15,6 +15,7 @@ from minimoe.scale.precision import check_count, whole_units
 MOST_DEVICES = 64  # no suggestion goes further
 NAMES = {
     "fp8": "FP8 blocks are",
+    "int8": "int8 groups are",
     "int4": "int4 groups are",
     "3-bit": "3-bit groups are",
     "gptq-int4": "what GPTQ-Int4 packs together is",

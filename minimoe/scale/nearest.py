@@ -12,7 +12,7 @@ from minimoe.errors import BadArgument
 from minimoe.scale.devices import Deployment, deploy
 from minimoe.scale.divide import MOST_DEVICES
 
-SMALLER = ("bf16", "fp8", "int4", "3-bit")  # from many bytes to few
+SMALLER = ("bf16", "fp8", "int8", "int4", "3-bit")  # from many bytes to few; fp8 and int8 take almost the same
 USEFUL_CONTEXT = 4096  # tokens; a shorter context than this, or than what was asked for, is no suggestion
 
 
@@ -58,7 +58,8 @@ def search(plan: Deployment) -> Iterator[Alternative]:
 
 def smaller(plan: Deployment) -> tuple[str, ...]:
     """Precisions that take fewer bytes than the plan's."""
-    order = {"fp32": -1, "fp16": 0, "gptq-int4": 2} | {name: place for place, name in enumerate(SMALLER)}
+    order = {name: place for place, name in enumerate(SMALLER)}
+    order |= {"fp32": -1, "fp16": order["bf16"], "fp8": order["int8"], "gptq-int4": order["int4"]}
     return SMALLER[order[plan.precision] + 1 :]
 
 

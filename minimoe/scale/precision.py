@@ -4,13 +4,14 @@ The rules (a linear layer maps `ins` values to `outs` values):
 
 - fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
 - fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
-- int4: linear layers take half a byte a weight and a bf16 scale for each group of 128 inputs (4.125 bits a weight).
+- int8: this library's own format: one byte a weight and a bf16 scale for each group of 128 inputs (8.125 bits a weight).
+- int4: the same with half a byte a weight (4.125 bits).
 - gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
 - 3-bit: three eighths of a byte a weight and a bf16 scale for each group of 128 inputs (3.125 bits a weight). A size
   only: nothing here reads or writes it.
 
 "Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
-and the router stay in 16 bits in the last four: they are small, and a router that rounds differently selects other
+and the router stay in 16 bits in all but the first line: they are small, and a router that rounds differently selects other
 experts.
 """
 
@@ -18,7 +19,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 
 PLAIN_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-PRECISIONS = (*PLAIN_BYTES, "fp8", "int4", "gptq-int4")
+PRECISIONS = (*PLAIN_BYTES, "fp8", "int8", "int4", "gptq-int4")
 SIZE_ONLY = ("3-bit",)
 BLOCK = 128  # side of an fp8 block and length of a group
 KV_PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}  # bytes a value; one scale for a whole cache is no size
@@ -26,7 +27,10 @@ KV_PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}  # bytes a value; on
 
 def own_precision(config: ModelConfig) -> str:
     """The precision in which this checkpoint's files are written, as far as plan knows it."""
-    method = (config.quantization_config or {}).get("quant_method")
+    packing = config.quantization_config or {}
+    method = packing.get("quant_method")
+    if method == "minimoe":
+        return {4: "int4", 8: "int8"}.get(packing.get("bits", 0), "bf16")
     if method is not None:
         return {"fp8": "fp8", "gptq": "gptq-int4"}.get(str(method), "bf16")
     return {"float32": "fp32", "float16": "fp16"}.get(config.dtype, "bf16")
@@ -42,6 +46,8 @@ def linear_bytes(outs: int, ins: int, precision: str) -> int:
     weights, groups = outs * ins, -(-ins // BLOCK)
     if precision == "fp8":
         return weights + 2 * -(-outs // BLOCK) * groups
+    if precision == "int8":
+        return weights + 2 * outs * groups
     if precision == "int4":
         return -(-ins // 2) * outs + 2 * outs * groups
     if precision == "3-bit":

@@ -16,7 +16,7 @@ from minimoe.paths import checkout
 from minimoe.scale.cards import CARDS
 from minimoe.scale.devices import RESERVE
 from minimoe.scale.memory import work_bytes
-from minimoe.scale.nearest import USEFUL_CONTEXT, alternatives
+from minimoe.scale.nearest import USEFUL_CONTEXT, alternatives, smaller
 from minimoe.scale.plan import deploy, plan
 from tests.scale.conftest import TINY, configs
 
@@ -226,3 +226,15 @@ def test_it_needs_no_torch_and_no_plotly():
         "sys.exit('torch' in sys.modules or 'plotly' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("precision", "fewer"),
+    [("fp32", ("bf16", "fp8", "int8", "int4", "3-bit")), ("bf16", ("fp8", "int8", "int4", "3-bit")),
+     ("fp8", ("int4", "3-bit")), ("int8", ("int4", "3-bit")), ("int4", ("3-bit",)), ("gptq-int4", ("3-bit",)),
+     ("3-bit", ())],
+)  # fmt: skip
+def test_smaller_precisions_do_take_fewer_bytes(precision, fewer):
+    assert smaller(deploy(BIG, precision=precision)) == fewer
+    whole = plan(BIG, precision=precision).weight_bytes
+    assert all(plan(BIG, precision=each).weight_bytes < whole for each in fewer)

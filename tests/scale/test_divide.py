@@ -67,6 +67,7 @@ COLUMNS = "8 ranks would cut the 1,536 columns of mlp.experts.down_proj at 192, 
     [
         (BIG, 8, "fp8", "FP8 blocks are 128 wide, and " + ROWS.format(8, "1,536") + " Take 1, 2 or 4 devices, or keep"),
         (BIG, 8, "int4", "int4 groups are 128 wide, and " + COLUMNS),
+        (BIG, 8, "int8", "int8 groups are 128 wide, and " + COLUMNS),
         (BIG, 8, "gptq-int4", "what GPTQ-Int4 packs together is 128 wide, and " + COLUMNS),
         (BIG, 8, "3-bit", "3-bit groups are 128 wide, and " + COLUMNS),
         (SMALL, 4, "fp8", "FP8 blocks are 128 wide, and " + ROWS.format(4, 768)),

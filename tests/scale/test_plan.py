@@ -1,5 +1,6 @@
 """The plan's sizes against known figures of the real family and against naive counts."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -23,6 +24,7 @@ def test_the_235b_in_every_precision():
         "bf16": 470_187_269_120,
         "fp16": 470_187_269_120,
         "fp8": 236_416_915_456,
+        "int8": 240_041_483_264,
         "int4": 123_142_036_480,
         "gptq-int4": 124_531_203_072,
     }
@@ -74,6 +76,13 @@ def test_a_checkpoint_is_planned_in_its_own_precision(name, precision):
     assert plan(ModelConfig.named(name)).precision == precision
 
 
+@pytest.mark.parametrize(("bits", "precision"), [(4, "int4"), (8, "int8"), (5, "bf16"), ("4", "bf16")])
+def test_the_library_s_own_formats_are_recognised(bits, precision):
+    packed = dataclasses.replace(BIG, quantization_config={"quant_method": "minimoe", "bits": bits, "group_size": 128})
+    assert own_precision(packed) == precision
+    assert plan(packed).weight_bytes == plan(BIG, precision=precision).weight_bytes
+
+
 @pytest.mark.parametrize("arguments", [{"precision": "fp7"}, {"context": -1}, {"context": 1.5}])
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(BadArgument, match=next(iter(arguments))):
@@ -89,6 +98,7 @@ def blocks(length, size=128):
 def test_linear_bytes_equals_counting_the_stored_values(outs, ins):
     assert linear_bytes(outs, ins, "bf16") == 2 * outs * ins
     assert linear_bytes(outs, ins, "fp8") == outs * ins + 2 * blocks(outs) * blocks(ins)
+    assert linear_bytes(outs, ins, "int8") == outs * (ins + 2 * blocks(ins))
     assert linear_bytes(outs, ins, "int4") == outs * (math.ceil(ins / 2) + 2 * blocks(ins))
     stored = {
         "qweight": 4 * blocks(ins, 8) * outs,
