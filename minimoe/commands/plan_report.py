@@ -8,7 +8,9 @@ from minimoe.scale.cuts import Cut
 from minimoe.scale.devices import Deployment
 from minimoe.scale.nearest import alternatives
 from minimoe.scale.plan import Plan
-from minimoe.scale.units import units
+from minimoe.scale.precision import SIZE_ONLY, own_precision
+from minimoe.scale.read_time import SPEEDS, reading
+from minimoe.scale.units import duration, units
 
 
 def sizes_report(sizes: Plan) -> Iterator[str]:
@@ -38,6 +40,7 @@ def deployment_report(plan: Deployment, card: str = "") -> Iterator[str]:
     if plan.device_memory is not None:
         yield f"kept back on each device: {units(plan.reserve)} (CUDA context, buffers of the collectives, gaps)"
         yield from verdict(plan)
+    yield from reading_report(plan)
     if plan.devices > 1:
         yield ""
         yield table(tensor_rows(plan), right=(False,) * 5)
@@ -73,6 +76,28 @@ def verdict(plan: Deployment) -> Iterator[str]:
     yield f"it does not fit: {units(-min(plan.spare))} short on the fullest device, {units(plan.short_bytes)} in all"
     found = [each.change for each in alternatives(plan)]
     yield "what fits: " + "; or ".join(found) if found else "no plan near this one fits: other devices are needed"
+
+
+def reading_report(plan: Deployment) -> Iterator[str]:
+    """How long loading takes at common speeds."""
+    own = own_precision(plan.config)
+    if plan.precision in SIZE_ONLY:
+        return
+    read = reading(plan)
+    several, nodes = plan.devices > 1, len(read.nodes)
+    yield ""
+    share = f", a rank {units(max(read.ranks))}: columns are read whole, copies by every rank that keeps one"
+    yield f"to read: {units(read.total)}{share if several else ''}"
+    header = ["from", "one rank alone" if several else "time", *(["all ranks"] if several else [])]
+    if nodes > 1:
+        header[2:] = [f"all, from a disk in each of {nodes} computers", "all, from one place"]
+    rows = [
+        (name, duration(read.rank_seconds(speed)), duration(read.seconds(speed)), duration(read.shared_seconds(speed)))
+        for name, speed in SPEEDS.items()
+    ]
+    yield table([tuple(header), *(row[: len(header)] for row in rows)], right=(False, *(True,) * (len(header) - 1)))
+    if own != plan.precision:
+        yield f"from {own} files, converted while they are read: {units(reading(plan, own).total)}"
 
 
 def tensor_rows(plan: Deployment) -> Iterator[tuple[str, ...]]:

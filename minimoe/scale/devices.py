@@ -92,6 +92,7 @@ class Deployment:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the table tensor -> rank; `fits` and `spare` are null if no memory was said."""
         from minimoe.scale.nearest import alternatives
+        from minimoe.scale.read_time import reading
 
         keys = (
             "devices", "device_memory", "reserve", "usable", "precision", "kv_precision", "context", "split", "experts",
@@ -107,7 +108,8 @@ class Deployment:
             for rank, left in zip(self.ranks, spare, strict=True)
         ]
         nearest = [each.to_dict() for each in alternatives(self)]
-        return {key: getattr(self, key) for key in keys} | {"ranks": ranks, "alternatives": nearest}
+        rest = {"ranks": ranks, "alternatives": nearest, "reading": reading(self).to_dict()}
+        return {key: getattr(self, key) for key in keys} | rest
 
 
 def deploy(

@@ -4,15 +4,15 @@ The rules (a linear layer maps `ins` values to `outs` values):
 
 - fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
 - fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
-- int8: this library's own format: one byte a weight and a bf16 scale for each group of 128 inputs (8.125 bits a weight).
-- int4: the same with half a byte a weight (4.125 bits).
+- int8: our own format: one byte a weight and a bf16 scale for each group of 128 inputs (8.125 bits a weight).
+- int4: our own format: the same with half a byte a weight (4.125 bits).
 - gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
 - 3-bit: three eighths of a byte a weight and a bf16 scale for each group of 128 inputs (3.125 bits a weight). A size
   only: nothing here reads or writes it.
 
 "Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
-and the router stay in 16 bits in all but the first line: they are small, and a router that rounds differently selects other
-experts.
+and the router stay in 16 bits in all but the first line: they are small, and a router that rounds differently selects
+other experts.
 """
 
 from minimoe.errors import BadArgument

@@ -18,6 +18,14 @@ def units(size: int) -> str:
     return f"{size} B"
 
 
+def duration(seconds: float) -> str:
+    """0.83 -> "0.8 s", 94.1 -> "94 s", 470.2 -> "7.8 min", 37615.0 -> "10.4 h"."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
 def parse_bytes(text: str, argument: str = "size") -> int:
     """ "80GB" -> 80000000000, "24564MiB" -> 25757220864. Raises BadArgument, which names `argument`."""
     found = SIZE.fullmatch(text)
