@@ -11,7 +11,10 @@ from minimoe.checkpoint.header import TensorEntry
 from minimoe.checkpoint.positioned import PositionedFile
 
 STAGING_BYTES = 8 * 2**20
-TORCH_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+TORCH_DTYPES = {
+    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32,
+}  # fmt: skip
 
 
 def memory_of(tensor: Tensor) -> memoryview:

@@ -1,0 +1,76 @@
+"""The official GPTQ-Int4 checkpoints: eight weights in a 32-bit number, scale and zero point for every 128 inputs.
+
+    qweight  (ins / 8, outs)            I32   inputs 8r .. 8r+7 of an output, lowest four bits first
+    qzeros   (groups, outs / 8)         I32   zero points of outputs 8c .. 8c+7, stored less one
+    scales   (groups, outs)             F16 or BF16
+    g_idx    (ins)                      I32   the group of each input: k // 128, anything else is refused
+
+W[out, k] = (weight - (zero + 1)) * scale, in float32. Layout: AutoGPTQ / GPTQModel, checkpoint_format "gptq".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from einops import rearrange, repeat
+
+from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, units
+from minimoe.errors import WrongModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+NIBBLES = 8  # in a 32-bit number
+
+
+class GptqInt4(Format):
+    """Read only."""
+
+    name = "gptq-int4"
+
+    def components(self, outs: int, ins: int) -> dict[str, Component]:
+        groups = -(-ins // BLOCK)
+        return {
+            "qweight": Component("I32", (-(-ins // NIBBLES), outs)),
+            "qzeros": Component("I32", (groups, -(-outs // NIBBLES))),
+            "scales": Component("F16", (groups, outs), also=("BF16",)),
+            "g_idx": Component("I32", (ins,)),
+        }
+
+    def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+        if problem := self.check(parts):
+            raise WrongModel(f"a matrix in format gptq-int4: {problem}")
+        ins, outs = len(parts["g_idx"]), parts["scales"].shape[1]
+        weight = rearrange(nibbles(parts["qweight"]), "row out nibble -> (row nibble) out")[:ins]
+        zeros = rearrange(nibbles(parts["qzeros"]), "group column nibble -> group (column nibble)")[:, :outs] + 1
+        zeros, scales = (
+            repeat(each, "group out -> (group member) out", member=BLOCK)[:ins]
+            for each in (zeros, parts["scales"].float())
+        )
+        return rearrange(((weight - zeros) * scales).to(dtype), "into out -> out into").contiguous()
+
+    def check(self, parts: Mapping[str, Tensor]) -> str | None:
+        found = parts["g_idx"]
+        wanted = found.new_ones(found.shape).cumsum(-1).sub(1).floor_divide(BLOCK)
+        if bool((found - found[..., :1] == wanted).all()):  # less the first, as a piece may begin at a later group
+            return None
+        return (
+            "g_idx is not k // 128: the inputs were reordered (desc_act), which minimoe does not implement. Download "
+            "again, or take the FP8 checkpoint of the same name."
+        )
+
+    def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
+        dim = 1 - check_axis(axis)  # stored (ins, outs)
+        packed = units(self.name, axis, start, stop, NIBBLES)
+        if axis == "rows":
+            return {"g_idx": None, "qzeros": (dim, *packed)}.get(suffix, (dim, start, stop))
+        groups = units(self.name, axis, start, stop, BLOCK)
+        return {"g_idx": (0, start, stop), "qweight": (dim, *packed)}.get(suffix, (dim, *groups))
+
+
+def nibbles(packed: Tensor) -> Tensor:
+    """32-bit numbers (row, column) -> their eight four-bit numbers (row, column, nibble), the lowest bits first."""
+    shifts = packed.new_tensor(range(0, 4 * NIBBLES, 4))
+    return rearrange(packed, "row column -> row column 1") >> shifts & 15
