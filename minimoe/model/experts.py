@@ -43,6 +43,7 @@ class ExpertBank(nn.Module):
         self.gate_proj: Weights = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.up_proj: Weights = nn.Parameter(torch.empty(experts, ffn, hidden))
         self.down_proj: Weights = nn.Parameter(torch.empty(experts, hidden, ffn))
+        self.values_of_matrix = ffn * hidden
         self.engine = "auto"
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
@@ -53,7 +54,8 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """Send every token through its chosen experts and sum what they answer, weighted.
 
     x: (token, hidden) -> (token, hidden). `bank` has gate_proj, up_proj (expert, ffn, hidden), down_proj (expert,
-    hidden, ffn), each stacked or any sequence of one tensor an expert, and `engine`.
+    hidden, ffn), each stacked or any sequence of one tensor an expert, and `engine`. Of a sequence only
+    the chosen experts are taken, so it may unpack or read them at that moment.
     """
     engine = choose_engine(bank, tokens=x.shape[0]) if bank.engine == "auto" else bank.engine
     return {"loop": loop, "gather": gather, "grouped": grouped}[engine](x, routing, bank)
@@ -61,7 +63,7 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
 
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
     """What `auto` means for this bank: large experts loop, small ones gather (few tokens) or group (many)."""
-    if bank.gate_proj[0].numel() >= LARGE_EXPERT:
+    if bank.values_of_matrix >= LARGE_EXPERT:  # not asked of a weight: a packed one would be unpacked to answer
         return "loop"
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
 
@@ -118,7 +120,7 @@ def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
         return F.grouped_mm(rows, transposed, offs=counts.cumsum(0).int())
     parts = rows.split(counts.tolist())
     each = weights.unbind() if isinstance(weights, Tensor) else weights
-    return torch.cat([F.linear(part, weight) for part, weight in zip(parts, each, strict=True) if len(part)])
+    return torch.cat([F.linear(part, each[expert]) for expert, part in enumerate(parts) if len(part)])
 
 
 def has_grouped_mm(weights: Tensor) -> bool:
@@ -146,5 +148,8 @@ def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
 
 
 def pick(weights: Weights, experts: Tensor) -> Tensor:
-    """Rows `experts` (choice) of a stack or a list -> (choice, out, in)."""
-    return weights[experts] if isinstance(weights, Tensor) else torch.stack([weights[e] for e in experts.tolist()])
+    """Rows `experts` (choice) of a stack or a list -> (choice, out, in). Of a list each expert is taken once."""
+    if isinstance(weights, Tensor):
+        return weights[experts]
+    chosen, place = experts.unique(return_inverse=True)
+    return torch.stack([weights[expert] for expert in chosen.tolist()])[place]
