@@ -145,17 +145,19 @@ def trace(
               help="Heads and experts on every device, or a run of layers.")  # fmt: skip
 @click.option("--experts", type=click.Choice(EXPERT_SPLITS), default="whole", show_default=True,
               help="Whole experts on a device, or a slice of each.")  # fmt: skip
+@click.option("--serve", is_flag=True, help="Also the `vllm serve` commands for such cards. [4 and 8 of them]")
 @click.option("--json", "as_json", is_flag=True, help="Raw integers: counts and bytes.")
 def plan(
     name_or_path: str, precision: str | None, context: int | None, kv_precision: str, devices: int | None,
-    device_memory: str | None, card: str | None, split: str, experts: str, as_json: bool,
+    device_memory: str | None, card: str | None, split: str, experts: str, serve: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """How large is a model, and what does it run on?
 
     NAME_OR_PATH is a known name or a folder with a config.json. Prints parameters, bytes and KV cache; with --devices,
     --device-memory or --card also what each device holds, whether it fits, and what would.
     """
-    from minimoe.commands.plan_report import deployment_report, sizes_report
+    from minimoe.commands.plan_report import deployment_report, serving_report, sizes_report
+    from minimoe.scale.serve import vllm_commands
 
     local = find(name_or_path)
     try:
@@ -175,12 +177,17 @@ def plan(
             config, devices or 1, memory, sizes.precision, kv_precision, sizes.context, split, experts,
             name=name_or_path,
         )  # fmt: skip
+    if serve and memory is None:
+        refuse("--serve needs to know the cards. Give --card H100, or --device-memory 80GB.")
+    cards = ((devices,) if devices else (4, 8)) if serve else ()
+    servers = vllm_commands(name_or_path, cards, known.name if known else memory or 0) if serve else ()
     if as_json:
         content = sizes.to_dict() | ({"deployment": placed.to_dict()} if placed else {})
+        content |= {"serve": [each.to_dict() for each in servers]} if serve else {}
         click.echo(json.dumps(content, indent=1))
         return
     lines = [*sizes_report(sizes), *(deployment_report(placed, known.name if known else "") if placed else ())]
-    click.echo("\n".join(lines))
+    click.echo("\n".join([*lines, *serving_report(servers)]))
 
 
 @cli.command()

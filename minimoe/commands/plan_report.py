@@ -1,6 +1,6 @@
 """What `minimoe plan` prints: the sizes of a model, and how it lies on devices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from minimoe.commands.terminal import table
@@ -10,6 +10,7 @@ from minimoe.scale.nearest import alternatives
 from minimoe.scale.plan import Plan
 from minimoe.scale.precision import SIZE_ONLY, own_precision
 from minimoe.scale.read_time import SPEEDS, reading
+from minimoe.scale.serve import VLLM, Serving
 from minimoe.scale.units import duration, units
 
 
@@ -98,6 +99,18 @@ def reading_report(plan: Deployment) -> Iterator[str]:
     yield table([tuple(header), *(row[: len(header)] for row in rows)], right=(False, *(True,) * (len(header) - 1)))
     if own != plan.precision:
         yield f"from {own} files, converted while they are read: {units(reading(plan, own).total)}"
+
+
+def serving_report(servers: Iterable[Serving]) -> Iterator[str]:
+    """The commands for a server, or why there is none."""
+    for number, each in enumerate(servers):
+        if number == 0:
+            yield f"\nto serve it with vLLM (flags as of {VLLM}; computed, not tried):"
+        yield f"\n{each.devices} x {each.card}, {each.precision}" + ("" if each.fits else f": no, {each.reason}")
+        if each.fits:
+            yield each.command
+            room = f"a request may have {each.max_model_len:,} tokens, all together {each.cache_tokens:,}"
+            yield from (f"  # {remark}" for remark in (room, *each.notes))
 
 
 def tensor_rows(plan: Deployment) -> Iterator[tuple[str, ...]]:
