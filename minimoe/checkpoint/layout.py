@@ -1,8 +1,8 @@
 """Names on disk <-> parameters in memory, as pure data that follows from a config.
 
 On disk every expert matrix is a tensor of its own (or, in files written by newer tools, all experts of a layer are two
-fused tensors); in memory each kind is one stacked bank. All other names differ only by the leading `model.`. Nothing
-here opens a file or needs torch.
+fused tensors); in memory each kind is one stacked bank. All other names differ only by the leading `model.`. In packed
+formats several tensors stand for one matrix (see formats/). Nothing here opens a file or needs torch.
 
 `mlp.gate` is the router, `gate_proj` is a third of SwiGLU: names are matched whole, never by a part of them.
 """
@@ -13,6 +13,8 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from minimoe.checkpoint.formats import Format, format_of
+from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
 
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -24,7 +26,7 @@ class Piece(NamedTuple):
     bank.
     """
 
-    parameter: str  # name in the Transformer
+    parameter: str  # its name in the Transformer; of a packed matrix a buffer's
     expert: int | None
     begin: int  # first value of the run, counted in values from the tensor's own beginning
     shape: tuple[int, ...]  # of the destination
@@ -36,20 +38,42 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """One tensor on disk: its name, its shape, and where its values go."""
+    """One tensor on disk: its name, its shape, and where its values go.
+
+    code: its dtype in a header, None for that of config.json; `also` are other dtypes that are as good.
+    """
 
     name: str
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
+    code: str | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def values(self) -> int:
         return math.prod(self.shape)
 
+    def nbytes(self, bytes_per_value: int) -> int:
+        """On disk; `bytes_per_value` is that of the config's dtype."""
+        return self.values * (BYTES_PER_VALUE[self.code] if self.code else bytes_per_value)
+
 
 def whole(name: str, shape: tuple[int, ...], parameter: str | None = None) -> Expected:
     """A tensor that is a parameter: the same name without `model.`, unless `parameter` says otherwise."""
     return Expected(name, shape, (Piece(parameter or name.removeprefix("model."), None, 0, shape),))
+
+
+def linear(
+    format: Format, module: str, shape: tuple[int, int], bank: str = "", expert: int | None = None
+) -> Iterator[Expected]:
+    """The tensors that stand for a linear layer's matrix (outs, ins): in plain files one, `<module>.weight`.
+
+    With `bank` they are one expert's rows: of the stacked parameter of that name, or of its packed parts.
+    """
+    for suffix, part in format.components(*shape).items():
+        name = f"{module}.{suffix}"
+        target = name.removeprefix("model.") if not bank else bank if format.name == "plain" else f"{bank}.{suffix}"
+        yield Expected(name, part.shape, (Piece(target, expert, 0, part.shape),), part.code, part.also)
 
 
 def expected_tensors(
@@ -59,8 +83,10 @@ def expected_tensors(
     parameters.
 
     Experts are expected one by one, or fused in those layers whose fused names are in `names` (the names that a file
-    has). A tied `lm_head` is not expected. Qwen3-235B-A22B: 36,945 tensors, 235,093,634,560 values.
+    has). A tied `lm_head` is not expected. Qwen3-235B-A22B: 36,945 tensors, 235,093,634,560 values. Raises
+    UnsupportedModel for a format that is not known.
     """
+    format = format_of(config)
     layers = range(config.num_hidden_layers) if layers is None else layers
     is_first, is_last = layers.start == 0, layers.stop == config.num_hidden_layers
     embedding = (config.vocab_size, config.hidden_size)
@@ -68,13 +94,14 @@ def expected_tensors(
         yield whole(EMBEDDING, embedding)
     for layer in layers:
         prefix = f"model.layers.{layer}."
-        yield from attention_tensors(config, prefix)
+        yield from attention_tensors(config, prefix, format)
         if not config.is_moe(layer):
-            yield from dense_tensors(config, prefix)
+            yield from dense_tensors(config, prefix, format)
         else:
             yield whole(f"{prefix}mlp.gate.weight", (config.num_experts, config.hidden_size))
             fused = f"{prefix}mlp.experts.gate_up_proj" in names or f"{prefix}mlp.experts.down_proj" in names
-            yield from fused_experts(config, prefix) if fused else single_experts(config, prefix)
+            fused = fused and format.name == "plain"
+            yield from fused_experts(config, prefix) if fused else single_experts(config, prefix, format)
         yield whole(f"{prefix}input_layernorm.weight", (config.hidden_size,))
         yield whole(f"{prefix}post_attention_layernorm.weight", (config.hidden_size,))
     if is_last:
@@ -85,7 +112,7 @@ def expected_tensors(
             yield whole(EMBEDDING, embedding, parameter="lm_head.weight")
 
 
-def attention_tensors(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+def attention_tensors(config: ModelConfig, prefix: str, format: Format) -> Iterator[Expected]:
     """Four projections, (out, in), and the two norms of queries and keys."""
     hidden, head_dim = config.hidden_size, config.head_dim
     queries, keys = config.num_attention_heads * head_dim, config.num_key_value_heads * head_dim
@@ -95,9 +122,10 @@ def attention_tensors(config: ModelConfig, prefix: str) -> Iterator[Expected]:
         "v_proj": (keys, hidden),
         "o_proj": (hidden, queries),
     }
-    norms = {"q_norm": (head_dim,), "k_norm": (head_dim,)}
-    for kind, shape in (shapes | norms).items():
-        yield whole(f"{prefix}self_attn.{kind}.weight", shape)
+    for kind, shape in shapes.items():
+        yield from linear(format, f"{prefix}self_attn.{kind}", shape)
+    for kind in ("q_norm", "k_norm"):
+        yield whole(f"{prefix}self_attn.{kind}.weight", (head_dim,))
 
 
 def matrices(ffn: int, hidden: int) -> dict[str, tuple[int, int]]:
@@ -105,19 +133,18 @@ def matrices(ffn: int, hidden: int) -> dict[str, tuple[int, int]]:
     return {"gate_proj": (ffn, hidden), "up_proj": (ffn, hidden), "down_proj": (hidden, ffn)}
 
 
-def dense_tensors(config: ModelConfig, prefix: str) -> Iterator[Expected]:
+def dense_tensors(config: ModelConfig, prefix: str, format: Format) -> Iterator[Expected]:
     """The one feed-forward of a layer without experts."""
     for kind, shape in matrices(config.intermediate_size, config.hidden_size).items():
-        yield whole(f"{prefix}mlp.{kind}.weight", shape)
+        yield from linear(format, f"{prefix}mlp.{kind}", shape)
 
 
-def single_experts(config: ModelConfig, prefix: str) -> Iterator[Expected]:
-    """One tensor for each expert's matrix: the released form."""
+def single_experts(config: ModelConfig, prefix: str, format: Format) -> Iterator[Expected]:
+    """One tensor, or the parts of one matrix, for each expert's matrix: the released form."""
     bank = f"{prefix}mlp.experts.".removeprefix("model.")
     for expert in range(config.num_experts):
         for kind, shape in matrices(config.moe_intermediate_size, config.hidden_size).items():
-            piece = Piece(bank + kind, expert, 0, shape)
-            yield Expected(f"{prefix}mlp.experts.{expert}.{kind}.weight", shape, (piece,))
+            yield from linear(format, f"{prefix}mlp.experts.{expert}.{kind}", shape, bank + kind, expert)
 
 
 def fused_experts(config: ModelConfig, prefix: str) -> Iterator[Expected]:
