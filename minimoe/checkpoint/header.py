@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimoe.checkpoint.positioned import PositionedFile
+from minimoe.checkpoint.positioned import FarFile, OpenFile, open_file
 from minimoe.checkpoint.strict_json import parse_object, shown
 from minimoe.errors import BadCheckpoint, CorruptHeader, NotSafetensors, TruncatedShard
 
@@ -35,27 +35,33 @@ class TensorEntry:
 @dataclass(frozen=True)
 class Header:
     """The checked header of `file`: entries by name, the free-form metadata, and what the file looked like when it was
-    read.
+    read. `file` prints as a path or an address and has a `name`.
     """
 
-    file: Path
+    file: Path | FarFile
     tensors: dict[str, TensorEntry]
     metadata: dict[str, str]
-    identity: tuple[int, int, int]
+    identity: tuple[Any, ...]
     bytes_read: int
 
     @property
     def payload_bytes(self) -> int:
         return sum(entry.nbytes for entry in self.tensors.values())
 
+    def open(self) -> OpenFile:
+        """Open the file again, to read weights: a context manager. Whoever reads calls
+        `require_unchanged(header.identity)` first, so that offsets of one version never meet bytes of another.
+        """
+        return open_file(self.file)
 
-def read_header(path: Path) -> Header:
+
+def read_header(path: Path | FarFile) -> Header:
     """Read and check the header of `path`: 8 + its length bytes, nothing else.
 
     Raises NotSafetensors (another kind of file), CorruptHeader (unreadable or contradictory), TruncatedShard (the file
     is shorter or longer than the header says), ReadFailed.
     """
-    with PositionedFile(path) as file:
+    with open_file(path) as file:
         if file.size == 0:
             raise NotSafetensors(f"{path} is empty (0 bytes). The download did not begin; download it again.")
         if file.size < 8:
@@ -64,14 +70,14 @@ def read_header(path: Path) -> Header:
             )
         length = int.from_bytes(file.read(0, 8), "little")
         if length > LARGEST_HEADER or length > file.size - 8:
-            raise explain_first_bytes(file) or CorruptHeader(
+            raise explain_first_bytes(path, file) or CorruptHeader(
                 f"{path}: the header claims to be {length:,} bytes, but the file has {file.size:,} and a header at "
                 f"most {LARGEST_HEADER:,}. "
                 "Download the file again."
             )
         text = file.read(8, length)
         if not text.startswith(b"{"):
-            raise explain_first_bytes(file) or CorruptHeader(
+            raise explain_first_bytes(path, file) or CorruptHeader(
                 f"{path}: the header begins with {shown(text[:12])}, expected '{{'. Download the file again."
             )
         try:
@@ -84,7 +90,7 @@ def read_header(path: Path) -> Header:
         return Header(path, tensors, metadata, file.identity, file.bytes_read)
 
 
-def explain_first_bytes(file: PositionedFile) -> BadCheckpoint | None:
+def explain_first_bytes(path: Path | FarFile, file: OpenFile) -> BadCheckpoint | None:
     """NotSafetensors for the kinds of file that are often found where weights should be, else None."""
     first = file.read(0, min(64, file.size))
     lines = first.lstrip().lower()
@@ -102,17 +108,17 @@ def explain_first_bytes(file: PositionedFile) -> BadCheckpoint | None:
         what = "the space was reserved but nothing was downloaded into it. Download it again"
     else:
         return None
-    return NotSafetensors(f"{file.path} starts with {shown(first[:24].decode('latin-1'))}: {what}.")
+    return NotSafetensors(f"{path} starts with {shown(first[:24].decode('latin-1'))}: {what}.")
 
 
-def check_metadata(path: Path, metadata: Any) -> dict[str, str]:
+def check_metadata(path: Path | FarFile, metadata: Any) -> dict[str, str]:
     """`__metadata__` holds strings only."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CorruptHeader(f"{path}: __metadata__ is {shown(metadata)}, expected an object of strings.")
     return metadata
 
 
-def check_entry(path: Path, name: str, fields: Any, data_start: int) -> TensorEntry:
+def check_entry(path: Path | FarFile, name: str, fields: Any, data_start: int) -> TensorEntry:
     """One entry of the header as a TensorEntry; its numbers are plain, small enough, and agree with each other."""
 
     def broken(what: str) -> CorruptHeader:
@@ -145,7 +151,7 @@ def is_list_of_counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= LARGEST_NUMBER for item in value)
 
 
-def check_coverage(path: Path, tensors: dict[str, TensorEntry], data_start: int, size: int) -> None:
+def check_coverage(path: Path | FarFile, tensors: dict[str, TensorEntry], data_start: int, size: int) -> None:
     """The tensors follow each other without gap or overlap from the header to the end of the file."""
     position = data_start
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.nbytes)):

@@ -10,10 +10,40 @@ import stat
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 from minimoe.errors import NotSafetensors, ReadFailed
 
 LARGEST_READ = 64 * 2**20  # bytes for one system call; more gains nothing, and Linux stops at 2 GiB anyway
+
+
+class OpenFile(Protocol):
+    """What every opened weight file can do, wherever it lies: a PositionedFile here, a RangeFile on a server."""
+
+    size: int
+    bytes_read: int
+    identity: tuple[Any, ...]
+
+    def read_into(self, destination: memoryview, offset: int) -> None: ...
+    def read(self, offset: int, count: int) -> bytes: ...
+    def require_unchanged(self, identity: tuple[Any, ...]) -> None: ...
+    def __enter__(self) -> "OpenFile": ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FarFile(Protocol):
+    """A file that is not on this machine's disks: it prints as its address and knows how to open itself."""
+
+    @property
+    def name(self) -> str: ...
+    def open(self) -> OpenFile: ...
+
+
+def open_file(place: Path | FarFile) -> OpenFile:
+    """Open a weight file for positioned reads. Raises ReadFailed, NotSafetensors, and NotFound for a far one."""
+    return PositionedFile(place) if isinstance(place, Path) else place.open()
 
 
 class PositionedFile:
@@ -75,7 +105,7 @@ class PositionedFile:
         destination[: len(data)] = data
         return len(data)
 
-    def require_unchanged(self, identity: tuple[int, int, int]) -> None:
+    def require_unchanged(self, identity: tuple[Any, ...]) -> None:
         """Raises ReadFailed if the file is not the one (inode, size, time of change) that `identity` was taken from."""
         if self._look()[1] != identity:
             raise ReadFailed(
