@@ -85,9 +85,8 @@ def rank_reads(config: ModelConfig, placed: Iterable[Placed], rank: int, world: 
             cut = table.get(kind)
             if split == "layers" and kind == "mlp.gate":  # every rank knows the routers by their weights
                 reads.append(whole(each, piece))
-            elif cut is not None and (layer is None or layer in cut.layers):
-                if piece.expert is None or piece.expert in cut.experts:
-                    reads.append(part(each, piece, cut, suffix, format))
+            elif cut is not None and layer in (None, *cut.layers) and piece.expert in (None, *cut.experts):
+                reads.append(part(each, piece, cut, suffix, format))
     if split == "layers" and config.tie_word_embeddings and 0 < rank == world - 1:
         reads = [renamed(read, {"embed_tokens.weight": "lm_head.weight"}) for read in reads]
     return in_turn(reads, rank, world)
