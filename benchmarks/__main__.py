@@ -1,4 +1,4 @@
-"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer]: without a name, all of them."""
+"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer] [whole_rank]: without a name, all of them."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # two spinning threads beside a busy process can be 100 times slower
 
-from benchmarks import explorer, loading, parity, recording, speed, training
+from benchmarks import explorer, loading, parity, recording, speed, training, whole_rank
 
 ALL = {
     "parity": parity.main,
@@ -16,6 +16,7 @@ ALL = {
     "loading": loading.main,
     "training": training.main,
     "explorer": explorer.main,
+    "whole_rank": whole_rank.main,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""One rank of 8 of the 235B, read at full size: bytes, seconds, and the memory it took.
+
+The checkpoint is a sparse one (118 files, 470 GB, all holes), so this measures the reader and not a disk: how many bytes
+one rank asks for, in how many runs, and that nothing but one buffer is held. With MINIMOE_235B=FOLDER the real files are
+read instead. python -m benchmarks whole_rank
+"""
+
+import os
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from minimoe import ModelConfig
+from minimoe.checkpoint.sparse import write_sparse
+from minimoe.scale.rank_load import RankPart, open_part, pour
+
+BUFFER = 64 * 2**20  # bytes
+RANKS = ((8, 0), (8, 7))  # the first has rank 0's share of files, the last another place to begin at
+
+
+def main() -> None:
+    """Headers of all files, then every byte of a rank, through one buffer."""
+    given = os.environ.get("MINIMOE_235B")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(given) if given else write_sparse(Path(scratch) / "235B", ModelConfig.named("Qwen3-235B-A22B"))
+        before = peak_rss()
+        for world, rank in RANKS:
+            start = time.perf_counter()
+            part = open_part(folder, rank, world)
+            opened = time.perf_counter() - start
+            seconds, runs = read_all(part)
+            print(
+                f"rank {rank} of {world}: {len(part.reads):,} tensors in {runs:,} runs, {part.bytes:,} bytes of "
+                f"{total(part):,} in {seconds:.1f} s ({part.bytes / seconds / 1e9:.2f} GB/s), headers {opened:.1f} s"
+            )
+        print(f"peak memory {peak_rss() / 1e6:,.0f} MB, {before / 1e6:,.0f} before; the buffer is {BUFFER / 1e6:.0f} MB")
+
+
+def read_all(part: RankPart) -> tuple[float, int]:
+    """Seconds and runs."""
+    buffer = memoryview(bytearray(BUFFER))
+    start = time.perf_counter()
+    with tqdm(total=part.bytes, unit="B", unit_scale=True, desc=f"rank {part.rank} of {part.world}") as progress:
+        runs = pour(part, buffer, progress.update)
+    return time.perf_counter() - start, runs
+
+
+def total(part: RankPart) -> int:
+    """Bytes of all weights in the files."""
+    return sum(header.payload_bytes for header in part.opened.shards.headers.values())
+
+
+def peak_rss() -> int:
+    """The most memory that this process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
