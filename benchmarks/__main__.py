@@ -1,4 +1,4 @@
-"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer] [whole_rank]: without a name, all of them."""
+"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer] [whole_rank]: all, if none is named."""
 
 import os
 import sys

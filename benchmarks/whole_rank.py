@@ -1,8 +1,8 @@
 """One rank of 8 of the 235B, read at full size: bytes, seconds, and the memory it took.
 
-The checkpoint is a sparse one (118 files, 470 GB, all holes), so this measures the reader and not a disk: how many bytes
-one rank asks for, in how many runs, and that nothing but one buffer is held. With MINIMOE_235B=FOLDER the real files are
-read instead. python -m benchmarks whole_rank
+The checkpoint is a sparse one (118 files, 470 GB, all holes), so this measures the reader and not a disk: how many
+bytes one rank asks for, in how many runs, and that nothing but one buffer is held. With MINIMOE_235B=FOLDER the real
+files are read instead. python -m benchmarks whole_rank
 """
 
 import os
@@ -36,7 +36,8 @@ def main() -> None:
                 f"rank {rank} of {world}: {len(part.reads):,} tensors in {runs:,} runs, {part.bytes:,} bytes of "
                 f"{total(part):,} in {seconds:.1f} s ({part.bytes / seconds / 1e9:.2f} GB/s), headers {opened:.1f} s"
             )
-        print(f"peak memory {peak_rss() / 1e6:,.0f} MB, {before / 1e6:,.0f} before; the buffer is {BUFFER / 1e6:.0f} MB")
+        memory = f"{peak_rss() / 1e6:,.0f} MB, {before / 1e6:,.0f} before"
+        print(f"peak memory {memory}; the buffer is {BUFFER / 1e6:.0f} MB")
 
 
 def read_all(part: RankPart) -> tuple[float, int]:
