@@ -50,7 +50,9 @@ class Format:
         return {"weight": Component(None, (outs, ins))}
 
     def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        """The components of one matrix, by suffix -> the matrix (outs, ins). Multiplies in float32, rounds once."""
+        """The components of one matrix, by suffix -> the matrix (outs, ins), contiguous. The product of number and
+        scale is that of float32, rounded once to `dtype`.
+        """
         return parts["weight"].to(dtype)
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
@@ -69,6 +71,25 @@ class Format:
         whole scale of its last, part filled block, which is right for it.
         """
         return (check_axis(axis), start, stop)
+
+
+def working_dtype(scale: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """In which dtype number * scale gives the same bits as in float32, rounded once to `dtype`.
+
+    PyTorch multiplies two bfloat16 in float32 and rounds the product, so where the result is to have the dtype of the
+    scale, that is enough, and half the memory. The packed numbers have few bits, so every dtype holds them exactly.
+    """
+    return dtype if dtype == scale.dtype else scale.float().dtype
+
+
+def pad(matrix: Tensor, high: int, wide: int) -> Tensor:
+    """Zeros below and to the right, up to whole blocks of high x wide; the matrix itself if it has whole ones."""
+    rows, columns = matrix.shape
+    if rows % high == 0 and columns % wide == 0:
+        return matrix
+    padded = matrix.new_zeros(-(-rows // high) * high, -(-columns // wide) * wide)
+    padded[:rows, :columns] = matrix
+    return padded
 
 
 def check_axis(axis: str) -> int:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from einops import repeat
+from einops import rearrange
 
-from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, units
+from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, pad, units, working_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +34,16 @@ class Fp8(Format):
         }
 
     def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        weight = parts["weight"].float()
-        outs, ins = weight.shape
-        scale = repeat(parts["weight_scale_inv"].float(), "row column -> (row high) column", high=BLOCK)[:outs]
-        scale = repeat(scale, "out column -> out (column wide)", wide=BLOCK)[:, :ins]
-        return weight.mul_(scale).to(dtype)
+        stored, scale = parts["weight"], parts["weight_scale_inv"]
+        outs, ins = stored.shape
+        scale = scale.to(working_dtype(scale, dtype))
+        blocks = rearrange(
+            pad(stored.to(scale.dtype), BLOCK, BLOCK),
+            "(row high) (column wide) -> row high column wide", high=BLOCK, wide=BLOCK,
+        )  # fmt: skip
+        weight = blocks * rearrange(scale, "row column -> row 1 column 1")
+        weight = rearrange(weight, "row high column wide -> (row high) (column wide)")
+        return weight[:outs, :ins].to(dtype).contiguous()
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
         blocks = units(self.name, axis, start, stop, BLOCK)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from einops import rearrange, repeat
+from einops import rearrange
 
-from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, units
+from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, pad, units, working_dtype
 from minimoe.errors import WrongModel
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ class GptqInt4(Format):
         if problem := self.check(parts):
             raise WrongModel(f"a matrix in format gptq-int4: {problem}")
         ins, outs = len(parts["g_idx"]), parts["scales"].shape[1]
-        weight = rearrange(nibbles(parts["qweight"]), "row out nibble -> (row nibble) out")[:ins]
-        zeros = rearrange(nibbles(parts["qzeros"]), "group column nibble -> group (column nibble)")[:, :outs] + 1
-        zeros, scales = (
-            repeat(each, "group out -> (group member) out", member=BLOCK)[:ins]
-            for each in (zeros, parts["scales"].float())
-        )
-        return rearrange(((weight - zeros) * scales).to(dtype), "into out -> out into").contiguous()
+        scales = parts["scales"].to(working_dtype(parts["scales"], dtype))
+        numbers = nibbles(parts["qweight"], scales.dtype)[:ins]
+        zeros = nibbles(rearrange(parts["qzeros"], "group column -> column group"), scales.dtype)
+        zeros = rearrange(zeros[:outs] + 1, "out group -> group 1 out")
+        grouped = rearrange(pad(numbers, BLOCK, 1), "(group member) out -> group member out", member=BLOCK)
+        weight = (grouped - zeros) * rearrange(scales, "group out -> group 1 out")
+        weight = rearrange(weight.to(dtype), "group member out -> out (group member)")
+        return weight[:, :ins].contiguous()
 
     def check(self, parts: Mapping[str, Tensor]) -> str | None:
         found = parts["g_idx"]
@@ -70,7 +71,10 @@ class GptqInt4(Format):
         return {"g_idx": (0, start, stop), "qweight": (dim, *packed)}.get(suffix, (dim, *groups))
 
 
-def nibbles(packed: Tensor) -> Tensor:
-    """32-bit numbers (row, column) -> their eight four-bit numbers (row, column, nibble), the lowest bits first."""
-    shifts = packed.new_tensor(range(0, 4 * NIBBLES, 4))
-    return rearrange(packed, "row column -> row column 1") >> shifts & 15
+def nibbles(packed: Tensor, dtype: torch.dtype) -> Tensor:
+    """32-bit numbers (row, column) -> the four-bit numbers in them (8 row, column), the lowest bits first."""
+    rows, columns = packed.shape
+    numbers = packed.new_empty(rows, NIBBLES, columns, dtype=dtype)
+    for nibble in range(NIBBLES):
+        numbers[:, nibble] = packed >> 4 * nibble & 15
+    return rearrange(numbers, "row nibble column -> (row nibble) column")

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 
-from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, units
+from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, pad, units, working_dtype
 from minimoe.errors import BadArgument, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ class Grouped(Format):
         """
         outs, ins = weight.shape
         self.components(outs, ins)
-        values = weight.float()
-        padded = values.new_zeros(outs, -(-ins // BLOCK) * BLOCK)  # the last group may be part filled
-        padded[:, :ins] = values
-        grouped = rearrange(padded, "out (group member) -> out group member", member=BLOCK)
+        grouped = rearrange(pad(weight.float(), 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
         scale = (reduce(grouped.abs(), "out group member -> out group", "max") / self.largest).bfloat16()
         if not bool(scale.isfinite().all()):
             raise BadArgument("weight holds NaN or infinity, which cannot be packed.")
@@ -71,13 +68,23 @@ class Grouped(Format):
         return even | odd << 4
 
     def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
-        stored = parts[self.numbers]
-        if self.bits == 4:
-            numbers = rearrange([stored & 15, stored >> 4], "two out pair -> out (pair two)").float() - OFFSET
-        else:
-            numbers = stored.float()
-        scale = repeat(parts["weight_scale"].float(), "out group -> out (group member)", member=BLOCK)
-        return numbers.mul_(scale[:, : numbers.shape[1]]).to(dtype)
+        stored, scale = parts[self.numbers], parts["weight_scale"]
+        scale = scale.to(working_dtype(scale, dtype))
+        numbers = self.split(stored, scale.dtype)
+        grouped = rearrange(pad(numbers, 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
+        weight = grouped * rearrange(scale, "out group -> out group 1")
+        weight = rearrange(weight, "out group member -> out (group member)")[:, : numbers.shape[1]]
+        return weight.to(dtype).contiguous()
+
+    def split(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
+        """The reverse of `join`: whole numbers (outs, ins), in `dtype`."""
+        if self.bits == 8:
+            return stored.to(dtype)
+        outs, pairs = stored.shape
+        numbers = stored.new_empty(outs, 2 * pairs, dtype=dtype)
+        halves = rearrange(numbers, "out (pair two) -> two out pair", two=2)  # a view: what goes in here is in numbers
+        halves[0], halves[1] = stored & 15, stored >> 4
+        return numbers.sub_(OFFSET)
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
         dim = check_axis(axis)
