@@ -91,3 +91,7 @@ class ChecksumMismatch(BadCheckpoint):
 
 class PlanTooBig(MinimoeError):
     """The model does not fit the devices that were offered."""
+
+
+class ServerFailed(MinimoeError):
+    """A server of somebody else's did not answer, refused, or broke off."""
