@@ -1,4 +1,4 @@
-"""python -m benchmarks [parity] [recording] [speed] [loading] [training] [explorer] [whole_rank]: all, if none is named."""
+"""python -m benchmarks [NAME ...], of those in ALL below: without a name, all of them."""
 
 import os
 import sys

@@ -25,6 +25,8 @@ from minimoe.scale.units import parse_bytes
 
 MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
 DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
+SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
+                     help="Under torchrun: heads and experts on every rank, or a run of layers.")  # fmt: skip
 DTYPE = click.option("--dtype", help='"bf16", "fp32", ... instead of the checkpoint\'s own.')
 
 
@@ -55,22 +57,26 @@ def cli(context: click.Context) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer.")
 @DTYPE
 @DEVICE
-def chat(prompt: str | None, model: str, dtype: str | None, device: str, **settings: Any) -> None:
+@SPLIT
+def chat(prompt: str | None, model: str, dtype: str | None, device: str, split: str, **settings: Any) -> None:
     """Talk with a model.
 
     With a PROMPT it answers once. Without, a conversation begins, in which /think and /no_think switch thinking on and
     off, /clear forgets what was said, and Ctrl-D ends; Ctrl-C stops an answer.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m minimoe chat --model PATH --device cuda
     """
-    from minimoe.checkpoint.read import load
     from minimoe.commands.conversation import Conversation
+    from minimoe.commands.opening import opened_model
 
     if prompt is not None and not prompt.strip():
         refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
-    conversation = Conversation(*load(model, dtype=dtype, device=device), settings)
-    if prompt is None:
-        conversation.loop()
-    else:
-        conversation.answer(prompt)
+    with opened_model(model, dtype, device, split=split) as (transformer, tokenizer, ranks):
+        conversation = Conversation(transformer, tokenizer, settings, ranks)
+        if prompt is None:
+            conversation.loop()
+        else:
+            conversation.answer(prompt)
 
 
 @cli.command()
@@ -86,12 +92,14 @@ def chat(prompt: str | None, model: str, dtype: str | None, device: str, **setti
 @click.option("--label", help='What the weights are, such as "real weights" or "random"; kept in the trace.')
 @DTYPE
 @DEVICE
+@SPLIT
 def trace(
     text: str, model: str, layers: str | None, show: int | None, chat: bool, thinking: bool | None,
     max_new_tokens: int, out: str | None, html: str | None, label: str | None, dtype: str | None, device: str,
+    split: str,
 ) -> None:  # fmt: skip
     """Run TEXT through a model and see which experts each token was sent to."""
-    from minimoe.checkpoint.read import load
+    from minimoe.commands.opening import opened_model
     from minimoe.commands.tracing import trace_chat, trace_text
 
     if not text:
@@ -100,12 +108,14 @@ def trace(
         refuse("--thinking and --no-thinking belong to --chat: without it, TEXT is traced as it stands.")
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
-    transformer, tokenizer = load(model, dtype=dtype, device=device, layers=parse_layers(layers))
     answer = None
-    if chat:
-        recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
-    else:
-        recorded = trace_text(transformer, tokenizer, text, label)
+    with opened_model(model, dtype, device, parse_layers(layers), split) as (transformer, tokenizer, ranks):
+        if chat:
+            recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
+        else:
+            recorded = trace_text(transformer, tokenizer, text, label)
+    if ranks is not None and not ranks.is_first:
+        return
     numbers = recorded.layers.tolist()
     layer = numbers[-1] if show is None else show
     if layer not in numbers:

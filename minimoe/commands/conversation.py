@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,14 +12,21 @@ from minimoe.model.transformer import Transformer
 from minimoe.text.generate import generate
 from minimoe.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from minimoe.scale.ranks import Ranks
+
 HELP = "/think, /no_think: think aloud or not   /clear: forget the conversation   Ctrl-D: end"
 
 
 class Conversation:
-    """The turns so far, and the settings that `generate` gets for the next one."""
+    """The turns so far, and the settings that `generate` gets for the next one. With `ranks`, all of them hold the
+    same conversation, with what is typed at rank 0.
+    """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, settings: dict[str, Any]):
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, settings: dict[str, Any], ranks: "Ranks | None" = None
+    ):
+        self.model, self.tokenizer, self.settings, self.ranks = model, tokenizer, settings, ranks
         self.messages: list[dict[str, str]] = []
 
     def answer(self, text: str) -> None:
@@ -41,7 +48,7 @@ class Conversation:
             click.echo(HELP)
         while True:
             try:
-                line = (input("> ") if asks else next_line()).strip()
+                line = self.next_line(asks).strip()
             except EOFError:
                 if asks:
                     click.echo()
@@ -57,6 +64,19 @@ class Conversation:
                 if not asks:
                     raise
                 click.echo(" (stopped)")
+
+    def next_line(self, asks: bool) -> str:
+        """What is typed next, on all ranks. Raises EOFError at the end."""
+        if self.ranks is None:
+            return input("> ") if asks else next_line()
+        line = None
+        if self.ranks.is_first:
+            with contextlib.suppress(EOFError):
+                line = input("> ") if asks else next_line()
+        line = self.ranks.share(line)
+        if line is None:
+            raise EOFError
+        return line
 
     def command(self, line: str) -> None:
         """A line that begins with a slash."""
