@@ -253,6 +253,20 @@ def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     click.echo(json.dumps(report, indent=1, ensure_ascii=False))
 
 
+@cli.command()
+@click.option("--ranks", type=click.IntRange(min=1), help="How many processes to start. [default: one a GPU, or 2]")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda where there is one]")
+def selfcheck(ranks: int | None, device: str | None) -> None:
+    """Do several ranks compute what one computes? A tiny model tells, in seconds. Exit code 1 if not.
+
+    On several machines start it by torchrun on each: torchrun ... -m minimoe selfcheck
+    """
+    from minimoe.commands.selfcheck import selfcheck as check
+
+    if not check(device, ranks):
+        click.get_current_context().exit(FAULT_FOUND)
+
+
 @cli.command("check-real")
 @click.argument("path")
 @DEVICE

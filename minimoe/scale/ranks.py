@@ -58,6 +58,14 @@ class Ranks:
         self._wait_for([key])
         return json.loads(self.store.get(key))
 
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank gives, by rank, on every rank: any JSON values."""
+        self.said += 1
+        self.store.set(f"gathered/{self.said}/{self.rank}", json.dumps(value))
+        keys = [f"gathered/{self.said}/{rank}" for rank in range(self.world)]
+        self._wait_for(keys)
+        return [json.loads(self.store.get(key)) for key in keys]
+
     def wait_for_all(self, word: str) -> None:
         """Go on when every rank has come here. If one fails on its way, the watcher ends us all."""
         self.store.set(f"{word}/{self.rank}", "1")
