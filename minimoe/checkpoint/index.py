@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.checkpoint.locate import INDEX, SINGLE, no_weights
-from minimoe.checkpoint.positioned import PositionedFile
+from minimoe.checkpoint.positioned import FarFolder, PositionedFile
 from minimoe.checkpoint.strict_json import parse_object, shown
 from minimoe.errors import IndexMismatch, UnsafeIndex
 
@@ -20,7 +20,7 @@ class Index:
     is given.
     """
 
-    directory: Path
+    directory: Path | FarFolder
     weight_map: dict[str, str] | None
     total_size: int | None
     bytes_read: int

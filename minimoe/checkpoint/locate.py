@@ -9,6 +9,7 @@ from minimoe.errors import BadArgument, NotFound, NotSafetensors
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+URL = re.compile(r"(https?|hf):/{1,2}([^/].*)", re.IGNORECASE)  # a Path drops the second slash
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 
 
@@ -19,11 +20,48 @@ def folder_name(value: str | Path, argument: str) -> str | Path:
     return value
 
 
+def remote_address(path: str | Path) -> str | None:
+    """The address that `path` is, with a slash at its end unless it is the hub's; None for anything else.
+
+    Raises BadArgument for an address that is not one of a folder.
+    """
+    match = URL.fullmatch(str(folder_name(path, "path")).strip())
+    if match is None:
+        return None
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "hf":
+        return f"hf://{rest}"
+    host, _, tail = rest.partition("/")
+    if "@" in host or set(rest) & set("?#\\ \t\r\n") or not rest.isprintable() or ".." in tail.split("/"):
+        shown = rest.rpartition("@")[2]
+        raise BadArgument(
+            f"path is {f'{scheme}://{shown}'!r} with a log-in, '?', '#', '..' or a space in it; expected the address "
+            "of a folder, such as https://host/folder/."
+        )
+    return f"{scheme}://{rest.rstrip('/')}/"
+
+
+def refuse_remote(path: str | Path) -> None:
+    """Raises BadArgument, with the mends, if `path` is an address where a folder is needed."""
+    address = remote_address(path)
+    if address is None:
+        return
+    download = "download it"
+    if address.startswith("hf:"):
+        name = address.removeprefix("hf://").partition("@")[0].strip("/")
+        download = f"download it (hf download {name} --local-dir data/{name.rpartition('/')[2]})"
+    raise BadArgument(
+        f"{address} is not on this machine, and here the whole checkpoint is needed in a folder. Stream it, with --ram "
+        f'12GB on the command line or minimoe.stream("{address}", ram="12GB"), or {download} and give the folder.'
+    )
+
+
 def find_checkpoint(path: str | Path) -> Path:
     """The folder that `path` means; a relative path not found from here is tried from the checkout's root.
 
     Raises BadArgument and NotFound; for a name on the Hugging Face hub, with the command that downloads it.
     """
+    refuse_remote(path)
     found = paths.find(folder_name(path, "path"))
     if found.is_dir():
         return found
@@ -37,7 +75,8 @@ def find_checkpoint(path: str | Path) -> Path:
         raise NotFound(
             f"there is no folder {name!r}, and minimoe downloads nothing by itself. If it is a model on the Hugging "
             "Face hub, run:\n"
-            f"  hf download {name} --local-dir {local}\nand load {local!r}."
+            f"  hf download {name} --local-dir {local}\nand load {local!r}; or stream it without downloading: "
+            f"minimoe.stream('hf://{name}', ram='12GB'), or --model hf://{name} --ram 12GB."
         )
     places = " and ".join(dict.fromkeys((str(Path.cwd()), str(paths.checkout()))))
     raise NotFound(f"there is no folder {str(path)!r} (looked in {places}). Give the folder of a checkpoint.")

@@ -41,6 +41,15 @@ class FarFile(Protocol):
     def open(self) -> OpenFile: ...
 
 
+class FarFolder(Protocol):
+    """A folder that is not on this machine's disks; prints as its address."""
+
+    @property
+    def name(self) -> str: ...
+    def __truediv__(self, name: str) -> FarFile: ...
+    def absent(self, names: list[str]) -> list[str]: ...
+
+
 def open_file(place: Path | FarFile) -> OpenFile:
     """Open a weight file for positioned reads. Raises ReadFailed, NotSafetensors, and NotFound for a far one."""
     return PositionedFile(place) if isinstance(place, Path) else place.open()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minimoe.checkpoint.header import Header, TensorEntry, read_header
 from minimoe.checkpoint.index import Index, read_index
@@ -22,7 +23,8 @@ class Shards:
     headers: dict[str, Header]
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> Any:
+        """A Path here, or what prints as the address of a folder on a server."""
         return self.index.directory
 
     @property
@@ -43,22 +45,32 @@ class Shards:
 
 
 def open_shards(directory: Path, wanted: Callable[[str], bool] | None = None) -> Shards:
-    """Read the index and the headers. With `wanted`, only of the files that hold a wanted tensor: the others need not
-    be there.
+    """Read the index and the headers of a local folder. Raises what read_index and open_indexed raise."""
+    return open_indexed(read_index(directory), wanted)
 
-    Raises what read_index and read_header raise, MissingShard, and IndexMismatch where index and headers disagree.
+
+def open_indexed(index: Index, wanted: Callable[[str], bool] | None = None) -> Shards:
+    """Read the headers. With `wanted`, only of the files that hold a wanted tensor: the others need not be there.
+
+    Raises what read_header raises, MissingShard, and IndexMismatch where index and headers disagree.
     """
-    index = read_index(directory)
     files = index.files
     if wanted is not None and index.weight_map is not None:
         files = sorted({file for name, file in index.weight_map.items() if wanted(name)})
-    absent = [file for file in files if not (directory / file).exists()]
-    if absent:
+    if absent := absent_files(index, files):
         raise missing_shards(index, absent)
-    shards = Shards(index, {file: read_header(directory / file) for file in files})
+    shards = Shards(index, {file: read_header(index.directory / file) for file in files})
     for problem in disagreements(shards):
         raise problem
     return shards
+
+
+def absent_files(index: Index, files: list[str]) -> list[str]:
+    """Those of `files` that are not there."""
+    directory = index.directory
+    if isinstance(directory, Path):
+        return [file for file in files if not (directory / file).exists()]
+    return directory.absent(files)
 
 
 def missing_shards(index: Index, absent: list[str]) -> MissingShard:
@@ -69,10 +81,12 @@ def missing_shards(index: Index, absent: list[str]) -> MissingShard:
         holds = f"layers {numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"layer {numbers[0]}"
     else:
         holds = ", ".join(names[:2])
+    mend = "Its owner has to put them there."
+    if isinstance(index.directory, Path):
+        mend = f"Resume with: {download_command(index.directory)}"
     return MissingShard(
         f"{len(absent)} of {len(index.files)} files are absent in {index.directory}, first: {absent[0]} (holds "
-        f"{holds}). "
-        f"Resume with: {download_command(index.directory)}"
+        f"{holds}). {mend}"
     )
 
 
