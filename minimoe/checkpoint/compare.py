@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
 from minimoe.checkpoint.shards import Shards, listed
@@ -30,16 +31,14 @@ def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> l
     """Every tensor that `layers` needs with its place, sorted by file and position: the plan of a load.
 
     A tied `lm_head` that is present all the same comes with no pieces, to be compared with the embedding.
-    Raises UnsupportedModel (quantised files), WrongModel (other sizes, shapes or dtypes), IncompleteLoad (a tensor is
-    nowhere), IndexMismatch (a tensor that this model has no place for).
+    Packed checkpoints are compared like plain ones: what stands for each matrix follows from quantization_config.
+    Raises UnsupportedModel (a format that is not known), WrongModel (other sizes, shapes or dtypes), IncompleteLoad (a
+    tensor is nowhere), IndexMismatch (a tensor that this model has no place for).
     """
-    if config.quantization_config is not None:
-        method = shown(config.quantization_config.get("quant_method"))
-        raise UnsupportedModel(
-            f"{shards.directory}/config.json has a quantization_config (quant_method {method}); minimoe loads plain "
-            "bfloat16, float16 or float32 "
-            "checkpoints only. Download the unquantised one of the same name."
-        )
+    try:
+        format_of(config)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{shards.directory}: {error}") from error
     layers = range(config.num_hidden_layers) if layers is None else layers
     compare_sizes(config, shards)
     names = set(shards.names)
@@ -50,6 +49,7 @@ def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> l
     plan = [Placed(tensor, *found) for tensor in expected.values() if (found := shards.find(tensor.name))]
     for placed in plan:
         compare_one(config, placed)
+    compare_with_each_other(plan)
     return sorted(plan, key=lambda placed: (placed.header.file.name, placed.entry.start))
 
 
@@ -87,16 +87,35 @@ def place(piece: Piece) -> str:
 
 def compare_one(config: ModelConfig, placed: Placed) -> None:
     """The shape and the dtype of one tensor are those that config.json implies."""
-    entry, code = placed.entry, CODES[config.dtype]
+    entry, code = placed.entry, placed.expected.code or CODES[config.dtype]
     if entry.shape != placed.expected.shape:
         raise WrongModel(
             f"{placed.header.file}: {entry.name} is {list(entry.shape)}, config.json implies "
             f"{list(placed.expected.shape)}. "
             "Config and files are of different models; download both again."
         )
-    if entry.dtype != code:
+    if placed.expected.code and entry.dtype not in (code, *placed.expected.also):
+        raise WrongModel(
+            f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, but in format {format_of(config).name} it "
+            f"is {' or '.join((code, *placed.expected.also))}. Config and files do not belong together; download both "
+            "again."
+        )
+    if placed.expected.code is None and entry.dtype != code:
         raise WrongModel(
             f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, config.json says torch_dtype "
             f"{config.dtype} ({code}). "
             "Correct torch_dtype if all tensors agree with each other; otherwise download again."
         )
+
+
+def compare_with_each_other(plan: list[Placed]) -> None:
+    """The tensors of one bank have one dtype, also where the format leaves a choice: in memory they are stacked."""
+    dtypes: dict[str, TensorEntry] = {}
+    for placed in plan:
+        for piece in placed.expected.pieces:
+            first = dtypes.setdefault(piece.parameter, placed.entry)
+            if first.dtype != placed.entry.dtype:
+                raise WrongModel(
+                    f"{placed.header.file}: {placed.entry.name} is stored as {placed.entry.dtype}, but {first.name} as "
+                    f"{first.dtype}. The files are of different checkpoints; download all of them again."
+                )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minimoe.checkpoint.header import TensorEntry
-from minimoe.checkpoint.positioned import PositionedFile
+from minimoe.checkpoint.positioned import OpenFile
 
 STAGING_BYTES = 8 * 2**20
 TORCH_DTYPES = {
@@ -30,7 +30,7 @@ class Filler:
     def __init__(self) -> None:
         self._staging: Tensor | None = None
 
-    def fill(self, destination: Tensor, file: PositionedFile, entry: TensorEntry, begin: int = 0) -> None:
+    def fill(self, destination: Tensor, file: OpenFile, entry: TensorEntry, begin: int = 0) -> None:
         """Fill `destination` (contiguous) with the values of `entry` from number `begin` on, converting the dtype if
         it differs.
 
@@ -55,7 +55,7 @@ class Filler:
         return self._staging
 
 
-def same_bytes(file: PositionedFile, entry: TensorEntry, other_file: PositionedFile, other: TensorEntry) -> bool:
+def same_bytes(file: OpenFile, entry: TensorEntry, other_file: OpenFile, other: TensorEntry) -> bool:
     """Whether two stored tensors are equal byte for byte, compared piece by piece."""
     if entry.nbytes != other.nbytes:
         return False

@@ -1,5 +1,7 @@
-"""The book of a load: every row of every parameter is filled exactly once, or there is no model."""
+"""The book of a load: every row of every parameter is filled exactly once, or there is no model. Packed matrices are
+buffers, and kept like parameters."""
 
+from minimoe.checkpoint.formats.packed import PackedBank, PackedLinear
 from minimoe.errors import IncompleteLoad
 from minimoe.model.transformer import Transformer
 
@@ -18,6 +20,10 @@ class Ledger:
             self.open |= (
                 {(name, expert) for expert in range(len(parameter))} if parameter.dim() == 3 else {(name, None)}
             )
+        for name, module in model.named_modules():
+            if isinstance(module, PackedBank | PackedLinear):
+                rows = range(len(module)) if isinstance(module, PackedBank) else (None,)
+                self.open |= {(f"{name}.{suffix}", row) for suffix in module.parts for row in rows}
 
     def fill(self, parameter: str, expert: int | None) -> None:
         """Note that these values were written. Raises IncompleteLoad if they are unknown or were written before."""

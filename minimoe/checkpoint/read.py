@@ -2,23 +2,27 @@
 
 In this order, so that whatever can be refused is refused before the first weight is read: config -> index -> headers
 -> names, shapes and dtypes against the config -> tokenizer -> memory -> weights, each once, straight to its place.
+
+Packed weights (formats/) stay packed in memory. Only who asks for another precision has them unpacked or packed anew on
+the way, a matrix at a time.
 """
 
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from tqdm.auto import tqdm
 
 from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.fill import Filler, same_bytes
-from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns
-from minimoe.checkpoint.ledger import Ledger
+from minimoe.checkpoint.fill import TORCH_DTYPES, same_bytes
+from minimoe.checkpoint.fill_model import allocate, fill
+from minimoe.checkpoint.formats import format_of, is_packed
+from minimoe.checkpoint.formats.choose import OWN
+from minimoe.checkpoint.formats.measure import weigh
+from minimoe.checkpoint.formats.packed import pack_modules
+from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns, expected_tensors
 from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.positioned import PositionedFile
 from minimoe.checkpoint.room import require_room
 from minimoe.checkpoint.shards import Shards, open_shards
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
@@ -26,7 +30,6 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
 from minimoe.text.tokenizer import Tokenizer
 
-SHOW_PROGRESS_FROM = 10**9  # bytes
 DTYPES = {
     "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16, "float16": torch.float16,
     "fp32": torch.float32, "float32": torch.float32, "fp64": torch.float64, "float64": torch.float64,
@@ -38,11 +41,12 @@ def load(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "cpu",
     layers: range | None = None,
+    precision: str | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """A checkpoint folder in the released layout -> (model, tokenizer). Arguments and errors as `load_model`; also
     BadTokenizer.
     """
-    return _load(path, dtype, device, layers, with_tokenizer=True)
+    return _load(path, dtype, device, layers, precision, with_tokenizer=True)
 
 
 def load_model(
@@ -50,6 +54,7 @@ def load_model(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device = "cpu",
     layers: range | None = None,
+    precision: str | None = None,
 ) -> Transformer:
     """The model alone; needs no tokenizer files.
 
@@ -57,31 +62,41 @@ def load_model(
     dtype: None keeps the checkpoint's own; otherwise a torch dtype or "fp32", "bf16", ...; values are converted while
     they are read.
     layers: range(a, b) reads those layers only, and only the files that hold them need to be there.
+    precision: None keeps linear layers as the files have them, packed or not; "int4" and "int8" pack them while
+    loading, "bf16", "fp16" and "fp32" unpack them into that dtype. One matrix at a time, so the peak is the result and
+    one of them. dtype is what a packed matrix is unpacked to when it is used.
 
     The model is in eval mode and its parameters do not require gradients: most readers only run it, and that is
     faster. To train it further, call `model.train().requires_grad_(True)`.
     Raises NotFound, BadConfig, UnsupportedModel, BadArgument, PlanTooBig, and the kinds of BadCheckpoint. Never
     returns a partly filled model.
     """
-    return _load(path, dtype, device, layers, with_tokenizer=False)[0]
+    return _load(path, dtype, device, layers, precision, with_tokenizer=False)[0]
 
 
 def _load(
-    path: str | Path, dtype: Any, device: Any, layers: range | None, with_tokenizer: bool
+    path: str | Path, dtype: Any, device: Any, layers: range | None, precision: str | None, with_tokenizer: bool
 ) -> tuple[Transformer, Any]:
     directory = find_checkpoint(path)
     finish_interrupted_save(directory)
     config = ModelConfig.from_file(directory / "config.json")
-    chosen, where, layers = check_dtype(dtype, config), check_device(device), check_layers(config, layers)
+    wanted, chosen = check_precision(precision, dtype, config)
+    where, layers = check_device(device), check_layers(config, layers)
     shards = open_shards(directory, wanted=lambda name: concerns(name, config, layers))
     plan = match(config, shards, layers)
     tokenizer = read_tokenizer(directory, config) if with_tokenizer else None
-    require_room(sum(placed.expected.values for placed in plan if placed.expected.pieces) * chosen.itemsize, where)
+    require_room(sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers)), where)
+    source, target = format_of(config), format_of(wanted)
     with torch.device("meta"):
-        model = Transformer(config, layers)
-    allocate(model, chosen, where)
-    fill(model, plan)
+        model = Transformer(wanted, layers)
+        if target.name != "plain":
+            pack_modules(model, target, chosen)
+    kept = plan if source.name == target.name else [each for each in plan if not is_packed(each.expected.name)]
+    dtypes = {piece.parameter: TORCH_DTYPES[each.entry.dtype] for each in kept for piece in each.expected.pieces}
+    allocate(model, chosen, where, dtypes)
+    fill(model, plan, kept, source)
     compare_tied_head(plan, shards)
+    weigh(model)
     return model.eval(), tokenizer
 
 
@@ -96,39 +111,6 @@ def read_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:
     return tokenizer
 
 
-def allocate(model: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
-    """Give every parameter of a meta-device model its memory, once; a parameter under two names (tied) stays one.
-    Values are undefined.
-    """
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter not in made:
-                memory = torch.empty(parameter.shape, dtype=dtype, device=device)
-                made[parameter] = nn.Parameter(memory, requires_grad=False)
-            module.register_parameter(name, made[parameter])
-
-
-def fill(model: Transformer, plan: list[Placed]) -> None:
-    """Read every tensor of the plan into its parameter or its rows of a bank. Raises ReadFailed, IncompleteLoad."""
-    parameters, ledger, filler = dict(model.named_parameters()), Ledger(model), Filler()
-    total = sum(placed.entry.nbytes for placed in plan)
-    silent = total < SHOW_PROGRESS_FROM
-    with tqdm(total=total, unit="B", unit_scale=True, desc="reading weights", disable=silent) as progress:
-        for path, group in groupby(plan, key=lambda placed: placed.header.file):
-            with PositionedFile(path) as file:
-                for placed in group:
-                    file.require_unchanged(placed.header.identity)
-                    for piece in placed.expected.pieces:
-                        parameter = parameters[piece.parameter]
-                        destination = parameter.data if piece.expert is None else parameter.data[piece.expert]
-                        ledger.fill(piece.parameter, piece.expert)
-                        filler.fill(destination, file, placed.entry, piece.begin)
-                    progress.update(placed.entry.nbytes)
-                file.require_unchanged(placed.header.identity)
-    ledger.close()
-
-
 def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
     """An lm_head that is stored although config.json ties it to the embedding has to be the embedding. Raises
     WrongModel.
@@ -137,7 +119,7 @@ def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
     embedding = shards.find(EMBEDDING)
     if head is None or embedding is None:
         return
-    with PositionedFile(head.header.file) as file, PositionedFile(embedding[0].file) as other:
+    with head.header.open() as file, embedding[0].open() as other:
         file.require_unchanged(head.header.identity)
         other.require_unchanged(embedding[0].identity)
         if not same_bytes(file, head.entry, other, embedding[1]):
@@ -146,6 +128,20 @@ def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
                 "tie_word_embeddings true. "
                 "Set it to false if the head is meant; otherwise download again."
             )
+
+
+def check_precision(precision: str | None, dtype: Any, config: ModelConfig) -> tuple[ModelConfig, torch.dtype]:
+    """The config of the model in memory, which says how its linear layers are packed there, and its dtype."""
+    if precision is None or precision == format_of(config).name:
+        return config, check_dtype(dtype, config)
+    if precision in OWN:
+        return replace(config, quantization_config=OWN[precision].settings()), check_dtype(dtype, config)
+    if not isinstance(precision, str) or precision not in DTYPES:
+        raise BadArgument(f"precision is {precision!r}, expected None, {', '.join(OWN)}, bf16, fp16 or fp32.")
+    chosen = DTYPES[precision]
+    if dtype is not None and check_dtype(dtype, config) != chosen:
+        raise BadArgument(f"precision is {precision!r} and dtype {dtype!r}: unpacked weights have one dtype. Give one.")
+    return replace(config, quantization_config=None), chosen
 
 
 def check_dtype(dtype: Any, config: ModelConfig) -> torch.dtype:

@@ -5,17 +5,18 @@ there.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from minimoe.checkpoint.commit import PLAIN_NAME, replacing
 from minimoe.checkpoint.compare import CODES
 from minimoe.checkpoint.fill import TORCH_DTYPES, memory_of
+from minimoe.checkpoint.formats.packed import is_model_packed, stored_tensors
+from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.index import read_index
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.locate import INDEX, SINGLE, folder_name
@@ -31,7 +32,8 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
 
     A model that fits one shard becomes `model.safetensors` without an index. A checkpoint that is there already is
     replaced as a whole; files that belong to none are not touched. `tokenizer` may be None: then tokenizer files that
-    are there stay as they are. Needs memory for one tensor beside the model. Raises BadArgument (a slice, a model on
+    are there stay as they are. A model that is packed in memory is written in the format that it is packed in. Needs
+    memory for one tensor beside the model. Raises BadArgument (a slice, a model on
     the meta device, mixed dtypes), WriteFailed.
     """
     if not isinstance(model, Transformer):
@@ -78,7 +80,8 @@ def config_to_save(model: Transformer) -> ModelConfig:
         raise BadArgument(
             "model is on the meta device, where parameters have no values. Load it, or build it on another device."
         )
-    return replace(config, dtype=name, quantization_config=None)
+    settings = config.quantization_config if is_model_packed(model) else None
+    return replace(config, dtype=name, quantization_config=settings)
 
 
 def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: int) -> list[list[Expected]]:
@@ -88,7 +91,7 @@ def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: in
     shards: list[list[Expected]] = [[]]
     filled = 0
     for tensor in tensors:
-        nbytes = tensor.values * bytes_per_value
+        nbytes = tensor.nbytes(bytes_per_value)
         if shards[-1] and filled + nbytes > max_shard_bytes:
             shards.append([])
             filled = 0
@@ -108,19 +111,28 @@ def write_weights(model: Transformer, config: ModelConfig, folder: Path, max_sha
     """The shards and, if there are several, the index."""
     code = CODES[config.dtype]
     width = TORCH_DTYPES[code].itemsize
-    shards = split(expected_tensors(config), width, max_shard_bytes)
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    parameters = stored_tensors(model)
+    tensors = (as_stored(tensor, parameters) for tensor in expected_tensors(config))
+    shards = split(tensors, width, max_shard_bytes)
     weight_map: dict[str, str] = {}
     for name, shard in zip(shard_names(len(shards)), shards, strict=True):
         with open(folder / name, "wb") as file:
-            file.write(make_header([(tensor.name, tensor.shape) for tensor in shard], code, width))
+            file.write(header_of(shard, code))
             for tensor in shard:
                 file.write(memory_of(values_of(tensor, parameters)))
         weight_map |= {tensor.name: name for tensor in shard}
     if len(shards) > 1:
-        total = sum(tensor.values for shard in shards for tensor in shard) * width
+        total = sum(tensor.nbytes(width) for shard in shards for tensor in shard)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_bytes(as_json(index))
+
+
+def as_stored(tensor: Expected, parameters: dict[str, Tensor]) -> Expected:
+    """The same, with the dtype that a packed tensor has in memory, where the format leaves a choice."""
+    if tensor.code is None:
+        return tensor
+    dtype = parameters[tensor.pieces[0].parameter].dtype
+    return replace(tensor, code=next(code for code, torch_dtype in TORCH_DTYPES.items() if torch_dtype == dtype))
 
 
 def values_of(tensor: Expected, parameters: dict[str, Tensor]) -> Tensor:
@@ -133,14 +145,21 @@ def values_of(tensor: Expected, parameters: dict[str, Tensor]) -> Tensor:
 
 
 def make_header(tensors: list[tuple[str, tuple[int, ...]]], code: str, bytes_per_value: int) -> bytes:
-    """Length and header of a safetensors file whose tensors of dtype `code` follow in this order; padded to a multiple
-    of 8 bytes.
+    """`header_of` for tensors (name, shape) that all have dtype `code`."""
+    return header_of([Expected(name, shape, (), code) for name, shape in tensors], code)
+
+
+def header_of(tensors: Iterable[Expected], code: str) -> bytes:
+    """Length and header of a safetensors file whose tensors follow in this order; padded to a multiple of 8 bytes.
+    `code` is the dtype of those that have none of their own.
     """
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
-    for name, shape in tensors:
-        end = position + bytes_per_value * torch.Size(shape).numel()
-        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": [position, end]}
+    for tensor in tensors:
+        end = position + tensor.nbytes(BYTES_PER_VALUE[code])
+        entries[tensor.name] = {
+            "dtype": tensor.code or code, "shape": list(tensor.shape), "data_offsets": [position, end],
+        }  # fmt: skip
         position = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -41,6 +41,7 @@ def sizes_of_files(shards: Shards) -> Sizes:
 
 def sizes_of_tensor(name: str, shape: tuple[int, ...]) -> Sizes:
     """What one tensor's shape says about the model's sizes; most say nothing new."""
+    name, shape = unpacked(name, shape)
     found = LAYER.fullmatch(name)
     kind = found[2] if found else name
     if len(shape) == 3 and kind == "mlp.experts.down_proj":
@@ -56,6 +57,15 @@ def sizes_of_tensor(name: str, shape: tuple[int, ...]) -> Sizes:
         "self_attn.k_proj.weight": "key rows",
     }
     return {rows[kind]: shape[0], "hidden": shape[1]} if kind in rows else {}
+
+
+def unpacked(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Name and shape (outs, ins) of the matrix that these packed numbers stand for; of others as they are."""
+    module, dot, suffix = name.rpartition(".")
+    if len(shape) == 2 and suffix in ("qweight", "weight_int4", "weight_int8"):
+        outs_ins = {"qweight": (shape[1], 8 * shape[0]), "weight_int4": (shape[0], 2 * shape[1])}
+        return f"{module}.weight", outs_ins.get(suffix, shape)
+    return name, shape
 
 
 def compare_sizes(config: ModelConfig, shards: Shards) -> None:

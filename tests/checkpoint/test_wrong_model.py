@@ -65,9 +65,9 @@ def no_payload(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"torch_dtype": "float16"}, WrongModel, "is stored as BF16, config.json says torch_dtype float16 (F16)"),
         ({"tie_word_embeddings": True}, None, ""),
         (
-            {"quantization_config": {"quant_method": "fp8"}},
+            {"quantization_config": {"quant_method": "awq"}},
             UnsupportedModel,
-            "quantization_config (quant_method 'fp8')",
+            "quantization_config (quant_method 'awq')",
         ),
     ],
 )

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 BLOCK = 128  # inputs that share a scale in every format; in fp8 also 128 outputs
 PACKED = re.compile(
-    r"(model\.)?layers\.[0-9]{1,6}\.(self_attn\.[qkvo]_proj|mlp\.(experts\.([0-9]{1,6}\.)?)?(gate|up|down)_proj)(\.\w+)?"
+    r"(model\.)?layers\.[0-9]{1,6}"
+    r"\.(self_attn\.[qkvo]_proj|mlp\.(experts\.([0-9]{1,6}\.)?)?(gate|up|gate_up|down)_proj)(\.\w+)?"
 )
 
 
@@ -59,8 +60,10 @@ class Format:
         """A matrix (outs, ins) -> its components. Raises BadArgument in formats that are only read."""
         raise BadArgument(f"format {self.name!r} is only read here. Formats to pack into: int4, int8.")
 
-    def check(self, parts: Mapping[str, Tensor]) -> str | None:
-        """What is wrong with the stored values, or None. `parts` may be stacked (expert, ...)."""
+    def check(self, suffix: str, part: Tensor, start: int = 0) -> str | None:
+        """What is wrong with the values of one component, or None. Whoever reads weights asks this of each; `start` is
+        the first column (input) of a piece of the matrix.
+        """
         return None
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minimoe.checkpoint.fill import TORCH_DTYPES
-from minimoe.checkpoint.formats.base import Format
+from minimoe.checkpoint.formats.base import Format, is_packed
 from minimoe.errors import BadArgument
+from minimoe.model.experts import ExpertBank
 
 
 class Packed(nn.Module):
@@ -71,3 +72,33 @@ class PackedBank(Packed, Sequence[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[expert] for expert in range(len(self)))
+
+
+def pack_modules(model: nn.Module, format: Format, dtype: torch.dtype) -> None:
+    """Put packed modules, without values, in the places of all linear layers that `format` packs (on the current
+    default device). `dtype` is what they will unpack to.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ExpertBank):
+            for kind, stack in list(module.named_parameters(recurse=False)):
+                experts, outs, ins = stack.shape
+                delattr(module, kind)
+                setattr(module, kind, PackedBank.empty(format, outs, ins, dtype, experts))
+        elif isinstance(module, nn.Linear) and is_packed(name):
+            packed = PackedLinear.empty(format, module.out_features, module.in_features, dtype)
+            model.set_submodule(name, packed)
+
+
+def is_model_packed(model: nn.Module) -> bool:
+    """Whether the linear layers of this model are packed in memory."""
+    return any(isinstance(module, Packed) for module in model.modules())
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and packed parts by name: everything that a load fills and a save writes."""
+    return {name: parameter.data for name, parameter in model.named_parameters()} | {
+        f"{name}.{suffix}": part
+        for name, module in model.named_modules()
+        if isinstance(module, Packed)
+        for suffix, part in module.parts.items()
+    }

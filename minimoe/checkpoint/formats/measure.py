@@ -1,0 +1,66 @@
+"""Bits a parameter of what is packed, counted in the bytes that are really there.
+
+A quantiser that misses the experts, because they are no ordinary linear layers, leaves nine tenths of the model as it
+was and still says that it is done. So what was packed is weighed.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from minimoe.checkpoint.formats.base import BLOCK, is_packed
+from minimoe.checkpoint.formats.choose import format_of
+from minimoe.checkpoint.formats.packed import stored_tensors
+from minimoe.checkpoint.layout import expected_tensors
+from minimoe.errors import IncompleteLoad
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+
+EXPERT = re.compile(r"(model\.)?layers\.[0-9]+\.mlp\.experts\..+")
+ALLOWANCE = 0.075  # bits a weight beside number and scale: 4.2 and 8.2 in all
+
+
+def part_of(name: str) -> str:
+    """ "experts", "other linear layers", or "not packed": router, norms, embedding, lm_head."""
+    if not is_packed(name):
+        return "not packed"
+    return "experts" if EXPERT.fullmatch(name) else "other linear layers"
+
+
+def bits_per_parameter(config: ModelConfig, nbytes: Mapping[str, int], layers: range | None = None) -> dict[str, float]:
+    """Part of the model -> bits that one of its parameters takes. nbytes: bytes by name, on disk or in memory."""
+    parameters, found = Counter[str](), Counter[str]()
+    for tensor in expected_tensors(replace(config, quantization_config=None), layers):
+        parameters[part_of(tensor.name)] += tensor.values
+    for name, size in nbytes.items():
+        found[part_of(name)] += size
+    return {part: 8 * found[part] / count for part, count in parameters.items()}
+
+
+def require_packed(
+    config: ModelConfig, nbytes: Mapping[str, int], layers: range | None = None, plain_bits: int = 16
+) -> None:
+    """Raises IncompleteLoad if what should be packed in int4 or int8 takes more than 4.2 or 8.2 bits a parameter (more
+    where the last group of 128 is part filled), or if anything else does not take `plain_bits`.
+    """
+    bits = getattr(format_of(config), "bits", None)
+    if bits is None:
+        return
+    heads = config.num_attention_heads * config.head_dim
+    inputs = (config.hidden_size, heads, config.moe_intermediate_size, config.intermediate_size)
+    scale = max(16 * -(-ins // BLOCK) / ins for ins in inputs if ins)
+    for part, found in bits_per_parameter(config, nbytes, layers).items():
+        packed = part != "not packed"
+        most = bits + scale + ALLOWANCE if packed else plain_bits
+        if found > most or (found < most and not packed):
+            raise IncompleteLoad(
+                f"{part}: {found:.2f} bits a parameter after packing to int{bits}, expected "
+                f"{'at most ' if packed else ''}{most:.2f}. Please report this."
+            )
+
+
+def weigh(model: Transformer) -> None:
+    """`require_packed` for what a model holds in memory."""
+    nbytes = {name: tensor.nbytes for name, tensor in stored_tensors(model).items()}
+    require_packed(model.config, nbytes, model.layer_range, 8 * model.dtype.itemsize)
