@@ -15,7 +15,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def sha256_of(path: Path, progress: "tqdm | None" = None) -> str:
-    """The SHA-256 of a file in hexadecimal. Raises ReadFailed."""
+    """The SHA-256 of a file in hexadecimal. Raises ReadFailed, also if the file is changed meanwhile."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(STEP))
     with PositionedFile(path) as file:
@@ -25,6 +25,7 @@ def sha256_of(path: Path, progress: "tqdm | None" = None) -> str:
             digest.update(part)
             if progress is not None:
                 progress.update(len(part))
+        file.require_unchanged(file.identity)
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.http_ranges import Version
+from minimoe.checkpoint.http_answers import Version
 from minimoe.errors import BadArgument
 
 LARGEST_PIECE = 4 * 2**20  # bytes; to use a part of a piece, all of it is read and checked

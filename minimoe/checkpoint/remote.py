@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.http_ranges import RangeClient, Version
+from minimoe.checkpoint.http_answers import Version
+from minimoe.checkpoint.http_ranges import RangeClient
 from minimoe.checkpoint.range_cache import RangeCache
 from minimoe.errors import NotFound, ReadFailed
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
-from minimoe.checkpoint.http_ranges import Forbidden
+from minimoe.checkpoint.http_answers import Forbidden
 from minimoe.checkpoint.locate import INDEX
 from minimoe.checkpoint.range_cache import default_folder, write_atomically
 from minimoe.checkpoint.remote import RemoteFolder, in_parallel

@@ -3,7 +3,7 @@ headers alone.
 
 470 GB are vouched for by some megabytes: every file has the size that its own header describes, every tensor of the
 config is there once, with its shape and dtype. Only flipped bits inside the weights stay unseen; `sha256=True` reads
-everything to find those.
+everything to find those. A checkpoint on a server is verified the same way, by fetching the headers.
 """
 
 from dataclasses import dataclass, field
@@ -11,14 +11,17 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import match
 from minimoe.checkpoint.digest import expected_sha256, sha256_of
+from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.header import Header, read_header
-from minimoe.checkpoint.index import read_index
-from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.shards import Shards, disagreements, missing_shards
-from minimoe.errors import ChecksumMismatch, MinimoeError
+from minimoe.checkpoint.index import Index
+from minimoe.checkpoint.journal import Journal
+from minimoe.checkpoint.locate import find_checkpoint, remote_address
+from minimoe.checkpoint.opened import open_index
+from minimoe.checkpoint.positioned import FarFolder, PositionedFile
+from minimoe.checkpoint.shards import Shards, absent_files, disagreements, missing_shards
+from minimoe.errors import BadArgument, ChecksumMismatch, MinimoeError, NotFound, UnsupportedModel
 from minimoe.model.config import ModelConfig
 
 
@@ -28,7 +31,7 @@ class Report:
     means whole.
     """
 
-    directory: Path
+    directory: Path | FarFolder | str
     files: int = 0  # weight files that the index names
     tensors: int = 0
     parameters: int = 0  # stored values; a tied head that is stored counts again
@@ -57,23 +60,32 @@ class Report:
 
 
 def verify(path: str | Path, sha256: bool = False) -> Report:
-    """Check a checkpoint folder without loading it; finds as many problems as it can instead of stopping at the first.
+    """Check a checkpoint without loading it; finds as many problems as it can instead of stopping at the first.
 
-    sha256=True also reads every file and compares its digest with what is written beside it, if anything is.
-    Raises NotFound if there is no such folder; everything else is in the report.
+    path: a folder, or an address as `open_checkpoint` takes it.
+    sha256=True also reads every file and compares its digest with what is written beside it, if anything is. A run that
+    was interrupted is resumed by the next one. Not for a server: a digest is of a whole file.
+    Raises NotFound if there is no such folder, BadArgument; everything else is in the report.
     """
-    report = Report(find_checkpoint(path))
+    address = remote_address(path)
+    if address is not None and sha256:
+        raise BadArgument(
+            f"sha256 would download all of {address}. Leave it out, or download the files and verify the folder."
+        )
+    report = Report(find_checkpoint(path) if address is None else address)
     try:
-        finish_interrupted_save(report.directory)
-        index = read_index(report.directory)
+        _, folder, index = open_index(path)
+        absent = absent_files(index, index.files)
     except MinimoeError as problem:
+        if address is not None and isinstance(problem, BadArgument | NotFound):
+            raise
         report.add(problem)
         return report
-    report.files, report.bytes_read = len(index.files), index.bytes_read
-    present = [name for name in index.files if (report.directory / name).exists()]
-    if absent := sorted(set(index.files) - set(present)):
+    report.directory, report.files, report.bytes_read = index.directory, len(index.files), index.bytes_read
+    present = [name for name in index.files if name not in set(absent)]
+    if absent:
         report.add(missing_shards(index, absent))
-    shards = Shards(index, dict(read_headers(report, present)))
+    shards = Shards(index, dict(read_headers(report, index, present)))
     for header in shards.headers.values():
         report.tensors += len(header.tensors)
         report.payload_bytes += header.payload_bytes
@@ -81,59 +93,67 @@ def verify(path: str | Path, sha256: bool = False) -> Report:
     for disagreement in disagreements(shards):
         report.add(disagreement)
     if not report.problems:  # else the comparison would repeat in other words what is known already
-        compare_with_config(report, shards)
-    note_the_unusual(report, index.files)
-    if sha256:
-        compare_digests(report, present)
+        compare_with_config(report, shards, folder)
+    if isinstance(index.directory, Path):
+        note_the_unusual(report, index.directory, index.files)
+        if sha256:
+            compare_digests(report, index.directory, present)
     return report
 
 
-def read_headers(report: Report, names: list[str]) -> list[tuple[str, Header]]:
+def read_headers(report: Report, index: Index, names: list[str]) -> list[tuple[str, Header]]:
     """The headers that can be read; the others are problems."""
     headers = []
     for name in names:
         try:
-            headers.append((name, read_header(report.directory / name)))
+            headers.append((name, read_header(index.directory / name)))
         except MinimoeError as problem:
             report.add(problem)
     return headers
 
 
-def compare_with_config(report: Report, shards: Shards) -> None:
+def compare_with_config(report: Report, shards: Shards, folder: Path) -> None:
     """Names, shapes and dtypes against config.json."""
     try:
-        config = ModelConfig.from_file(report.directory / "config.json")
-        if config.quantization_config is not None:
+        config = ModelConfig.from_file(folder / "config.json")
+        try:
+            format_of(config)
+        except UnsupportedModel as error:
             report.notes.append(
-                "quantised: files and index were checked, names and shapes were not compared with config.json."
+                f"files and index were checked; names and shapes were not compared with config.json: {error}"
             )
             return
-        report.parameters = sum(placed.expected.values for placed in match(config, shards))
+        plan = match(config, shards)
     except MinimoeError as problem:
         report.add(problem)
+        return
+    is_plain = config.quantization_config is None
+    report.parameters = sum(placed.expected.values for placed in plan) if is_plain else config.total_parameters
 
 
-def note_the_unusual(report: Report, files: list[str]) -> None:
+def note_the_unusual(report: Report, directory: Path, files: list[str]) -> None:
     """What is no fault, but good to know."""
-    others = sorted(file.name for file in report.directory.glob("*.safetensors") if file.name not in files)
+    others = sorted(file.name for file in directory.glob("*.safetensors") if file.name not in files)
     if others:
         report.notes.append(
             f"not named by the index, so never opened: {', '.join(others[:5])}{' ...' if len(others) > 5 else ''}"
         )
 
 
-def compare_digests(report: Report, names: list[str]) -> None:
-    """Read every file in full and compare its SHA-256 with the expected one, where there is one."""
-    total = sum((report.directory / name).stat().st_size for name in names)
+def compare_digests(report: Report, directory: Path, names: list[str]) -> None:
+    """Read every file in full and compare its SHA-256 with the expected one, where there is one. What an interrupted
+    run has done already is not read again.
+    """
+    total = sum((directory / name).stat().st_size for name in names)
+    journal = Journal(directory)
     with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=total < 10**9) as progress:
         for name in names:
-            path = report.directory / name
+            path = directory / name
             try:
-                found = report.sha256[name] = sha256_of(path, progress)
+                found = report.sha256[name] = digest_once(report, journal, path, progress)
             except MinimoeError as problem:
                 report.add(problem)
                 continue
-            report.bytes_read += path.stat().st_size
             expected = expected_sha256(path)
             if expected is None:
                 report.notes.append(f"{name}: nothing says which sha256 it should have.")
@@ -141,3 +161,19 @@ def compare_digests(report: Report, names: list[str]) -> None:
                 report.add(
                     ChecksumMismatch(f"{path} has sha256 {found}, expected {expected}. Download this file again.")
                 )
+    journal.finish()
+
+
+def digest_once(report: Report, journal: Journal, path: Path, progress: tqdm) -> str:
+    """The file's SHA-256: from the journal if it is of this very file, else computed and noted there."""
+    with PositionedFile(path) as file:
+        identity, size = file.identity, file.size
+    if (known := journal.digest(path.name, identity)) is not None:
+        progress.update(size)
+        return known
+    digest = sha256_of(path, progress)
+    report.bytes_read += size
+    with PositionedFile(path) as file:
+        file.require_unchanged(identity)
+    journal.note(path.name, identity, digest)
+    return digest
