@@ -16,7 +16,7 @@ from minimoe.checkpoint.compare import CODES
 from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.locate import INDEX, folder_name
-from minimoe.checkpoint.save import as_json, make_header, shard_names, split
+from minimoe.checkpoint.save import as_json, header_of, shard_names, split
 from minimoe.errors import BadArgument, NotFound, WriteFailed
 from minimoe.model.config import ModelConfig
 
@@ -31,7 +31,8 @@ def write_sparse(
     """Write a checkpoint of `config` whose weights are all zero and take no room; returns the folder.
 
     shard_bytes: the most bytes of weights in a file. drop: numbers of shards (from 1) to leave out, as if they were not
-    downloaded. No tokenizer is written. Whatever `config.quantization_config` names is written in that format.
+    downloaded. No tokenizer is written. A packed format that `config.quantization_config` names is written as such;
+    of GPTQ the group numbers are zeros, too, so such a checkpoint can be verified and planned, but not loaded.
     Raises BadArgument if the folder holds a checkpoint already, WriteFailed if the file system can make no holes or no
     files so large: then nothing stays behind.
     """
@@ -76,9 +77,7 @@ def write_sparse(
 def sparse_header(shard: list[Expected], config: ModelConfig) -> tuple[bytes, int]:
     """A shard's header, and how many bytes of weights belong behind it."""
     code = CODES[config.dtype]
-    width = BYTES_PER_VALUE[code]
-    header = make_header([(tensor.name, tensor.shape) for tensor in shard], code, width)
-    return header, sum(tensor.values for tensor in shard) * width
+    return header_of(shard, code), sum(tensor.nbytes(BYTES_PER_VALUE[code]) for tensor in shard)
 
 
 def index_of(shards: list[list[Expected]], names: list[str], headers: list[tuple[bytes, int]]) -> dict[str, Any]:

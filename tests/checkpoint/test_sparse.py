@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from minimoe.checkpoint.header import read_header
 from minimoe.checkpoint.locate import INDEX
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.sparse import MARKER, disk_bytes, remove_sparse, write_sparse
+from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument, MissingShard, NotFound, WriteFailed
+from minimoe.scale.plan import plan
 from tests.checkpoint.fake import TINY, refused, save_tiny
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
@@ -44,6 +47,35 @@ def test_the_safetensors_library_reads_it_and_finds_zeros(tmp_path: Path) -> Non
         assert shapes["model.embed_tokens.weight"] == (48, 16)
         assert not any(file.get_tensor(name).any() for name in shapes)
     assert not any(parameter.any() for parameter in load_model(folder).parameters())
+
+
+OWN = {"quant_method": "minimoe", "group_size": 128}
+PACKED = {
+    "fp8": ModelConfig.named("Qwen3-235B-A22B-FP8"),
+    "gptq-int4": ModelConfig.named("Qwen3-235B-A22B-GPTQ-Int4"),
+    "int4": replace(BIG, quantization_config=OWN | {"bits": 4}),
+    "int8": replace(BIG, quantization_config=OWN | {"bits": 8}),
+}
+
+
+@pytest.mark.parametrize("precision", PACKED)
+def test_packed_formats_have_the_size_that_the_planner_gives_them(tmp_path: Path, precision: str) -> None:
+    config = replace(PACKED[precision], num_hidden_layers=6)
+    folder = write_sparse(tmp_path / precision, config)
+    report = verify(folder)
+    assert report.ok, report
+    plain = replace(config, quantization_config=None)
+    assert report.payload_bytes == plan(config).weight_bytes == plan(plain, precision=precision).weight_bytes
+    packed = 6 * (4 + 3 * 128)
+    assert report.tensors == 3 + 6 * (9 + 3 * 128) + packed * (3 if precision == "gptq-int4" else 1)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_packed_one_loads_as_zeros(tmp_path: Path, bits: int) -> None:
+    folder = write_sparse(tmp_path, replace(TINY, quantization_config=OWN | {"bits": bits}), shard_bytes=9_000)
+    model = load_model(folder)
+    assert not model.layers[0].mlp.experts.gate_proj[0].any()
+    assert not model.layers[0].self_attn.q_proj.weight.any()
 
 
 def test_shards_can_be_left_out(tmp_path: Path) -> None:
