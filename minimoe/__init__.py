@@ -19,6 +19,7 @@ WHERE = {
     "load": "minimoe.checkpoint.read",
     "save": "minimoe.checkpoint.save",
     "verify": "minimoe.checkpoint.verify",
+    "quantise": "minimoe.checkpoint.quantise",
     "stream": "minimoe.scale.stream",
     "record_routing": "minimoe.routing.trace",
     "RoutingTrace": "minimoe.routing.trace",

@@ -214,6 +214,21 @@ def verify(path: str, sha256: bool) -> None:
 
 
 @cli.command()
+@click.argument("path")
+@click.option("--to", required=True, type=click.Choice(("int4", "int8")), help="What to pack linear layers into.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="The folder to write.")
+@click.option("--dry-run", is_flag=True, help="Only check everything, and say what would be read and written.")
+def quantise(path: str, to: str, out: str, dry_run: bool) -> None:
+    """Pack the checkpoint at PATH into 4 or 8 bits a weight, and write it to --out.
+
+    Reads it once, with memory for one matrix. Router, norms, embedding and lm_head stay in 16 bits.
+    """
+    from minimoe.commands.quantise import run
+
+    run(path, to, out, dry_run, say=click.echo)
+
+
+@cli.command()
 @click.option("--config", default="data/mini", show_default=True, help="A config.json, or the folder that holds one.")
 @click.option("--corpus", help="A folder of text files. [default: the generated corpus]")
 @click.option("--out", default="runs/mini", show_default=True, help="Where training state, history and checkpoint go.")
