@@ -129,7 +129,7 @@ def how(cut: Cut, plan: Deployment) -> str:
     """Along what a kind of tensor is divided."""
     if cut.axis:
         return cut.axis
-    if plan.split == "layers":
+    if plan.split == "layers" and cut.copies == 1:
         return "layers" if cut.kind.layers else "whole"
     return "experts" if cut.kind.experts else "copied"
 

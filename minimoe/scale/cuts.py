@@ -133,10 +133,14 @@ def tensor_cut(kind: Kind, config: ModelConfig, devices: int, rank: int, experts
 def layer_cuts(config: ModelConfig, devices: int, rank: int) -> list[Cut]:
     """The layer split: the embedding lies on the first rank, the final norm and lm_head on the last.
 
-    A tied lm_head is the embedding once more, so the last rank then holds a second copy.
+    A tied lm_head is the embedding once more, so the last rank then holds a second copy. Routers lie on all ranks: they
+    are small, and a trace is checked against them wherever it is recorded.
     """
     mine, found = layers_of(config, devices, rank), []
     for kind in kinds(config):
+        if kind.part == "router":
+            found.append(Cut(kind, "", 0, 0, kind.layers, range(kind.experts), devices))
+            continue
         layers = tuple(layer for layer in kind.layers if layer in mine)
         tied = kind.name == "embed_tokens" and config.tie_word_embeddings and devices > 1
         here = bool(layers) if kind.layers else rank == (0 if kind.name == "embed_tokens" else devices - 1)

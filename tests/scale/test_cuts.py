@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_sums_over_ranks_are_the_total_and_the_copies(name):
                 values = Counter()
                 for rank in range(devices):
                     for cut in placed.cuts(rank):
-                        values[cut.kind.name] += cut.parameters / cut.copies
+                        values[cut.kind.name] += Fraction(cut.parameters, cut.copies)
                 assert values == whole
                 replicas = max(1, devices // config.num_key_value_heads) if split == "tensor" else 1
                 assert placed.cache_bytes == replicas * 1000 * config.kv_cache_bytes_per_token("bf16")
@@ -93,7 +94,8 @@ def copies_of(config, devices, split, precision):
     """Bytes that lie somewhere more than once, counted by hand from the shapes."""
     width, hidden, layers = {"fp32": 4}.get(precision, 2), config.hidden_size, config.num_hidden_layers
     if split == "layers":
-        return width * config.vocab_size * hidden if config.tie_word_embeddings and devices > 1 else 0
+        head = width * config.vocab_size * hidden if config.tie_word_embeddings and devices > 1 else 0
+        return head + width * (devices - 1) * len(config.moe_layers) * config.num_experts * hidden
     keys = config.num_key_value_heads * config.head_dim
     per_layer = 2 * hidden + 2 * config.head_dim  # norms; the router stands beside them
     everywhere = layers * per_layer + hidden + len(config.moe_layers) * config.num_experts * hidden

@@ -39,8 +39,10 @@ def test_layers_on_seven():
     assert "7 devices of 80.00 GB, each with a run of whole layers" in told
     place = next(number for number, line in enumerate(told) if line.startswith("rank "))
     assert [line.split()[0] for line in told[place:][1:5]] == ["0", "1..2", "3..5", "6"]
+    queries = next(line for line in told if line.startswith("self_attn.q_proj "))
+    assert queries.split()[-5:] == ["layers", "0..13", "81..93", "1", "rank"]
     router = next(line for line in told if line.startswith("mlp.gate "))
-    assert router.split()[-5:] == ["layers", "0..13", "81..93", "1", "rank"]
+    assert router.split()[-9:] == ["copied", *("all of it " * 2).split(), "7", "ranks"]
     assert next(line for line in told if line.startswith("lm_head")).split()[-6:-2] == ["nothing", "all", "of", "it"]
 
 

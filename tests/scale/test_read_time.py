@@ -8,17 +8,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.sparse import write_sparse
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import EXPERT_SPLITS, SPLITS
 from minimoe.scale.divide import divides
 from minimoe.scale.plan import deploy, plan
+from minimoe.scale.rank_load import open_part
 from minimoe.scale.read_time import SPEEDS, reading
 from minimoe.scale.units import duration
 from tests.scale.conftest import configs
 from tests.test_cli import run
 
-BIG = ModelConfig.named("Qwen3-235B-A22B")
+NAME = "Qwen3-235B-A22B"
+BIG = ModelConfig.named(NAME)
 GB = 10**9
 
 
@@ -70,11 +73,31 @@ def test_gptq_stores_matrices_the_other_way_round():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "int8", "int4", "gptq-int4"])
-def test_whole_layers_are_read_once(precision):
+def test_whole_layers_are_read_once_and_routers_by_every_rank(precision):
     for devices in (1, 3, 7):
         placed = deploy(BIG, devices, precision=precision, split="layers")
         assert reading(placed).ranks == tuple(rank.weights for rank in placed.ranks)
-        assert reading(placed).total == plan(BIG, precision=precision).weight_bytes
+        routers = 94 * 128 * 4096 * 2
+        assert reading(placed).total == plan(BIG, precision=precision).weight_bytes + (devices - 1) * routers
+
+
+FORMATS = {
+    "bf16": None,
+    "fp8": ModelConfig.named(f"{NAME}-FP8").quantization_config,
+    "gptq-int4": ModelConfig.named(f"{NAME}-GPTQ-Int4").quantization_config,
+    "int4": {"quant_method": "minimoe", "bits": 4, "group_size": 128},
+    "int8": {"quant_method": "minimoe", "bits": 8, "group_size": 128},
+}
+
+
+@pytest.mark.parametrize("precision", FORMATS)
+def test_the_ranks_of_this_library_read_exactly_that(precision, tmp_path):
+    """What a rank is about to read, by the headers of a checkpoint with two layers of the real width."""
+    config = dataclasses.replace(BIG, num_hidden_layers=2, quantization_config=FORMATS[precision])
+    folder = write_sparse(tmp_path / "two layers", config)
+    for devices, split in ((1, "tensor"), (2, "tensor"), (8, "tensor"), (2, "layers")):
+        found = [open_part(folder, rank, devices, split).bytes for rank in range(devices)]
+        assert found == list(reading(deploy(config, devices, split=split)).ranks)
 
 
 def test_computers_share_their_disk_and_not_that_of_others():
