@@ -28,7 +28,6 @@ FIRST_BYTES = 100_000  # asked for at first: most headers are smaller than that
 ATTEMPTS = 6  # in a row without progress; waits of 1, 2, 4, 8 and 16 seconds lie between them
 PROGRESS = 2**20  # bytes after which failures are counted anew
 LONGEST_WAIT = 300.0  # seconds
-STEP = 2**18
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -47,7 +46,7 @@ class Patience:
                 "until now is kept."
             ) from error
         asked = error.wait if isinstance(error, Passing) else None
-        seconds = 2.0 ** (self.failures - 1) if asked is None else asked
+        seconds = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if asked is None else asked
         if seconds > LONGEST_WAIT:
             raise ReadFailed(f"{self.url}: {reason}, and the server asks to wait {seconds:,.0f} s. Try again then.")
         if seconds >= 8:
@@ -71,6 +70,7 @@ class RangeClient:
         self._client = httpx.Client(follow_redirects=True, timeout=timeout, headers=plain | dict(headers or {}))
         self._lock = threading.Lock()
         self.requests = self.bytes_fetched = 0
+        self._was_reached = False
 
     def look(self, url: str, known: Version | None = None) -> tuple[Version, bytes]:
         """The file's version and its first bytes; if it still is `known`, that and nothing.
@@ -127,7 +127,7 @@ class RangeClient:
                     if response.headers.get("content-type", "").startswith("text/html"):
                         raise NotSafetensors(f"{url} is a web page. Give the address of the folder with the files.")
                     parts, count = [], 0
-                    for chunk in response.iter_bytes(STEP):
+                    for chunk in response.iter_bytes():
                         parts.append(chunk)
                         count += len(chunk)
                         if count > limit:
@@ -143,6 +143,7 @@ class RangeClient:
         self.count(requests=1)
         try:
             with self._client.stream("GET", url, headers=headers) as response:
+                self._was_reached = True
                 if url.startswith("https:") and response.url.scheme != "https":
                     raise ReadFailed(f"{url} leads to {response.url}, which is not encrypted. Ask for another address.")
                 if response.status_code in PASSING:
@@ -150,6 +151,10 @@ class RangeClient:
                 yield response
         except httpx.UnsupportedProtocol as error:
             raise ReadFailed(f"{url} cannot be followed: {error}. Check the address.") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if self._was_reached:
+                raise
+            raise ReadFailed(f"{url} cannot be reached: {error}. Check the address and the network.") from error
         except httpx.TransportError:
             raise
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -158,7 +163,7 @@ class RangeClient:
     def chunks(self, response: httpx.Response, count: int) -> Iterator[bytes]:
         """The body, which must be exactly `count` bytes. Raises Passing if it ends early, ReadFailed if it goes on."""
         left = count
-        for chunk in response.iter_raw(STEP):
+        for chunk in response.iter_raw():  # with a size, what came before a drop would be lost in a buffer
             left -= len(chunk)
             if left < 0:
                 raise ReadFailed(f"{response.request.url}: the server sends more bytes than the range it announced.")

@@ -94,7 +94,7 @@ class RangeCache:
     def remember(self, version: Version) -> None:
         """Note which version of an address is the present one."""
         if version.is_durable and self.recall(version.url) != version:
-            self._write(self._note(version.url), json.dumps(version).encode())
+            self.store(self._note(version.url), json.dumps(version).encode())
 
     def pieces(self, version: Version) -> "Pieces":
         """What there is of one version of a file."""
@@ -110,7 +110,7 @@ class RangeCache:
             self._unseen += size
             if self._estimate > self.cap or self._unseen > self.cap // 16:  # others may have written as well
                 self.make_room(size)
-        return self._write(path, *parts)
+            return self._write(path, *parts)
 
     def make_room(self, size: int) -> None:
         """Look at what is there, and remove the least recently used until `size` more bytes fit."""
@@ -139,8 +139,6 @@ class RangeCache:
         return self.folder / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.json"
 
     def _write(self, path: Path, *parts: bytes | memoryview) -> bool:
-        if not self.is_writing:
-            return False
         try:
             write_atomically(path, *parts)
         except OSError as error:

@@ -82,6 +82,11 @@ class RemoteFile:
         if known is not None and self.folder.is_pinned:
             return known, b""
         version, head = self.folder.client.look(self.url, known)
+        if version.size and not (version.etag or version.modified or self.folder.is_pinned):
+            raise ReadFailed(
+                f"{self.url}: the server sends neither ETag nor Last-Modified, so parts of two versions of the file "
+                "could be mixed unnoticed. Download the folder, or use a server that sends one."
+            )
         self.folder.cache.remember(version)
         self.folder.cache.pieces(version).store(memoryview(head), 0)
         return version, head

@@ -91,7 +91,9 @@ def known(path: Path, note: Path) -> dict[str, str]:
             return {}
     except (OSError, ValueError, TypeError):
         return {}
-    return {"If-None-Match": etag} if isinstance(etag, str) and not etag.startswith("linked") else {}
+    if isinstance(etag, str):
+        return {} if etag.startswith("linked") else {"If-None-Match": etag}
+    return {"If-Modified-Since": modified} if isinstance(modified, str) else {}
 
 
 def keep(path: Path, content: bytes) -> None:

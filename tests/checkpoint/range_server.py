@@ -48,6 +48,7 @@ class RangeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 path = unquote(self.path.partition("?")[0])
@@ -111,9 +112,9 @@ class RangeServer:
                 try:
                     for begin in range(0, stop, 65536):
                         part = body[begin : min(begin + 65536, stop)]
-                        self.wfile.write(part)
-                        with lock:
+                        with lock:  # first, so that the count is right as soon as the client has the bytes
                             outer.bytes_sent += len(part)
+                        self.wfile.write(part)
                 except OSError:
                     self.close_connection = True
                     return
