@@ -34,9 +34,9 @@ FAILED, INTERRUPTED = 1, 130  # exit codes
 class Watch(threading.Thread):
     """Watches all ranks from one of them, over a connection of its own to the store."""
 
-    def __init__(self, store: dist.Store, rank: int, world: int):
+    def __init__(self, store: dist.Store, rank: int, world: int, is_keeper: bool = False):
         super().__init__(name="minimoe-watch", daemon=True)
-        self.store, self.rank, self.world = store, rank, world
+        self.store, self.rank, self.world, self.is_keeper = store, rank, world, is_keeper
         self.here = machine()
         self.ended = threading.Event()
         self.heard: dict[int, tuple[str, float]] = {}  # the last heartbeat of each rank, and when it came
@@ -138,7 +138,9 @@ class Watch(threading.Thread):
         with suppress(RuntimeError):
             first = self.store.add(f"told/{self.here}", 1) == 1
         if first:
-            os.write(2, f"minimoe: {' '.join(cause.split())}. All ranks stop.\n".encode())
+            os.write(2, f"minimoe: {' '.join(cause.split()).rstrip('.')}. All ranks stop.\n".encode())
+        if self.is_keeper:  # without the store the others would not hear of it
+            time.sleep(4 * BEAT)
         os._exit(code)
 
 

@@ -103,7 +103,7 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     prefix = f"minimoe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     is_keeper = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     first = connect(is_keeper)
-    watch = Watch(dist.PrefixStore(prefix, connect()), rank, world)
+    watch = Watch(dist.PrefixStore(prefix, connect()), rank, world, is_keeper)
     watch.begin()
     try:
         place = own_device(device, local_rank)

@@ -1,0 +1,264 @@
+"""Runs several ranks at once and writes down what each of them found: `python -m tests.scale.ranks_at_work JSON`.
+
+One helper process imports torch once and forks the ranks of one world after the other, because starting each afresh
+would cost seconds a rank. The tests read the file. With more arguments it runs a single world that is to be disturbed:
+see test_ranks.py.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.save import save
+from minimoe.commands.selfcheck import forced, random_model
+from minimoe.errors import MinimoeError, ReadFailed
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer
+from minimoe.routing.trace import RoutingTrace, record_routing
+from minimoe.scale import rank_load
+from minimoe.scale.rank_load import open_part, read_part
+from minimoe.scale.ranks import Ranks, joined
+from minimoe.text.generate import new_ids
+from minimoe.text.sampling import SamplingSettings
+
+WORLDS = (2, 3, 4, 8)
+# 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows divide among nobody.
+TINY = ModelConfig(
+    vocab_size=101, hidden_size=16, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
+    intermediate_size=24, moe_intermediate_size=12, num_experts=16, num_experts_per_tok=3, norm_topk_prob=True,
+    mlp_only_layers=(1,), max_position_embeddings=64, dtype="float64",
+)  # fmt: skip
+TIED = replace(TINY, num_hidden_layers=3, tie_word_embeddings=True, mlp_only_layers=())
+PROMPT, STEPS = 9, 3
+
+
+def splits(config: ModelConfig, world: int) -> Iterator[str]:
+    """The ways to divide a config among so many ranks."""
+    if config.num_attention_heads % world == 0:
+        yield "tensor"
+    if config.num_hidden_layers >= world:
+        yield "layers"
+
+
+# ---------------------------------------------------------------- what every rank does
+
+
+@torch.no_grad()
+def logits_of(model: Transformer) -> list[torch.Tensor]:
+    """A prompt of two sequences, cached steps, and a pass without a cache."""
+    ids = torch.randint(101, (2, PROMPT + STEPS), generator=torch.Generator().manual_seed(1))
+    cache = model.new_cache(batch=2, capacity=PROMPT + STEPS)
+    prompt, *steps = ids.split([PROMPT, *[1] * STEPS], dim=1)
+    return [model(prompt, cache), *(model(step, cache) for step in steps), model(prompt, last_only=True)]
+
+
+def recorded(model: Transformer) -> tuple[list[torch.Tensor], RoutingTrace]:
+    with record_routing(model) as trace:
+        return logits_of(model), trace
+
+
+def drawn(model: Transformer, seed: int | None) -> list[int]:
+    tokenizer: Any = SimpleNamespace(vocabulary_size=101, stop_ids=())
+    return list(new_ids(model, tokenizer, [3, 1, 4], 4, SamplingSettings(temperature=1.0), seed))
+
+
+def largest(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def digest(tensors: list[torch.Tensor]) -> str:
+    return hashlib.sha256(b"".join(each.double().numpy().tobytes() for each in tensors)).hexdigest()
+
+
+def refusals(model: Transformer) -> list[str]:
+    """Bad input is refused on every rank alike, before anything is sent, and the model works on afterwards."""
+    found = []
+    for ids, capacity in (([[200]], 8), ([[1, 2, 3]], 2), ([[1], [2, 3]], 8)):
+        try:
+            model(ids, cache=model.new_cache(capacity=capacity))
+        except MinimoeError as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """Everything that one rank finds out about one checkpoint, by split."""
+    whole = load_model(folder)
+    expected, trace = recorded(whole)
+    text, rough = drawn(whole, seed=5), load_model(folder, dtype="bf16")
+    rough_expected, rough_trace = recorded(rough)
+    found: dict[str, Any] = {}
+    for split in splits(whole.config, ranks.world):
+        part = open_part(folder, ranks.rank, ranks.world, split)
+        ranks.agree("the checkpoint", part.fingerprint)
+        model = read_part(part)
+        ranks.wait_for_all(f"loaded {split} {folder.name}")
+        bare = logits_of(model)
+        logits, own = recorded(model)
+        coarse = read_part(part, dtype="bf16")
+        with forced(coarse, rough_trace):
+            coarse_logits = logits_of(coarse)
+        found[split] = {
+            "difference": largest(logits, expected),
+            "unrecorded": largest(logits, bare),
+            "experts": torch.equal(own.experts, trace.experts),
+            "trace": all(torch.allclose(own.tensors[name].double(), each.double(), atol=1e-6)
+                         for name, each in trace.tensors.items()),
+            "metadata": own.metadata == trace.metadata,
+            "bf16": largest(coarse_logits, rough_expected),
+            "digest": digest([*logits, *coarse_logits, own.experts]),
+            "seeded": drawn(model, seed=5) == text,
+            "free": drawn(model, seed=None),
+            "refused": refusals(model),
+            "attention": [model.attention, setattr(model, "attention", "eager"), model.attention][::2],
+        }  # fmt: skip
+        engines = {}
+        for engine in ("loop", "gather", "grouped") if ranks.world < 4 else ():
+            model.engine = engine
+            engines[engine] = largest(logits_of(model), expected)
+        found[split]["engines"] = engines
+    return found
+
+
+# ---------------------------------------------------------------- worlds
+
+
+def everything(ranks: Ranks, tiny: Path, tied: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {"tiny": checks(ranks, tiny)}
+    if ranks.world < 4:
+        found["tied"] = checks(ranks, tied)
+    found["shared"] = ranks.share("你好" if ranks.is_first else "?")
+    found["gathered"] = ranks.gather(ranks.rank * 10)
+    return found
+
+
+def fork_world(world: int, work: Callable[[Ranks], Any], out: Path | None = None) -> dict[int, int]:
+    """Fork `world` ranks that join and work; returns process -> rank. Results go to `out`/RANK.json."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = {}
+    for rank in range(world):
+        process = os.fork()
+        if process:
+            processes[process] = rank
+            continue
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1"}
+        os.environ |= {"MASTER_PORT": str(port)}
+        try:
+            with joined("cpu") as ranks:
+                result = work(ranks)
+            if out is not None:
+                (out / f"{rank}.json").write_text(json.dumps(result))
+        except BaseException:
+            traceback.print_exc()
+            os._exit(99)
+        os._exit(0)
+    return processes
+
+
+def all_worlds(out: Path) -> None:
+    """Every world after the other."""
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        save(random_model(TINY), None, scratch / "tiny", max_shard_bytes=30_000)
+        save(random_model(TIED), None, scratch / "tied", max_shard_bytes=30_000)
+        found = {}
+        for world in WORLDS:
+            begun = time.monotonic()
+            processes = fork_world(world, lambda ranks: everything(ranks, scratch / "tiny", scratch / "tied"), scratch)
+            codes = [os.waitpid(process, 0)[1] for process in processes]
+            if any(codes):
+                sys.exit(f"a world of {world} ended with {codes}")
+            found[world] = [json.loads((scratch / f"{rank}.json").read_text()) for rank in range(world)]
+            print(f"{world} ranks: {time.monotonic() - begun:.1f} s", flush=True)
+    out.write_text(json.dumps(found))
+
+
+# ---------------------------------------------------------------- disturbed worlds
+
+
+def slow_load(folder: Path) -> Callable[[Ranks], Any]:
+    """A load that takes for ever: each tensor says so first."""
+
+    def work(ranks: Ranks) -> None:
+        def crawl(*arguments: Any) -> None:
+            print(f"rank {ranks.rank} reads", flush=True)
+            time.sleep(600)
+
+        rank_load.fill_one = crawl
+        read_part(open_part(folder, ranks.rank, ranks.world))
+
+    return work
+
+
+def failing_load(folder: Path) -> Callable[[Ranks], Any]:
+    """The disk of rank 2 fails; the others wait for it to have loaded."""
+
+    def work(ranks: Ranks) -> None:
+        def break_off(*arguments: Any) -> None:
+            raise ReadFailed("model-00003.safetensors: reading 12 bytes at 4,096 failed: Input/output error.")
+
+        if ranks.rank == 2:
+            rank_load.fill_one = break_off
+        read_part(open_part(folder, ranks.rank, ranks.world))
+        ranks.wait_for_all("loaded")
+        time.sleep(600)
+
+    return work
+
+
+def endless_text(folder: Path) -> Callable[[Ranks], Any]:
+    """Forward passes without an end."""
+
+    def work(ranks: Ranks) -> None:
+        model = read_part(open_part(folder, ranks.rank, ranks.world))
+        print(f"rank {ranks.rank} runs", flush=True)
+        while True:
+            model([[1, 2, 3]])
+
+    return work
+
+
+def other_checkpoint(folder: Path) -> Callable[[Ranks], Any]:
+    """Rank 1 was given another checkpoint."""
+
+    def work(ranks: Ranks) -> None:
+        ranks.agree("the checkpoint", "abc" if ranks.rank != 1 else "abd")
+        time.sleep(600)
+
+    return work
+
+
+def disturbed(kind: str, world: int) -> None:
+    """One world; prints "process RANK NUMBER" lines, waits for all, prints "code RANK CODE"."""
+    with tempfile.TemporaryDirectory() as name:
+        save(random_model(TINY), None, Path(name) / "tiny")
+        work = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}[kind]
+        processes = fork_world(world, work(Path(name) / "tiny"))
+        for process, rank in processes.items():
+            print(f"process {rank} {process}", flush=True)
+        for _ in range(world):
+            process, status = os.wait()
+            print(f"code {processes[process]} {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["disturbed"]:
+        disturbed(sys.argv[2], int(sys.argv[3]))
+    else:
+        all_worlds(Path(sys.argv[1]))
