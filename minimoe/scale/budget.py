@@ -15,12 +15,14 @@ dense parts (one is read while the layer in the other computes), to places of th
 layers, and to slots. Dense parts come first because every token needs them: a byte that stays saves one byte a token,
 whereas an expert that stays is wanted again with probability 8/128.
 
-Expected reads suppose that routers choose uniformly. Then T tokens need E (1 - (1 - K/E)^T) of a layer's E experts,
-and a cache of S slots for N experts in all finds a share S/N of what one more token asks for, but nothing if S is below
-what one token needs, as each layer then throws out what the others will want. Real routers repeat themselves: measure.
+Expected reads suppose that routers choose uniformly. Then T tokens need E (1 - (1 - K/E)^T) of a layer's E experts. A
+cache that has room for what the last T tokens needed, in all layers, finds the share 1 - (1 - K/E)^T of what the next
+one asks for. With less room than for one token it finds nothing, as each layer throws out what the others will want.
+Real routers repeat themselves: measure.
 """
 
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 from minimoe.checkpoint.formats import Format, format_of
@@ -93,8 +95,12 @@ class Budget:
     @property
     def hit_rate(self) -> float:
         """The share of experts that a decoded token finds in the cache, were routing uniform."""
-        wanted = len(self.moe_layers) * self.config.num_experts_per_tok
-        return self.slots / self.experts if wanted and self.slots >= wanted else 0.0
+        chosen, all_of_them = self.config.num_experts_per_tok, self.config.num_experts
+        if self.slots in (0, self.experts) or chosen == all_of_them:
+            return float(0 < self.slots == self.experts)
+        share = chosen / all_of_them
+        tokens = int(log(1 - self.slots / self.experts) / log(1 - share) + 1e-9)  # whose experts have room together
+        return 1 - (1 - share) ** tokens
 
     def prefill_parts(self, tokens: int) -> dict[str, int]:
         """Bytes that a first pass of `tokens` tokens reads, by what they are for."""

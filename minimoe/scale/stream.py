@@ -8,7 +8,7 @@ answer goes token by token. Results equal those of the loaded model with engine 
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from minimoe.checkpoint.compare import match
 from minimoe.checkpoint.opened import open_checkpoint
-from minimoe.checkpoint.read import check_dtype, read_tokenizer
+from minimoe.checkpoint.read import check_dtype, compare_tied_head, read_tokenizer
 from minimoe.checkpoint.room import require_room
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.cache import KVCache
@@ -77,11 +77,11 @@ def _stream(
     chosen = check_dtype(dtype, config)
     plan = budget(config, None, ram, layers, context, str(chosen).removeprefix("torch."), routing_only)
     require_room(plan.total, torch.device("cpu"))
-    match(config, shards, plan.layers)
+    tied = [placed for placed in match(config, shards, plan.layers) if not placed.expected.pieces]
     took = time.perf_counter() - began
     with torch.device("meta"):
         model = StreamedTransformer(config, plan.layers)
-    model.furnish(Stored(config, shards), plan, chosen)
+    model.furnish(Stored(config, shards), plan, chosen, partial(compare_tied_head, tied, shards))
     model.streaming.opened(shards.bytes_read, took)
     return model.eval(), opened
 
@@ -92,9 +92,12 @@ class StreamedTransformer(Transformer):
     budget: Budget
     streaming: StreamStatistics
 
-    def furnish(self, stored: Stored, plan: Budget, dtype: torch.dtype) -> None:
-        """Put modules that read in the place of those that hold, and read what stays for ever: norms and routers."""
-        reader, config = Reader(), self.config
+    def furnish(self, stored: Stored, plan: Budget, dtype: torch.dtype, check_head: Callable[[], None]) -> None:
+        """Put modules that read in the place of those that hold, and read what stays for ever: norms and routers.
+
+        check_head: called when the head has been read; raises WrongModel if it is not what the config says.
+        """
+        reader, config = Reader(stored.format), self.config
 
         def load(key: Key, memory: Tensor) -> Layout:
             layout = stored.expert(*key)
@@ -120,7 +123,7 @@ class StreamedTransformer(Transformer):
         if self.is_last:
             fill_parameters(self.norm, stored.norm(), reader, dtype, "norm.")
             self.lm_head.weight = nn.Parameter(self.lm_head.weight, requires_grad=False)  # a tied one was shared
-            self.lm_head.register_forward_pre_hook(partial(fill_head, stored, reader, dtype))
+            self.lm_head.register_forward_pre_hook(partial(fill_head, stored, reader, dtype, check_head))
         self.dense = DenseParts(self, stored, reader, plan)
         self.budget = plan
         self.streaming = StreamStatistics(plan, experts, reader)
@@ -210,9 +213,12 @@ def fill_parameters(module: nn.Module, layout: Layout, reader: Reader, dtype: to
         target.weight = nn.Parameter(found["weight"].to(dtype, copy=True), requires_grad=False)
 
 
-def fill_head(stored: Stored, reader: Reader, dtype: torch.dtype, head: nn.Linear, args: tuple[Any, ...]) -> None:
+def fill_head(
+    stored: Stored, reader: Reader, dtype: torch.dtype, check: Callable[[], None], head: nn.Linear, args: Any
+) -> None:
     """Before lm_head runs for the first time: read it, and keep it."""
     if head.weight.is_meta:
         memory = torch.empty(head.weight.shape, dtype=dtype)
         reader.read_converting(stored.head(), memory, "lm_head")
+        check()
         head.weight = nn.Parameter(memory, requires_grad=False)

@@ -11,26 +11,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-import torch
 from torch import Tensor
 
 from minimoe.checkpoint.fill import TORCH_DTYPES, Filler, memory_of
-from minimoe.checkpoint.formats import format_of
+from minimoe.checkpoint.formats import Format, format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import EMBEDDING, HEAD, NORM, attention_tensors, dense_tensors, linear, matrices
 from minimoe.checkpoint.shards import Shards
-from minimoe.errors import IncompleteLoad
+from minimoe.errors import IncompleteLoad, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.scale.stream_sizes import aligned
 
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor in a file: `owner` is its module ("layers.3.mlp.gate"), `suffix` what follows ("weight", "scales").
-
-    code: its dtype as the header calls it.
+    """One tensor in a file, or a piece of one: `name` there; `owner` what it is a part of ("layers.3.mlp.gate", or
+    "up_proj" of an expert) and `suffix` which part of it; `code` its dtype as the header calls it.
     """
 
+    name: str
     owner: str
     suffix: str
     header: Header
@@ -39,9 +38,9 @@ class Part:
     code: str
     shape: tuple[int, ...]
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return TORCH_DTYPES[self.code]
+    def view(self, memory: Tensor, at: int) -> Tensor:
+        """The tensor whose bytes begin at `at` of `memory` (uint8)."""
+        return memory[at : at + self.nbytes].view(TORCH_DTYPES[self.code]).reshape(self.shape)
 
 
 @dataclass
@@ -82,15 +81,15 @@ class Layout:
         found: dict[str, dict[str, Tensor]] = {}
         for part, at in self.places:
             if owner in (None, part.owner):
-                stored = memory[at : at + part.nbytes].view(part.dtype).reshape(part.shape)
-                found.setdefault(part.owner, {})[part.suffix] = stored
+                found.setdefault(part.owner, {})[part.suffix] = part.view(memory, at)
         return found
 
 
 class Reader:
     """Fills buffers, and counts the bytes and the seconds by what they were for. Several threads may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, format: Format) -> None:
+        self.format = format
         self.bytes: dict[str, int] = {}
         self.seconds = 0.0
         self.after_reading: Callable[[int], None] = lambda count: None
@@ -98,7 +97,7 @@ class Reader:
 
     def read(self, layout: Layout, memory: Tensor, what: str) -> None:
         """Fill `memory` (uint8, at least layout.nbytes). Raises ReadFailed, also if a file is no longer the one whose
-        header was read; the memory then holds nothing of use.
+        header was read, and WrongModel if the format cannot use the values; the memory then holds nothing of use.
         """
         for _, group in groupby(layout.runs, key=lambda run: str(run.header.file)):
             runs, began = list(group), time.perf_counter()
@@ -109,11 +108,14 @@ class Reader:
                     file.read_into(memory_of(memory[run.at : run.at + run.nbytes]), run.start)
                 file.require_unchanged(header.identity)
             self.note(what, count, time.perf_counter() - began)
+        for part, at in layout.places if self.format.name != "plain" else ():
+            if problem := self.format.check(part.suffix, part.view(memory, at)):
+                raise WrongModel(f"{part.header.file}: {part.name}: {problem}")
 
     def read_converting(self, part: Part, destination: Tensor, what: str) -> None:
         """Fill `destination` with one large tensor, in another dtype if need be, through a staging buffer of 8 MiB."""
         began = time.perf_counter()
-        entry = TensorEntry(part.owner, part.code, part.shape, part.start, part.nbytes)
+        entry = TensorEntry(part.name, part.code, part.shape, part.start, part.nbytes)
         with part.header.open() as file:
             file.require_unchanged(part.header.identity)
             Filler().fill(destination, file, entry)
@@ -166,8 +168,8 @@ class Stored:
         table = self.part(EMBEDDING)
         width = table.nbytes // self.config.vocab_size
         shape = (self.config.hidden_size,)
-        starts = ((number, table.start + number * width) for number in numbers)
-        return Layout(Part(str(number), "", table.header, at, width, table.code, shape) for number, at in starts)
+        starts = ((str(number), table.start + number * width) for number in numbers)
+        return Layout(Part(EMBEDDING, row, "", table.header, at, width, table.code, shape) for row, at in starts)
 
     def expert(self, layer: int, expert: int) -> Layout:
         """The three matrices of one expert, however they are stored."""
@@ -183,9 +185,9 @@ class Stored:
                 continue
             down = kind == "down_proj"
             whole = self.part(bank + ("down_proj" if down else "gate_up_proj"))
-            size = shape[0] * shape[1] * whole.dtype.itemsize
+            size = whole.nbytes // self.config.num_experts // (1 if down else 2)
             begin = expert if down else 2 * expert + (kind == "up_proj")
-            yield Part(kind, "weight", whole.header, whole.start + begin * size, size, whole.code, shape)
+            yield Part(whole.name, kind, "weight", whole.header, whole.start + begin * size, size, whole.code, shape)
 
     def part(self, name: str, owner: str | None = None) -> Part:
         """The tensor of that name as a part."""
@@ -195,4 +197,4 @@ class Stored:
         header, entry = found
         module, _, suffix = name.rpartition(".")
         owner = module.removeprefix("model.") if owner is None else owner
-        return Part(owner, suffix, header, entry.start, entry.nbytes, entry.dtype, entry.shape)
+        return Part(name, owner, suffix, header, entry.start, entry.nbytes, entry.dtype, entry.shape)

@@ -12,7 +12,7 @@ from minimoe.scale.memory import work_bytes
 ALIGNMENT = 64  # bytes
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes of a value
 # Bytes alive for each value while one matrix is unpacked, beside the result: tests/scale/test_stream_sizes.py measures.
-UNPACKING = {"plain": 0, "fp8": 8, "int8": 9, "int4": 10, "gptq-int4": 24}
+UNPACKING = {"plain": 0, "fp8": 5, "int8": 5, "int4": 5, "gptq-int4": 11}
 
 
 def aligned(size: int) -> int:
