@@ -55,7 +55,7 @@ def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         template = front.root + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        nobody = {"standardEnvVars": [], "harnesses": {}}  # else the library asks the hub for a list, for its user agent
+        nobody = {"standardEnvVars": [], "harnesses": {}}  # else the hub is asked for a list of these
         monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", nobody)
         yield front, store
 
