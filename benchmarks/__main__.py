@@ -1,4 +1,6 @@
-"""python -m benchmarks [NAME ...], of those in ALL below: without a name, all of them."""
+"""python -m benchmarks [NAME ...]: without a name, all of those in ALL below; those in LARGE take gigabytes of disk and
+memory, or a large GPU, and run by name only.
+"""
 
 import os
 import sys
@@ -7,7 +9,19 @@ os.environ.setdefault(
     "OMP_WAIT_POLICY", "passive"
 )  # two spinning threads beside a busy process can be 100 times slower
 
-from benchmarks import explorer, loading, parity, recording, speed, training, whole_rank
+from benchmarks import (
+    explorer,
+    gpu_whole,
+    loading,
+    parity,
+    real_width,
+    recording,
+    speed,
+    streaming,
+    training,
+    whole_checkpoint,
+    whole_rank,
+)
 
 ALL = {
     "parity": parity.main,
@@ -16,13 +30,20 @@ ALL = {
     "loading": loading.main,
     "training": training.main,
     "explorer": explorer.main,
+}
+LARGE = {
+    "whole_checkpoint": whole_checkpoint.main,
     "whole_rank": whole_rank.main,
+    "real_width": real_width.main,
+    "streaming": streaming.main,
+    "gpu_whole": gpu_whole.main,
 }
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(ALL)
-    unknown = set(names) - set(ALL)
+    known = ALL | LARGE
+    unknown = set(names) - set(known)
     if unknown:
-        sys.exit(f"benchmarks: {', '.join(sorted(unknown))} is not one of {', '.join(ALL)}")
+        sys.exit(f"benchmarks: {', '.join(sorted(unknown))} is not one of {', '.join(known)}")
     for name in names:
-        ALL[name]()
+        known[name]()

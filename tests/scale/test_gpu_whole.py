@@ -1,0 +1,29 @@
+"""The benchmark for one large GPU, through its whole code with a tiny model; without a GPU it says so and ends well."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from minimoe.paths import checkout
+
+
+def run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.gpu_whole", *arguments]
+    done = subprocess.run(command, cwd=checkout(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_tiny_models_take_what_the_planner_says() -> None:
+    told = run("--tiny")
+    assert told.count("memory is within 3% of the planner") == 2
+    assert told.count("+0.00%") == 4  # weights and cache of both
+    assert "tiny in int4" in told and "tiny in bf16" in told
+    assert told.count("of the limit") == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device; the benchmark would run on it")
+def test_without_a_gpu_it_says_that_nothing_was_run() -> None:
+    assert run() == "\ngpu_whole: not run, this machine has no CUDA device\n"
