@@ -47,12 +47,14 @@ def require_packed(
     bits = getattr(format_of(config), "bits", None)
     if bits is None:
         return
-    heads = config.num_attention_heads * config.head_dim
-    inputs = (config.hidden_size, heads, config.moe_intermediate_size, config.intermediate_size)
-    scale = max(16 * -(-ins // BLOCK) / ins for ins in inputs if ins)
+    scales, values = Counter[str](), Counter[str]()
+    for tensor in expected_tensors(replace(config, quantization_config=None), layers):
+        outs, ins = tensor.shape if is_packed(tensor.name) else (0, 0)
+        scales[part_of(tensor.name)] += outs * -(-ins // BLOCK)
+        values[part_of(tensor.name)] += tensor.values
     for part, found in bits_per_parameter(config, nbytes, layers).items():
         packed = part != "not packed"
-        most = bits + scale + ALLOWANCE if packed else plain_bits
+        most = bits + 16 * scales[part] / values[part] + ALLOWANCE if packed else plain_bits
         if found > most or (found < most and not packed):
             raise IncompleteLoad(
                 f"{part}: {found:.2f} bits a parameter after packing to int{bits}, expected "
