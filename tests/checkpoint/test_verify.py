@@ -1,19 +1,24 @@
 """verify: whole or not, told from index and headers; at true size too, counting every byte that is read."""
 
+import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import minimoe.checkpoint.verify as verify_module
 from minimoe import ModelConfig
+from minimoe.checkpoint import journal
 from minimoe.checkpoint.commit import DECIDED, JOURNAL
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import NotFound
-from tests.checkpoint.fake import edit_json, first_shard, write_sparse
+from tests.checkpoint.fake import TINY, edit_json, first_shard, write_sparse
 
 INDEX = "model.safetensors.index.json"
+FP8 = {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 
 
 @pytest.fixture
@@ -128,3 +133,93 @@ def test_checksums_that_a_hub_download_leaves_behind(tiny: Path) -> None:
     (tiny / "blobs" / digest).rename(tiny / "blobs" / ("e" * 64))
     file.symlink_to(f"blobs/{'e' * 64}")
     assert verify(tiny, sha256=True).problems[0].startswith("ChecksumMismatch: ")
+
+
+# ---------------------------------------------------------------- the journal of an interrupted run
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """The names of the files whose checksums are computed; the fourth one is interrupted, by Ctrl-C."""
+    names: list[str] = []
+    plain = verify_module.sha256_of
+
+    def interrupted(path: Path, *arguments: Any) -> str:
+        if len(names) == 3:
+            names.append("interrupted")
+            raise KeyboardInterrupt
+        names.append(path.name)
+        return plain(path, *arguments)
+
+    monkeypatch.setattr(verify_module, "sha256_of", interrupted)
+    monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
+    yield names
+
+
+@pytest.mark.parametrize("is_read_only", [False, True])
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tiny: Path, hashed: list[str], is_read_only: bool, tmp_path: Path
+) -> None:
+    files = sorted(file.name for file in tiny.glob("*.safetensors"))
+    if is_read_only:  # as seen by anyone, root included: a folder stands where the journal would
+        (tiny / journal.NAME).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        verify(tiny, sha256=True)
+    where = tmp_path / "cache" / "sha256" if is_read_only else tiny
+    assert len(list(where.glob("*sha256.json" if not is_read_only else "*.json"))) == 1
+    report = verify(tiny, sha256=True)
+    assert report.ok and hashed == [*files[:3], "interrupted", *files[3:]]
+    assert report.sha256 == {name: hashlib.sha256((tiny / name).read_bytes()).hexdigest() for name in files}
+    assert not list(where.glob("*.json")) or where == tiny
+    hashed[:] = [""] * 4
+    assert verify(tiny, sha256=True).ok and hashed[4:] == files  # a run that came to its end left no journal
+
+
+@pytest.mark.parametrize("change", ["bytes", "size", "replaced", "touched"])
+def test_a_file_that_changed_since_is_read_again(tiny: Path, hashed: list[str], change: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        verify(tiny, sha256=True)
+    file = sorted(tiny.glob("*.safetensors"))[1]
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    if change == "replaced":
+        (tiny / "copy").write_bytes(data)
+        os.replace(tiny / "copy", file)
+    elif change == "touched":
+        os.utime(file, (1, 1))
+    else:
+        file.write_bytes(data if change == "bytes" else data + b"\0")
+    report = verify(tiny, sha256=True)
+    assert hashed[4:].count(file.name) == 1
+    assert report.sha256[file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[", "[]", '{"a": 1}', '{"FILE": [1, 2, 3, "x"]}', '{"FILE": [1, 2, 3]}', '{"a":' * 100_000]
+)
+def test_a_journal_that_is_none(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
+    (tiny / journal.NAME).write_text(content.replace("FILE", first_shard(tiny).name))
+    report = verify(tiny, sha256=True)
+    assert report.ok and report.sha256[first_shard(tiny).name] == hashlib.sha256(
+        first_shard(tiny).read_bytes()
+    ).hexdigest()
+
+
+def test_a_mismatch_is_reported_by_the_resumed_run_too(tiny: Path, hashed: list[str]) -> None:
+    file = first_shard(tiny)
+    (tiny / f"{file.name}.sha256").write_text(f"{'0' * 64}  {file.name}\n")
+    with pytest.raises(KeyboardInterrupt):
+        verify(tiny, sha256=True)
+    assert verify(tiny, sha256=True).problems[0].startswith("ChecksumMismatch: ")
+    assert hashed.count(file.name) == 1
+
+
+def test_a_packed_checkpoint_is_compared_with_its_config(tmp_path: Path) -> None:
+    config = replace(TINY, quantization_config=FP8)
+    write_sparse(tmp_path, config, shard_bytes=9000)
+    report = verify(tmp_path)
+    assert report.ok and not report.notes and report.parameters == TINY.total_parameters
+    assert report.payload_bytes < 2 * report.parameters
+    edit_json(tmp_path / "config.json", lambda content: content.update(moe_intermediate_size=23))
+    assert verify(tmp_path).problems[0].startswith("WrongModel: ")
