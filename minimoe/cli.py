@@ -204,7 +204,11 @@ def plan(
 @click.argument("path")
 @click.option("--sha256", is_flag=True, help="Read every byte as well, and compare with the expected checksums.")
 def verify(path: str, sha256: bool) -> None:
-    """Is the checkpoint at PATH whole? Reads indexes and headers only. Exit code 1 if something is wrong."""
+    """Is the checkpoint at PATH whole? Reads indexes and headers only. Exit code 1 if something is wrong.
+
+    PATH is a folder, or an address: https://host/folder/ or hf://owner/name. An interrupted --sha256 goes on where it
+    stopped.
+    """
     from minimoe.checkpoint.verify import verify as examine
 
     report = examine(path, sha256=sha256)
