@@ -74,7 +74,7 @@ class WrongModel(BadCheckpoint):
 
 
 class ReadFailed(BadCheckpoint):
-    """The operating system could not deliver bytes that the header promised."""
+    """The operating system, or the server, could not deliver bytes that the header promised."""
 
 
 class WriteFailed(BadCheckpoint):
