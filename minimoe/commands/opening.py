@@ -55,7 +55,7 @@ def only_first_prints(ranks: Ranks) -> Iterator[None]:
 
 def announce(part: "RankPart") -> None:
     """How much is read, and how long that takes, before it begins; nothing of what takes no time."""
-    from minimoe.scale.rank_load import SHOW_PROGRESS_FROM
+    from minimoe.scale.rank_fill import SHOW_PROGRESS_FROM
 
     if part.bytes < SHOW_PROGRESS_FROM:
         return

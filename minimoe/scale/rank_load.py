@@ -7,21 +7,20 @@ rank needs one staging buffer.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
-from einops import rearrange
-from torch import Tensor
-from tqdm.auto import tqdm
 
-from minimoe.checkpoint.compare import match
-from minimoe.checkpoint.fill import STAGING_BYTES, TORCH_DTYPES, Filler, memory_of
-from minimoe.checkpoint.ledger import Ledger
+from minimoe.checkpoint.compare import Placed, match
+from minimoe.checkpoint.fill import TORCH_DTYPES
+from minimoe.checkpoint.fill_model import allocate
+from minimoe.checkpoint.formats import format_of
+from minimoe.checkpoint.formats.choose import OWN
+from minimoe.checkpoint.formats.packed import Packed, pack_modules
 from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
-from minimoe.checkpoint.read import allocate, check_device, check_dtype, read_tokenizer
+from minimoe.checkpoint.read import check_device, check_dtype, compare_tied_head, read_tokenizer
 from minimoe.checkpoint.room import require_room
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
@@ -30,10 +29,9 @@ from minimoe.scale.divide import refuse_uneven
 from minimoe.scale.parallel import TensorSplit
 from minimoe.scale.pipeline import LayerSplit
 from minimoe.scale.precision import own_precision
+from minimoe.scale.rank_fill import fill_rank
 from minimoe.scale.rank_plan import Read, rank_reads, runs
 from minimoe.text.tokenizer import Tokenizer
-
-SHOW_PROGRESS_FROM = 10**9  # bytes
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,18 @@ class RankPart:
     world: int
     split: str
     layers: range
+    plan: list[Placed]  # of all ranks
     reads: list[Read]
+    target: ModelConfig  # of the model in memory, which may be packed in another format than the files
 
     @property
     def config(self) -> ModelConfig:
         return self.opened.config
+
+    @property
+    def dtypes(self) -> dict[str, torch.dtype]:
+        """In what dtype the files hold each parameter or packed part."""
+        return {read.parameter: TORCH_DTYPES[read.entry.dtype] for read in self.reads}
 
     @property
     def bytes(self) -> int:
@@ -73,19 +78,26 @@ def load_rank(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype | None = None,
     layers: range | None = None,
+    precision: str | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """What `rank` of `world` holds of a checkpoint folder, ready for a process group of that size.
 
-    split: "tensor" (heads, whole experts, vocabulary rows) or "layers" (a run of layers). path, device, dtype, layers
-    and all errors as for `minimoe.load`; BadArgument also if the model cannot be divided among so many ranks.
+    split: "tensor" (heads, whole experts, vocabulary rows) or "layers" (a run of layers). precision: "int4" or "int8"
+    packs a plain checkpoint while it is read; None keeps what the files have. path, device, dtype, layers and all
+    errors as for `minimoe.load`; BadArgument also if the model cannot be divided among so many ranks.
     """
-    part = open_part(path, rank, world, split, layers)
+    part = open_part(path, rank, world, split, layers, precision)
     tokenizer = read_tokenizer(part.opened.folder, part.config)
     return read_part(part, device, dtype), tokenizer
 
 
 def open_part(
-    path: str | Path, rank: int, world: int, split: str = "tensor", layers: range | None = None
+    path: str | Path,
+    rank: int,
+    world: int,
+    split: str = "tensor",
+    layers: range | None = None,
+    precision: str | None = None,
 ) -> RankPart:
     """Check the whole checkpoint by its headers and say what this rank has to read. Arguments and errors as
     `load_rank`.
@@ -97,14 +109,28 @@ def open_part(
             f"path is {opened.source!r}, but ranks read from a folder: from a server each would fetch its part anew at "
             "every start. Download the checkpoint first."
         )
-    refuse_uneven(config, world, split, "whole", own_precision(config))
+    target = target_config(config, precision)
+    refuse_uneven(config, world, split, "whole", own_precision(target))
     if type(rank) is not int or not 0 <= rank < world:
         raise BadArgument(f"rank is {rank!r}, expected 0 to {world - 1}.")
     if split == "layers" and layers is not None:
         raise BadArgument('layers= cannot be combined with split="layers". Take split="tensor", or all layers.')
     chosen = check_layers(config, layers)
-    reads = rank_reads(config, match(config, opened.shards, chosen), rank, world, split)
-    return RankPart(opened, rank, world, split, chosen, reads)
+    plan = match(config, opened.shards, chosen)
+    return RankPart(opened, rank, world, split, chosen, plan, rank_reads(config, plan, rank, world, split), target)
+
+
+def target_config(config: ModelConfig, precision: str | None) -> ModelConfig:
+    """The config of the model in memory. Raises BadArgument."""
+    if precision is None or precision == format_of(config).name:
+        return config
+    if precision not in OWN or config.quantization_config is not None:
+        raise BadArgument(
+            f"precision is {precision!r}, but ranks take a checkpoint in {format_of(config).name} as it is"
+            f"{', or packed to int4 or int8' if config.quantization_config is None else ''}. Leave precision out, or "
+            "convert the files first: minimoe quantise."
+        )
+    return replace(config, quantization_config=OWN[precision].settings())
 
 
 def read_part(
@@ -117,63 +143,30 @@ def read_part(
     """Read it. show: a progress bar in bytes, for the one rank of a machine that has it. neighbours: ranks that share
     the memory of this machine, if `device` is the CPU.
 
-    Raises PlanTooBig before reading; ReadFailed, IncompleteLoad.
+    Raises PlanTooBig before reading; ReadFailed, WrongModel, IncompleteLoad.
     """
     chosen, where = check_dtype(dtype, part.config), check_device(device)
     with torch.device("meta"):
-        model = build(part)
+        model = build(part, chosen)
     size = sum(parameter.numel() for parameter in model.parameters()) * chosen.itemsize
+    size += sum(stored.nbytes for each in model.modules() if isinstance(each, Packed) for stored in each.parts.values())
     require_room(size * (neighbours if where.type == "cpu" else 1), where)
-    allocate(model, chosen, where)
-    fill_rank(model, part, show)
+    allocate(model, chosen, where, part.dtypes)
+    fill_rank(model, part.reads, format_of(part.config), f"rank {part.rank} of {part.world} reads", show)
+    if part.rank == 0:
+        compare_tied_head(part.plan, part.opened.shards)
     return model.eval()
 
 
-def build(part: RankPart) -> Transformer:
-    """The rank's modules, without values."""
+def build(part: RankPart, dtype: torch.dtype) -> Transformer:
+    """The rank's modules, without values; `dtype` is what packed ones unpack to."""
     if part.split == "layers":
-        return LayerSplit(part.config, part.rank, part.world)
-    return TensorSplit(part.config, part.rank, part.world, part.layers)
-
-
-def fill_rank(model: Transformer, part: RankPart, show: bool) -> None:
-    """Every read of the part into its parameter or its expert's row; each place exactly once."""
-    places = dict(model.named_parameters()) | dict(model.named_buffers())
-    ledger, filler = Ledger(model), Filler()
-    with tqdm(total=part.bytes, unit="B", unit_scale=True, disable=not show or part.bytes < SHOW_PROGRESS_FROM,
-              desc=f"rank {part.rank} of {part.world} reads") as progress:  # fmt: skip
-        for _, group in groupby(part.reads, key=lambda read: read.header.file):
-            reads = list(group)
-            header = reads[0].header
-            with header.open() as file:
-                file.require_unchanged(header.identity)
-                for read in reads:
-                    place = places[read.parameter].data
-                    ledger.fill(read.parameter, read.expert)
-                    fill_one(place if read.expert is None else place[read.expert], file, read, filler)
-                    progress.update(read.nbytes)
-                file.require_unchanged(header.identity)
-    ledger.close()
-
-
-def fill_one(destination: Tensor, file: Any, read: Read, filler: Filler) -> None:
-    """Rows go straight to their place; of scattered columns some rows at a time are staged and cut."""
-    if tuple(destination.shape) != read.kept:
-        raise BadArgument(
-            f"{read.parameter} is {tuple(destination.shape)} on this rank, its cut gives {read.kept}. "
-            "Please report this."
-        )
-    if not read.scattered:
-        filler.fill(destination, file, read.entry, read.first_value)
-        return
-    dtype, width = TORCH_DTYPES[read.entry.dtype], read.shape[1]
-    step = max(1, STAGING_BYTES // (width * dtype.itemsize))
-    for row in range(0, read.shape[0], step):
-        target = destination[row : row + step]
-        staged = filler.staging(destination.device)[: len(target) * width * dtype.itemsize]
-        file.read_into(memory_of(staged), read.offset + row * width * dtype.itemsize)
-        rows = rearrange(staged.view(dtype), "(row column) -> row column", column=width)
-        target.copy_(rows[:, read.start : read.stop])
+        model: Transformer = LayerSplit(part.target, part.rank, part.world)
+    else:
+        model = TensorSplit(part.target, part.rank, part.world, part.layers)
+    if part.target.quantization_config is not None:
+        pack_modules(model, format_of(part.target), dtype)
+    return model
 
 
 def pour(part: RankPart, buffer: memoryview, tell: Callable[[int], object] = lambda count: None) -> int:

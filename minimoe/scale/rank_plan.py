@@ -83,9 +83,7 @@ def rank_reads(config: ModelConfig, placed: Iterable[Placed], rank: int, world: 
         for piece in each.expected.pieces:
             layer, kind, suffix = kind_of(piece.parameter, names)
             cut = table.get(kind)
-            if split == "layers" and kind == "mlp.gate":  # every rank knows the routers by their weights
-                reads.append(whole(each, piece))
-            elif cut is not None and layer in (None, *cut.layers) and piece.expert in (None, *cut.experts):
+            if cut is not None and layer in (None, *cut.layers) and piece.expert in (None, *cut.experts):
                 reads.append(part(each, piece, cut, suffix, format))
     if split == "layers" and config.tie_word_embeddings and 0 < rank == world - 1:
         reads = [renamed(read, {"embed_tokens.weight": "lm_head.weight"}) for read in reads]
@@ -100,13 +98,6 @@ def kind_of(parameter: str, names: list[str]) -> tuple[int | None, str, str]:
     rest = inside[2] if inside else parameter
     kind = next(name for name in names if rest == name or rest.startswith(name + "."))
     return (int(inside[1]) if inside else None), kind, rest[len(kind) + 1 :] or "weight"
-
-
-def whole(placed: Placed, piece: Piece) -> Read:
-    """A piece of which everything is kept."""
-    return Read(
-        placed.header, placed.entry, piece.parameter, piece.expert, piece.begin, piece.shape, 0, 0, piece.shape[0]
-    )
 
 
 def part(placed: Placed, piece: Piece, cut: Cut, suffix: str, format: Format) -> Read:

@@ -28,7 +28,7 @@ from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace, record_routing
-from minimoe.scale import rank_load
+from minimoe.scale import rank_fill
 from minimoe.scale.rank_load import open_part, read_part
 from minimoe.scale.ranks import Ranks, joined
 from minimoe.text.generate import new_ids
@@ -199,7 +199,7 @@ def slow_load(folder: Path) -> Callable[[Ranks], Any]:
             print(f"rank {ranks.rank} reads", flush=True)
             time.sleep(600)
 
-        rank_load.fill_one = crawl
+        rank_fill.fill_one = crawl
         read_part(open_part(folder, ranks.rank, ranks.world))
 
     return work
@@ -213,7 +213,7 @@ def failing_load(folder: Path) -> Callable[[Ranks], Any]:
             raise ReadFailed("model-00003.safetensors: reading 12 bytes at 4,096 failed: Input/output error.")
 
         if ranks.rank == 2:
-            rank_load.fill_one = break_off
+            rank_fill.fill_one = break_off
         read_part(open_part(folder, ranks.rank, ranks.world))
         ranks.wait_for_all("loaded")
         time.sleep(600)
