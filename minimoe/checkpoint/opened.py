@@ -44,7 +44,8 @@ def open_checkpoint(
     """Open the checkpoint at `path` for `layers` (default: all): only the files that hold these need to be there.
 
     path: a folder; the address of one on a server, https://host/folder/; or a model of the Hugging Face hub,
-    hf://owner/name[@revision], which is pinned to a commit.
+    hf://owner/name[@revision], which is pinned to a commit. Of a plain server each file is pinned to the version that
+    was seen first; nothing says whether two files belong together but the index and the config.
     cache, cache_bytes: where fetched bytes are kept, and how many. Default: $MINIMOE_CACHE or ~/.cache/minimoe, and
     20 GB ($MINIMOE_CACHE_GB) or half of what the disk has left; 0 keeps nothing.
 

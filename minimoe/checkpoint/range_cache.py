@@ -113,7 +113,9 @@ class RangeCache:
             return self._write(path, *parts)
 
     def make_room(self, size: int) -> None:
-        """Look at what is there, and remove the least recently used until `size` more bytes fit."""
+        """Look at what is there. If `size` more bytes do not fit, remove the least recently used until they do and a
+        sixteenth is free: looking takes a moment, and should not be needed for each piece.
+        """
         found = []
         for folder, _, names in os.walk(self.folder):
             for name in names:
@@ -127,8 +129,9 @@ class RangeCache:
                     else:
                         size += state.st_size
         total = sum(entry[1] for entry in found)
+        aim = self.cap if total + size <= self.cap else self.cap - self.cap // 16
         for _, length, path in sorted(found):
-            if total + size <= self.cap:
+            if total + size <= aim:
                 break
             with suppress(OSError):
                 path.unlink()
