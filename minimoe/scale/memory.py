@@ -10,7 +10,8 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
     experts    chunk (2 hidden + 3 ffn) w          rows in and out, gate, up and their product: the worst case is that
                                                    all tokens of the chunk go to one expert
     head       vocab (w / ranks + 4)               logits of the last position: own rows, then all of them in float32
-    unpacked   the largest packed matrix on this rank in 16 bits, one at a time; nothing for fp32, bf16, fp16
+    unpacked   the three matrices of a feed-forward in 16 bits, and u bytes a value of one of them while it is being
+               unpacked, or one attention projection with its own, if that is more; nothing for fp32, bf16, fp16
 
     work = stream + the largest of (attention, experts, head) + unpacked
 
@@ -28,6 +29,9 @@ from minimoe.scale.kinds import PARTS
 from minimoe.scale.precision import KV_PRECISIONS, PLAIN_BYTES, plain_bytes
 
 CHUNK = 512  # positions of a prompt that go through the model together
+# u: bytes alive for each value of a matrix while it is unpacked, beside the result: tests/scale/test_work_space.py
+# measures. Nothing here unpacks 3-bit.
+UNPACKING = {"plain": 0, "fp8": 5, "int8": 5, "int4": 5, "gptq-int4": 11, "3-bit": 0}
 
 
 @dataclass(frozen=True)
@@ -89,5 +93,14 @@ def work_bytes(
     experts = chunk * (2 * config.hidden_size + 3 * ffn) * width
     rows = next((shapes[name][0] for name in ("lm_head", "embed_tokens") if name in shapes), 0)
     head = (rows * width + 4 * config.vocab_size) if "norm" in shapes else 0
-    packed = [2 * cut.shape[0] * cut.shape[1] for cut in held if cut.kind.packed and precision not in PLAIN_BYTES]
-    return 3 * chunk * config.hidden_size * width + max(attention, experts, head) + max(packed, default=0)
+    stream = 3 * chunk * config.hidden_size * width
+    return stream + max(attention, experts, head) + unpacked_bytes(held, precision)
+
+
+def unpacked_bytes(held: list[Cut], precision: str) -> int:
+    """What is alive of unpacked matrices at once: nothing if nothing is packed."""
+    if precision in PLAIN_BYTES:
+        return 0
+    extra = UNPACKING[precision]
+    each = ((cut.shape[0] * cut.shape[1], 1 if cut.kind.part == "attention" else 3) for cut in held if cut.kind.packed)
+    return max(values * (2 * together + extra) for values, together in each)

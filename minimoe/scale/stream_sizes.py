@@ -7,12 +7,10 @@ from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import matrices
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import cuts
-from minimoe.scale.memory import work_bytes
+from minimoe.scale.memory import UNPACKING, work_bytes
 
 ALIGNMENT = 64  # bytes
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes of a value
-# Bytes alive for each value while one matrix is unpacked, beside the result: tests/scale/test_stream_sizes.py measures.
-UNPACKING = {"plain": 0, "fp8": 5, "int8": 5, "int4": 5, "gptq-int4": 11}
 
 
 def aligned(size: int) -> int:

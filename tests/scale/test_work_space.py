@@ -1,11 +1,15 @@
 """The formula of the work space against the tensors that a forward pass really keeps alive."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from minimoe.checkpoint.formats.choose import FP8, GPTQ_INT4, OWN
+from minimoe.checkpoint.formats.packed import pack_modules, stored_tensors
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.scale.plan import deploy
@@ -14,6 +18,8 @@ CONFIG = ModelConfig(
     vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, head_dim=32,
     moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True,
 )  # fmt: skip
+
+FORMATS = OWN | {"fp8": FP8, "gptq-int4": GPTQ_INT4}
 
 
 class Alive(TorchDispatchMode):
@@ -35,6 +41,33 @@ class Alive(TorchDispatchMode):
         return result
 
 
+def known(model, ids, cache):
+    """What the formula of the work space leaves out: input, weights, cache."""
+    return [ids, *stored_tensors(model).values(), *cache.keys.values(), *cache.values.values()]
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(64, 64), (1, 8)])
+@pytest.mark.parametrize("precision", ["fp8", "int8", "int4", "gptq-int4"])
+@pytest.mark.parametrize("ffn", [128, 512])
+def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
+    """Stored zeros serve as well as weights: what is alive while they are unpacked is the same."""
+    config = replace(CONFIG, moe_intermediate_size=ffn)
+    with torch.device("meta"):
+        model = Transformer(config).to(torch.bfloat16)
+        pack_modules(model, FORMATS[precision], torch.bfloat16)
+    model = model.to_empty(device="cpu").requires_grad_(False)
+    for name, tensor in stored_tensors(model).items():
+        tensor.copy_(torch.arange(tensor.shape[-1]) // 128 if name.endswith("g_idx") else torch.zeros(()))
+    model.engine = "loop"
+    cache = model.new_cache(capacity=context)
+    ids = torch.randint(0, config.vocab_size, (1, chunk))
+    with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
+        model(ids, cache, last_only=True)
+    said = deploy(config, 1, context=context, chunk=chunk, precision=precision).ranks[0]
+    assert 0.5 * said.work <= seen.peak <= said.work
+    assert (cache.bytes, sum(part.nbytes for part in stored_tensors(model).values())) == (said.cache, said.weights)
+
+
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 256), (200, 200), (1, 300)])
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
 def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precision, chunk, context):
@@ -46,7 +79,7 @@ def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precisi
     with torch.inference_mode():
         if chunk < context:
             model(ids[:, :-chunk], cache)
-        with Alive(ids, *model.parameters(), *cache.keys.values(), *cache.values.values()) as seen:
+        with Alive(*known(model, ids, cache)) as seen:
             model(ids[:, -chunk:], cache, last_only=True)
     said = deploy(CONFIG, 1, context=context, chunk=chunk, precision=precision, kv_precision=precision).ranks[0]
     assert seen.peak <= said.work
