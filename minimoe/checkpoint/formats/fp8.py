@@ -41,7 +41,7 @@ class Fp8(Format):
             pad(stored.to(scale.dtype), BLOCK, BLOCK),
             "(row high) (column wide) -> row high column wide", high=BLOCK, wide=BLOCK,
         )  # fmt: skip
-        weight = blocks * rearrange(scale, "row column -> row 1 column 1")
+        weight = blocks.mul_(rearrange(scale, "row column -> row 1 column 1"))
         weight = rearrange(weight, "row high column wide -> (row high) (column wide)")
         return weight[:outs, :ins].to(dtype).contiguous()
 

@@ -48,7 +48,7 @@ class GptqInt4(Format):
         zeros = nibbles(rearrange(parts["qzeros"], "group column -> column group"), scales.dtype)
         zeros = rearrange(zeros[:outs] + 1, "out group -> group 1 out")
         grouped = rearrange(pad(numbers, BLOCK, 1), "(group member) out -> group member out", member=BLOCK)
-        weight = (grouped - zeros) * rearrange(scales, "group out -> group 1 out")
+        weight = grouped.sub_(zeros).mul_(rearrange(scales, "group out -> group 1 out"))
         weight = rearrange(weight.to(dtype), "group member out -> out (group member)")
         return weight[:, :ins].contiguous()
 

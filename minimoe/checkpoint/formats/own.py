@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import einops
 from einops import rearrange, reduce
 
 from minimoe.checkpoint.formats.base import BLOCK, Component, Format, check_axis, pad, units, working_dtype
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+ROWS = 128  # packed at a time
 OFFSET = 8  # makes four-bit numbers from -8 on positive
 METHOD = "minimoe"  # quant_method in config.json
 
@@ -49,15 +51,19 @@ class Grouped(Format):
         """Round each group to multiples of its scale: off by half a step at most. Raises BadArgument for NaN and
         infinity.
         """
-        outs, ins = weight.shape
-        self.components(outs, ins)
+        self.components(*weight.shape)
+        parts = [self.pack_rows(rows) for rows in weight.split(ROWS)]
+        return {suffix: einops.pack([part[suffix] for part in parts], "* column")[0] for suffix in parts[0]}
+
+    def pack_rows(self, weight: Tensor) -> dict[str, Tensor]:
+        """`pack` for some rows: what is computed on the way takes several times their memory."""
         grouped = rearrange(pad(weight.float(), 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
         scale = (reduce(grouped.abs(), "out group member -> out group", "max") / self.largest).bfloat16()
         if not bool(scale.isfinite().all()):
             raise BadArgument("weight holds NaN or infinity, which cannot be packed.")
         step = scale.float().masked_fill(scale == 0, 1)  # a group of zeros
         numbers = (grouped / rearrange(step, "out group -> out group 1")).round_().clamp_(-self.largest, self.largest)
-        numbers = rearrange(numbers, "out group member -> out (group member)")[:, :ins]
+        numbers = rearrange(numbers, "out group member -> out (group member)")[:, : weight.shape[1]]
         return {self.numbers: self.join(numbers), "weight_scale": scale}
 
     def join(self, numbers: Tensor) -> Tensor:
@@ -72,7 +78,7 @@ class Grouped(Format):
         scale = scale.to(working_dtype(scale, dtype))
         numbers = self.split(stored, scale.dtype)
         grouped = rearrange(pad(numbers, 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
-        weight = grouped * rearrange(scale, "out group -> out group 1")
+        weight = grouped.mul_(rearrange(scale, "out group -> out group 1"))  # these numbers are nobody else's
         weight = rearrange(weight, "out group member -> out (group member)")[:, : numbers.shape[1]]
         return weight.to(dtype).contiguous()
 
