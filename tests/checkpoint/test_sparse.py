@@ -120,6 +120,7 @@ def test_a_marker_that_was_tampered_with_deletes_nothing_outside(tmp_path: Path)
 
 def filled(path: Path, size: int) -> None:
     """What a file system without holes does."""
+    assert size <= sparse.TRIAL_BYTES, "a large file was made before holes were tried"
     Path(path).write_bytes(bytes(size))
 
 
