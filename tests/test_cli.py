@@ -24,7 +24,7 @@ from minimoe.routing.trace import RoutingTrace, record_routing
 from minimoe.text.tokenizer import Tokenizer
 from tests.routing.conftest import SIZES
 
-COMMANDS = ["chat", "trace", "plan", "verify", "train", "evaluate", "check-real"]
+COMMANDS = ["chat", "trace", "plan", "verify", "quantise", "train", "evaluate", "check-real"]
 
 
 def run(*arguments, stdin=None):
