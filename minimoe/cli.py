@@ -24,6 +24,12 @@ from minimoe.scale.precision import KV_PRECISIONS, SIZE_ONLY
 from minimoe.scale.units import parse_bytes
 
 MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
+RAM = click.option("--ram", metavar="SIZE",
+                   help="Leave the weights on disk and stay within so much memory, such as 12GB; then --model may also "
+                   "be an address, https://host/folder/ or hf://owner/name.")  # fmt: skip
+CONTEXT = click.option("--context", type=click.IntRange(min=1),
+                       help="With --ram: tokens that memory is kept for. [default: 4096, or what fits]")  # fmt: skip
+YES = click.option("--yes", is_flag=True, help="With --ram: do not ask before more than two minutes of reading.")
 DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
 SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
                      help="Under torchrun: heads and experts on every rank, or a run of layers.")  # fmt: skip
@@ -58,7 +64,13 @@ def cli(context: click.Context) -> None:
 @DTYPE
 @DEVICE
 @SPLIT
-def chat(prompt: str | None, model: str, dtype: str | None, device: str, split: str, **settings: Any) -> None:
+@RAM
+@CONTEXT
+@YES
+def chat(
+    prompt: str | None, model: str, dtype: str | None, device: str, split: str, ram: str | None, context: int | None,
+    yes: bool, **settings: Any,
+) -> None:  # fmt: skip
     """Talk with a model.
 
     With a PROMPT it answers once. Without, a conversation begins, in which /think and /no_think switch thinking on and
@@ -71,7 +83,13 @@ def chat(prompt: str | None, model: str, dtype: str | None, device: str, split: 
 
     if prompt is not None and not prompt.strip():
         refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
-    with opened_model(model, dtype, device, split=split) as (transformer, tokenizer, ranks):
+    opening: Any = opened_model(model, dtype, device, split=split)
+    if ram is not None:
+        from minimoe.commands.streaming import streamed_model
+
+        thinking = settings["thinking"]
+        opening = streamed_model(model, ram, dtype, device, context, text=prompt, thinking=thinking, yes=yes)
+    with opening as (transformer, tokenizer, ranks):
         conversation = Conversation(transformer, tokenizer, settings, ranks)
         if prompt is None:
             conversation.loop()
@@ -93,12 +111,19 @@ def chat(prompt: str | None, model: str, dtype: str | None, device: str, split: 
 @DTYPE
 @DEVICE
 @SPLIT
+@RAM
+@CONTEXT
+@YES
 def trace(
     text: str, model: str, layers: str | None, show: int | None, chat: bool, thinking: bool | None,
     max_new_tokens: int, out: str | None, html: str | None, label: str | None, dtype: str | None, device: str,
-    split: str,
+    split: str, ram: str | None, context: int | None, yes: bool,
 ) -> None:  # fmt: skip
-    """Run TEXT through a model and see which experts each token was sent to."""
+    """Run TEXT through a model and see which experts each token was sent to.
+
+    Layer 0 of a model that is too large for any disk here, from 150 MB of it:
+    minimoe trace TEXT --model hf://Qwen/Qwen3-235B-A22B --layers 0:1 --ram 1GB
+    """
     from minimoe.commands.opening import opened_model
     from minimoe.commands.tracing import trace_chat, trace_text
 
@@ -108,8 +133,13 @@ def trace(
         refuse("--thinking and --no-thinking belong to --chat: without it, TEXT is traced as it stands.")
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
-    answer = None
-    with opened_model(model, dtype, device, parse_layers(layers), split) as (transformer, tokenizer, ranks):
+    answer, wanted = None, parse_layers(layers)
+    opening: Any = opened_model(model, dtype, device, wanted, split)
+    if ram is not None:
+        from minimoe.commands.streaming import streamed_model
+
+        opening = streamed_model(model, ram, dtype, device, context, wanted, text, chat, thinking, yes)
+    with opening as (transformer, tokenizer, ranks):
         if chat:
             recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
         else:

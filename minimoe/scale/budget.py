@@ -33,6 +33,7 @@ from minimoe.scale.precision import check_count
 from minimoe.scale.read_time import checked_speed
 from minimoe.scale.stream_sizes import WIDTHS, aligned, dense_bytes, feed_forward_bytes, pass_bytes
 from minimoe.scale.units import parse_bytes, units
+from minimoe.text.generate import context_length
 
 CONTEXT = 4096  # tokens, where nobody says how many
 LEAST_CONTEXT = 64  # a default context shrinks to this before too little RAM is refused
@@ -157,13 +158,13 @@ def budget(
     format: how the files are packed, by default what the config says. context: tokens that the KV cache and the longest
     single pass have room for; by default 4,096, or as many fewer as `ram` demands, down to 64. dtype: the name of the
     one to compute in, by default the config's. routing_only: the experts of the last layer are never read, nor is the
-    head.
+    head; says nothing about a last layer that has no experts.
     Raises PlanTooBig, which says what would do; BadArgument.
     """
     size = parse_bytes(ram, "ram") if isinstance(ram, str) else ram
     if size is not None:
         check_count("ram", size, "bytes", 1)
-    wanted = CONTEXT if context is None else context
+    wanted = min(CONTEXT, context_length(config)) if context is None else context
     check_count("context", wanted, "tokens", 1)
     layers = check_layers(config, layers)
     least = wanted if context is not None else min(LEAST_CONTEXT, wanted)
@@ -182,8 +183,7 @@ def demands(
     """What has to be there, before anything is shared out."""
     if dtype not in WIDTHS:
         raise BadArgument(f"dtype is {dtype!r}, expected one of {', '.join(WIDTHS)}.")
-    if routing_only and not config.is_moe(layers[-1]):
-        raise BadArgument(f"routing_only is for a last layer with a router; layer {layers[-1]} has none.")
+    routing_only = routing_only and config.is_moe(layers[-1])
     width, stored, hidden = WIDTHS[dtype], WIDTHS[config.dtype], config.hidden_size
     last = layers.stop == config.num_hidden_layers and not routing_only
     moe = [layer for layer in layers if config.is_moe(layer)]

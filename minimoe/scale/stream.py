@@ -6,7 +6,6 @@ embedding row by row. A prompt goes through each layer as a whole, so a layer is
 answer goes token by token. Results equal those of the loaded model with engine "loop" to the bit.
 """
 
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -71,18 +70,17 @@ def stream_model(
 def _stream(
     path: str | Path, ram: int | str, layers: range | None, dtype: Any, routing_only: bool, context: int | None
 ) -> tuple["StreamedTransformer", Any]:
-    began = time.perf_counter()
     opened = open_checkpoint(path, layers)
     config, shards = opened.config, opened.shards
     chosen = check_dtype(dtype, config)
     plan = budget(config, None, ram, layers, context, str(chosen).removeprefix("torch."), routing_only)
     require_room(plan.total, torch.device("cpu"))
     tied = [placed for placed in match(config, shards, plan.layers) if not placed.expected.pieces]
-    took = time.perf_counter() - began
     with torch.device("meta"):
         model = StreamedTransformer(config, plan.layers)
     model.furnish(Stored(config, shards), plan, chosen, partial(compare_tied_head, tied, shards))
-    model.streaming.opened(shards.bytes_read, took)
+    model.streaming.opened(shards.bytes_read)
+    model.is_remote = opened.remote
     return model.eval(), opened
 
 
@@ -91,6 +89,7 @@ class StreamedTransformer(Transformer):
 
     budget: Budget
     streaming: StreamStatistics
+    is_remote = False  # whether the weights come from a server
 
     def furnish(self, stored: Stored, plan: Budget, dtype: torch.dtype, check_head: Callable[[], None]) -> None:
         """Put modules that read in the place of those that hold, and read what stays for ever: norms and routers.

@@ -16,6 +16,7 @@ from minimoe.scale.stream_layout import Reader
 from minimoe.scale.units import units
 
 SHOW_PROGRESS_FROM = 10**9  # bytes that a first pass is expected to read
+ENOUGH_TO_TELL = 4_000_000  # bytes
 PATIENCE = 60  # seconds after which a decoded token gets a bar, too
 
 
@@ -44,7 +45,6 @@ class StreamStatistics:
     cache: ExpertCache
     reader: Reader
     header_bytes: int = 0  # index and headers, read when the checkpoint was opened
-    header_seconds: float = 0.0
     opening_bytes: int = 0  # of bytes_read, what was read when it was opened
     passes: list[PassRecord] = field(default_factory=list)
     kv_caches: "WeakSet[KVCache]" = field(default_factory=WeakSet)
@@ -53,9 +53,9 @@ class StreamStatistics:
     def __post_init__(self) -> None:
         self.note_held()
 
-    def opened(self, header_bytes: int, seconds: float) -> None:
-        """Called once the model is ready: what it took to read the headers."""
-        self.header_bytes, self.header_seconds, self.opening_bytes = header_bytes, seconds, self.bytes_read
+    def opened(self, header_bytes: int) -> None:
+        """Called once the model is ready."""
+        self.header_bytes, self.opening_bytes = header_bytes, self.bytes_read
 
     @property
     def bytes_read(self) -> int:
@@ -86,9 +86,9 @@ class StreamStatistics:
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Of all reads so far, headers included; None if there was too little to tell."""
-        count, seconds = self.bytes_read + self.header_bytes, self.reader.seconds + self.header_seconds
-        return count / seconds if count >= 4_000_000 and seconds > 0 else None
+        """Of all reads so far; None if there was too little to tell. From the system's page cache it is no disk's."""
+        enough = self.bytes_read >= ENOUGH_TO_TELL and self.reader.seconds > 0
+        return self.bytes_read / self.reader.seconds if enough else None
 
     def note_held(self) -> None:
         """Called whenever something was allocated."""

@@ -1,4 +1,4 @@
-"""The budget is kept: what is held is counted to the byte, work space stays within its formula, and so does the process."""
+"""The budget is kept: what is held is counted to the byte, work space stays in its formula, a process within both."""
 
 import subprocess
 import sys
@@ -17,13 +17,13 @@ from minimoe.model.config import ModelConfig
 from minimoe.scale.stream import stream_model
 from minimoe.scale.stream_sizes import UNPACKING
 from tests.checkpoint.fake import TINY, save_tiny
-from tests.scale.streamed import FORMATS, PACKED, loaded, opened, packed, save_random
+from tests.scale.streamed import FORMATS, PACKED, opened, packed, save_random
 from tests.scale.test_work_space import Alive
 
 # Wide enough that the tensors outweigh the few numbers beside them.
 WIDE = replace(
-    PACKED, vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, head_dim=32, mlp_only_layers=(),
-    moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2,
+    PACKED, vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, head_dim=32,
+    moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2, mlp_only_layers=(),
 )  # fmt: skip
 
 
