@@ -96,12 +96,10 @@ class Budget:
     @property
     def hit_rate(self) -> float:
         """The share of experts that a decoded token finds in the cache, were routing uniform."""
-        chosen, all_of_them = self.config.num_experts_per_tok, self.config.num_experts
-        if self.slots in (0, self.experts) or chosen == all_of_them:
-            return float(0 < self.slots == self.experts)
-        share = chosen / all_of_them
-        tokens = int(log(1 - self.slots / self.experts) / log(1 - share) + 1e-9)  # whose experts have room together
-        return 1 - (1 - share) ** tokens
+        if not self.experts:
+            return 0.0
+        sizes = (len(self.moe_layers), self.config.num_experts, self.config.num_experts_per_tok)
+        return uniform_hit_rate(self.slots, *sizes)
 
     def prefill_parts(self, tokens: int) -> dict[str, int]:
         """Bytes that a first pass of `tokens` tokens reads, by what they are for."""
@@ -142,6 +140,17 @@ class Budget:
         )  # fmt: skip
         rest = {"layers": [self.layers.start, self.layers.stop], "token_bytes": self.token_bytes()}
         return {key: getattr(self, key) for key in keys} | rest
+
+
+def uniform_hit_rate(slots: int, layers: int, experts: int, wanted: int) -> float:
+    """What a cache of `slots` slots would find if each token chose `wanted` of `experts` uniformly in each layer."""
+    if slots >= layers * experts:
+        return 1.0
+    if slots < layers * wanted:
+        return 0.0
+    share = wanted / experts
+    tokens = int(log(1 - slots / (layers * experts)) / log(1 - share) + 1e-9)  # whose experts have room together
+    return 1 - (1 - share) ** tokens
 
 
 def budget(

@@ -136,14 +136,14 @@ class StreamedTransformer(Transformer):
         hidden: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """As Transformer.forward. Raises PlanTooBig, before anything is read, for more positions than the budget has
-        room for; ReadFailed.
+        """As Transformer.forward, but without gradients: they would need weights that are gone by then. Raises
+        PlanTooBig, before anything is read, for more positions than the budget has room for; ReadFailed.
         """
         ids: Any = as_batch(token_ids) if hidden is None else token_ids
         like = ids if hidden is None else hidden
         batch, positions = like.shape[:2] if isinstance(like, Tensor) and like.dim() > 1 else (1, 1)
         self.require_room(batch * positions, 0 if cache is None else getattr(cache, "length", 0), last_only)
-        with self.streaming.one_pass(batch * positions) as self.dense.after_layer:
+        with torch.no_grad(), self.streaming.one_pass(batch * positions) as self.dense.after_layer:
             try:
                 return super().forward(ids, cache, hidden, last_only)
             finally:
@@ -217,7 +217,8 @@ def fill_head(
 ) -> None:
     """Before lm_head runs for the first time: read it, and keep it."""
     if head.weight.is_meta:
-        memory = torch.empty(head.weight.shape, dtype=dtype)
-        reader.read_converting(stored.head(), memory, "lm_head")
-        check()
-        head.weight = nn.Parameter(memory, requires_grad=False)
+        with torch.inference_mode(False):  # it outlives the block in which the model may be running
+            memory = torch.empty(head.weight.shape, dtype=dtype)
+            reader.read_converting(stored.head(), memory, "lm_head")
+            check()
+            head.weight = nn.Parameter(memory, requires_grad=False)

@@ -183,6 +183,15 @@ def test_a_head_that_is_not_the_embedding_it_is_said_to_be(tmp_path):
         opened(tmp_path / "it", context=64)(IDS)
 
 
+def test_it_never_keeps_what_gradients_would_need(tiny):
+    streamed, hidden = opened(tiny, layers=range(2, 4)), torch.randn(1, 3, 16).bfloat16().requires_grad_()
+    with torch.inference_mode():
+        first = streamed(hidden=hidden)
+    streamed.requires_grad_(True)
+    again = streamed(hidden=hidden)
+    assert torch.equal(first, again) and not again.requires_grad and not streamed.lm_head.weight.is_inference()
+
+
 def test_what_a_streamed_model_refuses(tiny):
     streamed = opened(tiny)
     streamed.engine = "auto"
