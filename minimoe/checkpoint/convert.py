@@ -82,14 +82,18 @@ class MatrixReader(ExitStack):
         self.files[str(header.file)].require_unchanged(header.identity)
         return self.files[str(header.file)]
 
-    def read(self, matrix: StoredMatrix, dtype: torch.dtype) -> Tensor:
-        """The matrix (outs, ins), unpacked. Raises ReadFailed, WrongModel."""
+    def read(self, matrix: StoredMatrix, dtype: torch.dtype | None = None) -> Tensor:
+        """The matrix (outs, ins), unpacked to `dtype`; None keeps every bit: plain values as they are stored, packed
+        ones in float32. Raises ReadFailed, WrongModel.
+        """
         parts = {}
         for suffix, (placed, piece) in matrix.parts.items():
             memory = torch.empty(piece.shape, dtype=TORCH_DTYPES[placed.entry.dtype])
             self.filler.fill(memory, self.file(placed.header), placed.entry, piece.begin)
             check_values(self.format, placed, memory)
             parts[suffix] = memory.to(self.device)
+        if dtype is None:
+            dtype = memory.dtype if self.format.name == "plain" else torch.float32
         return self.format.unpack(parts, dtype)
 
 
@@ -105,6 +109,6 @@ def converted(
             yield matrix, {"weight": reader.read(matrix, dtype)}
             continue
         try:
-            yield matrix, target.pack(reader.read(matrix, torch.float32))
+            yield matrix, target.pack(reader.read(matrix))
         except BadArgument as error:
             raise BadArgument(f"{matrix.name} cannot be packed: {error}") from error
