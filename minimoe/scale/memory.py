@@ -7,17 +7,18 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
     attention  chunk (6 Q + 2 K) w                 q, its normed copy, and four copies while RoPE turns it; k and v
                + 3 chunk context                   the mask, one byte, and the 16-bit copy that a fused kernel makes
                + 2 context K w                     keys and values of one layer in 16 bits, if the cache is narrower
-    experts    chunk (2 hidden + 3 ffn) w          rows in and out, gate, up and their product: the worst case is that
-                                                   all tokens of the chunk go to one expert
+    experts    chunk (3 hidden + 3 ffn) w          the layer's input, rows in and out, gate, up and their product: the
+                                                   worst case is that all tokens of the chunk go to one expert
     head       vocab (w / ranks + 4)               logits of the last position: own rows, then all of them in float32
-    unpacked   the three matrices of a feed-forward in 16 bits, and u bytes a value of one of them while it is being
-               unpacked, or one attention projection with its own, if that is more; nothing for fp32, bf16, fp16
+    unpacked   two matrices of a feed-forward in 16 bits and a third one while it is being unpacked, or one attention
+               projection while it is, if that is more (see `unpacking`); nothing for fp32, bf16, fp16
 
     work = stream + the largest of (attention, experts, head) + unpacked
 
 An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
 the tensors themselves. Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores
-come on top: query heads x chunk x context x (4 + w) bytes.
+come on top: query heads x chunk x context x (4 + w) bytes. What routing itself takes, some 40 bytes for each token and
+slot, is left out.
 """
 
 from dataclasses import dataclass
@@ -26,12 +27,11 @@ from typing import Any
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import Cut
 from minimoe.scale.kinds import PARTS
-from minimoe.scale.precision import KV_PRECISIONS, PLAIN_BYTES, plain_bytes
+from minimoe.scale.precision import BLOCK, KV_PRECISIONS, PLAIN_BYTES, plain_bytes
 
 CHUNK = 512  # positions of a prompt that go through the model together
-# u: bytes alive for each value of a matrix while it is unpacked, beside the result: tests/scale/test_work_space.py
-# measures. Nothing here unpacks 3-bit.
-UNPACKING = {"plain": 0, "fp8": 5, "int8": 5, "int4": 5, "gptq-int4": 11, "3-bit": 0}
+# Bytes alive for each value of a matrix while it is unpacked, beside the result; tests/scale/test_work_space.py measures
+BESIDE = {"fp8": 0, "int8": 0, "int4": 1, "gptq-int4": 6}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def work_bytes(
     attention = chunk * (6 * queries + 2 * keys) * width
     attention += 3 * chunk * context if chunk > 1 else 0
     attention += 2 * context * keys * width if KV_PRECISIONS[kv_precision] < width else 0
-    experts = chunk * (2 * config.hidden_size + 3 * ffn) * width
+    experts = chunk * (3 * config.hidden_size + 3 * ffn) * width
     rows = next((shapes[name][0] for name in ("lm_head", "embed_tokens") if name in shapes), 0)
     head = (rows * width + 4 * config.vocab_size) if "norm" in shapes else 0
     stream = 3 * chunk * config.hidden_size * width
@@ -101,6 +101,22 @@ def unpacked_bytes(held: list[Cut], precision: str) -> int:
     """What is alive of unpacked matrices at once: nothing if nothing is packed."""
     if precision in PLAIN_BYTES:
         return 0
-    extra = UNPACKING[precision]
-    each = ((cut.shape[0] * cut.shape[1], 1 if cut.kind.part == "attention" else 3) for cut in held if cut.kind.packed)
-    return max(values * (2 * together + extra) for values, together in each)
+    found = []
+    for cut in held:
+        if cut.kind.packed:
+            before = 0 if cut.kind.part == "attention" else 2 * 2 * cut.shape[0] * cut.shape[1]
+            found.append(before + unpacking(precision, *cut.shape))
+    return max(found)
+
+
+def unpacking(precision: str, outs: int, ins: int, width: int = 2) -> int:
+    """Bytes alive at most while one packed matrix becomes (outs, ins) values of `width` bytes, these included.
+
+    A matrix whose blocks or groups are all full is unpacked in place, but for a few numbers for each group of 128. One
+    with part filled ones is padded first and cut out of that afterwards, which takes up to three copies.
+    """
+    high = BLOCK if precision == "fp8" else 1
+    groups, rows = -(-ins // BLOCK), -(-outs // high) * high
+    if ins % BLOCK == 0 and outs % high == 0:
+        return outs * ins * (width + BESIDE.get(precision, 0)) + 8 * outs * groups
+    return rows * groups * BLOCK * max(3 * width, 11 if precision == "gptq-int4" else 0)

@@ -7,7 +7,7 @@ from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import matrices
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import cuts
-from minimoe.scale.memory import UNPACKING, work_bytes
+from minimoe.scale.memory import unpacking, work_bytes
 
 ALIGNMENT = 64  # bytes
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes of a value
@@ -67,11 +67,15 @@ def pass_bytes(
 
 def unpacking_bytes(config: ModelConfig, format: Format, width: int) -> int:
     """What is alive while a matrix is unpacked, and the result; of a feed-forward all three results live at once."""
-    if format.name == "plain" and width == WIDTHS[config.dtype]:
+    plain = format.name == "plain"
+    if plain and width == WIDTHS[config.dtype]:
         return 0
-    extra = UNPACKING[format.name]
-    shapes = [*attention_shapes(config)]
-    three = [size for size in (config.moe_intermediate_size, config.intermediate_size) if size]
-    alone = max(outs * ins for outs, ins in shapes) * (width + extra)
-    together = max((size * config.hidden_size * (3 * width + extra) for size in three), default=0)
-    return max(alone, together)
+
+    def while_unpacked(outs: int, ins: int) -> int:
+        return outs * ins * width if plain else unpacking(format.name, outs, ins, width)
+
+    found = [while_unpacked(*shape) for shape in attention_shapes(config)]
+    for ffn in (config.moe_intermediate_size, config.intermediate_size):
+        found += [2 * outs * ins * width + while_unpacked(outs, ins)
+                  for outs, ins in matrices(ffn, config.hidden_size).values()]  # fmt: skip
+    return max(found)

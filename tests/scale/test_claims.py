@@ -32,7 +32,7 @@ def test_the_verdicts():
                       "8 such cards hold bf16", "4 such cards hold fp8"]),
         ("four-4090", ["int4: short by 36 GB", "3-bit: short by 7 GB", "36 GB or more of its 117 GB of experts",
                        "8 such cards hold int4"]),
-        ("one-a100", ["int4: short by 46 GB", "47 GB or more of its 117 GB of experts", "2 such cards hold int4",
+        ("one-a100", ["int4: short by 46 GB", "46 GB or more of its 117 GB of experts", "2 such cards hold int4",
                       "one H200 or B200 holds int4"]),
         ("million-tokens", ["weights 470 GB and 1,010,000 tokens of cache 194 GB are 665 GB",
                             "on 8 devices the cache is stored 2 times",

@@ -137,7 +137,7 @@ def test_too_big_is_one_sentence_with_a_way_out():
         (4, "RTX 4090", {"context": 32_768, "precision": "int4"}, ["8 such devices"]),
         (3, "H200", {"context": 32_768, "split": "layers"}, ["the weights in fp8", "4 such devices"]),
         (1, "H200", {"context": 262_144, "precision": "int4"},
-         ["a context of 129,691 tokens", "the weights in 3-bit (a size only: nothing here reads it)",
+         ["a context of 130,372 tokens", "the weights in 3-bit (a size only: nothing here reads it)",
           "2 such devices"]),
         (8, "H100", {"context": 700_000},
          ["the KV cache in fp8", "a context of 491,192 tokens", "the weights in fp8",
@@ -191,10 +191,11 @@ def test_work_space_by_hand(arguments, expected):
 
 
 def test_unpacked_matrices_by_hand():
-    """In bf16 behind u = 5 bytes a value: three of an expert's matrices and one being unpacked, or one projection."""
+    """int4: three bytes a value and 8 a group of the one being unpacked, two unpacked ones beside it in an expert."""
     one = deploy(TINY, 1, context=5, chunk=3, precision="int4").ranks[0].work
-    assert one == 72 + (3 * (6 * 4 + 2 * 2) * 2 + 45) + (3 * 4) * (3 * 2 + 5)
-    for devices, most in ((8, 4096 * 1536 * (3 * 2 + 5)), (1, 8192 * 4096 * (2 + 5))):
+    assert one == 72 + (3 * (6 * 4 + 2 * 2) * 2 + 45) + (2 * 2 * 3 * 4 + 4 * 128 * 3 * 2)  # its groups are part filled
+    expert, queries = 4096 * 1536, 8192 * 4096
+    for devices, most in ((8, expert * (2 * 2 + 3) + 8 * expert // 128), (1, queries * 3 + 8 * queries // 128)):
         works = [deploy(BIG, devices, context=5, precision=each).ranks[0].work for each in ("int4", "bf16")]
         assert works[0] - works[1] == most
 

@@ -48,7 +48,7 @@ def known(model, ids, cache):
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (1, 8)])
 @pytest.mark.parametrize("precision", ["fp8", "int8", "int4", "gptq-int4"])
-@pytest.mark.parametrize("ffn", [128, 512])
+@pytest.mark.parametrize("ffn", [96, 128, 512])
 def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
     """Stored zeros serve as well as weights: what is alive while they are unpacked is the same."""
     config = replace(CONFIG, moe_intermediate_size=ffn)
@@ -64,7 +64,8 @@ def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
     said = deploy(config, 1, context=context, chunk=chunk, precision=precision).ranks[0]
-    assert 0.5 * said.work <= seen.peak <= said.work
+    routing = 40 * chunk * config.num_experts_per_tok  # zeros send all tokens to the same experts: the worst case
+    assert (0.4 if ffn == 96 else 0.6) * said.work <= seen.peak <= said.work + routing
     assert (cache.bytes, sum(part.nbytes for part in stored_tensors(model).values())) == (said.cache, said.weights)
 
 
