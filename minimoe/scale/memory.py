@@ -30,7 +30,7 @@ from minimoe.scale.kinds import PARTS
 from minimoe.scale.precision import BLOCK, KV_PRECISIONS, PLAIN_BYTES, plain_bytes
 
 CHUNK = 512  # positions of a prompt that go through the model together
-# Bytes alive for each value of a matrix while it is unpacked, beside the result; tests/scale/test_work_space.py measures
+# Bytes alive for each value of a matrix that is being unpacked, beside the result: tests/scale/test_work_space.py
 BESIDE = {"fp8": 0, "int8": 0, "int4": 1, "gptq-int4": 6}
 
 
