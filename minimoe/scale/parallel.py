@@ -84,7 +84,7 @@ class LocalEmbedding(nn.Embedding):
     """This rank's rows of the embedding: a token is looked up by the one rank that has it, the others add zeros."""
 
     def __init__(self, rows: range, hidden: int):
-        super().__init__(len(rows), hidden)
+        super().__init__(len(rows), hidden, _weight=torch.empty(len(rows), hidden))  # nothing to initialise
         self.rows = rows
 
     def forward(self, token_ids: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Runs several ranks at once and writes down what each of them found: `python -m tests.scale.ranks_at_work JSON`.
 
 One helper process imports torch once and forks the ranks of one world after the other, because starting each afresh
-would cost seconds a rank. The tests read the file. With more arguments it runs a single world that is to be disturbed:
-see test_ranks.py.
+would cost seconds a rank. The tests read the file. Without a file it runs worlds that are to be disturbed, or a command
+of minimoe on several ranks, as it is told on stdin: see test_ranks.py.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import socket
@@ -23,12 +25,14 @@ import torch
 
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
+from minimoe.cli import cli
 from minimoe.commands.selfcheck import forced, random_model
 from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace, record_routing
 from minimoe.scale import rank_fill
+from minimoe.scale.parallel import TensorSplit
 from minimoe.scale.rank_load import open_part, read_part
 from minimoe.scale.ranks import Ranks, joined
 from minimoe.text.generate import new_ids
@@ -37,17 +41,23 @@ from minimoe.text.sampling import SamplingSettings
 WORLDS = (2, 3, 4, 8)
 # 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows divide among nobody.
 TINY = ModelConfig(
-    vocab_size=101, hidden_size=16, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
+    vocab_size=101, hidden_size=16, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
     intermediate_size=24, moe_intermediate_size=12, num_experts=16, num_experts_per_tok=3, norm_topk_prob=True,
     mlp_only_layers=(1,), max_position_embeddings=64, dtype="float64",
 )  # fmt: skip
+DEEP = replace(TINY, num_hidden_layers=8)  # enough for eight ranks with a layer each
 TIED = replace(TINY, num_hidden_layers=3, tie_word_embeddings=True, mlp_only_layers=())
 PROMPT, STEPS = 9, 3
 
 
+def say(line: str) -> None:
+    """Print a line in one piece: several ranks write at once."""
+    os.write(1, f"{line}\n".encode())
+
+
 def splits(config: ModelConfig, world: int) -> Iterator[str]:
     """The ways to divide a config among so many ranks."""
-    if config.num_attention_heads % world == 0:
+    if config.num_attention_heads % world == 0 and config != DEEP:
         yield "tensor"
     if config.num_hidden_layers >= world:
         yield "layers"
@@ -136,17 +146,32 @@ def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- worlds
 
 
-def everything(ranks: Ranks, tiny: Path, tied: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"tiny": checks(ranks, tiny)}
-    if ranks.world < 4:
-        found["tied"] = checks(ranks, tied)
+def names_of(world: int) -> dict[str, ModelConfig]:
+    """The checkpoints that so many ranks look at."""
+    return {"tiny": TINY} | ({"tied": TIED} if world < 4 else {"deep": DEEP} if world == 8 else {})
+
+
+def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {name: checks(ranks, folder / name) for name in names_of(ranks.world)}
     found["shared"] = ranks.share("你好" if ranks.is_first else "?")
     found["gathered"] = ranks.gather(ranks.rank * 10)
     return found
 
 
-def fork_world(world: int, work: Callable[[Ranks], Any], out: Path | None = None) -> dict[int, int]:
-    """Fork `world` ranks that join and work; returns process -> rank. Results go to `out`/RANK.json."""
+def joined_work(work: Callable[[Ranks], Any], out: Path | None = None) -> Callable[[int], None]:
+    """What a process does that joins the others, works, and writes its result to `out`/RANK.json."""
+
+    def run(rank: int) -> None:
+        with joined("cpu") as ranks:
+            result = work(ranks)
+        if out is not None:
+            (out / f"{rank}.json").write_text(json.dumps(result))
+
+    return run
+
+
+def fork_world(world: int, run: Callable[[int], None]) -> dict[int, int]:
+    """Fork `world` processes with the environment that torchrun would give them; returns process -> rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -159,10 +184,7 @@ def fork_world(world: int, work: Callable[[Ranks], Any], out: Path | None = None
         os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1"}
         os.environ |= {"MASTER_PORT": str(port)}
         try:
-            with joined("cpu") as ranks:
-                result = work(ranks)
-            if out is not None:
-                (out / f"{rank}.json").write_text(json.dumps(result))
+            run(rank)
         except BaseException:
             traceback.print_exc()
             os._exit(99)
@@ -172,19 +194,19 @@ def fork_world(world: int, work: Callable[[Ranks], Any], out: Path | None = None
 
 def all_worlds(out: Path) -> None:
     """Every world after the other."""
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        save(random_model(TINY), None, scratch / "tiny", max_shard_bytes=30_000)
-        save(random_model(TIED), None, scratch / "tied", max_shard_bytes=30_000)
+    with tempfile.TemporaryDirectory() as place:
+        scratch = Path(place)
+        for name, config in (names_of(2) | names_of(8)).items():
+            save(random_model(config), None, scratch / name, max_shard_bytes=30_000)
         found = {}
         for world in WORLDS:
             begun = time.monotonic()
-            processes = fork_world(world, lambda ranks: everything(ranks, scratch / "tiny", scratch / "tied"), scratch)
+            processes = fork_world(world, joined_work(lambda ranks: everything(ranks, scratch), scratch))
             codes = [os.waitpid(process, 0)[1] for process in processes]
             if any(codes):
                 sys.exit(f"a world of {world} ended with {codes}")
             found[world] = [json.loads((scratch / f"{rank}.json").read_text()) for rank in range(world)]
-            print(f"{world} ranks: {time.monotonic() - begun:.1f} s", flush=True)
+            say(f"{world} ranks: {time.monotonic() - begun:.1f} s")
     out.write_text(json.dumps(found))
 
 
@@ -196,7 +218,7 @@ def slow_load(folder: Path) -> Callable[[Ranks], Any]:
 
     def work(ranks: Ranks) -> None:
         def crawl(*arguments: Any) -> None:
-            print(f"rank {ranks.rank} reads", flush=True)
+            say(f"rank {ranks.rank} reads")
             time.sleep(600)
 
         rank_fill.fill_one = crawl
@@ -226,7 +248,7 @@ def endless_text(folder: Path) -> Callable[[Ranks], Any]:
 
     def work(ranks: Ranks) -> None:
         model = read_part(open_part(folder, ranks.rank, ranks.world))
-        print(f"rank {ranks.rank} runs", flush=True)
+        say(f"rank {ranks.rank} runs")
         while True:
             model([[1, 2, 3]])
 
@@ -243,22 +265,40 @@ def other_checkpoint(folder: Path) -> Callable[[Ranks], Any]:
     return work
 
 
-def disturbed(kind: str, world: int) -> None:
-    """One world; prints "process RANK NUMBER" lines, waits for all, prints "code RANK CODE"."""
-    with tempfile.TemporaryDirectory() as name:
-        save(random_model(TINY), None, Path(name) / "tiny")
-        work = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}[kind]
-        processes = fork_world(world, work(Path(name) / "tiny"))
+def command(line: list[str]) -> Callable[[int], None]:
+    """A command of minimoe on every rank, as torchrun starts it; the next line of stdin is what is typed."""
+    [typed] = json.loads(sys.stdin.readline())
+
+    def run(rank: int) -> None:
+        sys.stdin = io.StringIO(typed)  # type: ignore[assignment]
+        with contextlib.suppress(SystemExit):
+            cli.main(line)
+
+    return run
+
+
+def obey(folder: Path) -> None:
+    """For each line of stdin, "KIND WORLD", one world. Says "process RANK NUMBER", and at last "code RANK CODE"."""
+    kinds = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}
+    for line in iter(sys.stdin.readline, ""):
+        kind, world, *rest = json.loads(line)
+        run = command(rest) if kind == "command" else joined_work(kinds[kind](folder))
+        processes = fork_world(world, run)
         for process, rank in processes.items():
-            print(f"process {rank} {process}", flush=True)
+            say(f"process {rank} {process}")
         for _ in range(world):
             process, status = os.wait()
-            print(f"code {processes[process]} {os.waitstatus_to_exitcode(status)}", flush=True)
+            say(f"code {processes[process]} {os.waitstatus_to_exitcode(status)}")
+        say("all have ended")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[1:2] == ["disturbed"]:
-        disturbed(sys.argv[2], int(sys.argv[3]))
-    else:
+    with torch.device("meta"):  # imports what torch needs for it, once for all forks
+        TensorSplit(TINY, 0, 2)
+    if sys.argv[1:]:
         all_worlds(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            save(random_model(TINY), None, Path(scratch) / "tiny")
+            obey(Path(scratch) / "tiny")

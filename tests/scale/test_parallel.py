@@ -18,14 +18,13 @@ from minimoe.model.router import Routing, route
 from minimoe.scale.cuts import share
 from minimoe.scale.parallel import TensorSplit, run_local_experts
 from minimoe.scale.pipeline import LayerSplit
-from tests.scale.ranks_at_work import TIED, TINY, WORLDS, splits
+from tests.scale.ranks_at_work import TINY, WORLDS, names_of, splits
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [
     (world, name, split)
     for world in WORLDS
-    for name, config in (("tiny", TINY), ("tied", TIED))
-    if name == "tiny" or world < 4
+    for name, config in names_of(world).items()
     for split in splits(config, world)
 ]
 # bfloat16 keeps 8 bits: the logits here reach 4, one step there is 1/64, and eight layers add such steps up

@@ -1,19 +1,26 @@
 """A rank that fails or dies takes all others with it, within seconds, and the reason is told once."""
 
+import json
 import os
+import queue
 import re
-import select
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from click.testing import CliRunner
 
+from minimoe.cli import cli
 from minimoe.errors import BadArgument
+from minimoe.routing.trace import RoutingTrace
 from minimoe.scale.rank_watch import is_running
 from minimoe.scale.ranks import is_about_others, own_device, under_torchrun
 
@@ -28,39 +35,47 @@ class World:
     def __init__(self, process: subprocess.Popen[str]):
         self.process = process
         self.lines: list[str] = []
+        self.coming: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self.listen, daemon=True).start()
 
-    def wait_for(self, pattern: str, count: int = 1, seconds: float = 120) -> list[str]:
+    def listen(self) -> None:
+        for line in self.process.stdout:  # type: ignore[union-attr]
+            self.coming.put(line)
+        self.coming.put("")
+
+    def tell(self, *words: object) -> None:
+        """A line for stdin."""
+        self.process.stdin.write(json.dumps(words) + "\n")  # type: ignore[union-attr]
+        self.process.stdin.flush()  # type: ignore[union-attr]
+
+    def wait_for(self, pattern: str, count: int = 1, seconds: float = 60) -> list[str]:
         """The first groups of `pattern` once `count` lines have it. Fails after that many seconds."""
         until = time.monotonic() + seconds
         while len(found := [hit[1] for line in self.lines if (hit := re.search(pattern, line))]) < count:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))
-            line = self.process.stdout.readline() if ready else ""  # type: ignore[union-attr]
+            try:
+                line = self.coming.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                line = ""
             assert line, f"no {pattern!r} in\n{''.join(self.lines)}"
             self.lines.append(line)
         return found
 
-    def codes(self) -> dict[int, int]:
+    def codes(self, seconds: float = LIMIT) -> dict[int, int]:
         """Exit codes by rank, once all have ended."""
-        until = time.monotonic() + LIMIT
-        found: dict[int, int] = {}
-        for line in self.process.stdout:  # type: ignore[union-attr]
-            self.lines.append(line)
-        assert time.monotonic() < until, "".join(self.lines)
-        for line in self.lines:
-            if hit := re.match(r"code (\d+) (-?\d+)", line):
-                found[int(hit[1])] = int(hit[2])
-        return found
+        self.wait_for("(all have ended)", seconds=seconds)
+        hits = (re.match(r"code (\d+) (-?\d+)", line) for line in self.lines)
+        return {int(hit[1]): int(hit[2]) for hit in hits if hit}
 
     def told(self) -> list[str]:
         return [line for line in self.lines if "minimoe: " in line]
 
 
 @contextmanager
-def running(*command: str, **extra: object) -> Iterator[World]:
+def running(*command: str) -> Iterator[World]:
     """A process with several ranks, ended with the block. stdout and stderr come together, line by line."""
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=ENVIRONMENT, text=True, bufsize=0,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                               **extra)  # type: ignore[call-overload]  # fmt: skip
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               start_new_session=True)  # fmt: skip
     try:
         yield World(process)
     finally:
@@ -69,62 +84,107 @@ def running(*command: str, **extra: object) -> Iterator[World]:
         process.wait()
 
 
-@contextmanager
-def disturbed(kind: str, world: int) -> Iterator[World]:
-    with running("-m", "tests.scale.ranks_at_work", "disturbed", kind, str(world)) as found:
-        yield found
+@pytest.fixture(scope="module")
+def helper() -> Iterator[World]:
+    """One process that forks world after world."""
+    with running("-m", "tests.scale.ranks_at_work") as world:
+        yield world
+
+
+@pytest.fixture
+def disturb(helper: World) -> Callable[..., World]:
+    """Start a world of some kind; see ranks_at_work.py."""
+
+    def start(*words: object) -> World:
+        helper.lines.clear()
+        helper.tell(*words)
+        return helper
+
+    return start
 
 
 @pytest.mark.parametrize(("kind", "victim", "ready"), [("load", 1, r"rank (\d) reads"), ("text", 2, r"rank (\d) runs")])
-def test_a_killed_rank_ends_all(kind: str, victim: int, ready: str) -> None:
-    with disturbed(kind, 4) as world:
-        world.wait_for(ready, count=4)
-        [process] = world.wait_for(rf"process {victim} (\d+)")
-        os.kill(int(process), signal.SIGKILL)
-        codes = world.codes()
+def test_a_killed_rank_ends_all(disturb: Any, kind: str, victim: int, ready: str) -> None:
+    world = disturb(kind, 4)
+    world.wait_for(ready, count=4)
+    [process] = world.wait_for(rf"process {victim} (\d+)")
+    os.kill(int(process), signal.SIGKILL)
+    codes = world.codes()
     assert codes[victim] == -signal.SIGKILL and set(codes) == {0, 1, 2, 3}
     assert all(codes.values())
     assert f"rank {victim} died without a word (process {process} on" in world.told()[0]
 
 
-def test_when_the_keeper_of_the_store_is_killed_the_others_leave_too() -> None:
-    with disturbed("load", 4) as world:
-        world.wait_for(r"rank (\d) reads", count=4)
-        [process] = world.wait_for(r"process 0 (\d+)")
-        os.kill(int(process), signal.SIGKILL)
-        codes = world.codes()
+def test_when_the_keeper_of_the_store_is_killed_the_others_leave_too(disturb: Any) -> None:
+    world = disturb("load", 4)
+    world.wait_for(r"rank (\d) reads", count=4)
+    [process] = world.wait_for(r"process 0 (\d+)")
+    os.kill(int(process), signal.SIGKILL)
+    codes = world.codes()
     assert set(codes) == {0, 1, 2, 3} and all(codes.values())
     assert any("rank 0" in line and ("died" in line or "machine is gone" in line) for line in world.told())
 
 
-def test_a_rank_that_fails_while_the_others_wait() -> None:
-    with disturbed("fail", 4) as world:
-        codes = world.codes()
+def test_a_rank_that_fails_while_the_others_wait(disturb: Any) -> None:
+    world = disturb("fail", 4)
+    world.wait_for("(failed)")
+    codes = world.codes()
     assert codes[2] == 2 and set(codes) == {0, 1, 2, 3} and all(codes.values())
     line = world.told()[0]
     assert "rank 2 failed: ReadFailed: model-00003.safetensors: reading 12 bytes" in line and "Traceback" not in line
 
 
-def test_ranks_with_different_checkpoints_refuse() -> None:
-    with disturbed("other", 2) as world:
-        codes = world.codes()
+def test_ranks_with_different_checkpoints_refuse(disturb: Any) -> None:
+    world = disturb("other", 2)
+    world.wait_for("(failed)")
+    codes = world.codes()
     assert codes[1] == 2 and codes[0] != 0
     line = world.told()[0]
     assert "rank 1 failed: BadArgument: the checkpoint of rank 1 is not that of rank 0" in line
 
 
+def alone(*command: str, typed: str = "") -> str:
+    done = CliRunner().invoke(cli, [*command], input=typed)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("split", ["tensor", "layers"])
+def test_a_trace_on_two_ranks_is_that_of_one(disturb: Any, tmp_path: Path, split: str) -> None:
+    arguments = ("trace", "The cat sees a bird. 猫", "--dtype", "fp32", "--out")
+    world = disturb("command", 2, *arguments, str(tmp_path / "two.safetensors"), "--split", split)
+    world.tell("")
+    assert world.codes(seconds=120) == {0: 0, 1: 0}
+    told = alone(*arguments, str(tmp_path / "one.safetensors"))
+    printed = "".join(line for line in world.lines if not re.match("process|code|all have", line))
+    assert printed.replace("two.safetensors", "one.safetensors") == told
+    one, two = (RoutingTrace.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert torch.equal(one.experts, two.experts) and one.metadata == two.metadata
+
+
+def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
+    arguments = ("chat", "--max-new-tokens", "8", "--seed", "3", "--dtype", "fp32")
+    typed = "What is 3 + 4?\n/nonsense\nAnd 5 + 6?\n"
+    world = disturb("command", 3, *arguments, "--split", "layers")
+    world.tell(typed)
+    assert world.codes(seconds=120) == {0: 0, 1: 0, 2: 0}
+    printed = [line for line in world.lines if not re.match("process|code|all have|minimoe:", line)]
+    assert "".join(printed) == alone(*arguments, typed=typed)
+    assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # told once
+
+
 def test_under_torchrun_a_killed_rank_is_named_and_the_conversation_ends() -> None:
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "minimoe", "chat")
-    with running(*command, "--max-new-tokens", "4", "--seed", "1", stdin=subprocess.PIPE) as world:
+    with running(*command, "--max-new-tokens", "4", "--seed", "1") as world:
         world.process.stdin.write("Hello\n")  # type: ignore[union-attr]
         world.process.stdin.flush()  # type: ignore[union-attr]
         world.wait_for(r"^(.+)\n")
         ranks = children(world.process.pid)
         assert len(ranks) == 2
         os.kill(ranks[-1], signal.SIGKILL)
-        world.codes()
-        assert world.process.wait() != 0
-    assert [line for line in world.told() if f"rank 1 died without a word (process {ranks[-1]} on" in line]
+        world.wait_for(f"(rank 1 died without a word .process {ranks[-1]} on)", seconds=LIMIT)
+        assert world.process.wait(timeout=LIMIT) != 0
+        assert not any(map(is_running, ranks))
 
 
 def children(process: int) -> list[int]:
