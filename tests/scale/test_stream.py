@@ -183,6 +183,16 @@ def test_a_head_that_is_not_the_embedding_it_is_said_to_be(tmp_path):
         opened(tmp_path / "it", context=64)(IDS)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_tensor_begins_where_torch_would_put_it(tmp_path, format):
+    streamed = opened(save_random(tmp_path / "it", packed(format)), 10**8)
+    for layout in (streamed.dense.stored.expert(2, 1), streamed.dense.stored.dense(1)):
+        places = [at for _, at in layout.places]
+        assert all(at % 64 == 0 for at in places) and len(set(places)) == len(places)
+        assert layout.payload <= layout.nbytes
+    assert streamed.streaming.cache.memory.data_ptr() % 64 == streamed.budget.slot % 64 == 0
+
+
 def test_it_never_keeps_what_gradients_would_need(tiny):
     streamed, hidden = opened(tiny, layers=range(2, 4)), torch.randn(1, 3, 16).bfloat16().requires_grad_()
     with torch.inference_mode():
@@ -194,6 +204,7 @@ def test_it_never_keeps_what_gradients_would_need(tiny):
 
 def test_what_a_streamed_model_refuses(tiny):
     streamed = opened(tiny)
+    streamed(IDS, last_only=True)
     streamed.engine = "auto"
     assert streamed.engine == "loop"
     with pytest.raises(BadArgument, match="one expert at a time"):
