@@ -76,7 +76,14 @@ CHAPTERS = (
         (6,),
     ),
     Chapter(13, "quantisation", "Quantisation: 470 GB become 123", 60, ("checkpoint/formats.py",), (8,)),
-    Chapter(14, "many_gpus", "All 235 billion, on several GPUs", 60, ("scale/plan.py", "scale/parallel.py"), (8,)),
+    Chapter(
+        14,
+        "the_whole_235b",
+        "The whole 235B: planned, checked, streamed, spread",
+        75,
+        ("scale/plan.py", "scale/cuts.py", "scale/stream.py", "scale/parallel.py"),
+        (8,),
+    ),
 )
 
 
