@@ -33,6 +33,9 @@ YES = click.option("--yes", is_flag=True, help="With --ram: do not ask before mo
 DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
 SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
                      help="Under torchrun: heads and experts on every rank, or a run of layers.")  # fmt: skip
+PRECISION = click.option("--precision", type=click.Choice(("int4", "int8", "bf16")),
+                         help="Pack the weights while they are loaded, or unpack packed ones. [default: as the files "
+                         "have them]")  # fmt: skip
 DTYPE = click.option("--dtype", help='"bf16", "fp32", ... instead of the checkpoint\'s own.')
 
 
@@ -62,14 +65,15 @@ def cli(context: click.Context) -> None:
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 always takes the likeliest token.")
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer.")
 @DTYPE
+@PRECISION
 @DEVICE
 @SPLIT
 @RAM
 @CONTEXT
 @YES
 def chat(
-    prompt: str | None, model: str, dtype: str | None, device: str, split: str, ram: str | None, context: int | None,
-    yes: bool, **settings: Any,
+    prompt: str | None, model: str, dtype: str | None, precision: str | None, device: str, split: str, ram: str | None,
+    context: int | None, yes: bool, **settings: Any,
 ) -> None:  # fmt: skip
     """Talk with a model.
 
@@ -83,11 +87,12 @@ def chat(
 
     if prompt is not None and not prompt.strip():
         refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
-    opening: Any = opened_model(model, dtype, device, split=split)
+    opening: Any = opened_model(model, dtype, device, split=split, precision=precision)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
         thinking = settings["thinking"]
+        refuse_with_ram(precision)
         opening = streamed_model(model, ram, dtype, device, context, text=prompt, thinking=thinking, yes=yes)
     with opening as (transformer, tokenizer, ranks):
         conversation = Conversation(transformer, tokenizer, settings, ranks)
@@ -109,6 +114,7 @@ def chat(
 @click.option("--html", type=click.Path(dir_okay=False), help="Write the explorer here: one page, no network needed.")
 @click.option("--label", help='What the weights are, such as "real weights" or "random"; kept in the trace.')
 @DTYPE
+@PRECISION
 @DEVICE
 @SPLIT
 @RAM
@@ -117,7 +123,7 @@ def chat(
 def trace(
     text: str, model: str, layers: str | None, show: int | None, chat: bool, thinking: bool | None,
     max_new_tokens: int, out: str | None, html: str | None, label: str | None, dtype: str | None, device: str,
-    split: str, ram: str | None, context: int | None, yes: bool,
+    precision: str | None, split: str, ram: str | None, context: int | None, yes: bool,
 ) -> None:  # fmt: skip
     """Run TEXT through a model and see which experts each token was sent to.
 
@@ -134,10 +140,11 @@ def trace(
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
     answer, wanted = None, parse_layers(layers)
-    opening: Any = opened_model(model, dtype, device, wanted, split)
+    opening: Any = opened_model(model, dtype, device, wanted, split, precision)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
+        refuse_with_ram(precision)
         opening = streamed_model(model, ram, dtype, device, context, wanted, text, chat, thinking, yes)
     with opening as (transformer, tokenizer, ranks):
         if chat:
@@ -331,6 +338,12 @@ def check_real(path: str, device: str) -> None:
     click.echo(str(report))
     if report.faults:
         click.get_current_context().exit(FAULT_FOUND)
+
+
+def refuse_with_ram(precision: str | None) -> None:
+    """What stays on disk stays as it is there."""
+    if precision is not None:
+        refuse("--ram takes the weights as the files have them. Pack them once with: minimoe quantise PATH --to int4")
 
 
 def parse_layers(text: str | None) -> range | None:

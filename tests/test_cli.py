@@ -24,7 +24,7 @@ from minimoe.routing.trace import RoutingTrace, record_routing
 from minimoe.text.tokenizer import Tokenizer
 from tests.routing.conftest import SIZES
 
-COMMANDS = ["chat", "trace", "plan", "verify", "quantise", "train", "evaluate", "check-real"]
+COMMANDS = ["chat", "trace", "plan", "verify", "quantise", "train", "evaluate", "check-real", "selfcheck"]
 
 
 def run(*arguments, stdin=None):
@@ -101,10 +101,13 @@ def test_help_loads_nothing_heavy():
         "plan no/such | there is no folder 'no/such', and no model is named",
         "chat hi --model no/such | hf download no/such",
         "chat _ | PROMPT is empty",
+        "chat hi --precision fp8 | 'fp8' is not one of 'int4', 'int8', 'bf16'",
+        "chat hi --precision int4 --ram 1GB | minimoe quantise PATH --to int4",
         "chat hi --seed x | 'x' is not a valid integer",
         "trace hi --model no/such/folder | no folder 'no/such/folder'",
         "trace _ | TEXT is empty",
         "trace hi --layers 1:3 | must begin with 0",
+        "trace hi --precision int8 --ram 1GB | minimoe quantise PATH --to int4",
         "trace hi --layers all | expected A:B",
         "verify no-such | no folder 'no-such'",
         "train --config no-such | no-such cannot be read",

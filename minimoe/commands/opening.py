@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_model(
-    path: str, dtype: str | None, device: str, layers: range | None = None, split: str = "tensor"
-) -> Iterator[tuple[Transformer, Tokenizer, Ranks | None]]:
+    path: str, dtype: str | None, device: str, layers: range | None = None, split: str = "tensor",
+    precision: str | None = None,
+) -> Iterator[tuple[Transformer, Tokenizer, Ranks | None]]:  # fmt: skip
     """The model and its tokenizer, for the time of the block; and the ranks, or None in a single process.
 
     Under torchrun each rank loads its part, and inside the block only rank 0 can print. Arguments as for
     `minimoe.load`; split: "tensor" or "layers".
     """
     if not under_torchrun():
-        yield (*load(path, dtype=dtype, device=device, layers=layers), None)
+        yield (*load(path, dtype=dtype, device=device, layers=layers, precision=precision), None)
         return
     from minimoe.scale.rank_load import open_part, read_part
 
     with joined(device) as ranks, only_first_prints(ranks):
-        part = open_part(path, ranks.rank, ranks.world, split, layers)
+        part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
         ranks.agree("the checkpoint", part.fingerprint)
         tokenizer = read_tokenizer(part.opened.folder, part.config)
         announce(part)
