@@ -75,7 +75,7 @@ CHAPTERS = (
         ("routing/trace.py", "routing/statistics/domains.py", "routing/ablation.py"),
         (6,),
     ),
-    Chapter(13, "quantisation", "Quantisation: 470 GB become 123", 60, ("checkpoint/formats.py",), (8,)),
+    Chapter(13, "quantisation", "Quantisation: 470 GB become 123", 60, ("checkpoint/formats/own.py",), (8,)),
     Chapter(
         14,
         "the_whole_235b",
