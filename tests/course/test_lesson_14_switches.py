@@ -1,0 +1,93 @@
+"""The cells of lesson 14 that wait behind a switch, switched on: nbval sees them switched off only.
+
+Each is taken from the notebook as it stands there, with the names that the cells before it have made.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+
+import minimoe
+from minimoe.paths import checkout
+from minimoe.scale.budget import budget
+from minimoe.scale.plan import deploy
+from minimoe.scale.units import duration, units
+from tests.scale.test_client_cell import ANSWER, TAGGED, Stub
+
+LESSON = checkout() / "notebooks" / "14_the_whole_235b.ipynb"
+BIG = minimoe.ModelConfig.named("Qwen3-235B-A22B")
+
+
+def cell(text, **changes):
+    """The source of the one code cell that holds `text`, with some of its lines changed."""
+    cells = nbformat.read(LESSON, as_version=4).cells
+    (source,) = [each.source for each in cells if each.cell_type == "code" and text in each.source]
+    for old, new in changes.values():
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return source
+
+
+def after(cell_source, **names):
+    """What a cell has made, given these names; run in the folder of the lessons, as the reader's kernel is."""
+    scope = {"torch": torch, "minimoe": minimoe, "os": os, "sys": sys, "subprocess": subprocess, "Path": Path}
+    scope |= {"units": units, "duration": duration, "budget": budget, "deploy": deploy, "big": BIG} | names
+    exec(compile(cell_source, "cell", "exec"), scope)
+    return scope
+
+
+def test_the_routing_of_layer_0_is_that_of_the_loaded_model(capsys):
+    source = cell(
+        "RUN_REAL = False",
+        switch=("RUN_REAL = False", "RUN_REAL = True"),
+        source=('SOURCE, TEXT = "hf://Qwen/Qwen3-235B-A22B"', 'SOURCE, TEXT = "data/mini"'),
+    )
+    first = SimpleNamespace(streaming=SimpleNamespace(header_bytes=3_397_823))
+    found = after(source, first=first)
+    model, tokenizer = minimoe.load("data/mini", layers=range(0, 1))
+    model.engine = "loop"
+    with torch.no_grad(), minimoe.record_routing(model, tokenizer) as trace:
+        model(torch.tensor([tokenizer.encode(found["TEXT"])]))
+    assert torch.equal(found["real_trace"].experts, trace.experts)
+    assert "L0·E" in capsys.readouterr().out and found["cost"] < 200_000_000
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_ranks_of_this_computer_answer_if_the_plan_fits(fits, capsys):
+    source = cell(
+        "RUN_SPREAD, WHERE",
+        switch=("= False,", "= True,"),
+        where=('"models/Qwen3-235B-A22B"', f'"{checkout() / "data" / "mini"}"'),
+        device=('"cuda"', '"cpu"'),
+    )
+    config = minimoe.ModelConfig.from_file(checkout() / "data" / "mini")
+    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "big": config}
+    if not fits:  # all of it is kept back
+        with pytest.raises(minimoe.MinimoeError, match="rank 0 of 2 needs"):
+            after(source, **names)
+        return
+    assert after(source, **names)["answered"] == 0
+    assert len(capsys.readouterr().out) > 5
+
+
+def test_a_server_answers_in_both_modes(monkeypatch, capsys):
+    stub = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    stub.requests, stub.models, stub.field, stub.fails, stub.says = [], ["it"], "reasoning", "", ANSWER
+    stub.allowed = stub.turn = threading.Semaphore(1000)
+    threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setenv("MINIMOE_ENDPOINT", f"http://127.0.0.1:{stub.server_port}/v1")
+    try:
+        found = after(cell("MINIMOE_ENDPOINT"))
+    finally:
+        stub.shutdown()
+        stub.server_close()
+    assert found["answers"] == {True: TAGGED, False: "It is 4."}
+    assert "thinking=False" in capsys.readouterr().out
