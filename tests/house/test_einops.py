@@ -28,6 +28,7 @@ ALSO = {
     "document",  # the text that a token of a trace comes from
     "other",  # the second expert of a pair
     "rank", "row", "copy",  # chapter 14: a device's part of a matrix, and the copies of a head
+    "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
 }  # fmt: skip
 SUMMED: set[tuple[str, str]] = set()  # (pattern, axis) that is meant to be summed from one operand alone
 ON_PURPOSE = ROOT / "minimoe" / "course" / "exercises"  # known-wrong answers, misspelt axes among them
