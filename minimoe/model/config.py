@@ -9,6 +9,7 @@ from minimoe.errors import BadArgument, BadConfig
 from minimoe.model.config_keys import check_values, modern_keys_to_released, refuse_what_is_not_implemented
 from minimoe.paths import models_folder
 
+CHUNK = 512  # positions of a prompt that go through the model together
 BITS_PER_VALUE = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 

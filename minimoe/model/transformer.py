@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from minimoe.errors import BadArgument
 from minimoe.model.attention import ATTENTIONS, Attention, causal_mask
 from minimoe.model.cache import KVCache
-from minimoe.model.config import ModelConfig
+from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.model.experts import ENGINES, ExpertBank
 from minimoe.model.layer import DecoderLayer
 from minimoe.model.norm import RMSNorm
@@ -47,6 +47,8 @@ class Transformer(nn.Module):
     last layer; a slice that stops earlier returns the hidden state. Under `torch.device("meta")` even the 235B costs
     nothing.
     """
+
+    chunk: int | None = CHUNK  # so many positions of a prompt go through at once in `generate`; None: all of them
 
     def __init__(self, config: ModelConfig, layers: range | None = None):
         super().__init__()

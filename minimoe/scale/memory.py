@@ -24,12 +24,11 @@ slot, is left out.
 from dataclasses import dataclass
 from typing import Any
 
-from minimoe.model.config import ModelConfig
+from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.scale.cuts import Cut
 from minimoe.scale.kinds import PARTS
 from minimoe.scale.precision import BLOCK, KV_PRECISIONS, PLAIN_BYTES, plain_bytes
 
-CHUNK = 512  # positions of a prompt that go through the model together
 # Bytes alive for each value of a matrix that is being unpacked, beside the result: tests/scale/test_work_space.py
 BESIDE = {"fp8": 0, "int8": 0, "int4": 1, "gptq-int4": 6}
 

@@ -89,6 +89,7 @@ class StreamedTransformer(Transformer):
 
     budget: Budget
     streaming: StreamStatistics
+    chunk = None  # a prompt in two runs would read every layer twice
     is_remote = False  # whether the weights come from a server
 
     def furnish(self, stored: Stored, plan: Budget, dtype: torch.dtype, check_head: Callable[[], None]) -> None:

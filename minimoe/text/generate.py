@@ -71,7 +71,8 @@ def new_ids(
 ) -> Iterator[int]:
     """Yield up to `count` token ids that follow `ids`, ending before a stop id.
 
-    The prompt goes through the model once; after that each step computes one position and finds the rest in the cache.
+    The prompt goes through the model in runs of `model.chunk` positions, so that a long one needs no more work space;
+    after that each step computes one position and finds the rest in the cache.
     """
     generator = None if seed is None else torch.Generator(device=model.device).manual_seed(seed)
     cache = model.new_cache(batch=1, capacity=len(ids) + count)
@@ -79,7 +80,8 @@ def new_ids(
     seen = torch.tensor(ids, device=model.device)
     for _ in range(count):
         with torch.no_grad():  # closed before the yield: the caller's code between two pieces keeps its own grad mode
-            logits = model(torch.tensor([fresh], device=model.device), cache=cache, last_only=True)[0, -1]
+            for run in torch.tensor([fresh], device=model.device).split(model.chunk or len(fresh), dim=1):
+                logits = model(run, cache=cache, last_only=True)[0, -1]
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
             chosen = sample(

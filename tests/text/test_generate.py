@@ -54,6 +54,22 @@ def uncached(model: Transformer, tokenizer: Tokenizer, ids: list[int], count: in
 # ---------------------------------------------------------------- the right tokens
 
 
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_a_long_prompt_in_runs_gives_the_same_tokens(
+    model: Transformer, tiny: Tokenizer, chunk: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, passes = tiny.encode("the inn 12 the inn"), []
+    expected = uncached(model, tiny, ids, 5)
+    monkeypatch.setattr(model, "chunk", chunk)
+    hook = model.register_forward_pre_hook(lambda module, args: passes.append(args[0].shape[1]))
+    try:
+        assert list(new_ids(model, tiny, ids, 5, GREEDY)) == expected
+    finally:
+        hook.remove()
+    whole, rest = divmod(len(ids), chunk or len(ids))
+    assert passes[: whole + (rest > 0)] == [chunk or len(ids)] * whole + [rest] * (rest > 0)
+
+
 @pytest.mark.parametrize("prompt", ["the inn", "你好 12", "a"])
 def test_greedy_with_a_cache_equals_greedy_without(model: Transformer, tiny: Tokenizer, prompt: str) -> None:
     ids = tiny.encode(prompt)
