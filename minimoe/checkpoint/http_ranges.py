@@ -144,8 +144,9 @@ class RangeClient:
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 self._was_reached = True
-                if url.startswith("https:") and response.url.scheme != "https":
-                    raise ReadFailed(f"{url} leads to {response.url}, which is not encrypted. Ask for another address.")
+                hops = [hop.url for hop in (*response.history, response)]
+                if url.startswith("https:") and (bare := [hop for hop in hops if hop.scheme != "https"]):
+                    raise ReadFailed(f"{url} leads to {bare[0]}, which is not encrypted. Ask for another address.")
                 if response.status_code in PASSING:
                     raise Passing(f"the server answers {status(response)}", retry_after(response))
                 yield response

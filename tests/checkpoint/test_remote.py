@@ -387,15 +387,18 @@ def test_a_redirect_is_followed_without_the_log_in(server: RangeServer, tiny: Pa
     assert store.asked and not any("authorization" in asked.headers for asked in store.asked)
 
 
-def test_an_encrypted_address_does_not_lead_to_an_open_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", [["http://host/x"], ["http://host/x", "https://store/x"]], ids=len)
+def test_an_encrypted_address_does_not_lead_to_or_over_an_open_one(way: list[str]) -> None:
+    hops = dict(zip(["https://host/x", *way], way, strict=False))
+
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.scheme == "https":
-            return httpx.Response(302, headers={"Location": "http://host/x"})
+        if str(request.url) in hops:
+            return httpx.Response(302, headers={"Location": hops[str(request.url)]})
         return httpx.Response(206, headers={"Content-Range": "bytes 0-0/1", "ETag": '"a"'}, content=b"x")
 
     client = RangeClient()
     client._client = httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True)
-    with pytest.raises(ReadFailed, match="which is not encrypted"):
+    with pytest.raises(ReadFailed, match="leads to http://host/x, which is not encrypted"):
         client.look("https://host/x")
 
 
