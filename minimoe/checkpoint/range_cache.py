@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -33,8 +34,11 @@ ABANDONED = 3600  # seconds after which an unfinished file belongs to no one
 
 
 def default_folder() -> Path:
-    """$MINIMOE_CACHE, or ~/.cache/minimoe."""
-    return Path(os.environ.get("MINIMOE_CACHE") or Path.home() / ".cache" / "minimoe").expanduser()
+    """$MINIMOE_CACHE, or ~/.cache/minimoe; where a user has no home, as in some containers, a temporary folder."""
+    try:
+        return Path(os.environ.get("MINIMOE_CACHE") or "~/.cache/minimoe").expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "minimoe"
 
 
 def default_cap(folder: Path) -> int:

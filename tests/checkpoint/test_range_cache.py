@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -179,6 +180,18 @@ def test_what_a_later_run_could_not_recognise_is_not_kept(tmp_path: Path) -> Non
     assert cache.recall(VERSION.url) == VERSION and cache.recall("http://host/y") is None
     next(tmp_path.glob("*.json")).write_text("[1")
     assert cache.recall(VERSION.url) is None
+
+
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for given in ("", "~nobody/cache"):
+        monkeypatch.setenv("MINIMOE_CACHE", given)
+        assert default_folder() == tmp_path / "minimoe"
 
 
 def test_folder_and_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
