@@ -50,7 +50,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def fetch_small_files(remote: RemoteFolder, folder: Path, names: Container[str] | None = None) -> None:
-    """Bring `folder` up to date. `names`: what the remote folder holds, if that is known.
+    """Bring `folder` up to date. `names`: what the remote folder holds, if that is known; then those have to come.
 
     Raises NotFound if there is no config.json, ReadFailed.
     """
@@ -58,14 +58,15 @@ def fetch_small_files(remote: RemoteFolder, folder: Path, names: Container[str] 
         return
     fetch(remote, folder, CONFIG)
     wanted = [name for name in OTHERS if names is None or name in names]
-    for _ in in_parallel(lambda name: fetch_if_there(remote, folder, name), wanted):
+    get = fetch_if_there if names is None else fetch
+    for _ in in_parallel(lambda name: get(remote, folder, name), wanted):
         pass
     if remote.is_pinned:
         keep(folder / COMPLETE, b"")
 
 
 def fetch_if_there(remote: RemoteFolder, folder: Path, name: str) -> None:
-    """A file that a checkpoint need not have. Where there is nothing, some servers say 403, or show a page."""
+    """A file that may not be there. Where there is nothing, some servers say 403, or show a page."""
     try:
         fetch(remote, folder, name)
     except (NotFound, Forbidden, NotSafetensors):

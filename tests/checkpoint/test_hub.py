@@ -84,6 +84,16 @@ def test_a_second_run_asks_what_the_branch_is_and_a_commit_not_even_that(
         assert [asked.name for asked in front.asked] == requests and not store.asked
 
 
+def test_a_listed_file_that_does_not_come_is_not_forgotten(hub: tuple[RangeServer, RangeServer], tiny: Path) -> None:
+    (tiny / "tokenizer.json").write_text("{}")
+    hub[0].extra[API + "main"], path = model_info(tiny), hub[0].prefix + "tokenizer.json"
+    hub[0].extra[path] = lambda asked: (403, {}, b"")
+    with pytest.raises(ReadFailed, match=r"tokenizer\.json: the server answers 403"):
+        open_checkpoint("hf://owner/name")
+    del hub[0].extra[path]
+    assert (open_checkpoint("hf://owner/name").folder / "tokenizer.json").read_text() == "{}"
+
+
 def test_the_content_s_hash_counts_not_the_tag_of_a_node_of_the_store(
     hub: tuple[RangeServer, RangeServer], tiny: Path
 ) -> None:
