@@ -52,7 +52,7 @@ class Format:
 
     def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         """The components of one matrix, by suffix -> the matrix (outs, ins), contiguous. The product of number and
-        scale is that of float32, rounded once to `dtype`.
+        scale is that of float32, rounded once to `dtype`. Done at every use, so nothing is checked here: see `check`.
         """
         return parts["weight"].to(dtype)
 
