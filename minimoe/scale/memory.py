@@ -3,13 +3,20 @@
 Work space, for a pass of `chunk` positions behind a cache of up to `context` tokens, values of w bytes (4 for fp32,
 else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 
-    stream     3 chunk hidden w                    the residual stream, its normed copy, what a sublayer answers
+    stream     3 chunk hidden w + chunk context    the residual stream, its normed copy, what a sublayer answers; the
+                                                   mask, one byte
     attention  chunk (6 Q + 2 K) w                 q, its normed copy, and four copies while RoPE turns it; k and v
-               + 3 chunk context                   the mask, one byte, and the 16-bit copy that a fused kernel makes
+               + 2 chunk context                   the 16-bit copy of the mask that a fused kernel makes
                + 2 context K w                     keys and values of one layer in 16 bits, if the cache is narrower
-    experts    chunk (3 hidden + 3 ffn) w          the layer's input, rows in and out, gate, up and their product: the
-                                                   worst case is that all tokens of the chunk go to one expert
+    experts    chunk (4 hidden + 3 ffn) w          the layer's input, an expert's rows in and out, the answer of the
+                                                   expert before, gate, up and their product: the worst case is that
+                                                   all tokens of the chunk go to each of two experts
+               + choices (2 hidden + experts) w    a rank with a part of the experts makes each choice that falls here a
+                                                   token of its own (`run_local_experts`): its input, scores of all
+                                                   experts and answer; choices = chunk x min(experts a token, experts
+                                                   here), the worst case again
     head       vocab (w / ranks + 4)               logits of the last position: own rows, then all of them in float32
+                                                   (of several ranks in fp32 2 w for 4: gathered, then put together)
     unpacked   two matrices of a feed-forward in 16 bits and a third one while it is being unpacked, or one attention
                projection while it is, if that is more (see `unpacking`); nothing for fp32, bf16, fp16
 
@@ -18,7 +25,7 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
 the tensors themselves. Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores
 come on top: query heads x chunk x context x (4 + w) bytes. What routing itself takes, some 40 bytes for each token and
-slot, is left out.
+slot and twice that on a rank with a part of the experts, is left out.
 """
 
 from dataclasses import dataclass
@@ -86,13 +93,19 @@ def work_bytes(
     shapes = {cut.kind.name: cut.shape for cut in held}
     queries, keys = (shapes[f"self_attn.{name}_proj"][0] for name in "qk")
     ffn = max(shape[0] for name, shape in shapes.items() if name.startswith("mlp.") and name.endswith("gate_proj"))
+    mask = chunk * context if chunk > 1 else 0
     attention = chunk * (6 * queries + 2 * keys) * width
-    attention += 3 * chunk * context if chunk > 1 else 0
+    attention += 2 * mask
     attention += 2 * context * keys * width if KV_PRECISIONS[kv_precision] < width else 0
-    experts = chunk * (3 * config.hidden_size + 3 * ffn) * width
+    experts = chunk * (4 * config.hidden_size + 3 * ffn) * width
+    local = max((len(cut.experts) for cut in held if cut.kind.name == "mlp.experts.gate_proj"), default=0)
+    if local < config.num_experts:
+        choices = chunk * min(config.num_experts_per_tok, local)
+        experts += choices * (2 * config.hidden_size + config.num_experts) * width
     rows = next((shapes[name][0] for name in ("lm_head", "embed_tokens") if name in shapes), 0)
-    head = (rows * width + 4 * config.vocab_size) if "norm" in shapes else 0
-    stream = 3 * chunk * config.hidden_size * width
+    each = 4 if rows == config.vocab_size else max(4, 2 * width)
+    head = (rows * width + each * config.vocab_size) if "norm" in shapes else 0
+    stream = 3 * chunk * config.hidden_size * width + mask
     return stream + max(attention, experts, head) + unpacked_bytes(held, precision)
 
 

@@ -42,6 +42,8 @@ def run_local_experts(x: Tensor, routing: Routing, bank: ExpertBank, first: int)
     `bank` holds these alone. Each choice that falls here becomes a token of its own with one slot, so that all engines
     work unchanged.
     """
+    if len(bank.gate_proj) == routing.logits.shape[1]:  # a single rank has them all
+        return run_experts(x, routing, bank)
     here = (routing.experts >= first) & (routing.experts < first + len(bank.gate_proj))
     token = here.nonzero()[:, 0]
     output = torch.zeros_like(x)

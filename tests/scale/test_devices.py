@@ -120,8 +120,8 @@ def test_too_big_is_one_sentence_with_a_way_out():
     with pytest.raises(PlanTooBig) as caught:
         deploy(BIG, 2, CARDS["H100"].bytes, context=32_768).require_fit()
     assert str(caught.value) == (
-        "rank 0 of 2 needs 238.39 GB (weights 235.14 GB, KV cache 3.15 GB, work space 88.60 MB), a device has 83.37 GB "
-        "to use: 155.01 GB short. What fits: the weights in int4."
+        "rank 0 of 2 needs 238.42 GB (weights 235.14 GB, KV cache 3.15 GB, work space 119.01 MB), a device has 83.37 "
+        "GB to use: 155.04 GB short. What fits: the weights in int4."
     )
     with pytest.raises(PlanTooBig, match="Nothing near this plan fits: take other devices"):
         deploy(BIG, 1, GB).require_fit()
@@ -179,15 +179,16 @@ def test_alternatives_fit_and_the_context_is_the_longest(config, devices, memory
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"chunk": 3}, 72 + (96 + 45)),  # stream, then attention and its mask
-        ({"chunk": 3, "kv_precision": "fp8"}, 72 + (96 + 45 + 2 * 5 * 2 * 2)),  # one layer's keys and values in 16 bits
-        ({"chunk": 1}, 24 + (5 * 2 + 10 * 4)),  # one new token: no mask, and the head is the largest
-        ({"chunk": 9}, 5 * 4 * 3 * 2 + (5 * 16 * 2 + 3 * 5 * 5)),  # never more positions than the context
-        ({"chunk": 1, "kv_precision": "fp32"}, 24 + (5 * 2 + 10 * 4)),
+        ({"chunk": 3}, 72 + (168 + 45)),  # stream, then attention and its mask
+        ({"chunk": 3, "kv_precision": "fp8"}, 72 + (168 + 45 + 2 * 5 * 2 * 2)),  # a layer's keys and values in 16 bits
+        ({"chunk": 1}, 24 + (10 * 2 + 10 * 4)),  # one new token: no mask, and the head is the largest
+        ({"chunk": 9}, 5 * 4 * 3 * 2 + (5 * 28 * 2 + 3 * 5 * 5)),  # never more positions than the context
+        ({"chunk": 1, "kv_precision": "fp32"}, 24 + (10 * 2 + 10 * 4)),
+        ({"chunk": 3, "split": "tensor"}, 72 + 15 + 3 * (4 * 4 + 3 * 3) * 2 + 3 * 2 * (2 * 4 + 4) * 2),  # its experts
     ],
 )
 def test_work_space_by_hand(arguments, expected):
-    assert deploy(TINY, 2, context=5, **arguments).ranks[0].work == expected
+    assert deploy(TINY, 2, context=5, **({"split": "layers"} | arguments)).ranks[-1].work == expected
 
 
 def test_unpacked_matrices_by_hand():

@@ -39,8 +39,8 @@ def test_it_reads_as_sentences_and_stores_as_json():
     picture = memory_per_rank(plan)
     assert repr(picture) == (
         "the 235B in bf16, 32,768 tokens in a bf16 cache, on 2 devices, split 'tensor'. Ranks 0 to 1 need each "
-        "238.39 GB: weights 235.14 GB, KV cache 3.15 GB, work space 88.60 MB. A device has 85.52 GB, of which 2.15 GB "
-        "are kept back: it does not fit, 155.01 GB short."
+        "238.42 GB: weights 235.14 GB, KV cache 3.15 GB, work space 119.01 MB. A device has 85.52 GB, of which 2.15 GB "
+        "are kept back: it does not fit, 155.04 GB short."
     )
     bundle = picture._repr_mimebundle_()
     assert bundle["text/plain"] == picture.alt

@@ -11,7 +11,9 @@ from torch.utils._pytree import tree_iter
 from minimoe.checkpoint.formats.choose import FP8, GPTQ_INT4, OWN
 from minimoe.checkpoint.formats.packed import pack_modules, stored_tensors
 from minimoe.model.config import ModelConfig
+from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
+from minimoe.scale import parallel
 from minimoe.scale.plan import deploy
 
 CONFIG = ModelConfig(
@@ -19,6 +21,7 @@ CONFIG = ModelConfig(
     moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True,
 )  # fmt: skip
 
+WIDTHS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 FORMATS = OWN | {"fp8": FP8, "gptq-int4": GPTQ_INT4}
 
 
@@ -87,3 +90,32 @@ def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precisi
     if chunk > 1:  # for one token the formula also counts what sampling needs
         assert seen.peak >= 0.6 * said.work
     assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (said.cache, said.weights)
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(64, 64), (200, 300), (1, 300)])
+@pytest.mark.parametrize(
+    ("world", "top_k", "precision"), [(1, 2, "bf16"), (2, 2, "bf16"), (2, 6, "fp32"), (4, 4, "bf16"), (4, 4, "fp32")]
+)
+def test_a_rank_keeps_no_more_alive_than_its_plan_says(monkeypatch, world, top_k, precision, chunk, context):
+    """Rank 0 of some, in the worst case: every token chooses as many experts here as there are."""
+    monkeypatch.setattr(parallel, "sum_over_ranks", lambda part: part)
+    monkeypatch.setattr(parallel.dist, "all_gather", lambda everyone, mine: None)
+    config = replace(CONFIG, num_key_value_heads=4, num_experts_per_tok=top_k)
+    model = parallel.TensorSplit(config, 0, world).to(WIDTHS[precision]).requires_grad_(False)
+    model.engine = "loop"
+    for layer in model.layers:
+        layer.mlp.gate.register_forward_hook(lambda _, inputs, routing: all_choose_the_first(routing))
+    cache = model.new_cache(capacity=context)
+    ids = torch.randint(0, config.vocab_size, (1, chunk))
+    cache.length = context - chunk
+    with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
+        model(ids, cache, last_only=True)
+    said = deploy(config, world, context=context, chunk=chunk, precision=precision, kv_precision=precision).ranks[0]
+    routing = (40 if world == 1 else 80) * chunk * top_k
+    assert seen.peak <= said.work + routing
+    if chunk > 1:
+        assert seen.peak >= 0.6 * said.work
+
+
+def all_choose_the_first(routing):
+    return Routing(routing.logits, torch.arange(routing.experts.shape[1]).expand_as(routing.experts), routing.weights)
