@@ -33,8 +33,8 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
     A model that fits one shard becomes `model.safetensors` without an index. A checkpoint that is there already is
     replaced as a whole; files that belong to none are not touched. `tokenizer` may be None: then tokenizer files that
     are there stay as they are. A model that is packed in memory is written in the format that it is packed in. Needs
-    memory for one tensor beside the model. Raises BadArgument (a slice, a model on
-    the meta device, mixed dtypes), WriteFailed.
+    memory for one tensor beside the model. Raises BadArgument (a slice, one rank's part, a streamed model, one on the
+    meta device, mixed dtypes), WriteFailed.
     """
     if not isinstance(model, Transformer):
         raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
@@ -69,6 +69,8 @@ def config_to_save(model: Transformer) -> ModelConfig:
             f"model holds layers {here.start}..{here.stop - 1} of {config.num_hidden_layers}; only a whole model can "
             "be saved. Load it without layers=."
         )
+    settings = config.quantization_config if is_model_packed(model) else None
+    require_whole(model, replace(config, quantization_config=settings))
     dtypes = {parameter.dtype for parameter in model.parameters()}
     name = str(dtypes.pop()).removeprefix("torch.")
     if dtypes or name not in CODES:
@@ -80,8 +82,22 @@ def config_to_save(model: Transformer) -> ModelConfig:
         raise BadArgument(
             "model is on the meta device, where parameters have no values. Load it, or build it on another device."
         )
-    settings = config.quantization_config if is_model_packed(model) else None
     return replace(config, dtype=name, quantization_config=settings)
+
+
+def require_whole(model: Transformer, config: ModelConfig) -> None:
+    """Raises BadArgument if a tensor of the checkpoint is not in memory, or has another shape there."""
+    held = stored_tensors(model)
+    for tensor in expected_tensors(config):
+        [piece] = tensor.pieces
+        shape = piece.shape if piece.expert is None else (config.num_experts, *piece.shape)
+        found = held.get(piece.parameter)
+        if found is None or tuple(found.shape) != shape:
+            what = "is not in memory" if found is None else f"is {list(found.shape)}, not {list(shape)}"
+            raise BadArgument(
+                f"model is streamed or one rank's part: {piece.parameter} {what}; only a whole model can be saved. "
+                "Load it with minimoe.load."
+            )
 
 
 def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: int) -> list[list[Expected]]:

@@ -17,7 +17,10 @@ from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument, UnsafeIndex, WriteFailed
-from tests.checkpoint.fake import SHARD_BYTES, TINY, random_model, save_tiny, weights
+from minimoe.scale.parallel import TensorSplit
+from minimoe.scale.pipeline import LayerSplit
+from minimoe.scale.stream import stream_model
+from tests.checkpoint.fake import DENSE, SHARD_BYTES, TINY, random_model, save_tiny, weights
 
 INDEX = "model.safetensors.index.json"
 
@@ -138,6 +141,17 @@ def test_what_cannot_be_saved(tmp_path: Path, model: Any, arguments: dict[str, A
     with pytest.raises(BadArgument) as caught:
         save(model(), arguments.pop("tokenizer", None), tmp_path / "new", **arguments)
     assert sentence in str(caught.value) and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("config", [TINY, DENSE, replace(DENSE, tie_word_embeddings=True)], ids=["moe", "dense", "tied"])
+def test_a_part_of_a_model_takes_no_checkpoint_s_place(tmp_path: Path, config: ModelConfig) -> None:
+    save_tiny(tmp_path, config)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    parts = [TensorSplit(config, 0, 2), TensorSplit(config, 1, 2), LayerSplit(config, 0, 2), LayerSplit(config, 1, 2)]
+    for part in [*parts, stream_model(tmp_path, 10**8)]:
+        with pytest.raises(BadArgument, match="only a whole model can be saved"):
+            save(part, None, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_something_in_the_way(tmp_path: Path) -> None:
