@@ -66,7 +66,7 @@ def name_on_disk(placed: Placed, piece: Piece) -> tuple[str, str]:
 
 class MatrixReader(ExitStack):
     """Reads matrices in `format`. Keeps the files open, as the parts of one matrix may lie in several. A context
-    manager.
+    manager; at its end, files that were changed meanwhile raise ReadFailed.
     """
 
     def __init__(self, format: Format, device: torch.device) -> None:
@@ -78,7 +78,7 @@ class MatrixReader(ExitStack):
     def file(self, header: Header) -> OpenFile:
         """The open file behind a header. Raises ReadFailed if it is not the one whose header was read."""
         if str(header.file) not in self.files:
-            self.files[str(header.file)] = self.enter_context(header.open())
+            self.files[str(header.file)] = self.enter_context(header.reading())
         self.files[str(header.file)].require_unchanged(header.identity)
         return self.files[str(header.file)]
 

@@ -5,6 +5,8 @@ The format in full: 8 bytes, the header's length as a little-endian integer; the
 `data_offsets` count from the end of the header. See https://huggingface.co/docs/safetensors
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,14 @@ class Header:
         `require_unchanged(header.identity)` first, so that offsets of one version never meet bytes of another.
         """
         return open_file(self.file)
+
+    @contextmanager
+    def reading(self) -> Iterator[OpenFile]:
+        """Open it, and look before and after that it is the file whose header was read. Raises ReadFailed."""
+        with self.open() as file:
+            file.require_unchanged(self.identity)
+            yield file
+            file.require_unchanged(self.identity)
 
 
 def read_header(path: Path | FarFile) -> Header:

@@ -134,8 +134,7 @@ def write_plain(work: Quantisation, writer: ShardWriter, progress: tqdm) -> None
     for placed in work.plan:
         if is_packed(placed.expected.name):
             continue
-        with placed.header.open() as file:
-            file.require_unchanged(placed.header.identity)
+        with placed.header.reading() as file:
             values = placed.expected.values if placed.expected.pieces else 0  # a tied head repeats the embedding
             for first in range(0, values, len(buffer)):
                 part = buffer[: min(len(buffer), values - first)]

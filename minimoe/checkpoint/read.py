@@ -119,9 +119,7 @@ def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
     embedding = shards.find(EMBEDDING)
     if head is None or embedding is None:
         return
-    with head.header.open() as file, embedding[0].open() as other:
-        file.require_unchanged(head.header.identity)
-        other.require_unchanged(embedding[0].identity)
+    with head.header.reading() as file, embedding[0].reading() as other:
         if not same_bytes(file, head.entry, other, embedding[1]):
             raise WrongModel(
                 f"{head.header.file}: lm_head.weight differs from model.embed_tokens.weight, but config.json says "

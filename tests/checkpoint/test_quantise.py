@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 import minimoe
 from minimoe.checkpoint import quantise as module
 from minimoe.checkpoint.convert import MatrixReader
+from minimoe.checkpoint.formats import is_packed
 from minimoe.checkpoint.formats.packed import stored_tensors
 from minimoe.checkpoint.positioned import PositionedFile
 from minimoe.checkpoint.quantise import prepare, quantise
@@ -209,6 +211,25 @@ def test_a_file_that_changes_meanwhile(plain: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(ReadFailed, match="was changed"):
         module.carry_out(work)
     assert listing(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.0.self_attn.q_proj.weight"])
+def test_a_file_that_changes_during_its_last_read(
+    name: str, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = prepare(Path(shutil.copytree(plain, tmp_path / "copy")), "int4", tmp_path / "out")
+    original = PositionedFile.read_into
+
+    def changing(self: PositionedFile, destination: memoryview, offset: int) -> None:
+        original(self, destination, offset)
+        os.utime(self.path, (1, 1))
+
+    monkeypatch.setattr(PositionedFile, "read_into", changing)
+    write = module.write_packed if is_packed(name) else module.write_plain
+    alone = replace(work, plan=[placed for placed in work.plan if placed.expected.name == name])
+    nowhere: Any = SimpleNamespace(write=lambda *_: None, update=lambda _: None)
+    with pytest.raises(ReadFailed, match="was changed"):
+        write(alone, nowhere, nowhere)
 
 
 def test_what_was_not_written_is_noticed(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
