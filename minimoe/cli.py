@@ -29,7 +29,8 @@ RAM = click.option("--ram", metavar="SIZE",
                    "be an address, https://host/folder/ or hf://owner/name.")  # fmt: skip
 CONTEXT = click.option("--context", type=click.IntRange(min=1),
                        help="With --ram: tokens that memory is kept for. [default: 4096, or what fits]")  # fmt: skip
-YES = click.option("--yes", is_flag=True, help="With --ram: do not ask before more than two minutes of reading.")
+YES = click.option("--yes", is_flag=True, help="With --ram on a terminal: do not ask before more than two minutes of "
+                   "reading.")  # fmt: skip
 DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
 SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
                      help="Under torchrun: heads and experts on every rank, or a run of layers.")  # fmt: skip
@@ -87,13 +88,14 @@ def chat(
 
     if prompt is not None and not prompt.strip():
         refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
+    refuse_without_ram(ram, context)
     opening: Any = opened_model(model, dtype, device, split=split, precision=precision)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
-        thinking = settings["thinking"]
+        thinking, answer = settings["thinking"], settings["max_new_tokens"]
         refuse_with_ram(precision)
-        opening = streamed_model(model, ram, dtype, device, context, text=prompt, thinking=thinking, yes=yes)
+        opening = streamed_model(model, ram, dtype, device, context, None, prompt, answer, thinking, yes)
     with opening as (transformer, tokenizer, ranks):
         conversation = Conversation(transformer, tokenizer, settings, ranks)
         if prompt is None:
@@ -140,23 +142,28 @@ def trace(
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
     answer, wanted = None, parse_layers(layers)
+    for option, file in (("--out", out), ("--html", html)):
+        if file is not None and not Path(file).absolute().parent.is_dir():
+            refuse(f"{option} is {file!r}, but there is no folder {Path(file).parent}. Make it first.")
+    refuse_without_ram(ram, context)
     opening: Any = opened_model(model, dtype, device, wanted, split, precision)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
         refuse_with_ram(precision)
-        opening = streamed_model(model, ram, dtype, device, context, wanted, text, chat, thinking, yes)
+        opening = streamed_model(model, ram, dtype, device, context, wanted, text, max_new_tokens if chat else None,
+                                 thinking, yes)  # fmt: skip
     with opening as (transformer, tokenizer, ranks):
+        numbers = [number for number in transformer.layer_range if transformer.config.is_moe(number)]
+        if show is not None and numbers and show not in numbers:
+            refuse(f"--show is {show}, expected one of the recorded layers {numbers[0]} to {numbers[-1]}.")
         if chat:
             recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
         else:
             recorded = trace_text(transformer, tokenizer, text, label)
     if ranks is not None and not ranks.is_first:
         return
-    numbers = recorded.layers.tolist()
     layer = numbers[-1] if show is None else show
-    if layer not in numbers:
-        refuse(f"--show is {layer}, expected one of the recorded layers {numbers[0]} to {numbers[-1]}.")
     at = numbers.index(layer)
     if out is not None:
         recorded.save(out)
@@ -239,7 +246,8 @@ def plan(
 
 @cli.command()
 @click.argument("path")
-@click.option("--sha256", is_flag=True, help="Read every byte as well, and compare with the expected checksums.")
+@click.option("--sha256", is_flag=True, help="Read every byte as well, and compare with the "
+              "checksums that `hf download` left, or a FILE.sha256 beside the file.")  # fmt: skip
 def verify(path: str, sha256: bool) -> None:
     """Is the checkpoint at PATH whole? Reads indexes and headers only. Exit code 1 if something is wrong.
 
@@ -259,14 +267,15 @@ def verify(path: str, sha256: bool) -> None:
 @click.option("--to", required=True, type=click.Choice(("int4", "int8")), help="What to pack linear layers into.")
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="The folder to write.")
 @click.option("--dry-run", is_flag=True, help="Only check everything, and say what would be read and written.")
-def quantise(path: str, to: str, out: str, dry_run: bool) -> None:
+@click.option("--replace", is_flag=True, help="A checkpoint that is in --out already may go.")
+def quantise(path: str, to: str, out: str, dry_run: bool, replace: bool) -> None:
     """Pack the checkpoint at PATH into 4 or 8 bits a weight, and write it to --out.
 
     Reads it once, with memory for one matrix. Router, norms, embedding and lm_head stay in 16 bits.
     """
     from minimoe.commands.quantise import run
 
-    run(path, to, out, dry_run, say=click.echo)
+    run(path, to, out, dry_run, replace, say=click.echo)
 
 
 @cli.command()
@@ -344,6 +353,12 @@ def refuse_with_ram(precision: str | None) -> None:
     """What stays on disk stays as it is there."""
     if precision is not None:
         refuse("--ram takes the weights as the files have them. Pack them once with: minimoe quantise PATH --to int4")
+
+
+def refuse_without_ram(ram: str | None, context: int | None) -> None:
+    """A loaded model makes room for what it is asked."""
+    if ram is None and context is not None:
+        refuse("--context belongs to --ram: without it, memory is taken as it is needed.")
 
 
 def parse_layers(text: str | None) -> range | None:

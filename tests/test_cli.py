@@ -293,7 +293,7 @@ def test_trace_writes_the_explorer(checkpoint, tmp_path):
     assert "<title>Which experts? Hello, 你好 &lt;b&gt;</title>" in text
     header = json.loads(re.search(r'id="minimoe-header">(.*?)</script>', text).group(1))
     assert header["traces"][0]["layers"] == [0, 2] and header["state"] == {"layer": 1}
-    assert "no directory" in refused("trace", "hi", "--model", checkpoint, "--html", tmp_path / "no" / "t.html")
+    assert "there is no folder" in refused("trace", "hi", "--model", checkpoint, "--html", tmp_path / "no" / "t.html")
 
 
 def test_trace_of_a_question_knows_who_speaks(checkpoint, tmp_path):
@@ -312,7 +312,7 @@ def test_trace_of_a_question_knows_who_speaks(checkpoint, tmp_path):
 def test_trace_refuses_what_it_cannot_show(checkpoint, tmp_path):
     assert "--show is 1" in refused("trace", "hi", "--model", checkpoint, "--show", 1)
     assert "layers is range(0, 9)" in refused("trace", "hi", "--model", checkpoint, "--layers", "0:9")
-    assert "no directory" in refused("trace", "hi", "--model", checkpoint, "--out", tmp_path / "no" / "t")
+    assert "there is no folder" in refused("trace", "hi", "--model", checkpoint, "--out", tmp_path / "no" / "t")
     dense = random_checkpoint(tmp_path / "dense", model_type="qwen3", num_experts=0)
     assert "no router" in refused("trace", "hi", "--model", dense)
 
@@ -473,3 +473,46 @@ def test_recording_through_the_public_names(checkpoint):
         model(torch.tensor([own.encode("Hello")]))
     assert trace.experts.shape[0] == 3
     assert record_routing is library.record_routing
+
+
+# ------------------------------------------------------------------ refused before anything is read
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "trace hi --show 9 | --show is 9, expected one of the recorded layers 0 to 3",
+        "trace hi --out no/such/folder/t.safetensors | there is no folder no/such/folder",
+        "trace hi --html no/such/folder/t.html | there is no folder no/such/folder",
+        "chat hi --context 64 | --context belongs to --ram",
+        "chat hi --ram 30MB --context 64 | Take --max-new-tokens",
+        "chat hi --ram 30MB --context 4 | Take more --ram",
+    ],
+)
+def test_bad_input_is_refused_before_the_model_runs(case, monkeypatch):
+    monkeypatch.setattr(Transformer, "forward", None)
+    arguments, sentence = case.split(" | ")
+    code, _, err = run(*arguments.split())
+    assert (code, sentence in err) == (2, True), err
+
+
+def test_quantise_replaces_a_checkpoint_only_when_told(tmp_path):
+    out = tmp_path / "packed"
+    assert run("quantise", "data/mini", "--to", "int8", "--out", out)[0] == 0
+    code, _, err = run("quantise", "data/mini", "--to", "int4", "--out", out)
+    assert (code, "say --replace" in err) == (2, True)
+    assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--dry-run")[0] == 0
+    assert ModelConfig.from_file(out).quantization_config["bits"] == 8
+    assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--replace")[0] == 0
+    assert ModelConfig.from_file(out).quantization_config["bits"] == 4
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
+    told = refused("trace", "hi", "--model", "hf://owner/name", "--ram", "1GB")
+    assert "hf://owner/name@main: the hub cannot be asked: division by zero" in told
+
+
+def test_selfcheck_on_gpus_that_are_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "PyTorch finds no GPU here" in refused("selfcheck", "--device", "cuda")

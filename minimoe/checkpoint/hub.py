@@ -6,8 +6,6 @@ Addresses, log-in and the list of files are huggingface_hub's business; HF_ENDPO
 import re
 from dataclasses import dataclass
 
-import httpx
-
 from minimoe.errors import BadArgument, NotFound, ReadFailed
 
 ADDRESS = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?/*")
@@ -65,7 +63,7 @@ def resolve(repository: str, revision: str) -> HubFolder:
     except HfHubHTTPError as error:  # also a revision that is not there
         kind = NotFound if error.response is not None and error.response.status_code == 404 else ReadFailed
         raise kind(f"{where}: {first_line(error)} Check name and revision.") from error
-    except (httpx.HTTPError, OSError, ValueError) as error:
+    except Exception as error:  # no connection: an error of the HTTP library that the hub's own uses now
         raise ReadFailed(f"{where}: the hub cannot be asked: {first_line(error)} Try again later.") from error
     if not isinstance(model.sha, str) or not COMMIT.fullmatch(model.sha):
         raise ReadFailed(f"{where}: the hub names no commit ({model.sha!r}). Try again later.")

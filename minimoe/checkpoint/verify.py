@@ -156,7 +156,9 @@ def compare_digests(report: Report, directory: Path, names: list[str]) -> None:
                 continue
             expected = expected_sha256(path)
             if expected is None:
-                report.notes.append(f"{name}: nothing says which sha256 it should have.")
+                report.notes.append(
+                    f"{name}: nothing says which sha256 it should have, so its weights were compared with nothing."
+                )
             elif expected != found:
                 report.add(
                     ChecksumMismatch(f"{path} has sha256 {found}, expected {expected}. Download this file again.")

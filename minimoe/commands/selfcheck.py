@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
 from minimoe.commands.terminal import table
+from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer
@@ -67,6 +68,8 @@ def selfcheck(device: str | None, count: int | None) -> bool:
     if "RANK" in os.environ:
         return check_here(device)
     count = count or (torch.cuda.device_count() if device == "cuda" else 2)
+    if count == 0:
+        raise BadArgument("--device is 'cuda', but PyTorch finds no GPU here. Take cpu.")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "minimoe", "selfcheck", "--device", device]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)

@@ -22,23 +22,24 @@ STATED_SPEEDS = {False: (500_000_000, "a SATA disk"), True: (12_500_000, "a netw
 @contextmanager
 def streamed_model(
     path: str, ram: str, dtype: str | None, device: str, context: int | None, layers: range | None = None,
-    text: str | None = None, is_chat: bool = True, thinking: bool | None = None, yes: bool = False,
+    text: str | None = None, answer: int | None = None, thinking: bool | None = None, yes: bool = False,
 ) -> Iterator[tuple[StreamedTransformer, Tokenizer, None]]:  # fmt: skip
     """The model and its tokenizer, for the time of the block (None stands for the ranks, of which there is one).
 
-    text: what goes through it first, if that is known; is_chat: in the chat template, and with an answer. Otherwise
-    only the routing is wanted, so the experts of the last layer are not read.
+    text: what goes through it first, if that is known. answer: tokens that it may be answered with, in the chat
+    template; None: only the routing of the text is wanted, so the experts of the last layer are not read.
     Tells on stderr what will be read and how long that takes, and asks before more than two minutes, unless `yes`.
     """
     if under_torchrun():
         refuse("--ram is for a single process; under torchrun every rank loads its part.")
     if device != "cpu":
         refuse(f"--ram computes on the CPU, but --device is {device!r}. Leave one of them out.")
-    size = parse_bytes(ram, "--ram")
+    size, is_chat = parse_bytes(ram, "--ram"), answer is not None
     model, tokenizer = stream(path, size, layers, dtype, routing_only=not is_chat, context=context)
     tokens = QUESTION
     if text is not None:
         tokens = len(prompt_ids(tokenizer, [{"role": "user", "content": text}] if is_chat else text, thinking))
+        refuse_too_long(model.budget, tokens, answer or 0, ram)
     speed, source = speed_of(model)
     for line in announcement(model.streaming, tokens, is_chat, text is not None, speed, source):
         click.echo(line, err=True)
@@ -51,11 +52,22 @@ def streamed_model(
         click.echo(str(model.streaming), err=True)
 
 
+def refuse_too_long(plan: Budget, tokens: int, answer: int, ram: str) -> None:
+    """Before anything is asked or read: is there room for the text and its answer?"""
+    if tokens + answer > plan.context:
+        room = plan.context - tokens
+        mend = f"Take --max-new-tokens {room} or fewer, or more --ram" if 0 < room < answer else "Take more --ram"
+        refuse(
+            f"the text has {tokens:,} tokens and may be answered with {answer:,}, but --ram {ram} keeps room for "
+            f"{plan.context:,} in all. {mend}; --context says how many to keep room for."
+        )
+
+
 def speed_of(model: StreamedTransformer) -> tuple[float, str]:
     """Bytes a second, and where that number is from."""
     measured = model.streaming.bytes_per_second
     if measured is not None:
-        return measured, "measured while opening"
+        return measured, "as it was while opening: a guess"
     speed, name = STATED_SPEEDS[model.is_remote]
     return speed, f"assumed, {name}; too little was read to measure"
 

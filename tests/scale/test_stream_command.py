@@ -60,7 +60,7 @@ def test_what_is_refused():
 
 def test_the_budget_of_a_long_answer_is_told_before():
     code, _, told = run("chat", "hi", "--ram", "2MB", "--max-new-tokens", "500")
-    assert code == 2 and "Ask for fewer (max_new_tokens" in told
+    assert code == 2 and "Take --max-new-tokens 54 or fewer" in told
 
 
 def test_the_235b_is_announced(tmp_path):
