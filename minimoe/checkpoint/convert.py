@@ -38,10 +38,10 @@ class StoredMatrix:
         return sum(math.prod(piece.shape) * widths[suffix] for suffix, (_, piece) in self.parts.items())
 
 
-def check_values(format: Format, placed: Placed, part: Tensor) -> None:
-    """Raise WrongModel if the format cannot use what was read of a packed tensor."""
-    if problem := format.check(placed.expected.name.rpartition(".")[2], part):
-        raise WrongModel(f"{placed.header.file}: {placed.expected.name}: {problem}")
+def check_values(format: Format, header: Header, name: str, part: Tensor, start: int = 0) -> None:
+    """Raise WrongModel if the format cannot use what was read of a packed tensor; `start` is the first input of it."""
+    if problem := format.check(name.rpartition(".")[2], part, start):
+        raise WrongModel(f"{header.file}: {name}: {problem}")
 
 
 def stored_matrices(plan: Iterable[Placed]) -> list[StoredMatrix]:
@@ -90,7 +90,7 @@ class MatrixReader(ExitStack):
         for suffix, (placed, piece) in matrix.parts.items():
             memory = torch.empty(piece.shape, dtype=TORCH_DTYPES[placed.entry.dtype])
             self.filler.fill(memory, self.file(placed.header), placed.entry, piece.begin)
-            check_values(self.format, placed, memory)
+            check_values(self.format, placed.header, placed.entry.name, memory)
             parts[suffix] = memory.to(self.device)
         if dtype is None:
             dtype = memory.dtype if self.format.name == "plain" else torch.float32

@@ -73,7 +73,7 @@ def fill_as_stored(plan: list[Placed], source: Format, place: Place, progress: A
                     destination = place(piece)
                     filler.fill(destination, file, placed.entry, piece.begin)
                     if placed.expected.code:
-                        check_values(source, placed, destination)
+                        check_values(source, header, placed.entry.name, destination)
                 progress.update(placed.entry.nbytes)
             file.require_unchanged(header.identity)
 

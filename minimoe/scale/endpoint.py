@@ -76,7 +76,7 @@ def deltas(lines: Iterable[str], base_url: str) -> Iterator[Mapping[str, Any]]:
                 raise ServerFailed(f"{base_url} broke off: {shortened(event['error'])}. Its own log says why.")
             for choice in event["choices"][:1]:
                 finished = finished or bool(choice.get("finish_reason"))
-                yield choice["delta"]
+                yield choice["delta"] or {}  # some send null where nothing is added
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ServerFailed(f"{base_url} broke off: it sent {shortened(data)}. Its own log says why.") from error
     if not finished:

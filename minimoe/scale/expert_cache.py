@@ -9,6 +9,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Slot:
 
     memory: Tensor
     layout: Layout
-    lent: list["weakref.ref[Tensor]"] = field(default_factory=list)
+    lent: list["weakref.ref[Any]"] = field(default_factory=list)
 
     @property
     def in_use(self) -> bool:
@@ -34,10 +35,12 @@ class Slot:
         return bool(self.lent)
 
     def parts(self, kind: str) -> dict[str, Tensor]:
-        """The stored tensors of gate_proj, up_proj or down_proj by suffix: views that are valid while they are held."""
-        found = self.layout.views(self.memory, kind)[kind]
-        self.lent = [each for each in self.lent if each() is not None] + [weakref.ref(each) for each in found.values()]
-        return found
+        """The stored tensors of gate_proj, up_proj or down_proj by suffix: views that are valid while they, or views
+        of them, are held.
+        """
+        loan = self.memory.numpy()  # a new array each time: every view of what comes out keeps it alive
+        self.lent = [each for each in self.lent if each() is not None] + [weakref.ref(loan)]
+        return self.layout.views(torch.from_numpy(loan), kind)[kind]
 
 
 class ExpertCache:

@@ -9,12 +9,13 @@ from einops import rearrange
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from minimoe.checkpoint.convert import check_values
 from minimoe.checkpoint.fill import STAGING_BYTES, TORCH_DTYPES, Filler, memory_of
 from minimoe.checkpoint.formats import Format, format_of, is_packed
 from minimoe.checkpoint.formats.packed import stored_tensors
 from minimoe.checkpoint.ledger import Ledger
 from minimoe.checkpoint.positioned import OpenFile
-from minimoe.errors import BadArgument, IncompleteLoad, WrongModel
+from minimoe.errors import BadArgument, IncompleteLoad
 from minimoe.model.transformer import Transformer
 from minimoe.scale.rank_plan import Read
 
@@ -45,7 +46,8 @@ def fill_rank(model: Transformer, reads: list[Read], source: Format, title: str,
                     if source.name == target.name or not is_packed(read.parameter):
                         memory = place(read.parameter, read.expert)
                         fill_one(memory, file, read, filler)
-                        check_values(source, read, memory)
+                        # of packed parts only g_idx is checked, and its rows are inputs
+                        check_values(source, header, read.entry.name, memory, read.start)
                     else:
                         for suffix, values in packed(file, read, filler, target, model.device).items():
                             module = read.parameter.removesuffix(".weight")
@@ -85,12 +87,3 @@ def packed(
         return target.pack(memory)
     except BadArgument as error:
         raise BadArgument(f"{read.entry.name} cannot be packed: {error}") from error
-
-
-def check_values(format: Format, read: Read, part: Tensor) -> None:
-    """Raise WrongModel if the format cannot use what was read of a packed tensor."""
-    if format.name == "plain":
-        return
-    suffix = read.entry.name.rpartition(".")[2]
-    if problem := format.check(suffix, part, start=read.start if suffix == "g_idx" else 0):
-        raise WrongModel(f"{read.header.file}: {read.entry.name}: {problem}")

@@ -132,9 +132,13 @@ def connect(is_keeper: bool = False) -> dist.TCPStore:
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """The device of this process. Raises BadArgument if the machine has fewer GPUs than processes."""
-    if device != "cuda":
+    """The device of this process. Raises BadArgument for any but "cpu" and "cuda", or with fewer GPUs than processes."""
+    if device == "cpu":
         return torch.device(device)
+    if device != "cuda":
+        raise BadArgument(
+            f'device is {device!r}, but ranks take "cpu" or "cuda"; which of the GPUs follows from a rank\'s number.'
+        )
     if local_rank >= torch.cuda.device_count():
         raise BadArgument(
             f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs one of its own. "

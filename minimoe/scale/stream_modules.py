@@ -31,7 +31,9 @@ class StreamedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix (outs, ins). Raises BadArgument where its memory may hold another layer's."""
+        """The matrix (outs, ins), good until its layer has run: then a later layer's weights take its memory, so keep a
+        clone. Raises BadArgument where its memory may hold another layer's.
+        """
         if self.parts is None:
             raise BadArgument(f"{self.name} is streamed: its weight is in memory only while its own layer runs.")
         return self.format.unpack(self.parts, self.dtype)

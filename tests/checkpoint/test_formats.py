@@ -1,6 +1,7 @@
 """Packed matrices become the values that the description of their format gives, to the bit."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minimoe import ModelConfig
+from minimoe.checkpoint.convert import check_values
 from minimoe.checkpoint.formats import Format, format_of, is_packed
 from minimoe.checkpoint.formats.choose import FP8, GPTQ_INT4, INT4, INT8, PLAIN
+from minimoe.checkpoint.header import Header
 from minimoe.checkpoint.layout import expected_tensors
-from minimoe.errors import BadArgument, UnsupportedModel
+from minimoe.errors import BadArgument, UnsupportedModel, WrongModel
 from tests.checkpoint.fake import TINY
 from tests.checkpoint.packing import PACKABLE, fp8_parts, gptq_parts, gptq_values
 
@@ -94,6 +97,14 @@ def test_gptq_refuses_reordered_inputs() -> None:
     groups = gptq_parts(matrix(8, 256))["g_idx"]
     assert GPTQ_INT4.check("g_idx", groups) is None
     assert "not k // 128" in str(GPTQ_INT4.check("g_idx", groups.flip(0)))
+
+
+def test_what_a_format_cannot_use_is_told_with_file_and_name() -> None:
+    header = Header(Path("x.safetensors"), {}, {}, (), 0)
+    groups = gptq_parts(matrix(8, 384))["g_idx"]
+    check_values(GPTQ_INT4, header, "a.g_idx", groups[128:], start=128)
+    with pytest.raises(WrongModel, match=r"x\.safetensors: a\.g_idx: the group of input k"):
+        check_values(GPTQ_INT4, header, "a.g_idx", groups[128:])
 
 
 def test_gptq_groups_are_looked_at_by_who_reads_them_not_at_every_use() -> None:

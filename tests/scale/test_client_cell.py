@@ -31,7 +31,7 @@ class Stub(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        for delta in [{"role": "assistant", "content": ""}, *self.deltas(thinks), {}]:
+        for delta in [{"role": "assistant", "content": ""}, *self.deltas(thinks), {}, None]:
             self.server.allowed.acquire(timeout=30)
             self.event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         if self.server.fails == "error":

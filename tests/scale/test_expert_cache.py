@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,19 @@ def test_a_slot_that_somebody_looks_at_is_not_given_away():
     del first
     cache.get((0, 4))
     assert list(cache.slots) == [(0, 3), (0, 4)] and second.tolist() == [3] * 8
+
+
+@pytest.mark.parametrize(
+    "derived", [lambda lent: lent[2:], lambda lent: rearrange(lent, "(row column) -> column row", row=2)]
+)
+def test_a_view_of_what_was_lent_keeps_the_slot(derived):
+    cache = ExpertCache(1, 64, load)
+    kept = derived(cache.get((0, 1)).parts("gate_proj")["weight"])
+    with pytest.raises(BadArgument, match="1 experts are held at once"):
+        cache.get((0, 2))
+    assert (kept == 1).all()
+    del kept
+    assert number(cache.get((0, 2))) == 2
 
 
 def test_asking_without_counting():

@@ -219,6 +219,12 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         own_device("cuda", local_rank=2)
 
 
+@pytest.mark.parametrize("device", ["cuda:0", "foo", "mps"])
+def test_ranks_do_not_choose_their_device(device: str) -> None:
+    with pytest.raises(BadArgument, match='ranks take "cpu" or "cuda"'):
+        own_device(device, local_rank=1)
+
+
 def test_a_process_that_nobody_has_buried_counts_as_dead() -> None:
     process = os.fork()
     if process == 0:

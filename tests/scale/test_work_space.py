@@ -30,18 +30,22 @@ class Alive(TorchDispatchMode):
 
     def __init__(self, *known):
         super().__init__()
-        self.known = {tensor.untyped_storage()._cdata for tensor in known}
+        storages = (tensor.untyped_storage() for tensor in known)
+        self.known = [range(each.data_ptr(), each.data_ptr() + each.nbytes()) for each in storages]
         self.alive, self.peak = {}, 0
 
     def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
         result = operation(*arguments, **(keywords or {}))
         for tensor in tree_iter(result):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
-                storage = tensor.untyped_storage()
+            if isinstance(tensor, torch.Tensor) and not self.is_known(storage := tensor.untyped_storage()):
                 self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
         self.alive = {key: each for key, each in self.alive.items() if not each[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
         return result
+
+    def is_known(self, storage):
+        """By its address: a slot of the cache of experts is lent as a storage of its own, in the cache's memory."""
+        return any(storage.data_ptr() in memory for memory in self.known)
 
 
 def known(model, ids, cache):
