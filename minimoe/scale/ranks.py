@@ -132,7 +132,7 @@ def connect(is_keeper: bool = False) -> dist.TCPStore:
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """The device of this process. Raises BadArgument for any but "cpu" and "cuda", or with fewer GPUs than processes."""
+    """The device of this process. Raises BadArgument if `device` is neither "cpu" nor "cuda", or GPUs are too few."""
     if device == "cpu":
         return torch.device(device)
     if device != "cuda":
