@@ -52,11 +52,35 @@ class Patience:
         if seconds >= 8:
             tqdm.write(f"{self.url}: {reason}; going on in {seconds:.0f} s", file=sys.stderr)
         pause(seconds)
+        require_wanted(self.url)
+
+
+class Reader(threading.local):
+    """This thread. `given_up`: where it reads for another one, set as soon as that one no longer wants the bytes."""
+
+    given_up: threading.Event | None = None
+
+
+READER = Reader()
+
+
+def read_for(given_up: threading.Event) -> None:
+    """This thread reads for another one, as long as that event is not set."""
+    READER.given_up = given_up
 
 
 def pause(seconds: float) -> None:
-    """The one place that waits."""
-    time.sleep(seconds)
+    """The one place that waits, as long as the bytes are wanted."""
+    if READER.given_up is None:
+        time.sleep(seconds)
+    else:
+        READER.given_up.wait(seconds)
+
+
+def require_wanted(url: str) -> None:
+    """Raises ReadFailed, which nobody will see, where this thread reads for one that has given up."""
+    if READER.given_up is not None and READER.given_up.is_set():
+        raise ReadFailed(f"{url}: reading was given up.")
 
 
 class RangeClient:
@@ -165,6 +189,7 @@ class RangeClient:
         """The body, which must be exactly `count` bytes. Raises Passing if it ends early, ReadFailed if it goes on."""
         left = count
         for chunk in response.iter_raw():  # with a size, what came before a drop would be lost in a buffer
+            require_wanted(str(response.request.url))
             left -= len(chunk)
             if left < 0:
                 raise ReadFailed(f"{response.request.url}: the server sends more bytes than the range it announced.")

@@ -1,15 +1,16 @@
 """A checkpoint on a server: its files as objects that are read like local ones, through ranges and a cache."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from minimoe.checkpoint.http_answers import Version
-from minimoe.checkpoint.http_ranges import RangeClient
+from minimoe.checkpoint.http_ranges import RangeClient, read_for
 from minimoe.checkpoint.range_cache import RangeCache
 from minimoe.errors import NotFound, ReadFailed
 
@@ -132,8 +133,8 @@ class RangeFile:
                 part[:] = self._head[begin:end]
             elif piece is None or not self._pieces.read(piece, part, begin):
                 missing += [(first, min(end, first + PART)) for first in range(begin, end, PART)]
-        for _ in in_parallel(lambda run: self._fetch(destination[run[0] - offset : run[1] - offset], run[0]), missing):
-            pass
+        for (begin, end), fetched in zip(missing, in_parallel(self._fetch, missing), strict=True):
+            destination[begin - offset : end - offset] = fetched  # here alone: a thread may outlive an interrupted read
         with self._lock:
             self.bytes_read += len(destination)
 
@@ -144,11 +145,15 @@ class RangeFile:
             start = end
         yield from self._pieces.cover(start, stop)
 
-    def _fetch(self, destination: memoryview, offset: int) -> None:
-        self.file.folder.client.fetch(self._version, destination, offset)
-        self._pieces.store(destination, offset)
+    def _fetch(self, run: tuple[int, int]) -> memoryview:
+        """The bytes begin:end in memory of their own; of these there are THREADS + 1 at most."""
+        begin, end = run
+        fetched = memoryview(bytearray(end - begin))
+        self.file.folder.client.fetch(self._version, fetched, begin)
+        self._pieces.store(fetched, begin)
         with self._lock:
-            self.bytes_fetched += len(destination)
+            self.bytes_fetched += len(fetched)
+        return fetched
 
     def read(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset` on, as a new bytes object."""
@@ -173,15 +178,22 @@ class RangeFile:
 
 
 def in_parallel(function: Callable[[Any], Any], items: list[Any]) -> Iterable[Any]:
-    """function(item) of each, in order, several at a time. After a failure no further one is begun."""
+    """function(item) of each, in order, at most THREADS begun and not yet handed over. After a failure or Ctrl-C no
+    further one is begun, and those at work give up.
+    """
     if len(items) < 2:
         yield from map(function, items)
         return
-    with ThreadPoolExecutor(min(THREADS, len(items))) as pool:
-        futures = [pool.submit(function, item) for item in items]
+    given_up, waiting = threading.Event(), deque[Future[Any]]()
+    with ThreadPoolExecutor(THREADS, initializer=read_for, initargs=(given_up,)) as pool:
         try:
-            for future in futures:
-                yield future.result()
+            for item in items:
+                if len(waiting) == THREADS:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            for future in futures:
+            given_up.set()
+            for future in waiting:
                 future.cancel()

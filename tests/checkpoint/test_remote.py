@@ -3,7 +3,9 @@
 import json
 import random
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,12 @@ import pytest
 
 import minimoe
 from minimoe.checkpoint import http_ranges, remote
-from minimoe.checkpoint.http_answers import Version, retry_after
-from minimoe.checkpoint.http_ranges import RangeClient
+from minimoe.checkpoint.http_answers import Passing, Version, retry_after
+from minimoe.checkpoint.http_ranges import Patience, RangeClient
 from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.range_cache import RangeCache
 from minimoe.checkpoint.read import load_model
-from minimoe.checkpoint.remote import RemoteFolder
+from minimoe.checkpoint.remote import RemoteFolder, in_parallel
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import (
     BadArgument,
@@ -249,6 +251,68 @@ def test_retry_after_in_both_forms() -> None:
 
     assert (seconds("12"), seconds("soon"), seconds("")) == (12.0, None, None)
     assert seconds("Fri, 01 Jan 1999 00:00:00 GMT") == 0.0
+
+
+# ---------------------------------------------------------------- Ctrl-C
+
+
+def test_a_thread_that_outlives_its_read_writes_nowhere(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while four parts come, and again while their threads are waited for: the memory may be another's now."""
+    header, entry = open_checkpoint(server.url, cache_bytes=0).shards.find("model.embed_tokens.weight")
+    pools, go_on, destination = [], threading.Event(), bytearray(b"?" * 400)
+
+    def fetch(self: RangeClient, version: Version, part: memoryview, offset: int) -> None:
+        if offset == entry.start:
+            raise KeyboardInterrupt
+        assert go_on.wait(20)
+        part[:] = b"!" * len(part)
+
+    def leave(self: ThreadPoolExecutor, wait: bool = True) -> None:
+        pools.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "PART", 100)
+    monkeypatch.setattr(RangeClient, "fetch", fetch)
+    with header.open() as file, monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ThreadPoolExecutor, "shutdown", leave)
+        file.read_into(memoryview(destination), entry.start)
+    go_on.set()
+    pools[0].shutdown()
+    assert destination == b"?" * 400
+
+
+@pytest.mark.parametrize("slow", ["pause", "body"])
+def test_nobody_waits_for_a_read_that_was_given_up(slow: str) -> None:
+    waiting, told = threading.Event(), []
+
+    def body() -> Iterator[bytes]:
+        yield b"x"
+        waiting.set()
+        assert http_ranges.READER.given_up and http_ranges.READER.given_up.wait(20)
+        yield b"x" * 9
+
+    def read(number: int) -> None:
+        if number == 0:
+            assert waiting.wait(20)
+            raise KeyboardInterrupt
+        with pytest.raises(ReadFailed, match="was given up"):
+            if slow == "body":
+                list(RangeClient().chunks(httpx.Response(206, content=body(), request=httpx.Request("GET", "x:")), 10))
+            else:
+                waiting.set()
+                Patience("https://host/x").wait(Passing("503", wait=60))
+        told.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_parallel(read, [0, 1]))
+    assert told == [1]
+
+
+def test_no_more_parts_are_in_memory_than_threads() -> None:
+    begun: list[int] = []
+    for number, _ in enumerate(in_parallel(begun.append, list(range(50)))):
+        assert len(begun) <= number + remote.THREADS
+    assert sorted(begun) == list(range(50))
 
 
 # ---------------------------------------------------------------- what is refused
