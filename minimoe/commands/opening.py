@@ -38,7 +38,7 @@ def opened_model(
         part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
         ranks.agree("the checkpoint", part.fingerprint)
         tokenizer = read_tokenizer(part.opened.folder, part.config)
-        announce(part)
+        announce(part, ranks.local_world)
         model = read_part(part, ranks.device, dtype, show=ranks.local_rank == 0, neighbours=ranks.local_world)
         ranks.wait_for_all("loaded")
         yield model, tokenizer, ranks
@@ -54,11 +54,14 @@ def only_first_prints(ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def announce(part: "RankPart") -> None:
-    """How much is read, and how long that takes, before it begins; nothing of what takes no time."""
+def announce(part: "RankPart", neighbours: int) -> None:
+    """How much is read, and how long that takes, before it begins; nothing of what takes no time. The ranks of a
+    machine, `neighbours`, read at the same time from the same disk.
+    """
     from minimoe.scale.rank_fill import SHOW_PROGRESS_FROM
 
     if part.bytes < SHOW_PROGRESS_FROM:
         return
-    times = (f"{part.bytes / speed:,.0f} s from {name}" for name, speed in SPEEDS.items() if speed > 10**8)
-    click.echo(f"rank 0 of {part.world} reads {units(part.bytes)}: {'; '.join(times)}", err=True)
+    times = (f"{part.bytes * neighbours / speed:,.0f} s from {name}" for name, speed in SPEEDS.items() if speed > 10**8)
+    together = f"{units(part.bytes)}, {neighbours} ranks here together {units(part.bytes * neighbours)}"
+    click.echo(f"rank 0 of {part.world} reads {together}: {'; '.join(times)}", err=True)

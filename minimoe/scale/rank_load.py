@@ -21,8 +21,8 @@ from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.packed import Packed, pack_modules
 from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.read import check_device, check_dtype, compare_tied_head, read_tokenizer
-from minimoe.checkpoint.room import require_room
-from minimoe.errors import BadArgument
+from minimoe.checkpoint.room import memory_of_device, require_room
+from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
 from minimoe.scale.divide import refuse_uneven
@@ -150,12 +150,23 @@ def read_part(
         model = build(part, chosen)
     size = sum(parameter.numel() for parameter in model.parameters()) * chosen.itemsize
     size += sum(stored.nbytes for each in model.modules() if isinstance(each, Packed) for stored in each.parts.values())
-    require_room(size * (neighbours if where.type == "cpu" else 1), where)
+    require_rank_room(size, where, neighbours)
     allocate(model, chosen, where, part.dtypes)
     fill_rank(model, part.reads, format_of(part.config), f"rank {part.rank} of {part.world} reads", show)
     if part.rank == 0:
         compare_tied_head(part.plan, part.opened.shards)
     return model.eval()
+
+
+def require_rank_room(size: int, device: torch.device, neighbours: int) -> None:
+    """Raises PlanTooBig if there is less memory than this rank needs, and on the CPU its neighbours with it."""
+    require_room(size, device)
+    room = memory_of_device(device) if device.type == "cpu" else None
+    if room is not None and size * neighbours > room:
+        raise PlanTooBig(
+            f"the weights of {neighbours} ranks need {size * neighbours:,} bytes together, {size:,} each, and this "
+            f"machine has {room:,}. Spread the ranks over more machines, or pack the weights (precision)."
+        )
 
 
 def build(part: RankPart, dtype: torch.dtype) -> Transformer:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minimoe.checkpoint.compare import match
 from minimoe.checkpoint.opened import open_checkpoint
 from minimoe.checkpoint.read import check_dtype, compare_tied_head, read_tokenizer
-from minimoe.checkpoint.room import require_room
+from minimoe.checkpoint.room import memory_of_device
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.cache import KVCache
 from minimoe.model.transformer import Transformer, as_batch
@@ -74,7 +74,12 @@ def _stream(
     config, shards = opened.config, opened.shards
     chosen = check_dtype(dtype, config)
     plan = budget(config, None, ram, layers, context, str(chosen).removeprefix("torch."), routing_only)
-    require_room(plan.total, torch.device("cpu"))
+    room = memory_of_device(torch.device("cpu"))
+    if room is not None and plan.total > room:
+        raise PlanTooBig(
+            f"ram is {units(plan.ram)}, of which {plan.total:,} bytes would be used, but this machine has {room:,}. "
+            "Give less ram."
+        )
     tied = [placed for placed in match(config, shards, plan.layers) if not placed.expected.pieces]
     with torch.device("meta"):
         model = StreamedTransformer(config, plan.layers)

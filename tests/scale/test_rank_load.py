@@ -21,11 +21,12 @@ from minimoe.checkpoint.header import read_header
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.sparse import write_sparse
+from minimoe.commands.opening import announce
 from minimoe.commands.selfcheck import random_model
-from minimoe.errors import BadArgument, IncompleteLoad, MissingShard, ReadFailed, WrongModel
+from minimoe.errors import BadArgument, IncompleteLoad, MissingShard, PlanTooBig, ReadFailed, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
-from minimoe.scale import rank_fill
+from minimoe.scale import rank_fill, rank_load
 from minimoe.scale.cuts import cuts, layers_of
 from minimoe.scale.devices import deploy
 from minimoe.scale.rank_fill import fill_one
@@ -160,6 +161,25 @@ def test_a_model_that_does_not_divide_is_refused_before_any_weight_is_read(tiny:
         load_rank(tiny, 4, 4)
     with pytest.raises(BadArgument, match='cannot be combined with split="layers"'):
         open_part(tiny, 0, 2, "layers", layers=range(2))
+
+
+def test_neighbours_share_the_memory_of_a_machine(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = open_part(tiny, 0, 4)
+    size = sum(parameter.nbytes for parameter in read_part(part).parameters())
+    monkeypatch.setattr(rank_load, "memory_of_device", lambda device: 4 * size - 1)
+    read_part(part, neighbours=3)
+    with pytest.raises(PlanTooBig, match=f"weights of 4 ranks need {4 * size:,} bytes together, {size:,} each"):
+        read_part(part, neighbours=4)
+
+
+def test_ranks_of_a_machine_share_its_disk(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = open_part(tiny, 0, 4)
+    monkeypatch.setattr(rank_fill, "SHOW_PROGRESS_FROM", 0)
+    monkeypatch.setattr("minimoe.commands.opening.SPEEDS", {"a disk": 10**9})
+    announce(replace(part, reads=part.reads * (10**9 // part.bytes)), 4)
+    assert "4 ranks here together" in (told := capsys.readouterr().err) and told.endswith(": 4 s from a disk\n")
 
 
 def test_damage_anywhere_is_seen_by_every_rank(tiny: Path, tmp_path: Path) -> None:

@@ -167,3 +167,10 @@ def test_a_process_stays_within_its_budget(tmp_path):
     assert held + work <= ram
     assert peak <= ram + 300_000_000, (peak, ram, held, work)
     assert 0 < slots < 72
+
+
+def test_more_ram_than_the_machine_has_is_refused_for_what_it_is(tmp_path, monkeypatch):
+    directory = save_random(tmp_path / "it", WIDE)
+    monkeypatch.setattr("minimoe.scale.stream.memory_of_device", lambda device: 10**6)
+    with pytest.raises(PlanTooBig, match=r"this machine has 1,000,000\. Give less ram\.$"):
+        opened(directory, 10**9)
