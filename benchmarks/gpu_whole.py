@@ -106,13 +106,17 @@ def pack_random(module: Packed, parts: dict[str, Tensor], make: torch.Generator)
 
 def bandwidth(device: torch.device, size: int) -> float:
     """Bytes a second that the device moves while it copies: each is read once and written once."""
+    seconds = seconds_to_copy(device, size)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # or what was copied would count as taken by the models
+    return 2 * size / seconds
+
+
+def seconds_to_copy(device: torch.device, size: int) -> float:
+    """The shortest of ten tries."""
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = min(timed(lambda: target.copy_(source), device) for _ in range(10))
-    del source, target
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # or both would count as taken by the models
-    return 2 * size / seconds
+    return min(timed(lambda: target.copy_(source), device) for _ in range(10))
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
