@@ -236,14 +236,14 @@ comparison
 
 # %% tags="nbval-ignore-output"
 question = [{"role": "user", "content": "Tell me a story about a dog."}]
-with minimoe.workbench(model, run_experts=on_eight_ranks):
+with minimoe.workbench(model, run_experts=on_eight_ranks) as speaking:
     yours = "".join(minimoe.generate(model, tokenizer, question, 40, thinking=False, temperature=0))
 print(yours)
 
 # %%
 theirs = "".join(minimoe.generate(model, tokenizer, question, 40, thinking=False, temperature=0))
 assert len(theirs) > 20
-print("word for word what one device says:", yours == theirs)
+print("word for word what one device says:", "write 14.4 first" if speaking.todo else yours == theirs)
 
 # %% [markdown]
 # ## 14.5 · Bug hunt: right on four ranks, wrong on eight

@@ -154,7 +154,7 @@ def who_holds(plan: Deployment, rank: int) -> Picture:
     figure.add_scatter(x=[0] * len(labels), y=labels, mode="markers", marker={"opacity": 0}, hoverinfo="skip")
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of the tensor, or of the experts")
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    title = f"What rank {rank} of {plan.devices} holds (235B, bf16: {units(plan.ranks[rank].weights)})"
+    title = f"What rank {rank} of {plan.devices} holds (235B, {plan.precision}: {units(plan.ranks[rank].weights)})"
     picture = finish(figure, title, f"{title}: {'; '.join(told)}.", height=330)
     figure.update_layout(margin={"l": 190, "b": 50})
     return picture
