@@ -145,6 +145,6 @@ def test_by_hand():
     work = stream + experts + choices * (2 * 4 + 4) * 2
     for rank in placed.ranks:
         assert (rank.weights, rank.cache, rank.work) == (2 * values, 2 * cache, work) == (616, 80, 381)
-        assert rank.total == 909
+        assert rank.total == 616 + 80 + 381
     assert TINY.total_parameters == 524
     assert math.isclose(placed.weight_bytes, 2 * (524 + 2 * (8 + 8 + 16 + 12) + 4))
