@@ -50,8 +50,8 @@ def test_the_routing_of_layer_0_is_that_of_the_loaded_model(capsys):
         switch=("RUN_REAL = False", "RUN_REAL = True"),
         source=('SOURCE, TEXT = "hf://Qwen/Qwen3-235B-A22B"', 'SOURCE, TEXT = "data/mini"'),
     )
-    first = SimpleNamespace(streaming=SimpleNamespace(header_bytes=3_397_823))
-    found = after(source, first=first)
+    opened = SimpleNamespace(streaming=SimpleNamespace(header_bytes=3_397_823))
+    found = after(source, layer_0=opened)
     model, tokenizer = minimoe.load("data/mini", layers=range(0, 1))
     model.engine = "loop"
     with torch.no_grad(), minimoe.record_routing(model, tokenizer) as trace:
