@@ -83,6 +83,7 @@ class RangeCache:
         self.piece = max(1, min(LARGEST_PIECE, cap // 16))
         self.is_writing = cap > 0
         self._lock = threading.Lock()
+        self._telling = threading.Lock()
         self._estimate = self._unseen = 0
         if self.is_writing:
             self.make_room(0)
@@ -149,12 +150,14 @@ class RangeCache:
         try:
             write_atomically(path, *parts)
         except OSError as error:
-            self.is_writing = False
-            tqdm.write(
-                f"{self.folder} cannot be written ({error.strerror or error}), so nothing more is kept there: what is "
-                "needed twice is fetched twice. MINIMOE_CACHE names another folder.",
-                file=sys.stderr,
-            )
+            with self._telling:  # several threads may meet the same full disk, and one of them says so
+                is_news, self.is_writing = self.is_writing, False
+            if is_news:
+                tqdm.write(
+                    f"{self.folder} cannot be written ({error.strerror or error}), so nothing more is kept there: what "
+                    "is needed twice is fetched twice. MINIMOE_CACHE names another folder.",
+                    file=sys.stderr,
+                )
             return False
         return True
 
