@@ -24,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 
 export TORCH
 
-.PHONY: setup lab explorer test lint library lessons browser bench lock clean help
+.PHONY: setup lab explorer test processors lint library lessons browser bench lock clean help
 
 setup: ## install everything into .venv (nothing happens when it is there)
 	@$(PYTHON) scripts/set_up.py
@@ -43,6 +43,10 @@ test library lessons: export OMP_NUM_THREADS = 1
 
 test: lint ## check everything: style, types, floors, library, lessons, browser
 	$(PYTEST) $(NBVAL) tests $(wildcard notebooks exercises)
+	$(VENV) scripts/processors.py --quick
+
+processors: setup ## the tests and lessons that depend on the processor, on every instruction set it can simulate
+	$(VENV) scripts/processors.py
 
 lint: setup ## style, types, and which room may import which
 	$(VENV) -m ruff check .
