@@ -72,7 +72,8 @@ def new_ids(
     """Yield up to `count` token ids that follow `ids`, ending before a stop id.
 
     The prompt goes through the model in runs of `model.chunk` positions, so that a long one needs no more work space;
-    after that each step computes one position and finds the rest in the cache.
+    after that each step computes one position and finds the rest in the cache. Ranks that share a model continue with
+    what rank 0 drew.
     """
     generator = None if seed is None else torch.Generator(device=model.device).manual_seed(seed)
     cache = model.new_cache(batch=1, capacity=len(ids) + count)
@@ -80,7 +81,8 @@ def new_ids(
     seen = torch.tensor(ids, device=model.device)
     for _ in range(count):
         with torch.no_grad():  # closed before the yield: the caller's code between two pieces keeps its own grad mode
-            for run in torch.tensor([fresh], device=model.device).split(model.chunk or len(fresh), dim=1):
+            # ids on the CPU: the model checks their range there, and a GPU need not be waited for
+            for run in torch.tensor([fresh]).split(model.chunk or len(fresh), dim=1):
                 logits = model(run, cache=cache, last_only=True)[0, -1]
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
@@ -92,7 +94,7 @@ def new_ids(
                 min_p=settings.min_p,
                 generator=generator,
             )
-        token_id = int(chosen)
+        token_id = model.agree_on(chosen)
         if token_id in tokenizer.stop_ids:
             return
         yield token_id
