@@ -82,6 +82,10 @@ def chat(
     off, /clear forgets what was said, and Ctrl-D ends; Ctrl-C stops an answer.
 
     On several GPUs: torchrun --nproc-per-node 8 -m minimoe chat --model PATH --device cuda
+
+    There, Ctrl-C stops the answer on all ranks before its next token, and the conversation continues; kill -INT with the
+    process number of rank 0 does the same. Outside of a conversation (while the model is loaded, with a PROMPT, or
+    without a terminal) Ctrl-C reaches torchrun, which ends all ranks.
     """
     from minimoe.commands.conversation import Conversation
     from minimoe.commands.opening import opened_model

@@ -79,8 +79,19 @@ def test_one_seed_or_none_gives_one_text_on_all_ranks(worlds: Any, case: Any) ->
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+def test_only_the_draw_of_rank_0_counts(worlds: Any, case: Any) -> None:
+    assert of_ranks(worlds, case, "apart") == [True] * case[0]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_request_to_stop_ends_the_answer_on_all_ranks_and_the_model_works_on(worlds: Any, case: Any) -> None:
+    for key in ("stopped", "again"):
+        assert of_ranks(worlds, case, key) == [True] * case[0], key
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_bad_input_is_refused_by_all_ranks_and_nobody_hangs(worlds: Any, case: Any) -> None:
-    expected = ["BadArgument", "CacheOverflow", "BadArgument"]
+    expected = ["BadArgument", "BadArgument", "CacheOverflow", "BadArgument"]
     assert of_ranks(worlds, case, "refused") == [expected] * case[0]
 
 

@@ -1,28 +1,42 @@
 """A rank that fails or dies takes all others with it, within seconds, and the reason is told once."""
 
+import fcntl
 import json
 import os
+import pty
 import queue
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from click.testing import CliRunner
 
+from minimoe.checkpoint.save import save
 from minimoe.cli import cli
 from minimoe.errors import BadArgument
+from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace
-from minimoe.scale.rank_watch import is_running
-from minimoe.scale.ranks import is_about_others, own_device, under_torchrun
+from minimoe.scale.rank_environment import Place, read_place, under_torchrun
+from minimoe.scale.rank_watch import DONE, SILENCE, Watch, is_running, machine
+from minimoe.scale.ranks import connect, is_about_others, own_device
+from minimoe.text.tokenizer import Tokenizer
+from tests.scale import ranks_at_work
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 15  # seconds that a failing world may take
@@ -173,18 +187,84 @@ def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
     assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # told once
 
 
-def test_under_torchrun_a_killed_rank_is_named_and_the_conversation_ends() -> None:
+def test_a_rank_that_is_silent_for_long_is_not_dead(disturb: Any) -> None:
+    world = disturb("silent", 2)
+    assert world.codes(seconds=60) == {0: 0, 1: 0}
+    assert world.told() == []
+    assert world.wait_for(r"rank (\d) opens its device, watched by \[\]", count=2)  # no heartbeat to miss yet
+    assert sorted(world.wait_for(r"rank (\d) hears \[0, 1\]", count=2)) == ["0", "1"]
+
+
+class Terminal:
+    """A command in a terminal of its own, typed into and read character by character."""
+
+    def __init__(self, *command: str):
+        self.end, far = pty.openpty()
+        self.seen = ""
+        self.process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT | {"TERM": "xterm"}, stdin=far, stdout=far,
+            stderr=far, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.far = far  # kept open, so that the settings can be read when everybody has gone
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode())
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> str:
+        """What is printed up to `pattern`, a regular expression; what follows it is left for the next call."""
+        until = time.monotonic() + seconds
+        while (hit := re.search(pattern, self.seen)) is None:
+            ready = select.select([self.end], [], [], max(0.0, until - time.monotonic()))[0]
+            assert ready, f"no {pattern!r} in\n{self.seen}"
+            self.seen += os.read(self.end, 4096).decode(errors="replace")
+        before, self.seen = self.seen[: hit.end()], self.seen[hit.end() :]
+        return before
+
+    def interrupts(self) -> bytes:
+        """The character that the terminal turns into SIGINT."""
+        return termios.tcgetattr(self.far)[6][termios.VINTR]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            for process in (*children(self.process.pid), self.process.pid):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        os.close(self.end)
+        os.close(self.far)
+
+
+def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conversation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_directory(ROOT / "data" / "mini")
+    config = replace(ranks_at_work.TINY, vocab_size=tokenizer.vocabulary_size, max_position_embeddings=8192)
+    save(Transformer(replace(config, dtype="float32")), tokenizer, tmp_path / "endless")  # answers take many seconds
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "minimoe", "chat")
-    with running(*command, "--max-new-tokens", "4", "--seed", "1") as world:
-        world.process.stdin.write("Hello\n")  # type: ignore[union-attr]
-        world.process.stdin.flush()  # type: ignore[union-attr]
-        world.wait_for(r"^(.+)\n")
-        ranks = children(world.process.pid)
-        assert len(ranks) == 2
-        os.kill(ranks[-1], signal.SIGKILL)
-        world.wait_for(f"(rank 1 died without a word .process {ranks[-1]} on)", seconds=LIMIT)
-        assert world.process.wait(timeout=LIMIT) != 0
-        assert not any(map(is_running, ranks))
+    arguments = ("--model", str(tmp_path / "endless"), "--max-new-tokens", "8000", "--seed", "1")
+    terminal = Terminal(*command, *arguments)
+    try:
+        before = terminal.interrupts()
+        terminal.wait_for(r"Ctrl-D: end\s+> ")
+        ranks = children(terminal.process.pid)
+        terminal.type("Hello\n")
+        terminal.wait_for(r"Hello\r\n.")
+        terminal.type("\x03")
+        terminal.wait_for(r"\(stopped\)\r\n> ")
+        terminal.type("a line that is given up\x03Again\n")
+        terminal.wait_for(r"Again\r\n.")
+        terminal.type("/nonsense\n")
+        os.kill(ranks[1], signal.SIGINT)  # means nothing
+        os.kill(ranks[0], signal.SIGINT)
+        terminal.wait_for(r"\(stopped\)\r\n> /nonsense\r\n.*unknown command /nonsense")  # typed meanwhile, not lost
+        terminal.type("And again\n")
+        terminal.wait_for(r"And again\r\n.")
+        assert terminal.interrupts() != before
+        os.kill(ranks[1], signal.SIGKILL)
+        terminal.wait_for(f"rank 1 died without a word .process {ranks[1]} on", seconds=LIMIT)
+        assert terminal.process.wait(timeout=LIMIT) != 0
+        assert not any(map(is_running, ranks)) and len(ranks) == 2
+        assert terminal.interrupts() == before
+    finally:
+        terminal.close()
 
 
 def children(process: int) -> list[int]:
@@ -203,14 +283,144 @@ def children(process: int) -> list[int]:
 # ---------------------------------------------------------------- one process
 
 
+PLACE = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+
+
 def test_who_runs_alone_is_not_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert not under_torchrun()
     monkeypatch.setenv("RANK", "0")
+    assert not under_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not under_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert under_torchrun()
+
+
+def test_the_place_of_a_rank_is_read_from_the_environment() -> None:
+    assert read_place(PLACE) == Place(1, 4, 1, 4, "node0", 29500)
+    assert read_place(PLACE | {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}) == Place(1, 4, 0, 2, "node0", 29500)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"MASTER_ADDR": None}, "RANK, WORLD_SIZE, MASTER_PORT are set, but MASTER_ADDR is not"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "RANK, WORLD_SIZE are set, but MASTER_ADDR, MASTER_PORT are not"),
+        ({"WORLD_SIZE": None}, "RANK, MASTER_ADDR, MASTER_PORT are set, but WORLD_SIZE is not"),
+        (dict.fromkeys(PLACE), "RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT are not"),
+        ({"RANK": "abc"}, "RANK is 'abc', expected a whole number from 0 to 3"),
+        ({"RANK": "4"}, "RANK is 4, expected a whole number from 0 to 3"),
+        ({"RANK": "-1"}, "RANK is '-1', expected a whole number from 0 to 3"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', expected a whole number from 1 up"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', expected a whole number from 1 up"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, expected a whole number from 1 up"),
+        ({"WORLD_SIZE": "²"}, "WORLD_SIZE is '²', expected a whole number from 1 up"),
+        ({"MASTER_ADDR": " "}, "MASTER_ADDR is empty"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', expected a whole number from 1 to 65535"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT is 70000, expected a whole number from 1 to 65535"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x', expected a whole number from 0 to 3"),
+        ({"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE is 5, expected a whole number from 1 to 4"),
+        ({"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "2"}, "LOCAL_RANK is 2, expected a whole number from 0 to 1"),
+    ],
+)
+def test_a_half_set_environment_is_one_line(
+    change: dict[str, str | None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (PLACE | change).items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(BadArgument, match=re.escape(told)):
+        read_place()
+    if "RANK" not in os.environ:
+        return
+    done = CliRunner().invoke(cli, ["selfcheck", "--device", "cpu"])
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, expected a whole number from 0 to 1"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK is not set"),
+    ],
+)
+def test_whether_there_are_other_ranks_is_not_guessed(environment: dict[str, str], told: str) -> None:
+    with pytest.raises(BadArgument, match=re.escape(told)):
+        under_torchrun(environment)
+
+
+def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimoe.scale.ranks.STORE_TIMEOUT", timedelta(seconds=1))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = Place(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(BadArgument, match=rf"MASTER_ADDR is '127.0.0.1' and MASTER_PORT {place.port}.* opened here"):
+            connect(place, is_keeper=True)
+        with pytest.raises(BadArgument, match="cannot be reached there"):
+            connect(place)
+
+
+# ---------------------------------------------------------------- the verdict of the watcher, without any rank
+
+
+def watcher(monkeypatch: pytest.MonkeyPatch, where: str, process: int) -> tuple[Watch, Callable[[float], None]]:
+    """The watcher of rank 0, rank 1 having registered; and a function that lets time pass."""
+    watch, clock = Watch(dist.HashStore(), 0, 2), [0.0]
+    monkeypatch.setattr("minimoe.scale.rank_watch.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    watch.store.set("who/1", json.dumps([where, process]))
+
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
+    return watch, wait
+
+
+def test_a_living_process_of_this_machine_is_never_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, wait = watcher(monkeypatch, machine(), os.getpid())
+    for beat in (None, "1"):
+        if beat is not None:
+            watch.store.set("beat/1", beat)
+        assert watch.is_well(1)
+        wait(1000 * SILENCE)
+        assert watch.is_well(1)
+
+
+def test_a_dead_process_of_this_machine_is_seen_at_once_unless_it_had_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    watch, _ = watcher(monkeypatch, machine(), process.pid)
+    assert not watch.is_well(1)  # also before its first heartbeat
+    watch.store.set("beat/1", "1")
+    assert not watch.is_well(1)
+    watch.store.set("beat/1", DONE)
+    assert watch.is_well(1)
+
+
+def test_of_another_machine_only_the_heartbeat_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, wait = watcher(monkeypatch, "elsewhere/4/pid:[1]", 2**30)
+    wait(1000 * SILENCE)
+    assert watch.is_well(1)  # it is opening its device
+    for beat in ("1", "2"):
+        watch.store.set("beat/1", beat)
+        assert watch.is_well(1)
+        wait(SILENCE - 1)
+        assert watch.is_well(1)
+    wait(2)
+    assert not watch.is_well(1)
+    watch.store.set("beat/1", DONE)
+    assert watch.is_well(1)
+
+
+def test_a_rank_that_has_not_registered_may_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(dist.HashStore(), 0, 2)
+    assert watch.is_well(1) and watch.look() is None
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
