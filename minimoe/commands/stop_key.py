@@ -2,8 +2,8 @@
 
 A terminal turns Ctrl-C into SIGINT for all of its foreground processes, and torchrun ends every rank when it gets one.
 So for the time of a conversation the terminal is asked not to: the key then arrives as a character. Rank 0 looks for it
-before it sends a token to the others (rank_draw.py), and the answer ends on all ranks after the same token. A SIGINT that
-reaches rank 0 in another way, such as `kill -INT`, has the same effect.
+before it sends a token to the others (rank_draw.py), and the answer ends on all ranks after the same token. A SIGINT
+that reaches rank 0 in another way, such as `kill -INT`, has the same effect.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """One draw for all ranks: that of rank 0, sent to the others together with a request to stop.
 
-All ranks draw from the same logits with generators in the same state, and their draws can still differ: a GPU of another
-kind adds up, sorts and draws in another order. A rank that continued with another token would compute another text, and
-one that drew the end of the answer alone would leave the others waiting. So only the draw of rank 0 counts.
+All ranks draw from the same logits with generators in the same state, and their draws can still differ: a GPU of
+another kind adds up, sorts and draws in another order. A rank that continued with another token would compute another
+text, and one that drew the end of the answer alone would leave the others waiting. So only the draw of rank 0 counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def draw_of_first(drawn: Tensor) -> int:
     Raises KeyboardInterrupt on all ranks if rank 0 was asked to stop.
     """
     sent = drawn.clone()
-    if dist.get_rank() == 0 and any([requested() for requested in _requests]):
+    if dist.get_rank() == 0 and any(requested() for requested in _requests):
         sent.fill_(STOP)
     dist.broadcast(sent, src=0)
     token_id = int(sent)

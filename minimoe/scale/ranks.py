@@ -1,7 +1,7 @@
 """The processes of one run: how they come together, talk and part.
 
-`torchrun` starts the processes and says through the environment who each one is (rank_environment.py), on one machine or
-on several. Tensors travel by NCCL between GPUs and by gloo between CPUs. Words (a seed, a prompt, "loaded") travel
+`torchrun` starts the processes and says through the environment who each one is (rank_environment.py), on one machine
+or on several. Tensors travel by NCCL between GPUs and by gloo between CPUs. Words (a seed, a prompt, "loaded") travel
 through torchrun's store: waiting there has no time limit, so a rank may load for an hour, or its user think, while the
 others wait.
 """

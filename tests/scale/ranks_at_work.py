@@ -342,7 +342,10 @@ def obey(folder: Path) -> None:
     kinds = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}
     for line in iter(sys.stdin.readline, ""):
         kind, world, *rest = json.loads(line)
-        run = {"command": command, "silent": lambda _: silent}.get(kind, lambda _: joined_work(kinds[kind](folder)))(rest)
+        if kind == "command":
+            run = command(rest)
+        else:
+            run = silent if kind == "silent" else joined_work(kinds[kind](folder))
         processes = fork_world(world, run)
         for process, rank in processes.items():
             say(f"process {rank} {process}")
