@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.layout import expected_tensors
 from minimoe.checkpoint.locate import find_checkpoint
+from minimoe.checkpoint.opened import open_index
 from minimoe.checkpoint.read import check_device, check_dtype, check_precision, load_model, read_tokenizer
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
@@ -78,8 +78,7 @@ def open_here(
     path: str, dtype: str | None, device: str, layers: range | None, precision: str | None, work: Work
 ) -> tuple[Transformer, Tokenizer]:
     """All of it, in this process."""
-    folder = find_checkpoint(path)
-    finish_interrupted_save(folder)
+    _, folder, _ = open_index(find_checkpoint(path))  # refuses an address: whatever is loaded lies here
     config = ModelConfig.from_file(folder / "config.json")
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)
