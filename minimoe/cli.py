@@ -64,7 +64,8 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 always takes the likeliest token.")
-@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer.")
+@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer on the same "
+              "devices; other ones, or another number of them, round differently.")
 @DTYPE
 @PRECISION
 @DEVICE

@@ -32,9 +32,13 @@ def generate(
 
     A str is continued as it stands; a list of {"role", "content"} is a chat, rendered by the checkpoint's template.
     What is None comes from the checkpoint's generation_config.json. Without `do_sample` there, decoding is greedy,
-    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. A seed makes the draws
-    repeatable on one kind of device and leaves torch's global generator alone. The reply ends at a stop id, after
-    `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
+    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. The reply ends at a stop
+    id, after `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
+
+    A seed makes the draws repeatable and leaves torch's global generator alone: on the same kind of device, with as many
+    ranks and the same version of PyTorch, the same text comes out. Elsewhere sums are rounded differently, and of two
+    tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
+    libraries do not promise to repeat: PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
 
     Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.
     """
