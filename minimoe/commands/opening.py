@@ -87,7 +87,7 @@ def open_here(
     tokenizer = read_tokenizer(folder, config)
     weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
     need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers)
-    require_memory(need, where, way_out=", or leave the weights on disk (--ram SIZE)" if where.type == "cpu" else "")
+    require_memory(need, where, way_out=", weights that stay on disk (--ram SIZE)" if where.type == "cpu" else "")
     return load_model(path, dtype=dtype, device=where, layers=layers, precision=precision), tokenizer
 
 

@@ -29,6 +29,7 @@ class RunMemory:
     cache: int
     work: int
     tokens: int
+    is_packed: bool = False  # whether the weights are stored in fewer bits than they are computed with
 
     @property
     def total(self) -> int:
@@ -56,7 +57,7 @@ def run_memory(
         config, world, precision=precision, kv_precision="bf16" if packed else precision, context=tokens, split=split
     ).ranks[rank]
     wider = max(1, dtype.itemsize // plain_bytes(precision))  # float64, or packed weights in more than 16 bits
-    return RunMemory(weights, plan.cache * wider, plan.work * wider, tokens)
+    return RunMemory(weights, plan.cache * wider, plan.work * wider, tokens, packed)
 
 
 def require_memory(
@@ -71,12 +72,13 @@ def require_memory(
     if usable is None or need.total * sharing <= usable:
         return
     who = f"rank {rank} of {world}" if world > 1 else "this run"
+    packing = "" if need.is_packed else ", packed weights (--precision int4)"
     together = f", and {sharing} ranks share this machine: {units(need.total * sharing)}" if sharing > 1 else ""
     raise PlanTooBig(
         f"{who} needs {units(need.total)} on {device}: weights {units(need.weights)}, KV cache {units(need.cache)} for "
         f"{need.tokens:,} tokens, work space {units(need.work)}{together}. Usable are {units(usable)} ({state}). "
-        f"Use fewer tokens (--max-new-tokens, a shorter text), {'more' if world > 1 else 'several'} devices "
-        f"(torchrun), or packed weights (--precision int4){way_out}; `minimoe plan` compares them."
+        f"Use fewer tokens (--max-new-tokens, a shorter text){packing}{way_out} or "
+        f"{'more' if world > 1 else 'several'} devices (torchrun); `minimoe plan` compares them."
     )
 
 

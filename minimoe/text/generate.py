@@ -35,9 +35,9 @@ def generate(
     unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. The reply ends at a stop
     id, after `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
 
-    A seed makes the draws repeatable and leaves torch's global generator alone: on the same kind of device, with as many
-    ranks and the same version of PyTorch, the same text comes out. Elsewhere sums are rounded differently, and of two
-    tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
+    A seed makes the draws repeatable and leaves torch's global generator alone: on the same kind of device, with as
+    many ranks and the same version of PyTorch, the same text comes out. Elsewhere sums are rounded differently, and of
+    two tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
     libraries do not promise to repeat: PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
 
     Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.

@@ -145,6 +145,9 @@ def test_the_error_names_every_part_and_what_can_be_changed(monkeypatch: pytest.
     with pytest.raises(PlanTooBig) as caught:
         require_memory(NEED, CARD, 3, 8)
     told = str(caught.value)
+    packed = replace(NEED, is_packed=True)
+    with pytest.raises(PlanTooBig, match=r"Use fewer tokens \(--max-new-tokens, a shorter text\) or more devices"):
+        require_memory(packed, CARD, 3, 8)
     for words in (
         "rank 3 of 8 needs 76.50 GB on cuda:3", "weights 70.00 GB", "KV cache 6.00 GB for 32,768 tokens",
         "work space 500.00 MB", "76.00 GB (so many are free)", "fewer tokens", "more devices", "--precision int4",
