@@ -19,12 +19,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from click.testing import CliRunner
 
 from minimoe.checkpoint.save import save
@@ -32,8 +30,8 @@ from minimoe.cli import cli
 from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace
-from minimoe.scale.rank_environment import Place, read_place, under_torchrun
-from minimoe.scale.rank_watch import DONE, SILENCE, Watch, is_running, machine
+from minimoe.scale.rank_environment import Place
+from minimoe.scale.rank_watch import is_running
 from minimoe.scale.ranks import connect, is_about_others, own_device
 from minimoe.text.tokenizer import Tokenizer
 from tests.scale import ranks_at_work
@@ -283,79 +281,6 @@ def children(process: int) -> list[int]:
 # ---------------------------------------------------------------- one process
 
 
-PLACE = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
-
-
-def test_who_runs_alone_is_not_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert not under_torchrun()
-    monkeypatch.setenv("RANK", "0")
-    assert not under_torchrun()
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not under_torchrun()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert under_torchrun()
-
-
-def test_the_place_of_a_rank_is_read_from_the_environment() -> None:
-    assert read_place(PLACE) == Place(1, 4, 1, 4, "node0", 29500)
-    assert read_place(PLACE | {"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0"}) == Place(1, 4, 0, 2, "node0", 29500)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"MASTER_ADDR": None}, "RANK, WORLD_SIZE, MASTER_PORT are set, but MASTER_ADDR is not"),
-        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "RANK, WORLD_SIZE are set, but MASTER_ADDR, MASTER_PORT are not"),
-        ({"WORLD_SIZE": None}, "RANK, MASTER_ADDR, MASTER_PORT are set, but WORLD_SIZE is not"),
-        (dict.fromkeys(PLACE), "RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT are not"),
-        ({"RANK": "abc"}, "RANK is 'abc', expected a whole number from 0 to 3"),
-        ({"RANK": "4"}, "RANK is 4, expected a whole number from 0 to 3"),
-        ({"RANK": "-1"}, "RANK is '-1', expected a whole number from 0 to 3"),
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', expected a whole number from 1 up"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two', expected a whole number from 1 up"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, expected a whole number from 1 up"),
-        ({"WORLD_SIZE": "²"}, "WORLD_SIZE is '²', expected a whole number from 1 up"),
-        ({"MASTER_ADDR": " "}, "MASTER_ADDR is empty"),
-        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', expected a whole number from 1 to 65535"),
-        ({"MASTER_PORT": "70000"}, "MASTER_PORT is 70000, expected a whole number from 1 to 65535"),
-        ({"LOCAL_RANK": "x"}, "LOCAL_RANK is 'x', expected a whole number from 0 to 3"),
-        ({"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE is 5, expected a whole number from 1 to 4"),
-        ({"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "2"}, "LOCAL_RANK is 2, expected a whole number from 0 to 1"),
-    ],
-)
-def test_a_half_set_environment_is_one_line(
-    change: dict[str, str | None], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (*PLACE, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (PLACE | change).items():
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    with pytest.raises(BadArgument, match=re.escape(told)):
-        read_place()
-    if "RANK" not in os.environ:
-        return
-    done = CliRunner().invoke(cli, ["selfcheck", "--device", "cpu"])
-    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert told in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("environment", "told"),
-    [
-        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
-        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x'"),
-        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, expected a whole number from 0 to 1"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, but RANK is not set"),
-    ],
-)
-def test_whether_there_are_other_ranks_is_not_guessed(environment: dict[str, str], told: str) -> None:
-    with pytest.raises(BadArgument, match=re.escape(told)):
-        under_torchrun(environment)
-
-
 def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimoe.scale.ranks.STORE_TIMEOUT", timedelta(seconds=1))
     with socket.socket() as taken:
@@ -365,62 +290,6 @@ def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
             connect(place, is_keeper=True)
         with pytest.raises(BadArgument, match="cannot be reached there"):
             connect(place)
-
-
-# ---------------------------------------------------------------- the verdict of the watcher, without any rank
-
-
-def watcher(monkeypatch: pytest.MonkeyPatch, where: str, process: int) -> tuple[Watch, Callable[[float], None]]:
-    """The watcher of rank 0, rank 1 having registered; and a function that lets time pass."""
-    watch, clock = Watch(dist.HashStore(), 0, 2), [0.0]
-    monkeypatch.setattr("minimoe.scale.rank_watch.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    watch.store.set("who/1", json.dumps([where, process]))
-
-    def wait(seconds: float) -> None:
-        clock[0] += seconds
-
-    return watch, wait
-
-
-def test_a_living_process_of_this_machine_is_never_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, wait = watcher(monkeypatch, machine(), os.getpid())
-    for beat in (None, "1"):
-        if beat is not None:
-            watch.store.set("beat/1", beat)
-        assert watch.is_well(1)
-        wait(1000 * SILENCE)
-        assert watch.is_well(1)
-
-
-def test_a_dead_process_of_this_machine_is_seen_at_once_unless_it_had_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    watch, _ = watcher(monkeypatch, machine(), process.pid)
-    assert not watch.is_well(1)  # also before its first heartbeat
-    watch.store.set("beat/1", "1")
-    assert not watch.is_well(1)
-    watch.store.set("beat/1", DONE)
-    assert watch.is_well(1)
-
-
-def test_of_another_machine_only_the_heartbeat_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, wait = watcher(monkeypatch, "elsewhere/4/pid:[1]", 2**30)
-    wait(1000 * SILENCE)
-    assert watch.is_well(1)  # it is opening its device
-    for beat in ("1", "2"):
-        watch.store.set("beat/1", beat)
-        assert watch.is_well(1)
-        wait(SILENCE - 1)
-        assert watch.is_well(1)
-    wait(2)
-    assert not watch.is_well(1)
-    watch.store.set("beat/1", DONE)
-    assert watch.is_well(1)
-
-
-def test_a_rank_that_has_not_registered_may_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Watch(dist.HashStore(), 0, 2)
-    assert watch.is_well(1) and watch.look() is None
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
