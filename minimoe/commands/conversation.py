@@ -87,6 +87,7 @@ class Conversation:
                 with contextlib.suppress(EOFError):
                     line = input("> ") if asks else next_line()
         line = self.ranks.share(line)
+        self.key.forget()
         if line is None:
             raise EOFError
         return line

@@ -45,9 +45,12 @@ class StopKey:
         return pressed
 
     def take(self) -> tuple[bool, str | None]:
-        """(whether a line was typed during the answer, that line). Requests to stop that came too late are dropped."""
-        self.signalled = False
+        """(whether a line was typed during the answer, that line)."""
         return (True, self.typed.pop(0)) if self.typed else (False, None)
+
+    def forget(self) -> None:
+        """Drop a request to stop that came when there was no answer to stop."""
+        self.signalled = False
 
 
 @contextmanager
