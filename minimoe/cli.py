@@ -64,7 +64,8 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 always takes the likeliest token.")
-@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer.")
+@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer on the same "
+              "devices; other ones, or another number of them, round differently.")
 @DTYPE
 @PRECISION
 @DEVICE
@@ -82,14 +83,19 @@ def chat(
     off, /clear forgets what was said, and Ctrl-D ends; Ctrl-C stops an answer.
 
     On several GPUs: torchrun --nproc-per-node 8 -m minimoe chat --model PATH --device cuda
+
+    There, Ctrl-C stops the answer on all ranks before its next token, and the conversation continues; kill -INT with
+    the process number of rank 0 does the same. Outside of a conversation (while the model is loaded, with a PROMPT, or
+    without a terminal) Ctrl-C reaches torchrun, which ends all ranks.
     """
     from minimoe.commands.conversation import Conversation
-    from minimoe.commands.opening import opened_model
+    from minimoe.commands.opening import Work, opened_model
 
     if prompt is not None and not prompt.strip():
         refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
     refuse_without_ram(ram, context)
-    opening: Any = opened_model(model, dtype, device, split=split, precision=precision)
+    work = Work(prompt, settings["max_new_tokens"], settings["thinking"])
+    opening: Any = opened_model(model, dtype, device, split=split, precision=precision, work=work)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
@@ -132,7 +138,7 @@ def trace(
     Layer 0 of a model that is too large for any disk here, from 150 MB of it:
     minimoe trace TEXT --model hf://Qwen/Qwen3-235B-A22B --layers 0:1 --ram 1GB
     """
-    from minimoe.commands.opening import opened_model
+    from minimoe.commands.opening import Work, opened_model
     from minimoe.commands.tracing import trace_chat, trace_text
 
     if not text:
@@ -146,7 +152,8 @@ def trace(
         if file is not None and not Path(file).absolute().parent.is_dir():
             refuse(f"{option} is {file!r}, but there is no folder {Path(file).parent}. Make it first.")
     refuse_without_ram(ram, context)
-    opening: Any = opened_model(model, dtype, device, wanted, split, precision)
+    work = Work(text, max_new_tokens if chat else None, thinking)
+    opening: Any = opened_model(model, dtype, device, wanted, split, precision, work)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
