@@ -24,7 +24,7 @@ def module_source(folder: Path = WEB) -> str:
     for name in [*names, "explorer.css"]:
         if not (folder / name).is_file():
             raise NotFound(f"{folder / name} is not there, though {order.name} lists it. Install minimoe again.")
-    unlisted = sorted({path.name for path in folder.glob("*.js")} - set(names))
+    unlisted = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*.js")} - set(names))
     if unlisted:
         raise NotFound(f"{order} does not list {unlisted[0]}, so the module would lack it. Add it to the list.")
     style = (folder / "explorer.css").read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ def trace():
 @pytest.fixture(scope="module")
 def said(chromium, trace):
     """What JavaScript says, all of it in one call; typed arrays as lists."""
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(WEB.glob("math_*.js")))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((WEB / "math").glob("*.js")))
     script = SCRIPT.replace("SOURCE", source)
     arguments = {
         "ids": trace.experts.flatten().tolist(), "domains": trace.domains.tolist(), "p": P.tolist(),

@@ -9,7 +9,7 @@ registerView({
   create: (app, container) => createAtlas(app, container),
 });
 
-/** See core_registry.js for what a view's instance can do. */
+/** See core/registry.js for what a view's instance can do. */
 function createAtlas(app, container) {
   const { data } = app;
   const { L, E, K } = data;

@@ -14,7 +14,7 @@ function domainKey(app) {
   return app.state.domain === null ? "all" : `d${app.state.domain}`;
 }
 
-/** See core_registry.js for what a view's instance can do. */
+/** See core/registry.js for what a view's instance can do. */
 function createStrip(app, container) {
   const { data } = app;
   const stop = new AbortController();

@@ -8,7 +8,7 @@ registerView({
   create: (app, container) => createRouter(app, container),
 });
 
-/** See core_registry.js for what a view's instance can do. */
+/** See core/registry.js for what a view's instance can do. */
 function createRouter(app, container) {
   const { data } = app;
   const { K, E, L } = data;

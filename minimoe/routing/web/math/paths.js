@@ -57,7 +57,7 @@ function transitionTable(from, to, T, K, E, documents = null, mask = null) {
 
 function transitionClusters(from, to, K, E, n, joint, expected, groups) {
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
-  const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in math_pairs.js
+  const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in pairs.js
   const own = new Int32Array(E * E);
   let lengths = 0;
   for (const tokens of groups) {

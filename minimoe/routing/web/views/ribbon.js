@@ -8,7 +8,7 @@ registerView({
   create: (app, container) => createRibbon(app, container),
 });
 
-/** See core_registry.js for what a view's instance can do. */
+/** See core/registry.js for what a view's instance can do. */
 function createRibbon(app, container) {
   const { data } = app;
   const { L, T, K, E } = data;
