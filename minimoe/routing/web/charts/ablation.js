@@ -1,7 +1,14 @@
 // The drawings of view J: target and controls, one bar a token, overlap of the later layers.
 
+import { quantile } from "../math/random.js";
+import { parseColour } from "../core/colour.js";
+import { formatCount, formatNumber, formatShare, signed } from "../core/format.js";
+import { chartAxes, chartLegend, chartLine, chartTicks } from "./axes.js";
+import { chartFold } from "./colour.js";
+import { CHART_BOLD, CHART_SMALL, chartDot, chartText } from "./draw.js";
+
 /** The controls as dots, the target as a diamond with its interval, on one axis. */
-function drawControls(app, board, result) {
+export function drawControls(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const own = result.delta_loss.all;
   const values = result.controls.map((one) => one.delta_loss);
@@ -100,7 +107,7 @@ function resultToken(app, result, i) {
   return result.token_ids ? `token id ${result.token_ids[i]}` : `place ${i}`;
 }
 
-function drawTokenDeltas(app, board, result) {
+export function drawTokenDeltas(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const deltas = result.per_token;
   const n = deltas.length;
@@ -174,7 +181,7 @@ function drawTokenDeltas(app, board, result) {
   });
 }
 
-function drawOverlap(app, board, result) {
+export function drawOverlap(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const rows = result.overlap_by_layer;
   const top = width < 430 ? 42 : 24; // the legend needs two lines where it is narrow
@@ -247,4 +254,20 @@ function drawOverlap(app, board, result) {
       ];
     },
   });
+}
+
+/** "L3·E17, E20 masked", "L3: 4 experts a token instead of 8". */
+export function ablationName(result) {
+  const what =
+    { mask: "masked before top-k", drop: "dropped", drop_renormalise: "dropped, weights renormalised", force: "forced" }[
+      result.mode
+    ] ?? result.mode;
+  const who = result.experts.length
+    ? `L${result.layer}·${result.experts.map((e) => `E${e}`).join(", ")} ${what}`
+    : `L${result.layer}`;
+  const k =
+    result.trained_top_k !== undefined && result.top_k !== result.trained_top_k
+      ? `${result.experts.length ? "; " : ": "}${result.top_k} experts a token instead of ${result.trained_top_k}${result.everywhere ? " in all layers" : ""}`
+      : "";
+  return who + k;
 }

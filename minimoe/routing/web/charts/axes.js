@@ -1,7 +1,11 @@
 // Axes with units, chance lines, legends and colour bars: what makes a drawing readable without the text beside it.
 
+import { formatNumber } from "../core/format.js";
+import { chartFold } from "./colour.js";
+import { CHART_SMALL, chartText } from "./draw.js";
+
 /** Round tick values between from and to, about `count` of them. */
-function chartTicks(from, to, count = 5) {
+export function chartTicks(from, to, count = 5) {
   const span = to - from;
   if (!(span > 0)) return [from];
   const rough = span / count;
@@ -17,7 +21,7 @@ function chartTicks(from, to, count = 5) {
  * Draw a frame and return {x(value), y(value)} in pixels. box: {left, top, width, height} of the plot itself.
  * x, y: {from, to, title, ticks, format, grid}; y.down puts `from` at the top (layers).
  */
-function chartAxes({ pen, ink }, box, x, y) {
+export function chartAxes({ pen, ink }, box, x, y) {
   const placeX = (value) => box.left + ((value - x.from) / (x.to - x.from || 1)) * box.width;
   const upward = (value) => box.top + box.height - ((value - y.from) / (y.to - y.from || 1)) * box.height;
   const placeY = y.down ? (value) => box.top + ((value - y.from) / (y.to - y.from || 1)) * box.height : upward;
@@ -59,7 +63,7 @@ function chartAxes({ pen, ink }, box, x, y) {
 }
 
 /** A line through points [[x, y], ...] in pixels; NaN breaks it. */
-function chartLine(pen, points, colour, { width = 1.5, dash = [] } = {}) {
+export function chartLine(pen, points, colour, { width = 1.5, dash = [] } = {}) {
   pen.save();
   pen.strokeStyle = colour;
   pen.lineWidth = width;
@@ -79,7 +83,7 @@ function chartLine(pen, points, colour, { width = 1.5, dash = [] } = {}) {
 }
 
 /** Entries [{text, colour, dash, square}] from left to right, wrapped at `width`; returns the height used. */
-function chartLegend({ pen, ink }, entries, left, top, width) {
+export function chartLegend({ pen, ink }, entries, left, top, width) {
   let [x, y] = [left, top + 7];
   for (const { text, colour, dash, square } of entries) {
     const wide = pen.measureText(text).width + 30;
@@ -107,7 +111,7 @@ function chartLegend({ pen, ink }, entries, left, top, width) {
 }
 
 /** A colour bar for log2 folds -limit..limit under its title, 34 px high; the arrows at its ends say that they stand for everything beyond. */
-function chartFoldBar(app, { pen, ink, width: whole }, left, top, width, limit, title) {
+export function chartFoldBar(app, { pen, ink, width: whole }, left, top, width, limit, title) {
   chartText(pen, title, left, top + 5, { colour: ink.text, font: CHART_SMALL, most: whole - left - 4 });
   for (let i = 0; i < width; i++) {
     const [r, g, b] = chartFold(app, ((2 * i) / (width - 1) - 1) * limit, limit);

@@ -1,7 +1,7 @@
 // The colours that charts use, from the page's own: text, grid, chance line, and the scale around chance.
 
 /** {text, faint, grid, axis, chance, accent, mark, hatch, plain, paper}: CSS colours of the page as it is now. */
-function chartInk(app) {
+export function chartInk(app) {
   const { colours } = app;
   const dark = colours.theme === "dark";
   return {
@@ -23,7 +23,7 @@ function chartInk(app) {
 }
 
 /** [r, g, b] of a log2 ratio on the diverging scale: grey at 0, its ends at +-limit. */
-function chartFold(app, value, limit = 3) {
+export function chartFold(app, value, limit = 3) {
   const ramp = app.colours.diverging;
   const place = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
   const packed = ramp[place];

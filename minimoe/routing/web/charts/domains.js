@@ -1,5 +1,14 @@
 // The drawings of view F: one small atlas a domain, the difference atlas, and the divergence of every layer beside it.
 
+import { log2Fold } from "../math/counts.js";
+import { MINIMUM, wilson } from "../math/intervals.js";
+import { packColour, parseColour, textOn } from "../core/colour.js";
+import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } from "../core/format.js";
+import { chartAxes, chartFoldBar, chartLegend, chartLine, chartTicks } from "./axes.js";
+import { chartFold } from "./colour.js";
+import { CHART_BOLD, chartDot, chartHatch, chartMatrix, chartText } from "./draw.js";
+import { formatQ } from "./parts.js";
+
 const ATLAS_GAP = { left: 40, top: 20, right: 14, bottom: 40 };
 
 /** Pixels a row of a small atlas gets. */
@@ -7,7 +16,7 @@ function atlasRow(data) {
   return Math.max(2, Math.min(16, Math.floor(190 / data.L)));
 }
 
-function atlasHeight(data, across, domains) {
+export function atlasHeight(data, across, domains) {
   return Math.ceil(domains / across) * (atlasRow(data) * data.L + ATLAS_GAP.top + ATLAS_GAP.bottom) + 38;
 }
 
@@ -18,7 +27,7 @@ function layerTicks(data, height) {
     .map((row) => row + 0.5);
 }
 
-function drawDomainAtlases(app, board, all, { a, b, matched }) {
+export function drawDomainAtlases(app, board, all, { a, b, matched }) {
   const { pen, width, ink, target } = board;
   const { data, state } = app;
   const { L, E, K, layers } = data;
@@ -118,7 +127,7 @@ function markCell({ pen, ink }, box, rows, columns, { layer, expert }) {
     pen.strokeRect(box.left + expert * w - 1.5, box.top + layer * h - 1.5, Math.max(4, w + 3), Math.max(5, h + 3));
 }
 
-function drawDomainDifference(app, board, sides, slow, certain) {
+export function drawDomainDifference(app, board, sides, slow, certain) {
   const { pen, width, height, ink, target } = board;
   const { data, state } = app;
   const { L, E, K, layers } = data;

@@ -1,10 +1,13 @@
 // A canvas that fits its column: sharp on every screen, redrawn when the column changes, with hover and click on what was drawn.
 
+import { element } from "../core/dom.js";
+import { chartInk } from "./colour.js";
+
 /**
  * height: CSS pixels, or a function of the width. draw(board) paints; board = {pen, width, height, ink, target}.
  * target(x, y, w, h, {lines, click}) makes a rectangle answer: lines is an array of strings or a function of the place in it (px, py).
  */
-function chartCanvas(app, parent, { height, label, draw }) {
+export function chartCanvas(app, parent, { height, label, draw }) {
   const canvas = element("canvas", { class: "mm-chart", role: "img", tabindex: 0 });
   parent.append(canvas);
   let targets = [];
@@ -63,11 +66,11 @@ function chartCanvas(app, parent, { height, label, draw }) {
 }
 
 const CHART_FONT = "12px system-ui, 'Helvetica Neue', Arial, 'Noto Sans CJK SC', sans-serif";
-const CHART_SMALL = CHART_FONT.replace("12px", "11px");
-const CHART_BOLD = CHART_FONT.replace("12px", "600 12px");
+export const CHART_SMALL = CHART_FONT.replace("12px", "11px");
+export const CHART_BOLD = CHART_FONT.replace("12px", "600 12px");
 
 /** Text at (x, y); align left | center | right, baseline middle. Cut to `most` pixels with an ellipsis. */
-function chartText(pen, text, x, y, { colour, align = "left", font = CHART_FONT, most = Infinity, turn = 0 } = {}) {
+export function chartText(pen, text, x, y, { colour, align = "left", font = CHART_FONT, most = Infinity, turn = 0 } = {}) {
   pen.save();
   pen.font = font;
   pen.fillStyle = colour;
@@ -85,7 +88,7 @@ function chartText(pen, text, x, y, { colour, align = "left", font = CHART_FONT,
 }
 
 /** Diagonal lines over a rectangle: there is too little data for what would stand here. */
-function chartHatch(pen, x, y, w, h, colour) {
+export function chartHatch(pen, x, y, w, h, colour) {
   pen.save();
   pen.beginPath();
   pen.rect(x, y, w, h);
@@ -102,7 +105,7 @@ function chartHatch(pen, x, y, w, h, colour) {
 }
 
 /** A filled dot with a ring: a finding that would be a cell of a few pixels otherwise. rgb: [r, g, b]. */
-function chartDot(pen, x, y, radius, rgb, ring) {
+export function chartDot(pen, x, y, radius, rgb, ring) {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.fillStyle = `rgb(${rgb.join(",")})`;
@@ -116,7 +119,7 @@ function chartDot(pen, x, y, radius, rgb, ring) {
  * A matrix of cells as one picture, scaled without smoothing. rgb(row, column) gives [r, g, b] or null for the background; rows and
  * columns are drawing places, not ids. Each cell is a whole number of device pixels where there is room.
  */
-function chartMatrix(pen, x, y, w, h, rows, columns, rgb) {
+export function chartMatrix(pen, x, y, w, h, rows, columns, rgb) {
   const picture = document.createElement("canvas");
   picture.width = columns;
   picture.height = rows;

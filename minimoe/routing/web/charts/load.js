@@ -1,6 +1,19 @@
 // The drawings of view G.
 
-function drawLorenz(app, board, counts, chance) {
+import { foldOverUniform } from "../math/counts.js";
+import { lorenz } from "../math/information.js";
+import { imbalance } from "../math/placement.js";
+import { formatCount, formatNumber, formatShare, formatTimes } from "../core/format.js";
+import { chartAxes, chartLegend, chartLine, chartTicks } from "./axes.js";
+import { chartText } from "./draw.js";
+
+const LOAD_LINES = [
+  { key: "entropy", title: "entropy of the load / log E", even: "1 is even" },
+  { key: "cv", title: "CV: sd / mean of the load", even: "0 is even" },
+  { key: "maxViolation", title: "MaxVio: busiest expert / mean − 1", even: "0 is even" },
+];
+
+export function drawLorenz(app, board, counts, chance) {
   const { pen, width, height, ink, target } = board;
   const box = { left: 60, top: 24, width: width - 82, height: height - 66 };
   const share = (value) => `${Math.round(100 * value)}%`;
@@ -47,7 +60,7 @@ function drawLorenz(app, board, counts, chance) {
   });
 }
 
-function drawSortedLoad(app, board, counts, chance) {
+export function drawSortedLoad(app, board, counts, chance) {
   const { pen, width, height, ink, target } = board;
   const E = counts.length;
   const n = app.selectionSize();
@@ -101,7 +114,7 @@ function drawSortedLoad(app, board, counts, chance) {
   chartLegend(board, entries, box.left, 2, box.width);
 }
 
-function drawLoadLines(app, board, summaries, chance) {
+export function drawLoadLines(app, board, summaries, chance) {
   const { pen, width, height, ink, target } = board;
   const { layers } = app.data;
   const L = summaries.length;
@@ -161,7 +174,7 @@ function drawLoadLines(app, board, summaries, chance) {
   });
 }
 
-function drawDevices(app, board, { layers, tokens }) {
+export function drawDevices(app, board, { layers, tokens }) {
   const { pen, width, height, ink, target } = board;
   const { state, data } = app;
   const kinds = { contiguous: "neighbours together", balanced: "balanced" };

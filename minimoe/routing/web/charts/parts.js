@@ -1,17 +1,20 @@
 // What the views E to J share: their own options in the state, results cached per selection, lists, and the keys that move the expert.
 
+import { element, setText } from "../core/dom.js";
+import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
+
 /** Options of one view: its defaults, overlaid by what the state holds under its id. */
-function viewOptions(app, id, defaults) {
+export function viewOptions(app, id, defaults) {
   return { ...defaults, ...(app.state[id] ?? {}) };
 }
 
 /** Change options of one view; the others stay. */
-function setViewOptions(app, id, patch) {
+export function setViewOptions(app, id, patch) {
   app.set({ [id]: { ...(app.state[id] ?? {}), ...patch } });
 }
 
 /** memo(key, compute): computed once for a key, as long as the trace and the selected tokens stay the same. `read() -> {mask, size}` */
-function selectionMemo(app, read = () => ({ mask: app.selected(), size: app.selectionSize() })) {
+export function selectionMemo(app, read = () => ({ mask: app.selected(), size: app.selectionSize() })) {
   let mask = null;
   let data = null;
   const kept = new Map();
@@ -31,7 +34,7 @@ function selectionMemo(app, read = () => ({ mask: app.selected(), size: app.sele
 }
 
 /** Run `work` when the page has been still for `delay` ms; a newer call replaces an older one. */
-function whenStill(delay = 120) {
+export function whenStill(delay = 120) {
   let timer = 0;
   return {
     run(work) {
@@ -43,7 +46,7 @@ function whenStill(delay = 120) {
 }
 
 /** A panel: heading, an optional sentence, and what stands in it. */
-function chartPanel(title, note = "") {
+export function chartPanel(title, note = "") {
   const heading = element("h4", { class: "mm-part-title" }, title);
   const text = element("p", { class: "mm-part-note" }, note);
   text.hidden = !note;
@@ -59,7 +62,7 @@ function chartPanel(title, note = "") {
 }
 
 /** A small table; columns [{text, right}], rows [{cells, on, pale, title}] with on() for a click on the first cell. */
-function chartList(columns, rows) {
+export function chartList(columns, rows) {
   const head = element(
     "tr",
     {},
@@ -79,12 +82,12 @@ function chartList(columns, rows) {
 }
 
 /** The first `first` and the last `last` of a list, none twice. */
-function bothEnds(list, first, last) {
+export function bothEnds(list, first, last) {
   return list.length <= first + last ? list : [...list.slice(0, first), ...list.slice(-last)];
 }
 
 /** A labelled drop-down; choices {value: text}. `set(value)` shows another one without an event. */
-function chartSelect(label, choices, value, choose) {
+export function chartSelect(label, choices, value, choose) {
   const control = element(
     "select",
     { "aria-label": label },
@@ -99,7 +102,7 @@ function chartSelect(label, choices, value, choose) {
 }
 
 /** A labelled checkbox. */
-function chartCheck(label, value, choose) {
+export function chartCheck(label, value, choose) {
   const control = element("input", { type: "checkbox" });
   control.checked = value;
   control.addEventListener("change", () => choose(control.checked));
@@ -110,7 +113,7 @@ function chartCheck(label, value, choose) {
 }
 
 /** Arrow keys of the views about experts: up and down change the layer, left and right the expert along `order` (ids if null). */
-function moveExpert(app, event, order = null) {
+export function moveExpert(app, event, order = null) {
   if (event.target.matches?.("input, select, textarea")) return false; // sliders and menus have arrow keys of their own
   const { data, state } = app;
   const layers = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
@@ -141,7 +144,7 @@ function sayExpert(app) {
 }
 
 /** "q 2.1%", "q > 10%": larger ones are not computed exactly. */
-function formatQ(q) {
+export function formatQ(q) {
   if (Number.isNaN(q)) return "q –";
   return q > 0.1 ? "q > 10%" : q < 1e-4 ? "q < 0.01%" : `q ${formatShare(q)}`;
 }
@@ -177,9 +180,17 @@ const CHART_STYLE = `
 `;
 
 /** A view's container with its style (once a view) and a row for its controls. */
-function chartRoom(container) {
+export function chartRoom(container) {
   const controls = element("div", { class: "mm-controls" });
   const panels = element("div", { class: "mm-parts" });
   container.append(element("style", {}, CHART_STYLE), controls, panels);
   return { controls, panels };
+}
+
+/** The sentence for a selection that is too small, or null. */
+export function shortOfTokens(app, needed, what) {
+  const n = app.selectionSize();
+  return n >= needed
+    ? null
+    : `${what} needs at least ${formatCount(needed)} tokens; ${n === 1 ? "1 is" : `${formatCount(n)} are`} selected.`;
 }

@@ -1,9 +1,23 @@
 // The object that every view gets: the data, the state, and the one way to change it.
 
+import { createBar } from "./bar.js";
+import { resolveColours } from "./colour.js";
+import { openTrace } from "./data.js";
+import { append, element, setText } from "./dom.js";
+import { openDialog } from "./help.js";
+import { createKernel } from "./kernel.js";
+import { listenForKeys } from "./keys.js";
+import { createLayout } from "./layout.js";
+import { openingState } from "./opening.js";
+import { createTour } from "./registry.js";
+import { createSelection } from "./selection.js";
+import { changedKeys, cleanState, createHistory } from "./state.js";
+import { createTooltip } from "./tooltip.js";
+
 const SELECTION_KEYS = ["range", "domain", "match", "trace"];
 
 /** Start the explorer in `root`. `model` is an anywidget model or the export's stand-in. Returns the app; app.destroy() ends it. */
-function createApp(root, model, header, blob) {
+export function createApp(root, model, header, blob) {
   const stop = new AbortController();
   const opened = new Map();
   const open = (i) => {
@@ -146,7 +160,7 @@ function createApp(root, model, header, blob) {
   app.colours = resolveColours(root, app.theme());
   app.bar = createBar(app);
   app.layout = createLayout(app);
-  app.tour = typeof createTour === "function" ? createTour(app) : null;
+  app.tour = createTour(app);
   append(app.page, [app.bar.node, app.tour?.node, app.layout.node]);
   listenForKeys(app, stop.signal);
   listenForThemes(app, stop.signal);
@@ -168,21 +182,6 @@ function createApp(root, model, header, blob) {
   app.redraw();
   app.drawNow();
   return app;
-}
-
-/**
- * What one sees first: one domain where there are several (all together a balanced router looks nearly uniform); in the middle layer, a
- * token with letters whose router was as sure as the typical one, and its first expert.
- */
-function openingState(data) {
-  const layer = Math.floor(data.L / 2);
-  const present = [...data.domainCounts.keys()].filter((d) => data.domainCounts[d] >= atlasMinimum(data));
-  const domain = present.length > 1 ? present[1] : null;
-  const words = [];
-  for (let t = 0; t < data.T; t++) if ((domain === null || data.domain(t) === domain) && data.role(t) !== 0 && /\p{L}/u.test(data.raw(t) ?? "")) words.push(t);
-  if (data.has.weights) words.sort((a, b) => data.prob(layer, a, 0) - data.prob(layer, b, 0) || a - b);
-  const best = words[Math.floor(words.length / 2)] ?? 0;
-  return { layer, domain, token: best, expert: data.experts(layer)[best * data.K], scalar: data.has.weights ? "margin" : "uses" };
 }
 
 /** "light" or "dark": as chosen, else as JupyterLab, else as the system. */

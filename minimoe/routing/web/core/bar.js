@@ -1,7 +1,10 @@
 // The title bar: what this is a trace of, always. A synthetic one is hatched.
 
+import { element, setAttributes, setText } from "./dom.js";
+import { openHelp } from "./help.js";
+
 /** Returns {node, update()}. */
-function createBar(app) {
+export function createBar(app) {
   const button = (text, title, act) => element("button", { type: "button", title, "aria-label": title, onclick: act }, text);
   const undo = button("↶", "Undo (Ctrl+Z)", () => app.undo());
   const redo = button("↷", "Redo (Ctrl+Y)", () => app.redo());

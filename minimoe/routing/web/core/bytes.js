@@ -3,7 +3,7 @@
 const STRICT = new TextDecoder("utf-8", { fatal: true });
 
 /** The bytes behind a base64 string. */
-function fromBase64(text) {
+export function fromBase64(text) {
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
@@ -11,7 +11,7 @@ function fromBase64(text) {
 }
 
 /** The text of these bytes, or null where they are no whole UTF-8 text. */
-function decodeStrict(bytes) {
+export function decodeStrict(bytes) {
   try {
     return STRICT.decode(bytes);
   } catch {
@@ -20,12 +20,12 @@ function decodeStrict(bytes) {
 }
 
 /** Bytes nobody can read, as \xe5\xa5. */
-function escapeBytes(bytes) {
+export function escapeBytes(bytes) {
   return [...bytes].map((byte) => "\\x" + byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** `text` with its white space made visible: a token " the" differs from "the". Control characters become their code. */
-function visible(text) {
+export function visible(text) {
   return text
     .replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length))
     .replace(/\r/g, "␍")
@@ -39,7 +39,7 @@ function visible(text) {
  * Runs of tokens that only together are text: Int32Array(T) first token of the run each token stands in, Int32Array(T)
  * its length. At most 8 tokens are tried, so that broken bytes do not swallow a document; a sequence's end ends a run.
  */
-function findGlyphs(T, bytesOf, sequenceOf) {
+export function findGlyphs(T, bytesOf, sequenceOf) {
   const first = new Int32Array(T);
   const length = new Int32Array(T).fill(1);
   for (let t = 0; t < T; t++) first[t] = t;

@@ -1,7 +1,10 @@
 // "Copy view as code": the Python that shows the same picture, or works out the numbers behind it.
 
+import { element } from "./dom.js";
+import { DEFAULT_STATE } from "./state.js";
+
 /** A value as Python writes it. */
-function pythonLiteral(value) {
+export function pythonLiteral(value) {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";
   if (value === false) return "False";
@@ -11,7 +14,7 @@ function pythonLiteral(value) {
 }
 
 /** The call that opens the explorer as it is now; `extra` lines of the view's own come after it. */
-function viewAsCode(app, extra = "") {
+export function viewAsCode(app, extra = "") {
   const kept = {};
   for (const [key, value] of Object.entries(app.state)) {
     if (key === "rev" || key === "tour" || JSON.stringify(value) === JSON.stringify(DEFAULT_STATE[key])) continue;
@@ -30,7 +33,7 @@ function viewAsCode(app, extra = "") {
 }
 
 /** A line that takes the selected tokens out of the trace, as `chosen`. */
-function selectionAsCode(app) {
+export function selectionAsCode(app) {
   const { range, domain, match } = app.state;
   const [from, to] = range ?? [0, app.data.T];
   if (match !== null) {
@@ -46,12 +49,12 @@ function selectionAsCode(app) {
 }
 
 /** Lines that call one function of minimoe.routing.statistics: `code` follows the import, `layer` is a row of the trace. */
-function statisticAsCode(app, name, code) {
+export function statisticAsCode(app, name, code) {
   return `from minimoe.routing.statistics import ${name}\n\nnum_experts = trace.metadata["num_experts"]\nlayer = ${app.state.layer}  # row of the trace: layer ${app.data.layers[app.state.layer]} of the model\n${code}`;
 }
 
 /** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */
-async function copyText(app, text, what) {
+export async function copyText(app, text, what) {
   try {
     await navigator.clipboard.writeText(text);
     app.announce(`${what} copied.`);

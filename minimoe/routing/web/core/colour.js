@@ -14,7 +14,7 @@ const DOMAIN_LETTERS = { en: "E", zh: "Z", code: "C", math: "M" };
 const OTHER_COLOURS = ["#56B4E9", "#D55E00", "#F0E442", "#999999"];
 
 /** [red, green, blue] 0..255 of "#rrggbb" or "rgb(r, g, b)". */
-function parseColour(text) {
+export function parseColour(text) {
   if (text.startsWith("#")) {
     const full = text.length === 4 ? [...text.slice(1)].map((digit) => digit + digit).join("") : text.slice(1, 7);
     return [0, 2, 4].map((i) => parseInt(full.slice(i, i + 2), 16));
@@ -23,12 +23,12 @@ function parseColour(text) {
 }
 
 /** One 32-bit number as ImageData stores it (little endian: alpha, blue, green, red). */
-function packColour([red, green, blue], alpha = 255) {
+export function packColour([red, green, blue], alpha = 255) {
   return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
 /** "rgb(r, g, b)" of a packed number. */
-function unpackColour(packed) {
+export function unpackColour(packed) {
   return `rgb(${packed & 255}, ${(packed >>> 8) & 255}, ${(packed >>> 16) & 255})`;
 }
 
@@ -53,26 +53,26 @@ function luminance(colour) {
 }
 
 /** Black or white, whichever stands out more on this packed colour: always at least 4.5 to 1. */
-function textOn(packed) {
+export function textOn(packed) {
   return luminance([packed & 255, (packed >>> 8) & 255, (packed >>> 16) & 255]) > 0.179 ? "#000000" : "#ffffff";
 }
 
 /** Colour of domain `d` of this trace, "#rrggbb"; grey for an unknown one. */
-function domainColour(data, d) {
+export function domainColour(data, d) {
   if (d < 0) return "#8c8c8c";
   const name = data.header.domains[d];
   return DOMAIN_COLOURS[name] ?? OTHER_COLOURS[d % OTHER_COLOURS.length];
 }
 
 /** The letter that stands beside the colour, so that nobody needs the colour. */
-function domainLetter(data, d) {
+export function domainLetter(data, d) {
   if (d < 0) return "·";
   const name = data.header.domains[d];
   return DOMAIN_LETTERS[name] ?? name.slice(0, 1).toUpperCase();
 }
 
 /** The colours of the page as it is now: CSS variables of the root resolved, and the two ramps. */
-function resolveColours(root, theme) {
+export function resolveColours(root, theme) {
   const style = getComputedStyle(root);
   const pen = document.createElement("canvas").getContext("2d");
   const raw = (name) => style.getPropertyValue(`--mm-${name}`).trim();

@@ -1,11 +1,13 @@
 // A raster that a keyboard and a screen reader can use: ONE focusable grid whose active cell is a hidden element with the cell's sentence.
 // Thousands of cells cost nothing, and every one can be reached.
 
+import { element, setAttributes, setText, uniqueId } from "./dom.js";
+
 /**
  * Make `host` a grid. `label`: its name; `sentence()`: what the current cell says; `keydown(event) -> bool`: handled?
  * Returns {refresh(rows, columns, row, column), destroy()}; refresh rewrites the active cell's sentence.
  */
-function gridCursor(host, { label, sentence, keydown, focus = null, blur = null }) {
+export function gridCursor(host, { label, sentence, keydown, focus = null, blur = null }) {
   const stop = new AbortController();
   const id = uniqueId("cell");
   const cell = element("div", { role: "gridcell", id, "aria-selected": "true" });
@@ -34,7 +36,7 @@ function gridCursor(host, { label, sentence, keydown, focus = null, blur = null 
 }
 
 /** {row, column} after an arrow, Page, Home or End key inside rows x columns (Page = 10 rows); null for any other key. */
-function moveCursor(event, { row, column }, rows, columns) {
+export function moveCursor(event, { row, column }, rows, columns) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], PageUp: [-10, 0], PageDown: [10, 0],
     Home: [0, -columns], End: [0, columns] };

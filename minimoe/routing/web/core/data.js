@@ -1,6 +1,9 @@
 // The trace as the views read it: typed arrays laid over the block of bytes, and one function a question.
 // `l` is the row 0..L-1 everywhere; the checkpoint's own number is data.layers[l] and is what readers see.
 
+import { tokensByLabel } from "../math/counts.js";
+import { decodeStrict, escapeBytes, findGlyphs, fromBase64, visible } from "./bytes.js";
+
 const ARRAYS = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, f32: Float32Array };
 const NO_DOCUMENT = 65535;
 const NO_DOMAIN = 255;
@@ -29,7 +32,7 @@ function readFields(entry, blob) {
 }
 
 /** `data` of the contract: everything that one trace says. */
-function openTrace(entry, blob) {
+export function openTrace(entry, blob) {
   const fields = readFields(entry, blob);
   const [L, T, K] = entry.fields.experts.shape;
   const E = entry.num_experts;

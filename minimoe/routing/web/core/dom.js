@@ -1,25 +1,15 @@
 // Building DOM. Text arrives through textContent only: a token that looks like HTML stays text.
 
 /** element("button", {class: "x", type: "button", onclick: f}, "text", child, [children], null) */
-function element(tag, attributes = {}, ...children) {
+export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   setAttributes(node, attributes);
   append(node, children);
   return node;
 }
 
-const SVG = "http://www.w3.org/2000/svg";
-
-/** The same for SVG. */
-function svgElement(tag, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, tag);
-  setAttributes(node, attributes);
-  append(node, children);
-  return node;
-}
-
 /** Attributes; on... are listeners, true is an empty attribute, false and null leave it out. */
-function setAttributes(node, attributes) {
+export function setAttributes(node, attributes) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (value === false || value === null || value === undefined) node.removeAttribute(key);
@@ -29,7 +19,7 @@ function setAttributes(node, attributes) {
 }
 
 /** Strings become text nodes; null and false are skipped. */
-function append(node, children) {
+export function append(node, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
     node.append(child instanceof Node ? child : document.createTextNode(String(child)));
@@ -38,12 +28,12 @@ function append(node, children) {
 }
 
 /** Set textContent only where it differs: no work for layout or for a screen reader otherwise. */
-function setText(node, text) {
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
 /** A row of radio-like buttons: choices {value: label}; `set(value)` shows which is on. */
-function choiceGroup(label, choices, current, choose) {
+export function choiceGroup(label, choices, current, choose) {
   const buttons = new Map();
   const group = element("div", { class: "mm-choice", role: "group", "aria-label": label });
   for (const [value, text] of Object.entries(choices)) {
@@ -56,7 +46,7 @@ function choiceGroup(label, choices, current, choose) {
 }
 
 /** A labelled slider; `set(value)` moves it without an event. `show(value)` is the text beside it. */
-function slider(label, { min, max, step = 1, value, show = String, input }) {
+export function slider(label, { min, max, step = 1, value, show = String, input }) {
   const shown = element("output", { class: "mm-slider-value" }, show(value));
   const control = element("input", { type: "range", min, max, step, value, "aria-label": label });
   control.addEventListener("input", () => {
@@ -76,7 +66,7 @@ function slider(label, { min, max, step = 1, value, show = String, input }) {
 
 let instances = 0;
 /** An id that no other instance on this page has. */
-function uniqueId(word) {
+export function uniqueId(word) {
   instances += 1;
   return `minimoe-${word}-${instances}`;
 }

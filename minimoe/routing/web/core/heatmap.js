@@ -9,8 +9,10 @@
 // values: array of rows * columns (row-major), NaN = background. hatch: Uint8Array of the same size, 1 = too few to say anything.
 // More columns (or rows) than device pixels are averaged before they are coloured. hover gets null when the pointer leaves.
 
+import { element } from "./dom.js";
+
 /** See the head of this file. The canvas needs a parent of its own (class mm-raster) with a size from CSS. */
-function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
+export function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
   const overlay = element("canvas", { class: "mm-overlay", "aria-hidden": "true" });
   const host = canvas.parentElement;
   host.append(overlay);

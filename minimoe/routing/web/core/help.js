@@ -1,5 +1,8 @@
 // Dialogs, and the one behind "?": which key does what, and how to read what is shown.
 
+import { element, uniqueId } from "./dom.js";
+import { formatShare } from "./format.js";
+
 const KEYS = [
   ["Arrow keys", "move the cell of the focused view"],
   ["PgUp, PgDn", "10 rows (layers) up or down"],
@@ -18,7 +21,7 @@ const KEYS = [
 ];
 
 /** A modal dialog inside the root; closes with Esc, removes itself and gives the focus back. */
-function openDialog(app, title, children) {
+export function openDialog(app, title, children) {
   const id = uniqueId("dialog");
   const back = document.activeElement;
   const dialog = element("dialog", { class: "mm-dialog", "aria-labelledby": id },
@@ -33,7 +36,7 @@ function openDialog(app, title, children) {
 }
 
 /** The help page. */
-function openHelp(app) {
+export function openHelp(app) {
   const { K, E, header } = app.data;
   openDialog(app, "How to use this page", [
     element("p", {}, `Everything here is counted from one trace: ${app.provenance()}. In each layer the router selected ${K} of ${E} experts for every token.`),

@@ -1,7 +1,7 @@
 // Questions to a live model: a message with a number goes out, the answer with that number comes back.
 
 /** {request(kind, payload) -> Promise of the result, receive(message) -> bool, destroy()}. */
-function createKernel(model) {
+export function createKernel(model) {
   const waiting = new Map();
   let number = 0;
   return {

@@ -1,7 +1,12 @@
 // Keys that work anywhere inside the explorer. Views take theirs first; nothing here acts while one types.
 
+import { formatCount } from "./format.js";
+import { openHelp } from "./help.js";
+import { isTyping } from "./panel.js";
+import { viewsOf } from "./registry.js";
+
 /** Listen on the root until `signal` aborts. */
-function listenForKeys(app, signal) {
+export function listenForKeys(app, signal) {
   app.root.addEventListener("keydown", (event) => {
     if (event.defaultPrevented) return;
     if (event.key === "Escape" && isTyping(event.target)) return void app.search?.close();
@@ -49,14 +54,14 @@ function spaceKey(app, event) {
 }
 
 /** One layer up or down, said aloud. */
-function moveLayer(app, step) {
+export function moveLayer(app, step) {
   const layer = Math.max(0, Math.min(app.data.L - 1, app.state.layer + step));
   app.set({ layer });
   app.announce(`Layer ${app.data.layers[layer]}.`);
 }
 
 /** Pin the caret's token, or let it go. */
-function togglePin(app) {
+export function togglePin(app) {
   const { state, data } = app;
   const pinned = state.pinned === state.token ? null : state.token;
   app.set({ pinned });

@@ -1,7 +1,11 @@
 // Where things stand: the strip on top, the atlas left, one detail view right, chosen by tabs. Below it all, what a screen reader hears.
 
+import { element, setAttributes, uniqueId } from "./dom.js";
+import { createPanel } from "./panel.js";
+import { viewsOf } from "./registry.js";
+
 /** Builds the page of one trace. Returns {node, update(changed), panel(id), destroy()}; views are created when first shown. */
-function createLayout(app) {
+export function createLayout(app) {
   const top = element("div", { class: "mm-top" });
   const left = element("div", { class: "mm-left" });
   const tabs = element("div", { class: "mm-tabs", role: "tablist", "aria-label": "Detail views" });

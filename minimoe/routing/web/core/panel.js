@@ -1,9 +1,13 @@
 // The frame around a view: its letter and question, "as table", CSV, "copy as code", and the sentence shown where there is too little data.
 
+import { copyText, viewAsCode } from "./code.js";
+import { element, setText } from "./dom.js";
+import { formatCount, formatNumber, plural } from "./format.js";
+
 const TABLE_ROWS = 500; // shown at once; the CSV always has all
 
 /** Create `view` in a frame of its own. Returns {node, view, instance, update(changed), destroy()}. */
-function createPanel(app, view, { heading = true } = {}) {
+export function createPanel(app, view, { heading = true } = {}) {
   const body = element("div", { class: "mm-view" });
   const shortage = element("div", { class: "mm-shortage", hidden: true, role: "note" });
   const table = element("div", { class: "mm-table", tabindex: "0", role: "region", "aria-label": `${view.title}, as a table`, hidden: true });
@@ -89,6 +93,6 @@ function downloadCsv(app, view, instance) {
 }
 
 /** Does this element take letters itself? */
-function isTyping(target) {
+export function isTyping(target) {
   return target instanceof Element && target.matches("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]");
 }

@@ -1,25 +1,29 @@
-// The entry of the module: anywidget calls it in JupyterLab and Voila, the exported page with a stand-in model.
+// Draws the explorer: anywidget calls `render` in JupyterLab and Voila, the exported page with a stand-in model.
+
+import { createApp } from "./app.js";
+import { element } from "./dom.js";
+import { STYLE } from "./style.js";
 
 /**
  * Show the explorer in `el`. The model has get, set, save_changes, on, off, send; on {"kind": "ready"} it answers with the custom
  * message {"kind": "trace", "header"} and the block of bytes. Until then, and without a kernel for ever, the picture that stands beside
  * the widget stays visible. Returns the function that cleans up.
  */
-function render({ model, el }) {
+export function render({ model, el }) {
   const root = element("div", { class: "minimoe", "data-lm-suppress-shortcuts": "true" });
-  root.append(element("style", {}, CSS), element("p", { class: "mm-wait" }, "Run this cell to bring the explorer to life."));
+  root.append(element("style", {}, STYLE), element("p", { class: "mm-wait" }, "Run this cell to bring the explorer to life."));
   el.append(root);
   let app = null;
   const fail = (error) => {
     app?.destroy();
     app = null;
-    root.replaceChildren(element("style", {}, CSS), element("p", { class: "mm-wait", role: "alert" }, `This trace cannot be shown. ${error.message}`));
+    root.replaceChildren(element("style", {}, STYLE), element("p", { class: "mm-wait", role: "alert" }, `This trace cannot be shown. ${error.message}`));
     root.dataset.error = error.message;
   };
   const receive = (message, buffers) => {
     if (message?.kind === "trace" && (app === null || message.replace)) {
       app?.destroy();
-      root.replaceChildren(element("style", {}, CSS));
+      root.replaceChildren(element("style", {}, STYLE));
       try {
         app = createApp(root, model, message.header, buffers[0]);
         root.minimoe = app;

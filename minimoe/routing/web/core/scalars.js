@@ -1,6 +1,9 @@
 // The numbers by which a token can be coloured in one layer: margin, entropy, probability of the first expert, or use of one expert.
 
-const SCALARS = {
+import { formatNumber, formatShare } from "./format.js";
+import { sequentialScale } from "./scales.js";
+
+export const SCALARS = {
   margin: { title: "margin", words: "margin between the last selected and the first left-out expert (difference of router logits)", weights: true },
   entropy: { title: "entropy", words: "entropy of the router's probabilities (bits)", weights: true },
   top1: { title: "top-1", words: "probability of the first expert", weights: true },
@@ -8,7 +11,7 @@ const SCALARS = {
 };
 
 /** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar; the scale is the same in every layer. */
-function readScalar(app, kind) {
+export function readScalar(app, kind) {
   const { state } = app;
   const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind;
   if (app.scalarCache?.colours !== app.colours || app.scalarCache.data !== app.data) app.scalarCache = { colours: app.colours, data: app.data, kept: new Map() };

@@ -1,6 +1,10 @@
 // From a number to a colour. A scale is {low, high, kind, packed(value) -> 32-bit colour, css(value), ticks, label}: values outside
 // [low, high] get the colour of the end (the legend marks clipped ends), NaN gets the background.
 
+import { unpackColour } from "./colour.js";
+import { element, setText } from "./dom.js";
+import { formatShare } from "./format.js";
+
 /** A scale over `ramp` between low and high. `ticks`: [{value, text, strong}] for the legend; `label`: what is encoded, with its unit. */
 function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = "sequential" } = {}) {
   const last = ramp.length - 1;
@@ -14,7 +18,7 @@ function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = 
 }
 
 /** Cividis from low to high. */
-function sequentialScale(app, low, high, options = {}) {
+export function sequentialScale(app, low, high, options = {}) {
   return makeScale(app.colours.sequential, low, high, { empty: app.colours.empty, kind: "sequential", ...options });
 }
 
@@ -24,20 +28,20 @@ function divergingScale(app, limit, options = {}) {
 }
 
 /** log2 fold over uniform from 1/8 to 8, the same on every page: a panel can be compared with another. */
-function foldScale(app, label = "selected, times uniform (log scale)") {
+export function foldScale(app, label = "selected, times uniform (log scale)") {
   const ticks = [-3, -2, -1, 0, 1, 2, 3].map((value) => ({ value, text: value === 0 ? "uniform" : value < 0 ? `1/${2 ** -value}` : `${2 ** value}×`, strong: value === 0 }));
   return divergingScale(app, 3, { ticks, label });
 }
 
 /** Share of tokens, from 0 to `high`, with a tick at uniform K / E. */
-function shareScale(app, high, label = "share of tokens") {
+export function shareScale(app, high, label = "share of tokens") {
   const uniform = app.data.K / app.data.E;
   const ticks = [{ value: 0, text: "0" }, { value: uniform, text: `${formatShare(uniform)} uniform`, strong: true }, { value: high, text: formatShare(high) }];
   return sequentialScale(app, 0, high, { ticks, label });
 }
 
 /** A horizontal colour bar with its ticks. Returns {node, set(scale, note)}. */
-function legendBar(app) {
+export function legendBar(app) {
   const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
   const ticks = element("div", { class: "mm-legend-ticks", "aria-hidden": "true" });
   const label = element("div", { class: "mm-legend-label" });

@@ -1,10 +1,14 @@
 // Which tokens every view speaks about: those of the range, of the domain and with the searched text. Counted once a selection.
 
+import { recount } from "../math/counts.js";
+import { visible } from "./bytes.js";
+import { formatCount, plural } from "./format.js";
+
 /**
  * {selected() -> Uint8Array(T), size(), counts() -> Int32Array(L*E), words() -> sentence}: cached until the selection changes.
  * acrossDomains() -> {mask, size}: the same without the domain filter, for what compares domains.
  */
-function createSelection(app) {
+export function createSelection(app) {
   const cache = { key: null, mask: null, size: 0, counts: null, countsKey: null };
   const wide = { key: null, mask: null, size: 0 };
   const keyOf = (domain) => JSON.stringify([app.state.trace, app.state.range, domain, app.state.match]);
@@ -61,7 +65,7 @@ function createSelection(app) {
 }
 
 /** Uint8Array over the token table: 1 where the token's text contains `text`; small letters also find capitals. */
-function matchingKeys(data, text) {
+export function matchingKeys(data, text) {
   const exact = text !== text.toLowerCase();
   return Uint8Array.from(data.table, (_, key) => {
     const shown = data.decodedKey(key);

@@ -1,6 +1,6 @@
 // What is selected, as plain JSON; its history; and its short form in an address.
 
-const DEFAULT_STATE = {
+export const DEFAULT_STATE = {
   rev: 0, trace: 0, layer: 0, expert: null, token: 0, range: null, domain: null, match: null, pinned: null, rows: null, order: "index",
   scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
   theme: "auto", wide: false, step: 3, tour: null, ablation: {},
@@ -8,12 +8,12 @@ const DEFAULT_STATE = {
 const UNRECORDED = new Set(["rev", "theme"]); // undo is about what one looks at
 
 /** The keys of `patch` whose value differs from the state's. */
-function changedKeys(state, patch) {
+export function changedKeys(state, patch) {
   return Object.keys(patch).filter((key) => JSON.stringify(state[key]) !== JSON.stringify(patch[key]));
 }
 
 /** Keep what an address or Python said inside this trace: a number too large, or of a wrong kind, becomes the default. */
-function cleanState(state, data) {
+export function cleanState(state, data) {
   const inside = (value, size) => Number.isInteger(value) && value >= 0 && value < size;
   const clean = { ...DEFAULT_STATE, ...state };
   const reset = (key) => (clean[key] = DEFAULT_STATE[key]);
@@ -37,7 +37,7 @@ function cleanState(state, data) {
 }
 
 /** Undo and redo. Changes of the same keys in quick succession (a caret that runs, a brush) are one step. */
-function createHistory(clock = () => performance.now()) {
+export function createHistory(clock = () => performance.now()) {
   const past = [];
   const future = [];
   let last = { keys: "", time: -Infinity };
@@ -68,7 +68,7 @@ function createHistory(clock = () => performance.now()) {
 const ALWAYS_SAID = ["layer", "token", "expert", "scalar", "domain"]; // the page opens with values of its own for these
 
 /** "layer=3&view=card": what differs from the defaults, readable in an address bar. */
-function encodeHash(state, defaults = DEFAULT_STATE) {
+export function encodeHash(state, defaults = DEFAULT_STATE) {
   return Object.keys(state)
     .filter((key) => key !== "rev" && (ALWAYS_SAID.includes(key) || JSON.stringify(state[key]) !== JSON.stringify(defaults[key])))
     .map((key) => `${encodeURIComponent(key)}=${encodeURIComponent(typeof state[key] === "string" ? state[key] : JSON.stringify(state[key]))}`)
@@ -76,7 +76,7 @@ function encodeHash(state, defaults = DEFAULT_STATE) {
 }
 
 /** The patch behind such a text; values that are no JSON are taken as words. */
-function decodeHash(hash) {
+export function decodeHash(hash) {
   const patch = {};
   for (const part of hash.replace(/^#/, "").split("&")) {
     const place = part.indexOf("=");

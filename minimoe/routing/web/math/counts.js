@@ -10,8 +10,10 @@
 //   foldOverUniform(counts, n, E, K) -> Float64Array                 N_e / (n K / E); 1 is uniform routing; NaN where n = 0
 //   log2Fold(counts, n, E, K) -> Float64Array                        log2 of it; -Infinity where an expert was never selected
 
+import { tabulate } from "./random.js";
+
 /** Tokens that `mask` keeps; null keeps all T. */
-function countMask(mask, T) {
+export function countMask(mask, T) {
   if (!mask) return T;
   let kept = 0;
   for (let t = 0; t < T; t++) kept += mask[t] ? 1 : 0;
@@ -19,7 +21,7 @@ function countMask(mask, T) {
 }
 
 /** Add the number of selected tokens of each expert of one layer to out[offset + e]. */
-function countLayer(block, T, K, E, mask, out, offset = 0) {
+export function countLayer(block, T, K, E, mask, out, offset = 0) {
   if (!mask) {
     for (let i = 0, end = T * K; i < end; i++) out[offset + block[i]]++;
     return out;
@@ -32,14 +34,14 @@ function countLayer(block, T, K, E, mask, out, offset = 0) {
 }
 
 /** N_le of every layer over the kept tokens; every layer sums to K times their number. */
-function recount(blocks, T, K, E, mask = null) {
+export function recount(blocks, T, K, E, mask = null) {
   const out = new Int32Array(blocks.length * E);
   blocks.forEach((block, l) => countLayer(block, T, K, E, mask, out, l * E));
   return out;
 }
 
 /** n_d: how many kept tokens have label d. */
-function tokensByLabel(labels, D, T, mask = null) {
+export function tokensByLabel(labels, D, T, mask = null) {
   const out = new Int32Array(D);
   for (let t = 0; t < T; t++) {
     const d = labels[t];
@@ -49,12 +51,12 @@ function tokensByLabel(labels, D, T, mask = null) {
 }
 
 /** Frequency over that of uniform routing, N_e / (n K / E). */
-function foldOverUniform(counts, n, E, K) {
+export function foldOverUniform(counts, n, E, K) {
   const expected = (n * K) / E;
   return tabulate(counts.length, (i) => (expected > 0 ? counts[i] / expected : NaN));
 }
 
 /** log2 of the fold: 0 is uniform routing, +1 twice as often. */
-function log2Fold(counts, n, E, K) {
+export function log2Fold(counts, n, E, K) {
   return foldOverUniform(counts, n, E, K).map((fold) => Math.log2(fold));
 }

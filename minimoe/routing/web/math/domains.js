@@ -7,8 +7,11 @@
 //   shareDifference(table, size) -> {a, b, q}                 frequency under each label, q of "no difference" (see below)
 //   layerBand(table, l, L, E, draws, seed) -> {low, high, mean}   permutationBand of one layer of such a table
 
+import { permutationBand } from "./information.js";
+import { benjaminiHochberg, studentTwoSided, surprising } from "./tails.js";
+
 /** Counts of every document of two labels; a document belongs to the label of its first kept token. */
-function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null, weights = null) {
+export function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null, weights = null) {
   const L = blocks.length;
   const rows = new Map();
   const rowOf = new Int32Array(T).fill(-1);
@@ -53,7 +56,7 @@ function sumDocuments(table, size, first) {
  * the larger of two standard errors: that of a ratio of document sums (cluster-robust), and that of independent tokens. Compared with
  * Student's t, as many degrees of freedom as documents less 2.
  */
-function shareDifference(table, size) {
+export function shareDifference(table, size) {
   const sides = [true, false].map((side) => {
     const counts = sumDocuments(table, size, side);
     let n = 0;
@@ -90,7 +93,7 @@ function shareDifference(table, size) {
 }
 
 /** What the divergence of layer l would be if the labels of whole documents were exchanged. */
-function layerBand(table, l, L, E, draws = 100, seed = 0) {
+export function layerBand(table, l, L, E, draws = 100, seed = 0) {
   const counts = new Float64Array(table.documents * E);
   for (let d = 0; d < table.documents; d++) {
     for (let e = 0; e < E; e++) counts[d * E + e] = table.counts[(d * L + l) * E + e];

@@ -3,13 +3,15 @@
 //   entropyBits(counts) -> number                          of the shares, in bits
 //   loadSummary(counts, n, K) -> {entropy, effective, cv, maxViolation}   entropy / log E in 0..1; exp of it; sd / mean; max / mean - 1
 //   loadChance(n, E, K) -> the same four, for uniform routing of n tokens (finite-sample expectation)
-//   sortedLoad(counts) -> Float64Array                     fold over uniform, largest first
 //   sortedChance(n, E, K) -> Float64Array                  the same for uniform routing: expected order statistics (Blom 1958)
 //   lorenz(values) -> Float64Array(E+1)                    share of the load on the i least used experts
 //   gini(values) -> number                                 0 even, near 1 one expert does everything
 //   jensenShannon(a, b) -> number                          divergence of two count vectors, bits, 0..1 (base 2)
 //   jensenShannonRows(a, b, L, E) -> Float64Array(L)       one a layer
 //   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD when document labels are exchanged
+
+import { quantile, randomGenerator, shuffleInPlace } from "./random.js";
+import { normalQuantile } from "./tails.js";
 
 /** Entropy of counts / sum, in bits; 0 for an empty vector. */
 function entropyBits(counts) {
@@ -21,7 +23,7 @@ function entropyBits(counts) {
 }
 
 /** Evenness of the load of one layer. MaxVio as in loss-free balancing (arXiv 2408.15664). */
-function loadSummary(counts) {
+export function loadSummary(counts) {
   const E = counts.length;
   const bits = entropyBits(counts);
   let total = 0;
@@ -42,30 +44,21 @@ function loadSummary(counts) {
 }
 
 /** What `loadSummary` shows on average when n tokens are routed uniformly: the plug-in entropy is biased, the maximum is not the mean. */
-function loadChance(n, E, K) {
+export function loadChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
   const lost = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
   const bits = Math.max(0, Math.log2(E) - lost);
   return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: sortedChance(n, E, K)[0] - 1 };
 }
 
-/** Fold over uniform of every expert, largest first. */
-function sortedLoad(counts) {
-  let total = 0;
-  for (const count of counts) total += count;
-  return Float64Array.from(counts, (count) => (count * counts.length) / total)
-    .sort()
-    .reverse();
-}
-
 /** Expected order statistics of the fold under uniform routing of n tokens (normal approximation, Blom's plotting positions). */
-function sortedChance(n, E, K) {
+export function sortedChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
   return Float64Array.from({ length: E }, (_, i) => Math.max(0, 1 + cv * normalQuantile(1 - (i + 1 - 0.375) / (E + 0.25))));
 }
 
 /** Cumulative share of the load, from the least used expert on; starts at 0 and ends at 1. */
-function lorenz(values) {
+export function lorenz(values) {
   const ascending = Float64Array.from(values).sort();
   const curve = new Float64Array(ascending.length + 1);
   ascending.forEach((value, i) => (curve[i + 1] = curve[i] + value));
@@ -74,7 +67,7 @@ function lorenz(values) {
 }
 
 /** Twice the area between the Lorenz curve and the diagonal. */
-function gini(values) {
+export function gini(values) {
   const curve = lorenz(values);
   let area = 0;
   for (let i = 1; i < curve.length; i++) area += (curve[i] + curve[i - 1]) / 2 / (curve.length - 1);
@@ -82,7 +75,7 @@ function gini(values) {
 }
 
 /** Jensen-Shannon divergence of two count vectors, base 2: 0 the same shares, 1 no expert in common. */
-function jensenShannon(a, b, offset = 0, length = a.length) {
+export function jensenShannon(a, b, offset = 0, length = a.length) {
   let sumA = 0;
   let sumB = 0;
   for (let i = offset; i < offset + length; i++) {
@@ -102,7 +95,7 @@ function jensenShannon(a, b, offset = 0, length = a.length) {
 }
 
 /** One divergence a layer, from two (L, E) count tables. */
-function jensenShannonRows(a, b, L, E) {
+export function jensenShannonRows(a, b, L, E) {
   return Float64Array.from({ length: L }, (_, l) => jensenShannon(a, b, l * E, E));
 }
 
@@ -110,7 +103,7 @@ function jensenShannonRows(a, b, L, E) {
  * Divergence of one layer when the domain labels of whole documents are exchanged at random: what two groups of this size differ by
  * when there is no difference. counts: (documents, E); isFirst: one boolean a document. 95 % of the draws lie in low..high.
  */
-function permutationBand(counts, documents, E, isFirst, draws = 100, seed = 0) {
+export function permutationBand(counts, documents, E, isFirst, draws = 100, seed = 0) {
   const random = randomGenerator(seed);
   const labels = Array.from(isFirst, Boolean);
   const total = new Float64Array(E);

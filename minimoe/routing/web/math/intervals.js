@@ -6,10 +6,13 @@
 //   documentShares(block, T, K, expert, documents, labels, D, mask) -> [{k: [], n: []}]  one a label, one entry a document
 //   clusterTest(sums, squares, documents) -> Float64Array               p-values: is a sum of per-document residuals zero? (t test)
 
-const MINIMUM = { documents: 20, tokens: 512, domainTokens: 4000, tokenOccurrences: 50, expectedPairs: 5, pairTokens: 20000 };
+import { quantile, randomGenerator, tabulate } from "./random.js";
+import { studentTwoSided, surprising } from "./tails.js";
+
+export const MINIMUM = { documents: 20, tokens: 512, domainTokens: 4000, tokenOccurrences: 50, expectedPairs: 5, pairTokens: 20000 };
 
 /** Wilson's score interval (1927) of k out of n. */
-function wilson(k, n, z = 1.959964) {
+export function wilson(k, n, z = 1.959964) {
   if (n <= 0) return { low: 0, high: 1 };
   const share = k / n;
   const centre = share + (z * z) / (2 * n);
@@ -19,7 +22,7 @@ function wilson(k, n, z = 1.959964) {
 }
 
 /** A share with the 95 % interval that drawing whole documents again gives; documents without tokens are left out. */
-function documentBootstrap(k, n, draws = 400, seed = 0) {
+export function documentBootstrap(k, n, draws = 400, seed = 0) {
   const used = Array.from(n.keys()).filter((d) => n[d] > 0);
   const total = used.reduce((sum, d) => sum + n[d], 0);
   const value = total ? used.reduce((sum, d) => sum + k[d], 0) / total : NaN;
@@ -41,7 +44,7 @@ function documentBootstrap(k, n, draws = 400, seed = 0) {
 }
 
 /** For every label: how many tokens of each document there are, and for how many of them `expert` was selected. */
-function documentShares(block, T, K, expert, documents, labels, D, mask = null) {
+export function documentShares(block, T, K, expert, documents, labels, D, mask = null) {
   const tables = Array.from({ length: D }, () => new Map()); // document -> [k, n]
   for (let t = 0; t < T; t++) {
     const d = labels[t];
@@ -63,7 +66,7 @@ function documentShares(block, T, K, expert, documents, labels, D, mask = null) 
  * p-values of "this sum of per-document residuals is zero", given the sums and the sums of squares over `documents` documents:
  * t = sum / sqrt(D/(D-1) (squares - sum^2/D)), D - 1 degrees of freedom (cluster-robust; Liang and Zeger 1986).
  */
-function clusterTest(sums, squares, documents) {
+export function clusterTest(sums, squares, documents) {
   const spread = documents / (documents - 1);
   return tabulate(sums.length, (i) => {
     const sum = sums[i];
@@ -71,4 +74,9 @@ function clusterTest(sums, squares, documents) {
     const t = variance > 0 ? sum / Math.sqrt(variance) : 0;
     return surprising(t) ? studentTwoSided(t, documents - 1) : 1;
   });
+}
+
+/** Below this many tokens an expert is expected fewer than 5 times: counts are shown then, not rates. */
+export function atlasMinimum({ E, K }) {
+  return Math.ceil((5 * E) / K);
 }

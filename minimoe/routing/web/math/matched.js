@@ -5,8 +5,11 @@
 //   matchedNull(keys, sides, documents, size, draws, seed) -> null model: documents dealt to the two sides anew, weights worked out anew
 //   matchedBand(model, block, K, E) -> {low, high, mean}   divergence of one layer under that null model; 95 % of the draws lie in low..high
 
+import { jensenShannon } from "./information.js";
+import { quantile, randomGenerator, shuffleInPlace, tabulate } from "./random.js";
+
 /** Weights of the tokens; the sums over both sides are the same. */
-function matchedWeights(keys, sides, size) {
+export function matchedWeights(keys, sides, size) {
   const seen = [new Float64Array(size), new Float64Array(size)];
   for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) seen[sides[t]][keys[t]]++;
   return tabulate(sides.length, (t) =>
@@ -15,7 +18,7 @@ function matchedWeights(keys, sides, size) {
 }
 
 /** Only tokens that are matched in the true labelling take part, as in statistics/matched.py. */
-function matchedNull(keys, sides, documents, size, draws = 100, seed = 0) {
+export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0) {
   const truth = matchedWeights(keys, sides, size);
   const places = [];
   const rows = new Map();
@@ -39,7 +42,7 @@ function matchedNull(keys, sides, documents, size, draws = 100, seed = 0) {
 }
 
 /** The band of one layer. */
-function matchedBand({ places, dealt }, block, K, E) {
+export function matchedBand({ places, dealt }, block, K, E) {
   const found = Float64Array.from(dealt, ({ sides, weights }) => {
     const counts = [new Float64Array(E), new Float64Array(E)];
     places.forEach((t, at) => {

@@ -12,8 +12,13 @@
 //   countTest(count, expected, a, b, n, other) -> number   p-value of one such count
 //   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of it
 
+import { countLayer, countMask } from "./counts.js";
+import { clusterTest, MINIMUM } from "./intervals.js";
+import { tabulate } from "./random.js";
+import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
+
 /** PMI of two experts that are drawn uniformly, K of E without replacement (nats). */
-function pmiChance(E, K) {
+export function pmiChance(E, K) {
   return Math.log(((K - 1) * E) / (K * (E - 1)));
 }
 
@@ -59,7 +64,7 @@ function pmi(pairs, expected) {
  * Strength a of a gamma prior (mean 1, variance 1/a) on observed / expected, by moments (as DuMouchel 1999, one component): what the
  * counts vary more than counting noise explains. Infinity when they do not: then every ratio is shrunk to chance.
  */
-function gammaStrength(observed, variance, expected) {
+export function gammaStrength(observed, variance, expected) {
   let excess = 0;
   let weight = 0;
   for (let i = 0; i < observed.length; i++) {
@@ -71,7 +76,7 @@ function gammaStrength(observed, variance, expected) {
 }
 
 /** log of the shrunk ratio: a ratio from few counts moves toward 1, one from many stays. */
-function shrunkLogRatio(observed, expected, strength) {
+export function shrunkLogRatio(observed, expected, strength) {
   const noise = !Number.isFinite(strength);
   return tabulate(observed.length, (at) => {
     if (Number.isNaN(expected[at])) return NaN;
@@ -86,7 +91,7 @@ function shrunkLogRatio(observed, expected, strength) {
  */
 function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask = null) {
   const cluster = documents
-    ? pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mask)
+    ? pairClusters(block, T, K, E, n, pairs, expected, documents, mask)
     : { p: null, documents: 0 };
   const p = new Float64Array(E * E).fill(NaN);
   for (let i = 0; i < E; i++) {
@@ -100,13 +105,13 @@ function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask =
 }
 
 /** The larger of `other` and the binomial p-value of a count whose two events happened `a` and `b` times in n tokens. */
-function countTest(count, expected, a, b, n, other) {
+export function countTest(count, expected, a, b, n, other) {
   if (other === 1 || !surprising((count - expected) / Math.sqrt(expected * (1 - a / n) * (1 - b / n)))) return 1;
   const trials = Math.max(a, b); // the more frequent one: closer to the hypergeometric variance
   return Math.max(other, binomialTwoSided(count, trials, Math.min(1, expected / trials)));
 }
 
-function pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mask) {
+function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
   const groups = tokensOfDocuments(documents, T, mask);
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
   // Residual of document d: N_ij(d) - n_d r_ij with r = expected / n. Its square needs only pairs that occur in d, plus n_d^2 r^2.
@@ -135,7 +140,7 @@ function pairClusters(block, T, K, E, counts, n, pairs, expected, documents, mas
 }
 
 /** The kept tokens, document by document; tokens of no document (negative) are left out. */
-function tokensOfDocuments(documents, T, mask = null) {
+export function tokensOfDocuments(documents, T, mask = null) {
   const groups = new Map();
   for (let t = 0; t < T; t++) {
     if (documents[t] < 0 || (mask && !mask[t])) continue;
@@ -146,7 +151,7 @@ function tokensOfDocuments(documents, T, mask = null) {
 }
 
 /** Everything view H draws about one layer: counts, PMI above chance, the shrunk value, and q-values over the E (E-1) / 2 pairs. */
-function pairTable(block, T, K, E, documents = null, mask = null) {
+export function pairTable(block, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
   const counts = countLayer(block, T, K, E, mask, new Int32Array(E));
   const pairs = coactivation(block, T, K, E, mask);

@@ -7,6 +7,12 @@
 //   pathInformation(joint, countsA, countsB, n, E) -> number    part of the uncertainty about the next layer's slot that one slot of this
 //                                                              layer takes away, chance subtracted: 0 under uniform routing
 
+import { countLayer, countMask } from "./counts.js";
+import { clusterTest, MINIMUM } from "./intervals.js";
+import { countTest, gammaStrength, shrunkLogRatio, tokensOfDocuments } from "./pairs.js";
+import { tabulate } from "./random.js";
+import { benjaminiHochberg } from "./tails.js";
+
 /** N_ab: how many tokens have expert a in the first block and expert b in the second. */
 function transitions(from, to, T, K, E, mask = null) {
   const out = new Int32Array(E * E);
@@ -30,7 +36,7 @@ function transitionLift(joint, countsA, countsB, n, E) {
 }
 
 /** Everything view I draws about two neighbouring layers. */
-function transitionTable(from, to, T, K, E, documents = null, mask = null) {
+export function transitionTable(from, to, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
   const countsA = countLayer(from, T, K, E, mask, new Int32Array(E));
   const countsB = countLayer(to, T, K, E, mask, new Int32Array(E));
@@ -85,7 +91,7 @@ function transitionClusters(from, to, K, E, n, joint, expected, groups) {
  * I(e; e') / H(e') of a random slot of one layer and one of the next, less what independent layers with as many tokens show: the plug-in
  * value of a full table lies about (E-1)^2 / (2 n K K) nats too high (Miller 1955). Can come out a little below 0.
  */
-function pathInformation(joint, countsA, countsB, n, E) {
+export function pathInformation(joint, countsA, countsB, n, E) {
   let total = 0;
   for (const count of joint) total += count;
   const slots = total / n; // K * K

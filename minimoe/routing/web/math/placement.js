@@ -8,7 +8,7 @@
 //   imbalance(deviceLoad) -> number                                max / mean; 1 is even; the layer waits for the busiest device
 
 /** Neighbouring ids together; where E is no multiple of `devices`, the first ones hold one more. */
-function contiguousPlacement(E, devices) {
+export function contiguousPlacement(E, devices) {
   const cut = (d) => Math.ceil((d * E) / devices);
   return Array.from({ length: devices }, (_, d) =>
     Array.from({ length: cut(d + 1) - cut(d) }, (_, i) => ({ expert: cut(d) + i, share: 1 })),
@@ -16,7 +16,7 @@ function contiguousPlacement(E, devices) {
 }
 
 /** Greedy packing of experts, and of copies of the busiest ones, with equally many places on each device. */
-function balancedPlacement(loads, devices, replicas = 0) {
+export function balancedPlacement(loads, devices, replicas = 0) {
   const copies = new Int32Array(loads.length).fill(1);
   for (let extra = 0; extra < replicas; extra++) {
     let busiest = 0;
@@ -50,12 +50,12 @@ function balancedPlacement(loads, devices, replicas = 0) {
 }
 
 /** What each device has to work on. */
-function deviceLoads(placement, loads) {
+export function deviceLoads(placement, loads) {
   return Float64Array.from(placement, (pieces) => pieces.reduce((sum, piece) => sum + loads[piece.expert] * piece.share, 0));
 }
 
 /** Load of the busiest device over the mean. */
-function imbalance(deviceLoad) {
+export function imbalance(deviceLoad) {
   const total = deviceLoad.reduce((sum, load) => sum + load, 0);
   return total ? (Math.max(...deviceLoad) * deviceLoad.length) / total : NaN;
 }

@@ -6,7 +6,7 @@
 //   quantile(sorted, q) -> number                          linear interpolation, as numpy.quantile
 
 /** A seeded source of uniform numbers in [0, 1). */
-function randomGenerator(seed) {
+export function randomGenerator(seed) {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -17,14 +17,14 @@ function randomGenerator(seed) {
 }
 
 /** The values of f at 0 .. length - 1. */
-function tabulate(length, f) {
+export function tabulate(length, f) {
   const out = new Float64Array(length);
   for (let i = 0; i < length; i++) out[i] = f(i);
   return out;
 }
 
 /** Every order equally likely. */
-function shuffleInPlace(list, random) {
+export function shuffleInPlace(list, random) {
   for (let i = list.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     [list[i], list[j]] = [list[j], list[i]];
@@ -33,7 +33,7 @@ function shuffleInPlace(list, random) {
 }
 
 /** The q-quantile of ascending numbers. */
-function quantile(sorted, q) {
+export function quantile(sorted, q) {
   const place = q * (sorted.length - 1);
   const below = Math.floor(place);
   const above = Math.min(below + 1, sorted.length - 1);

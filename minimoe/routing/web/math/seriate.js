@@ -6,7 +6,7 @@
  * Average-linkage clustering; two clusters are joined at the ends that are most alike (of the four ways), so that the strongest pairs
  * end up as neighbours. Ties go to the smaller ids, so that a second run gives the same order.
  */
-function seriate(similarity, E) {
+export function seriate(similarity, E) {
   const between = Float64Array.from(similarity, (value) => (Number.isFinite(value) ? value : 0));
   const clusters = Array.from({ length: E }, (_, e) => [e]);
   const alive = Array.from({ length: E }, (_, e) => e);

@@ -52,7 +52,7 @@ function betaIncomplete(x, a, b) {
 }
 
 /** Inverse of the standard normal distribution function, 0 < p < 1. */
-function normalQuantile(p) {
+export function normalQuantile(p) {
   if (p > 0.5) return -normalQuantile(1 - p);
   const a = [-39.69683028665376, 220.9460984245205, -275.9285104469687, 138.357751867269, -30.66479806614716, 2.506628277459239];
   const b = [-54.47609879822406, 161.5858368580409, -155.6989798598866, 66.80131188771972, -13.28068155288572, 1];
@@ -70,7 +70,7 @@ function normalQuantile(p) {
 }
 
 /** How surprising k successes out of n are if each has probability p, in either direction. */
-function binomialTwoSided(k, n, p) {
+export function binomialTwoSided(k, n, p) {
   if (n <= 0) return 1;
   if (p <= 0) return k > 0 ? 0 : 1;
   if (p >= 1) return k < n ? 0 : 1;
@@ -80,18 +80,18 @@ function binomialTwoSided(k, n, p) {
 }
 
 /** P(|T| >= |t|) for Student's t. */
-function studentTwoSided(t, degrees) {
+export function studentTwoSided(t, degrees) {
   if (degrees <= 0 || Number.isNaN(t)) return 1;
   return Number.isFinite(t) ? betaIncomplete(degrees / (degrees + t * t), degrees / 2, 0.5) : 0;
 }
 
 /** |z| below 1.6 means p of about 0.1 or more: such a p is set to 1, which leaves every q below 10 % as it is and saves most of the work. */
-function surprising(z) {
+export function surprising(z) {
   return Math.abs(z) >= 1.6;
 }
 
 /** q-values of Benjamini and Hochberg (1995); NaN stays NaN and does not count as a test. */
-function benjaminiHochberg(p) {
+export function benjaminiHochberg(p) {
   const q = new Float64Array(p.length).fill(NaN);
   const order = [];
   let tests = 0;

@@ -7,8 +7,12 @@
 //   findExperts(blocks, T, K, E, chosen, mask, most) -> [{layer, expert, used, all, share, base, lift, low, high, q}]
 //                                            experts that were selected for the chosen tokens (a mask) more often than for the others
 
+import { countMask, recount } from "./counts.js";
+import { wilson } from "./intervals.js";
+import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
+
 /** How often each vocabulary entry occurs, and how often `expert` was selected for it. */
-function tokenCounts(block, T, K, expert, keys, size, mask = null) {
+export function tokenCounts(block, T, K, expert, keys, size, mask = null) {
   const used = new Int32Array(size);
   const all = new Int32Array(size);
   let n = 0;
@@ -29,7 +33,7 @@ function tokenCounts(block, T, K, expert, keys, size, mask = null) {
 }
 
 /** The first `most` tokens by lift (lower end of its interval; at least `minimum` occurrences) or by how often they were sent here. */
-function topTokens(counts, most, order = "lift", minimum = 10) {
+export function topTokens(counts, most, order = "lift", minimum = 10) {
   const base = counts.selected / counts.n;
   const rows = [];
   counts.all.forEach((all, key) => {
@@ -45,7 +49,7 @@ function topTokens(counts, most, order = "lift", minimum = 10) {
 }
 
 /** Experts by how much more often they were selected for the chosen tokens than for the remaining ones; q over all L*E experts. */
-function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
+export function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
   const inside = Uint8Array.from({ length: T }, (_, t) => (chosen[t] && (!mask || mask[t]) ? 1 : 0));
   const all = countMask(inside, T);
   const rest = countMask(mask, T) - all;

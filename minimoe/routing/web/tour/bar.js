@@ -1,7 +1,13 @@
 // The tour's bar: one step at a time, with its question; the answer is hidden until asked for. state.tour is the step, so a link can lead to it.
 
+import { element, setAttributes, setText } from "../core/dom.js";
+import { registerTour } from "../core/registry.js";
+import { tourSteps } from "./steps.js";
+
+registerTour(createTourBar);
+
 /** {node, update(changed), move(step), restart()} */
-function createTour(app) {
+function createTourBar(app) {
   const where = element("span", { class: "mm-note" });
   const title = element("h3", {});
   const text = element("p", {});

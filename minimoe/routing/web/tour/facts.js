@@ -1,7 +1,12 @@
 // What the tour says is counted from the trace in front of the reader, so that it holds for any trace.
 
+import { recount } from "../math/counts.js";
+import { jensenShannonRows } from "../math/information.js";
+import { MINIMUM } from "../math/intervals.js";
+import { normalQuantile } from "../math/tails.js";
+
 /** The token (not special) with the smallest and the largest margin of layer l. */
-function tourMargins(data, l) {
+export function tourMargins(data, l) {
   let low = -1;
   let high = -1;
   for (let t = 0; t < data.T; t++) {
@@ -13,7 +18,7 @@ function tourMargins(data, l) {
 }
 
 /** The cell of the whole trace with the largest count; counts of all layers. */
-function tourBusiest(data) {
+export function tourBusiest(data) {
   const counts = recount(data.blocks, data.T, data.K, data.E, null);
   let best = 0;
   for (let i = 0; i < counts.length; i++) if (counts[i] > counts[best]) best = i;
@@ -21,13 +26,13 @@ function tourBusiest(data) {
 }
 
 /** The largest fold among `cells` experts that uniform routing of n tokens would show (normal approximation to the binomial's tail). */
-function tourLargestByChance(n, E, K, cells) {
+export function tourLargestByChance(n, E, K, cells) {
   const p = K / E;
   return 1 + (normalQuantile(1 - 1 / (cells + 1)) * Math.sqrt((p * (1 - p)) / n)) / p;
 }
 
 /** Two places of one token, in two documents (or far apart), that share the fewest experts over all layers; null if no token returns. */
-function tourTwins(data) {
+export function tourTwins(data) {
   const places = new Map();
   for (let t = 0; t < data.T; t++) {
     if (data.role(t) === 0 || !/\p{L}/u.test(data.raw(t) ?? "")) continue;
@@ -58,7 +63,7 @@ function sharedByLayer(data, a, b) {
 }
 
 /** The two domains, and the layer, in which experts are used most differently; the band of Python's permutations where it was shipped. */
-function tourDomains(data) {
+export function tourDomains(data) {
   const D = data.header.domains.length;
   const enough = Array.from({ length: D }, (_, d) => d).filter((d) => new Set(Array.from(data.documents).filter((doc, t) => data.domains[t] === d && doc >= 0)).size >= MINIMUM.documents);
   if (enough.length < 2) return null;

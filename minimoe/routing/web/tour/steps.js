@@ -1,7 +1,13 @@
 // Eight steps through the views: where to look (a state), two sentences, a question and its answer. A step whose facts a trace lacks is left out.
 
+import { loadChance, loadSummary } from "../math/information.js";
+import { atlasMinimum, MINIMUM } from "../math/intervals.js";
+import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { openingState } from "../core/opening.js";
+import { tourBusiest, tourDomains, tourLargestByChance, tourMargins, tourTwins } from "./facts.js";
+
 /** [{title, state, text, question, answer}] of this trace; `given` (header.tour) takes their place where it was sent along. */
-function tourSteps(app, given = app.header.tour) {
+export function tourSteps(app, given = app.header.tour) {
   if (given?.length) return given;
   const makers = [tourStart, tourUnsure, tourRouter, tourAtlas, tourNumbers, tourContexts, tourComparison, tourLoad];
   return makers.map((make) => make(app)).filter(Boolean);

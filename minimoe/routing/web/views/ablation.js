@@ -1,12 +1,22 @@
 // View J. What happens to the next tokens without this expert, and would any other expert of the layer have done the same?
 
+import { pythonLiteral } from "../core/code.js";
+import { element, setText, slider } from "../core/dom.js";
+import { formatCount, plural, signed } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { ablationName, drawControls, drawOverlap, drawTokenDeltas } from "../charts/ablation.js";
+import { chartCanvas } from "../charts/draw.js";
+import { chartCheck, chartPanel, chartRoom, setViewOptions, viewOptions } from "../charts/parts.js";
+import {
+  ablationFigures, ablationNotes, controlSentence, MANY_CONTROLS, radioGroup, textPair,
+} from "./ablation_parts.js";
+
 const ABLATION_MODES = {
   mask: "mask: out before top-k, the next one takes its place",
   drop: "drop: its answer is left out, other weights stay",
   drop_renormalise: "drop and renormalise: other weights grow to the same sum",
   force: "force: always selected",
 };
-const MANY_CONTROLS = 20;
 
 registerView({
   id: "ablation",

@@ -1,7 +1,13 @@
 // The words and small parts of view J.
 
+import { MINIMUM } from "../math/intervals.js";
+import { element, uniqueId } from "../core/dom.js";
+import { formatCount, plural, signed } from "../core/format.js";
+
+export const MANY_CONTROLS = 20;
+
 /** Real radio buttons, for the modes: one must be on, and each has a sentence. */
-function radioGroup(label, choices, current, choose) {
+export function radioGroup(label, choices, current, choose) {
   const name = uniqueId("radio");
   const inputs = new Map();
   const node = element("fieldset", { class: "mm-radio" }, element("legend", {}, label));
@@ -15,29 +21,7 @@ function radioGroup(label, choices, current, choose) {
   return { node, set: (value) => inputs.forEach((input, key) => (input.checked = key === value)) };
 }
 
-/** "+0.012", "−0.003" with a sign always. */
-function signed(value) {
-  if (value === null || value === undefined) return "–";
-  return (value > 0 ? "+" : "") + formatNumber(value);
-}
-
-/** "L3·E17, E20 masked", "L3: 4 experts a token instead of 8". */
-function ablationName(result) {
-  const what =
-    { mask: "masked before top-k", drop: "dropped", drop_renormalise: "dropped, weights renormalised", force: "forced" }[
-      result.mode
-    ] ?? result.mode;
-  const who = result.experts.length
-    ? `L${result.layer}·${result.experts.map((e) => `E${e}`).join(", ")} ${what}`
-    : `L${result.layer}`;
-  const k =
-    result.trained_top_k !== undefined && result.top_k !== result.trained_top_k
-      ? `${result.experts.length ? "; " : ": "}${result.top_k} experts a token instead of ${result.trained_top_k}${result.everywhere ? " in all layers" : ""}`
-      : "";
-  return who + k;
-}
-
-function ablationFigures(result) {
+export function ablationFigures(result) {
   const figure = (title, mean) => {
     const interval =
       mean.low === null || mean.low === undefined
@@ -69,7 +53,7 @@ function ablationFigures(result) {
 }
 
 /** What has to stand beside the numbers: the result's own notes, and what is too small for a conclusion. */
-function ablationNotes(result) {
+export function ablationNotes(result) {
   const notes = [...(result.notes ?? [])];
   const said = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
   if (result.documents < MINIMUM.documents && !said)
@@ -81,7 +65,7 @@ function ablationNotes(result) {
   return notes;
 }
 
-function controlSentence(result) {
+export function controlSentence(result) {
   const { controls } = result;
   if (!controls.length) return "No controls: no other expert of the layer is selected about as often.";
   const worse = controls.filter((one) => one.delta_loss >= result.delta_loss.all.mean).length;
@@ -90,7 +74,7 @@ function controlSentence(result) {
 }
 
 /** Before and after, the part that differs marked. */
-function textPair({ prompt, before, after }) {
+export function textPair({ prompt, before, after }) {
   let same = 0;
   while (same < Math.min(before.length, after.length) && before[same] === after[same]) same++;
   const one = (title, text) =>

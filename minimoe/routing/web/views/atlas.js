@@ -1,5 +1,17 @@
 // View B, the atlas: every layer a row, every expert a cell, coloured by how often it was selected against uniform routing.
 
+import { loadChance, loadSummary } from "../math/information.js";
+import { atlasMinimum, wilson } from "../math/intervals.js";
+import { selectionAsCode } from "../core/code.js";
+import { gridCursor, moveCursor } from "../core/cursor.js";
+import { append, choiceGroup, element, setText } from "../core/dom.js";
+import { formatShare, plural } from "../core/format.js";
+import { heatmap } from "../core/heatmap.js";
+import { registerView } from "../core/registry.js";
+import { legendBar } from "../core/scales.js";
+import { drawAtlasMargin, drawLens } from "./atlas_margin.js";
+import { atlasOrder, atlasValues, expertLines, expertSentence, orderDomain } from "./atlas_numbers.js";
+
 registerView({
   id: "atlas",
   letter: "B",

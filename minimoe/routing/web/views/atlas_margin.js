@@ -1,7 +1,7 @@
 // Right of the atlas, two thin bars a layer: how many experts carry the load (entropy), and the busiest one above its fair share (MaxVio).
 
 /** Draw them for layers first..last. `summaries`: loadSummary of each layer; `chance`: loadChance at this n. */
-function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, last) {
+export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, last) {
   const ratio = window.devicePixelRatio || 1;
   [canvas.width, canvas.height] = [Math.max(1, Math.round(wide * ratio)), Math.max(1, Math.round(high * ratio))];
   const pen = canvas.getContext("2d");
@@ -23,7 +23,7 @@ function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, la
 }
 
 /** Five rows and eleven columns around a cell, large: a layer of five pixels is hard to hit. Returns a canvas for the tooltip. */
-function drawLens(app, canvas, spec, { row, column }) {
+export function drawLens(app, canvas, spec, { row, column }) {
   const [rows, columns, size] = [5, 11, 15];
   const ratio = window.devicePixelRatio || 1;
   [canvas.width, canvas.height] = [columns * size * ratio, rows * size * ratio];

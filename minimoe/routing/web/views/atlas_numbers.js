@@ -1,7 +1,12 @@
 // What the atlas shows, as numbers: the order of each row, the value of each cell, and everything one cell's tooltip says.
 
+import { recount } from "../math/counts.js";
+import { atlasMinimum, documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
+import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { foldScale, sequentialScale, shareScale } from "../core/scales.js";
+
 /** Column -> expert of every layer, Int16Array(L*E): as numbered, by falling load, or by how much more often than elsewhere a domain uses it. */
-function atlasOrder(app, counts) {
+export function atlasOrder(app, counts) {
   const { L, E, T, K, blocks } = app.data;
   const order = Int16Array.from({ length: L * E }, (_, i) => i % E);
   if (app.state.order === "index") return order;
@@ -17,17 +22,12 @@ function atlasOrder(app, counts) {
 }
 
 /** The domain by which columns are ordered: the selected one, else the first of the comparison. */
-function orderDomain(app) {
+export function orderDomain(app) {
   return app.state.domain ?? Math.min(app.state.compare?.a ?? 0, app.data.header.domains.length - 1);
 }
 
-/** Below this many tokens an expert is expected fewer than 5 times: counts are shown then, not rates. */
-function atlasMinimum({ E, K }) {
-  return Math.ceil((5 * E) / K);
-}
-
 /** {kind: "count" | "fold" | "share", values(first, last) in column order, scale} for the current selection. */
-function atlasValues(app, counts, order) {
+export function atlasValues(app, counts, order) {
   const { E, K } = app.data;
   const n = app.selectionSize();
   const few = n < atlasMinimum(app.data);
@@ -62,7 +62,7 @@ function expertEstimate(app, l, e, counts = app.counts()) {
 }
 
 /** The lines of the tooltip: name, value, n, chance, interval. */
-function expertLines(app, l, e) {
+export function expertLines(app, l, e) {
   const one = expertEstimate(app, l, e);
   if (one.n === 0) return [app.name(l, e), "no tokens in the selection"];
   if (one.n < atlasMinimum(app.data)) return [app.name(l, e), `selected for ${one.count} of ${plural(one.n, "token")}`, `too few for a rate; by chance ${formatNumber(one.n * one.chance, 2)} expected`];
@@ -74,7 +74,7 @@ function expertLines(app, l, e) {
 }
 
 /** The same as one sentence for a screen reader. */
-function expertSentence(app, l, e) {
+export function expertSentence(app, l, e) {
   const n = app.selectionSize();
   const count = app.counts()[l * app.data.E + e];
   if (!n) return `layer ${app.data.layers[l]}, expert ${e}, no tokens selected`;

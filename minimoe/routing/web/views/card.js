@@ -1,5 +1,18 @@
 // View E. Everything that is known about one expert: evidence with counts and intervals, never a name.
 
+import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
+import { pairTable } from "../math/pairs.js";
+import { tokenCounts, topTokens } from "../math/vocabulary.js";
+import { copyText, pythonLiteral, statisticAsCode, viewAsCode } from "../core/code.js";
+import { choiceGroup, element, setText } from "../core/dom.js";
+import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { chartCanvas } from "../charts/draw.js";
+import {
+  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
+} from "../charts/parts.js";
+import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
+
 registerView({
   id: "card",
   letter: "E",

@@ -1,6 +1,16 @@
 // The panels of view E.
 
-function drawCardDomains(app, board, card) {
+import { countMask } from "../math/counts.js";
+import { MINIMUM } from "../math/intervals.js";
+import { randomGenerator, shuffleInPlace } from "../math/random.js";
+import { findExperts, topTokens } from "../math/vocabulary.js";
+import { element } from "../core/dom.js";
+import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { chartAxes, chartLine, chartTicks } from "../charts/axes.js";
+import { CHART_SMALL, chartHatch, chartText } from "../charts/draw.js";
+import { chartList, formatQ, setViewOptions } from "../charts/parts.js";
+
+export function drawCardDomains(app, board, card) {
   const { pen, width, height, ink, target } = board;
   const { data } = app;
   const uniform = data.K / data.E;
@@ -79,7 +89,7 @@ function drawCardDomains(app, board, card) {
   );
 }
 
-function drawCardWeights(app, board, card) {
+export function drawCardWeights(app, board, card) {
   const { pen, width, height, ink, target } = board;
   const bins = 20;
   const top = Math.min(1, Math.ceil(Math.max(0.3, ...card.weights) * 10) / 10);
@@ -120,7 +130,7 @@ function drawCardWeights(app, board, card) {
   );
 }
 
-function cardTokens(app, card, order) {
+export function cardTokens(app, card, order) {
   const rows = topTokens(card.vocabulary, 12, order);
   if (!rows.length)
     return element("p", { class: "mm-part-note" }, "No token occurs 10 times in this selection: too few for a lift.");
@@ -147,7 +157,7 @@ function cardTokens(app, card, order) {
 }
 
 /** Up to 20 places, one a document as long as there are documents; the token itself is marked. */
-function cardContexts(app, card, which) {
+export function cardContexts(app, card, which) {
   const { data } = app;
   const places = [...card.places];
   if (which === "top" && data.has.weights) places.sort((a, b) => b.weight - a.weight || a.t - b.t);
@@ -191,7 +201,7 @@ function cardContexts(app, card, which) {
   );
 }
 
-function cardNeighbours(app, table) {
+export function cardNeighbours(app, table) {
   const { E } = app.data;
   const { expert, layer } = app.state;
   if (expert === null) return element("div");
@@ -234,7 +244,7 @@ function cardNeighbours(app, table) {
 }
 
 /** The answer to "which experts are selected for this token?". */
-function showFound(app, panel, into, text, memo) {
+export function showFound(app, panel, into, text, memo) {
   panel.node.hidden = !text;
   if (!text) return;
   const { data } = app;

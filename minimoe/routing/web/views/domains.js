@@ -1,5 +1,19 @@
 // View F. Do two domains use different experts, layer by layer, more than two groups of documents always do?
 
+import { documentTable, layerBand, shareDifference } from "../math/domains.js";
+import { jensenShannonRows } from "../math/information.js";
+import { MINIMUM } from "../math/intervals.js";
+import { matchedBand, matchedNull, matchedWeights } from "../math/matched.js";
+import { statisticAsCode } from "../core/code.js";
+import { choiceGroup } from "../core/dom.js";
+import { formatCount, formatNumber } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { atlasHeight, drawDomainAtlases, drawDomainDifference } from "../charts/domains.js";
+import { chartCanvas } from "../charts/draw.js";
+import {
+  chartCheck, chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+} from "../charts/parts.js";
+
 registerView({
   id: "domains",
   letter: "F",

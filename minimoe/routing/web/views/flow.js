@@ -1,5 +1,12 @@
 // The flow diagram of view I: few nodes, everything else in one node "other", so that nothing is left out and nothing is a hairball.
 
+import { foldOverUniform } from "../math/counts.js";
+import { formatCount, formatNumber, formatShare, formatTimes } from "../core/format.js";
+import { chartFold } from "../charts/colour.js";
+import { CHART_BOLD, CHART_SMALL, chartText } from "../charts/draw.js";
+import { formatQ } from "../charts/parts.js";
+
+export const PATH_LIMIT = 2; // colours end at 1/4 and 4 times chance
 const FLOW_LOAD = 1.5; // nodes of their own: experts above this many times the uniform load (as OLMoE's cross-layer notebook)
 const FLOW_NODES = 14; // a side at most
 
@@ -12,7 +19,7 @@ function flowNodes(counts, n, E, K, own) {
   return [...own, ...busy.slice(0, Math.max(0, FLOW_NODES - own.length))].sort((a, b) => a - b);
 }
 
-function drawFlow(app, board, row, table, follow) {
+export function drawFlow(app, board, row, table, follow) {
   const { pen, width, height, ink, target } = board;
   const { data, state } = app;
   const { E, K } = data;
@@ -158,4 +165,17 @@ function drawFlow(app, board, row, table, follow) {
     ? "Bold, with lines: the experts of the current token. “Other” is not to scale."
     : "“Other” is not to scale.";
   chartText(pen, words, 4, height - 10, { colour: ink.faint, font: CHART_SMALL, most: width - 8 });
+}
+
+/** Tooltip of one transition. */
+export function transitionLines(app, row, table, a, b) {
+  const at = a * app.data.E + b;
+  return [
+    `${app.name(row, a)} → ${app.name(row + 1, b)}`,
+    `${formatCount(table.joint[at])} of n ${formatCount(table.n)} tokens took both`,
+    `by chance ${formatNumber(table.expected[at])}`,
+    `lift ${formatTimes(table.lift[at])} (chance 1×); shrunk ${formatTimes(Math.exp(table.shrunk[at]))}`,
+    `${formatShare(table.joint[at] / table.countsA[a])} of ${app.name(row, a)}'s tokens, ${formatShare(table.countsB[b] / table.n)} of all`,
+    formatQ(table.q[at]),
+  ];
 }

@@ -1,10 +1,18 @@
 // View G. Is the work shared evenly, and what does that mean for experts on several devices?
 
-const LOAD_LINES = [
-  { key: "entropy", title: "entropy of the load / log E", even: "1 is even" },
-  { key: "cv", title: "CV: sd / mean of the load", even: "0 is even" },
-  { key: "maxViolation", title: "MaxVio: busiest expert / mean − 1", even: "0 is even" },
-];
+import { countMask, recount } from "../math/counts.js";
+import { gini, loadChance, loadSummary, sortedChance } from "../math/information.js";
+import { MINIMUM } from "../math/intervals.js";
+import { balancedPlacement, contiguousPlacement, deviceLoads } from "../math/placement.js";
+import { selectionAsCode, statisticAsCode } from "../core/code.js";
+import { choiceGroup, element, slider } from "../core/dom.js";
+import { formatCount, formatNumber, formatTimes, plural } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { chartCanvas } from "../charts/draw.js";
+import { drawDevices, drawLoadLines, drawLorenz, drawSortedLoad } from "../charts/load.js";
+import {
+  chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions,
+} from "../charts/parts.js";
 
 registerView({
   id: "load",
@@ -146,14 +154,6 @@ registerView({
     };
   },
 });
-
-/** The sentence for a selection that is too small, or null. */
-function shortOfTokens(app, needed, what) {
-  const n = app.selectionSize();
-  return n >= needed
-    ? null
-    : `${what} needs at least ${formatCount(needed)} tokens; ${n === 1 ? "1 is" : `${formatCount(n)} are`} selected.`;
-}
 
 /** 0 or 1 for every document, in turn within each domain: both halves speak about the same things. */
 function halfOfDocument(data) {

@@ -1,5 +1,20 @@
 // View H. Which experts of one layer are selected for the same tokens?
 
+import { MINIMUM } from "../math/intervals.js";
+import { pairTable, pmiChance } from "../math/pairs.js";
+import { seriate } from "../math/seriate.js";
+import { selectionAsCode, statisticAsCode } from "../core/code.js";
+import { choiceGroup, element, slider } from "../core/dom.js";
+import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { chartAxes, chartFoldBar, chartTicks } from "../charts/axes.js";
+import { chartFold } from "../charts/colour.js";
+import { CHART_BOLD, chartCanvas, chartDot, chartMatrix, chartText } from "../charts/draw.js";
+import {
+  bothEnds, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo, setViewOptions,
+  shortOfTokens, viewOptions, whenStill,
+} from "../charts/parts.js";
+
 const PAIR_LIMIT = 2; // the colour scale ends at 1/4 and 4 times chance
 
 registerView({

@@ -1,6 +1,19 @@
 // View I. Does the expert of one layer tell which expert the next layer selects?
 
-const PATH_LIMIT = 2; // colours end at 1/4 and 4 times chance
+import { MINIMUM } from "../math/intervals.js";
+import { pathInformation, transitionTable } from "../math/paths.js";
+import { selectionAsCode, statisticAsCode } from "../core/code.js";
+import { choiceGroup, element } from "../core/dom.js";
+import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { chartAxes, chartFoldBar, chartTicks } from "../charts/axes.js";
+import { chartFold } from "../charts/colour.js";
+import { chartCanvas, chartDot, chartMatrix } from "../charts/draw.js";
+import {
+  bothEnds, chartCheck, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo,
+  setViewOptions, shortOfTokens, viewOptions, whenStill,
+} from "../charts/parts.js";
+import { drawFlow, PATH_LIMIT, transitionLines } from "./flow.js";
 
 registerView({
   id: "paths",
@@ -288,17 +301,4 @@ function drawTransitions(app, board, row, table, { rows, columns }, passes, foll
     },
     click: (px, py) => app.set({ layer: row, expert: at(px, py)[0] }),
   });
-}
-
-/** Tooltip of one transition. */
-function transitionLines(app, row, table, a, b) {
-  const at = a * app.data.E + b;
-  return [
-    `${app.name(row, a)} → ${app.name(row + 1, b)}`,
-    `${formatCount(table.joint[at])} of n ${formatCount(table.n)} tokens took both`,
-    `by chance ${formatNumber(table.expected[at])}`,
-    `lift ${formatTimes(table.lift[at])} (chance 1×); shrunk ${formatTimes(Math.exp(table.shrunk[at]))}`,
-    `${formatShare(table.joint[at] / table.countsA[a])} of ${app.name(row, a)}'s tokens, ${formatShare(table.countsB[b] / table.n)} of all`,
-    formatQ(table.q[at]),
-  ];
 }

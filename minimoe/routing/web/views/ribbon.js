@@ -1,5 +1,13 @@
 // View D, the ribbon: tokens from left to right, layers from top to bottom. How sure was the router, or how alike is each token to the pinned one?
 
+import { gridCursor, moveCursor } from "../core/cursor.js";
+import { append, element, setText } from "../core/dom.js";
+import { formatCount, formatNumber, plural } from "../core/format.js";
+import { heatmap } from "../core/heatmap.js";
+import { registerView } from "../core/registry.js";
+import { readScalar } from "../core/scalars.js";
+import { legendBar, sequentialScale } from "../core/scales.js";
+
 registerView({
   id: "ribbon",
   letter: "D",

@@ -1,5 +1,11 @@
 // View C, the router inspector: one token in one layer, from scores to the weighted sum.
 
+import { append, choiceGroup, element, setText, slider } from "../core/dom.js";
+import { formatCount, formatNumber, formatShare } from "../core/format.js";
+import { moveLayer, togglePin } from "../core/keys.js";
+import { registerView } from "../core/registry.js";
+import { readRouter, ROUTER_STEPS, routerBar } from "./router_steps.js";
+
 registerView({
   id: "router",
   letter: "C",

@@ -1,7 +1,9 @@
 // The five steps of a router for one token, as far as a trace keeps them: the K selected probabilities, the margin to the next expert, the
 // entropy of all. What follows from them is worked out; what does not is drawn as one hatched block and said.
 
-const ROUTER_STEPS = [
+import { formatNumber, formatShare } from "../core/format.js";
+
+export const ROUTER_STEPS = [
   { title: "1 logits", text: "The router scores every expert. Only differences between scores count, so the first expert's is set to 0." },
   { title: "2 softmax", text: "The scores become probabilities over all experts, which sum to 1." },
   { title: "3 top-k", text: "The highest ones are selected; a line cuts off the rest." },
@@ -10,7 +12,7 @@ const ROUTER_STEPS = [
 ];
 
 /** Everything known about (layer, token): rows for the selected experts by falling probability, and what is left out. */
-function readRouter(data, l, t) {
+export function readRouter(data, l, t) {
   const { K, E } = data;
   const ids = Array.from(data.experts(l).subarray(t * K, (t + 1) * K));
   if (!data.has.weights) return { rows: ids.map((expert) => ({ expert, p: null, weight: null, logit: null })), next: null, rest: null };
@@ -27,7 +29,7 @@ function readRouter(data, l, t) {
 }
 
 /** How wide (0..1) the bar of a row is in a step, and what is written beside it. */
-function routerBar(router, row, step, { renormalise }) {
+export function routerBar(router, row, step, { renormalise }) {
   const top = router.rows[0];
   if (row.p === null) return { width: 0, text: "selected" };
   if (step === 0) {

@@ -1,5 +1,18 @@
 // View A, the token strip: the text itself. Every other view speaks about the caret's token, or about the range chosen here.
 
+import { selectionAsCode } from "../core/code.js";
+import { domainColour, domainLetter } from "../core/colour.js";
+import { gridCursor } from "../core/cursor.js";
+import { append, choiceGroup, element, setText } from "../core/dom.js";
+import { formatCount, plural } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { readScalar, SCALARS } from "../core/scalars.js";
+import { legendBar } from "../core/scales.js";
+import { drawStrip } from "./strip_draw.js";
+import { layoutStrip, STRIP_LINE, tokenInLine } from "./strip_layout.js";
+import { createOverview, tokenFacts } from "./strip_overview.js";
+import { createSearch } from "./strip_search.js";
+
 registerView({
   id: "strip",
   letter: "A",

@@ -1,7 +1,10 @@
 // Draws the visible lines of the strip. Only what is in view: a few hundred of thousands of tokens.
 
+import { packColour, parseColour, textOn, unpackColour } from "../core/colour.js";
+import { boxText, STRIP_LINE } from "./strip_layout.js";
+
 /** Paint lines from `top` pixels on. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
-function drawStrip(app, canvas, place, top, look) {
+export function drawStrip(app, canvas, place, top, look) {
   const { data, colours } = app;
   const ratio = window.devicePixelRatio || 1;
   const [wide, high] = look.size;
@@ -73,7 +76,7 @@ function drawToken(app, pen, place, t, y, { values, scale, mask }) {
 
 /** The character over its cells, in the ink of the page with a rim, since its cells may differ in colour. */
 function drawGlyph(app, pen, place, first, run, y, ink) {
-  const { data, colours } = app;
+  const { data } = app;
   const left = place.x[first];
   const wide = place.x[first + run - 1] + place.width[first + run - 1] - left;
   pen.textAlign = "center";

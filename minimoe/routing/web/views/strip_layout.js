@@ -1,17 +1,19 @@
 // Where each token of the strip stands: lines of running text, a new line for each document and after a line break.
 
-const STRIP_LINE = 26; // pixels: a finger can hit it
+import { visible } from "../core/bytes.js";
+
+export const STRIP_LINE = 26; // pixels: a finger can hit it
 const STRIP_GUTTER = 30; // for the domain's letter
 
 /** What is written in the box of a token: its text; white space alone becomes visible. */
-function boxText(data, key) {
+export function boxText(data, key) {
   const raw = data.decodedKey(key);
   if (!raw) return data.keyText(key);
   return raw.trim() === "" ? visible(raw) : visible(raw).replaceAll("␣", " ");
 }
 
 /** {x, width, line: arrays (T), starts: first token of each line, lines, documents: tokens that begin one}. `measure(text)` in pixels. */
-function layoutStrip(data, measure, available) {
+export function layoutStrip(data, measure, available) {
   const { T, tokens, glyphs } = data;
   const widths = Float32Array.from(data.table, (_, key) => Math.max(12, Math.ceil(measure(boxText(data, key))) + 6));
   const breaks = Uint8Array.from(data.table, (_, key) => (data.decodedKey(key).includes("\n") ? 1 : 0));
@@ -43,7 +45,7 @@ function layoutStrip(data, measure, available) {
 }
 
 /** The token at (px, line), the nearest one in that line; -1 outside. */
-function tokenInLine(place, line, px, T) {
+export function tokenInLine(place, line, px, T) {
   if (line < 0 || line >= place.lines) return -1;
   const end = line + 1 < place.lines ? place.starts[line + 1] : T;
   for (let t = place.starts[line]; t < end; t++) if (px < place.x[t] + place.width[t] + 1) return t;

@@ -1,7 +1,12 @@
 // All tokens in one line below the strip: domains above, the chosen number below. Dragging chooses a range, a click moves the caret.
 
+import { domainColour } from "../core/colour.js";
+import { element } from "../core/dom.js";
+import { formatCount, formatNumber, formatShare } from "../core/format.js";
+import { heatmap } from "../core/heatmap.js";
+
 /** {node, update(values, scale), mark(), destroy()} */
-function createOverview(app) {
+export function createOverview(app) {
   const bands = element("canvas", { class: "mm-bands", "aria-hidden": "true" });
   const canvas = element("canvas", { role: "img", "aria-label": "All tokens in one line, coloured as above. Dragging chooses a range." });
   const raster = element("div", { class: "mm-raster mm-overview" }, canvas);
@@ -44,7 +49,7 @@ function createOverview(app) {
 }
 
 /** Lines of the tooltip of a token in the current layer. */
-function tokenFacts(app, t) {
+export function tokenFacts(app, t) {
   const { data, state } = app;
   const l = state.layer;
   const facts = [];

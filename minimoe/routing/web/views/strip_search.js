@@ -1,7 +1,11 @@
 // Searching tokens: "/" opens it, Enter goes to the next one, "only these" makes them the selection of every view.
 
+import { element, setText } from "../core/dom.js";
+import { formatCount } from "../core/format.js";
+import { matchingKeys } from "../core/selection.js";
+
 /** {node, open(), close(), update()}; also put at app.search for the keys. */
-function createSearch(app) {
+export function createSearch(app) {
   const input = element("input", { type: "search", placeholder: "Search tokens  /", "aria-label": "Search tokens", autocomplete: "off", spellcheck: "false" });
   const found = element("span", { class: "mm-note", role: "status" });
   const only = element("button", { type: "button", "aria-pressed": "false" }, "only these");

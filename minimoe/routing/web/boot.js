@@ -1,6 +1,9 @@
-// ---- boot.js: starts the module in an exported page, with a stand-in for the widget's model.
-// Runs in the same module after the explorer's own files; what is not declared here is theirs. In a block, so that no name collides.
-{
+// The entry of an exported page: starts the explorer there, with a stand-in for the widget's model.
+
+import { fromBase64 } from "./core/bytes.js";
+import { render } from "./core/render.js";
+import { decodeHash, DEFAULT_STATE, encodeHash } from "./core/state.js";
+import "./main.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -50,6 +53,4 @@ try {
   told.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
   page.replaceChildren(told);
   throw error;
-}
-
 }
