@@ -63,11 +63,8 @@ def read_javascript(folder: Path, name: str) -> JavaScriptFile:
             found.exports[match[2]] = line_of(text, match)
     kept, end = [], 0
     for match in STATEMENT.finditer(text):
-        if match.start() < end:  # a line of an import that was read already
-            continue
-        removed = read_statement(found, text, match)
         kept.append(text[end : match.start()])
-        end = removed
+        end = read_statement(found, text, match)
     found.body = "".join([*kept, text[end:]])
     return found
 
