@@ -44,8 +44,8 @@ class Served:
         rows = len(self.experts)
         if self.length is not None and rows < self.length - 1:
             raise BadTrace(
-                f"routed_experts has {rows} tokens, but prompt and reply have {self.length}, and only the last has none. "
-                "Ask without routed_experts_prompt_start (vLLM), routed_experts_start_len (SGLang)."
+                f"routed_experts has {rows} tokens, but prompt and reply have {self.length}, and only the last has no "
+                "experts. Ask without routed_experts_prompt_start (vLLM), routed_experts_start_len (SGLang)."
             )
 
 
