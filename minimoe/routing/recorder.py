@@ -90,10 +90,8 @@ class Recorder:
         seen = {layer: sum(len(piece["margins"]) for piece in pieces) for layer, pieces in pending.items()}
         wrong = [layer for layer, count in seen.items() if count != self.ids.numel()]
         if wrong:
-            self.faults.append(
-                f"layer {wrong[0]} sent {seen[wrong[0]]} of {self.ids.numel()} tokens through its router. "
-                "Does something run the experts without the router?"
-            )
+            layer = wrong[0]
+            self.faults.append(bypassed(layer, seen[layer], self.ids.numel()))
             return
         rows = [
             {key: torch.cat([piece[key] for piece in pieces]) for key in PER_SLOT + PER_ROW}
@@ -145,6 +143,13 @@ def summary(routing: Routing) -> Pass:
         "entropies": torch.special.entr(everyone).sum(dim=-1).float(),
         "probability_sums": everyone.sum(dim=0).float(),
     }
+
+
+def bypassed(layer: int, seen: int, tokens: int) -> str:
+    """A sentence about tokens that reached the experts of a layer on another way."""
+    return (
+        f"layer {layer} sent {seen} of {tokens} tokens through its router. Does something run the experts without it?"
+    )
 
 
 def not_numbers(layer: int, row: Pass) -> str:

@@ -187,8 +187,8 @@ def check_weights(tensors: dict[str, Tensor], renormalised: bool, layers: list[i
     if wrong.any():
         layer, token, slot = wrong.nonzero()[0].tolist()
         fail(
-            f"weights holds {float(weights[layer, token, slot]):.4g} for {where(wrong, layers)}, slot {slot}, but by the "
-            f"probabilities it is {float(expected[layer, token, slot]):.4g} (norm_topk_prob = {renormalised})"
+            f"weights holds {float(weights[layer, token, slot]):.4g} for {where(wrong, layers)}, slot {slot}, but by "
+            f"the probabilities it is {float(expected[layer, token, slot]):.4g} (norm_topk_prob = {renormalised})"
         )
 
 
