@@ -17,7 +17,8 @@ def with_tags(choices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
     choices: {"delta": {...}, "finish_reason": ...} of each event. Line ends at both ends of a thought and at the start
     of the text after it belong to the tags; a thought of white space alone has none. A reply that reached its limit
-    within the thought has no closing tag, just as the model wrote none. Without a thought the text passes unchanged.
+    within the thought has no closing tag, just as the model wrote none (of a tag that was cut itself nothing arrives).
+    Without a thought the text passes unchanged.
     """
     thinking = opened = False
     held, finish = "", None  # held: the end of the thought, which may turn out to be line ends only
