@@ -5,13 +5,13 @@ strangers: they run in a sandbox that limits their time and memory (`template_sa
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError, meta
 
-from minimoe.errors import BadArgument, BadTokenizer, NoThinkingSwitch
+from minimoe.errors import BadArgument, BadTokenizer, MinimoeError, NoThinkingSwitch
 from minimoe.text.template_budget import TemplateStopped
 from minimoe.text.template_sandbox import Metering, Sandbox
 from minimoe.text.tokenizer_files import MEND, as_text
@@ -69,7 +69,7 @@ class ChatTemplate:
                 f"thinking={thinking} was asked for, but the chat template in {self.name} has no {SWITCH}: "
                 "this checkpoint either always thinks or never does. Leave thinking=None."
             )
-        conversation = {
+        conversation: dict[str, Any] = {
             "messages": check_messages(messages),
             "tools": None if tools is None else plain_data(list(tools), "tools"),
         }
@@ -109,6 +109,21 @@ class ChatTemplate:
                 f"expected at most {longest:,}. {MEND}"
             )
         return text
+
+    def end_of_turn(self, special: Iterable[str], named_tokens: Mapping[str, str]) -> str | None:
+        """The special token that follows the assistant's words, None if there is none or it cannot be told.
+
+        Found by rendering a small conversation. `special`: the texts of the tokenizer's special tokens.
+        """
+        words = "words of the assistant"
+        conversation = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": words}]
+        try:
+            text = self.render(conversation, add_generation_prompt=False, named_tokens=named_tokens)
+        except MinimoeError:
+            return None  # a template that takes other conversations only; whoever renders one is told why it fails
+        _, found, behind = text.rpartition(words)
+        longest_first = sorted(special, key=len, reverse=True) if found else []
+        return next((token for token in longest_first if behind.lstrip().startswith(token)), None)
 
     def place(self, conversation: dict[str, Any]) -> str:
         """Where in the conversation the template was when it failed, as a sentence."""

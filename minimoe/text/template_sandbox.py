@@ -25,19 +25,26 @@ from jinja2.visitor import NodeTransformer
 from minimoe.text.template_budget import POINTER, Budget, operator_growth
 
 DATA = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, range, MappingView)
-METHODS = frozenset(  # of DATA; left out is what a text template does not need and what makes much out of little
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
+METHODS = words(  # of DATA; left out is what a text template does not need and what makes much out of little
     """capitalize casefold center copy count endswith expandtabs find format format_map get index is_integer isalnum
     isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper items join keys
     ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split
-    splitlines startswith strip swapcase title upper values zfill""".split()
+    splitlines startswith strip swapcase title upper values zfill"""
 )
 FOR_WEB_PAGES = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")  # slow on text made for it
 # Filters and tests that do not look into what they are given; all others pay for the whole of it.
-SHALLOW_FILTERS = frozenset("attr count d default first last length".split())
-WALKING_FILTERS = frozenset("items list map reject rejectattr reverse select selectattr".split())
-SHALLOW_TESTS = frozenset(
+SHALLOW_FILTERS = words("attr count d default first last length")
+WALKING_FILTERS = words("items list map reject rejectattr reverse select selectattr")
+SHALLOW_TESTS = words(
     """boolean callable defined false filter float integer iterable mapping none number sameas sequence string test true
-    undefined""".split()
+    undefined"""
 )
 CALL = 4  # steps that a call takes before it does anything
 LONGEST_DATE = 200  # characters of the pattern for strftime, which may grow a few hundred times
@@ -76,8 +83,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.budget = Budget()
         self.filters["tojson"] = self.to_json
         self.filters |= {name: not_offered(name) for name in FOR_WEB_PAGES}
-        self.filters = {name: self.priced(name, function, SHALLOW_FILTERS) for name, function in self.filters.items()}
-        self.tests = {name: self.priced(name, function, SHALLOW_TESTS) for name, function in self.tests.items()}
+        for functions, shallow in ((self.filters, SHALLOW_FILTERS), (self.tests, SHALLOW_TESTS)):
+            functions |= {name: self.priced(name, function, shallow) for name, function in functions.items()}
         self.filters |= {"minimoe.step": self.step, "minimoe.pay": self.pay, "minimoe.look": self.look}
         self.filters["minimoe.copy"] = self.copy
         del self.globals["lipsum"]
@@ -141,7 +148,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         operator_growth(operator, left, right, self.budget)
         return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         self, called = __self, __obj  # Jinja's names, because a template chooses the names in kwargs
         self.budget.spend(CALL)
         if not isinstance(called, Macro | LoopContext | BlockReference):  # those pay inside
@@ -255,6 +262,8 @@ def as_list(value: Any) -> Any:
 
 
 def not_offered(name: str) -> Callable[..., Any]:
+    """A filter that says why it is not there."""
+
     def refuses(*_: Any, **__: Any) -> Any:
         raise SecurityError(f"the filter {name} is for web pages and is not available to chat templates")
 
