@@ -18,9 +18,10 @@ from minimoe.text.tokenizer_files import MEND, as_text
 
 SWITCH = "enable_thinking"
 REASONING = ("reasoning_content", "thinking", "reasoning")  # three names for the same field of an assistant's message
-LONGEST_TEMPLATE = 1_000_000  # characters; the longest published ones have some 30,000
-# Characters that may be rendered: beyond every context, and still a text that a tokenizer can cut within seconds.
-LONGEST_TEXT, TEXT_PER_CHARACTER = 4_000_000, 10
+LONGEST_TEMPLATE = 1_000_000  # characters; published ones have some thousands
+# Characters that may be rendered: ten times the bytes of the conversation, and a million for the template's own words.
+# A tokenizer cuts a million characters in a few seconds, whatever they are.
+LONGEST_TEXT, TEXT_PER_CHARACTER = 1_000_000, 10
 # What a template's own code can raise. Other exceptions, such as a time-out set by the caller, are not about it.
 FAILURES = (
     TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RecursionError,
@@ -80,6 +81,7 @@ class ChatTemplate:
         try:
             return self.run(variables, conversation)
         except FAILURES as error:
+            place = self.place(conversation)
             parsed = with_parsed_arguments(conversation["messages"])
             if parsed is not None:
                 try:
@@ -87,8 +89,7 @@ class ChatTemplate:
                 except FAILURES:
                     pass  # the arguments were not the reason
             raise BadArgument(
-                f"messages: the chat template in {self.name} cannot render them: {shown(error)}"
-                f"{self.place(conversation)}"
+                f"messages: the chat template in {self.name} cannot render them: {shown(error)}{place}"
             ) from error
 
     def run(self, variables: dict[str, Any], conversation: dict[str, Any]) -> str:
@@ -190,7 +191,10 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
         if not isinstance(given, Mapping):
             raise BadArgument(f"{where} is {type(given).__name__}, expected {expected}.")
         # None means absent: other programs send "tool_calls": None, and a template would print the word
-        message = plain_data({key: value for key, value in given.items() if value is not None}, where)
+        try:
+            message = plain_data({key: value for key, value in given.items() if value is not None}, where)
+        except RecursionError as error:
+            raise BadArgument(f"{where} nests too deeply, or holds itself.") from error
         if not isinstance(message.get("role"), str):
             raise BadArgument(f'{where} has no "role", expected one such as "system", "user" or "assistant".')
         if not isinstance(message.get("content"), str) and not ("content" not in message and "tool_calls" in message):

@@ -160,7 +160,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.copy(super().call(__context, called, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        self.budget.last_read = (obj, argument)
+        if isinstance(obj, dict):
+            self.budget.last_read = (obj, argument)
         if isinstance(argument, tuple):
             self.budget.read(argument)  # its hash looks at all of it
         return super().getitem(obj, argument)
