@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from transformers import Qwen3Config, Qwen3MoeConfig
 
+from minimoe.cli import cli
 from minimoe.errors import BadConfig, MinimoeWarning, UnsupportedModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.config_switches import IGNORED, REQUIRED_VALUES
@@ -243,3 +245,11 @@ def test_what_no_released_model_leaves_out_is_said(tmp_path: Path) -> None:
     assert "rope_theta is absent, which means 10000.0" in message
     assert "norm_topk_prob is absent, which means False; every released Qwen3 model says true" in message
     assert warned(write(tmp_path, released("Qwen3-0.6B"))) == []
+
+
+def test_a_command_shows_a_warning_in_one_line(tmp_path: Path) -> None:
+    file = write(tmp_path, released() | {"strange": True})
+    result = CliRunner().invoke(cli, ["plan", str(tmp_path)])
+    (line,) = [line for line in result.stderr.splitlines() if "strange" in line]
+    assert result.exit_code == 0 and line.startswith(f"minimoe: warning: {file}: unknown to minimoe")
+    assert "config.py" not in result.stderr

@@ -345,7 +345,7 @@ def test_arguments_that_are_no_object_are_named(arguments: Any) -> None:
 @pytest.mark.parametrize(
     ("template", "place"),
     [
-        ("{% for m in messages %}{{ 1 + m.content if m.role == 'user' }}{% endfor %}", 'messages[1]["content"], which is'),
+        ("{% for m in messages %}{{ 1 + m.content if m.role == 'user' }}{% endfor %}", 'messages[1]["content"], which'),
         ("{% for m in messages %}{{ m.name + 'x' }}{% endfor %}", 'messages[0]["name"], which is absent'),
         ("{% for m in messages %}{{ m['extra']['deep'][0] }}{% endfor %}", 'messages[0]["extra"], which is absent'),
         ("{{ tools[0].function.name + 1 }}", 'tools[0]["function"]["name"], which is a str'),
