@@ -45,12 +45,14 @@ def complain(message: str) -> int:
     return BAD_INPUT
 
 
-def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
     """One line on stderr for a warning of minimoe's own; others as Python shows them."""
     if issubclass(category, MinimoeWarning):
         click.echo("minimoe: warning: " + " ".join(str(message).split()), err=True)
     else:
-        click.echo(warnings.formatwarning(message, category, *place[:2]), err=True, nl=False)
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def refuse(message: str) -> NoReturn:

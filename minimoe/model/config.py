@@ -96,6 +96,8 @@ class ModelConfig:
         known = frozenset(field.name for field in fields(cls))
         values = {key: value for key, value in settings.items() if key in known and value is not None}
         missing = [f.name for f in fields(cls)[:6] if f.name not in values]
+        if raw.get("model_type") == "qwen3_moe" and "num_experts" not in values:
+            missing.append("num_experts")
         if missing:
             raise BadConfig(f"{source} lacks {', '.join(missing)}. Is it the config.json of a Qwen3 checkpoint?")
         for key in ("mlp_only_layers", "eos_token_id"):

@@ -49,14 +49,14 @@ class Tokenizer:
         settings = read_json(files, directory, "tokenizer_config.json")
         generation = read_json(files, directory, "generation_config.json")
         backend = build_backend(files, directory, settings)
-        named = {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
+        named = named_tokens(settings)
         templates = pick_template(files, settings, directory)
         return cls(
             backend=backend,
             templates=templates,
             named_tokens=named,
             generation_defaults=generation,
-            stop_ids=find_stop_ids(backend, generation, named, templates, directory),
+            stop_ids=find_stop_ids(backend, generation, files, named, templates, directory),
             files=files,
             source=str(directory),
         )
@@ -149,7 +149,7 @@ class Tokenizer:
 
         thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the
         template has no `enable_thinking`, BadArgument for messages that cannot be rendered, BadTokenizer if there is no
-        template.
+        template, or it asks for more time or memory than any conversation needs.
         """
         return self.template(tools).render(messages, thinking, add_generation_prompt, tools, self.named_tokens)
 
@@ -173,6 +173,11 @@ class Tokenizer:
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
+def named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """"eos_token" and its like with their texts, as tokenizer_config.json or special_tokens_map.json gives them."""
+    return {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
+
+
 def token_text(value: Any) -> str:
     """A named token is written as its text, or as an object with the text in "content"."""
     return str(value.get("content", "")) if isinstance(value, dict) else str(value)
@@ -181,6 +186,7 @@ def token_text(value: Any) -> str:
 def find_stop_ids(
     backend: Backend,
     generation: dict[str, Any],
+    files: dict[str, bytes],
     named: dict[str, str],
     templates: Mapping[str, ChatTemplate],
     directory: Path,
@@ -204,6 +210,8 @@ def find_stop_ids(
                 )
             stop.append(token_id)
     special = {token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special}
-    marks = [named.get("eos_token"), *(each.end_of_turn(special, named) for each in templates.values())]
+    earlier = named_tokens(read_json(files, directory, "special_tokens_map.json"))
+    marks = [named.get("eos_token"), earlier.get("eos_token")]
+    marks += [each.end_of_turn(special, named) for each in templates.values()]
     stop += [i for mark in marks if mark and (i := backend.token_to_id(mark)) is not None]
     return tuple(dict.fromkeys(stop))

@@ -196,6 +196,11 @@ def test_no_key_is_both_ignored_and_checked() -> None:
     assert not IGNORED & REQUIRED_VALUES.keys()
 
 
+def test_a_mixture_without_a_number_of_experts_is_not_taken_for_a_dense_model() -> None:
+    with pytest.raises(BadConfig, match="here lacks num_experts"):
+        ModelConfig.from_dict(released(num_experts=None), source="here")
+
+
 # ---------------------------------------------------------------- keys that nobody knows, names that promise something
 
 

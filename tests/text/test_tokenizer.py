@@ -178,6 +178,8 @@ def test_stop_ids_are_all_that_any_file_names(template: str | None, tmp_path: Pa
     assert stop_ids("{}", "{}", "<|endoftext|>") == (END_OF_TEXT, *marks)
     assert stop_ids("{}", "{}", "<|im_end|>") == (END_OF_TURN,)
     assert stop_ids("{}", "{}", None) == marks
+    (tmp_path / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|endoftext|>"}}')
+    assert stop_ids("{}", "{}", None) == (END_OF_TEXT, *marks)
 
 
 @pytest.mark.parametrize(
