@@ -124,7 +124,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # ---------------------------------------------------------------- what Jinja lets a sandbox intercept
 
     def priced(self, name: str, function: Any, shallow: frozenset[str]) -> Callable[..., Any]:
-        """A filter or test that pays. What it gives lazily is computed at once, so that no chain of it can grow."""
+        """A filter or test that pays. What it gives lazily is computed at once, so that all of it is paid for."""
         first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument stands in front
 
         @functools.wraps(function)
