@@ -4,12 +4,13 @@ import contextlib
 import os
 import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import click
 
-from minimoe.errors import MinimoeError
+from minimoe.errors import MinimoeError, MinimoeWarning
 
 FAULT_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -21,6 +22,7 @@ class OneLineGroup(click.Group):
         """Run a command and leave the process with its exit code."""
         with contextlib.suppress(AttributeError):
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without Chinese shows "?"
+        warnings.showwarning = show_warning
         try:
             run: Any = super().main
             code = run(*args, **(extra | {"standalone_mode": False}))
@@ -41,6 +43,16 @@ def complain(message: str) -> int:
     """One line on stderr, also where the message has several."""
     click.echo("minimoe: " + " ".join(message.split()), err=True)
     return BAD_INPUT
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """One line on stderr for a warning of minimoe's own; others as Python shows them."""
+    if issubclass(category, MinimoeWarning):
+        click.echo("minimoe: warning: " + " ".join(str(message).split()), err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def refuse(message: str) -> NoReturn:
