@@ -33,7 +33,7 @@ def test_a_claim_is_executed() -> None:
 
 def test_the_report_counts_each_of_the_three() -> None:
     wrong = GOOD.replace("`8`", "`9`")
-    report = python_report([GOOD, wrong, "nothing"], seen={shape("def g(y):\n    return y * 2\n")})
+    report = python_report([GOOD, wrong, "nothing"], known_shapes={shape("def g(y):\n    return y * 2\n")})
     assert (report["parse"]["right"], report["parse"]["of"]) == (2, 3)
     assert (report["not_in_training"]["right"], report["not_in_training"]["of"]) == (0, 2)
     assert (report["stated_result_right"]["right"], report["stated_result_right"]["of"]) == (1, 3)
