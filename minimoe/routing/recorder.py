@@ -46,10 +46,8 @@ class Recorder:
         self.model = model
         self.layers = [number for number in model.layer_range if model.config.is_moe(number)]
         if not self.layers:
-            raise BadArgument(
-                f"this {model.config.model_type} model has no router in layers {model.layer_range}; "
-                "recording needs a MoE layer."
-            )
+            kind, loaded = model.config.model_type, model.layer_range
+            raise BadArgument(f"this {kind} model has no router in layers {loaded}; recording needs a MoE layer.")
         self.passes: list[Pass] = []
         self.faults: list[str] = []
         self.next_sequence = 0

@@ -60,10 +60,8 @@ def domain_specialisation(
 
 @dataclass(frozen=True)
 class Specialisation:
-    """The specialisation of every expert. Select specialised experts by `q <= 0.05`.
-
-    score (layer, expert) bits; share (domain, layer, expert), P(D given expert); domain (layer, expert), the domain
-    with the largest share; p and q (layer, expert) float64.
+    """Specialisation of every expert: score (layer, expert) bits; share (domain, layer, expert), P(D given expert);
+    domain (layer, expert), that of the largest share; p, q (layer, expert) float64. Select by `q <= 0.05`.
     """
 
     score: Estimate
@@ -163,10 +161,8 @@ def pooled_p(score: Tensor, null: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Distance:
-    """The distance of two domains in every layer.
-
-    estimate (layer) bits, with an interval around the measured value; band_low, band_high (layer): the central 95 % of
-    the distances for permuted document labels (the band to draw behind the line); p, q (layer).
+    """Distance of two domains, all (layer): estimate in bits, p, q, and the band of the central 95 % of the distances
+    under permuted document labels, to draw behind the line.
     """
 
     estimate: Estimate

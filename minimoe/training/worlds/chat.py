@@ -123,16 +123,16 @@ def run_function(rng: Random) -> Turn:
 
 
 def answer_question(rng: Random) -> Turn:
-    """A few sentences, then a question about one of them, in either language."""
+    """One or two sentences, then a question about one of them, in either language."""
     facts = [sentence(rng) for _ in range(rng.choice((1, 1, 2)))]
-    told = rng.choice(facts)
-    question = rng.choice(told.questions)
+    subject = rng.choice(facts)
+    question = rng.choice(subject.questions)
     if rng.random() < 0.5:
-        text, ask, answer, fact = " ".join(fact.english for fact in facts), *question.english, told.english
+        text, ask, answer, thinking = " ".join(fact.english for fact in facts), *question.english, subject.english
     else:
-        text, ask, answer, fact = "".join(fact.chinese for fact in facts), *question.chinese, told.chinese
-    joint = rng.choice((" ", "\n")) if text.isascii() else rng.choice(("", "\n"))
-    return Turn("question", text + joint + ask, fact, answer, told.english)
+        text, ask, answer, thinking = "".join(fact.chinese for fact in facts), *question.chinese, subject.chinese
+    separator = rng.choice((" ", "\n")) if text.isascii() else rng.choice(("", "\n"))
+    return Turn("question", text + separator + ask, thinking, answer, subject.english)
 
 
 def tell_story(rng: Random) -> Turn:
@@ -173,7 +173,7 @@ GREETINGS = (
 
 
 def greet(rng: Random) -> Turn:
-    """One of a few fixed exchanges: greetings, thanks and questions about the model itself."""
+    """One of a few fixed exchanges: greetings, thanks, goodbyes and questions about the model itself."""
     question, thinking, answer = rng.choice(GREETINGS)
     return Turn("greeting", question, thinking, answer, None)
 

@@ -9,7 +9,7 @@ from minimoe.training.worlds.lexicon import capital, counted
 
 @dataclass(frozen=True)
 class Story:
-    """A story in both languages, each with a one-line plan ("who, what, where")."""
+    """A story with its hero and plan ("who", "what" and "where", a line each), all in English and Chinese."""
 
     english: str
     chinese: str
@@ -18,7 +18,7 @@ class Story:
 
 
 def story(rng: Random) -> Story:
-    """A story of six to eight sentences, with random events and wording."""
+    """A story of eight sentences, with random events and wording."""
     animal_hero = rng.random() < 0.5
     person, friend = rng.sample(words.PEOPLE, 2)
     beast, helper = rng.sample(words.ANIMALS, 2)
