@@ -15,7 +15,7 @@ from minimoe.course.difference import kind
 MEANINGS: tuple[tuple[str, str], ...] = (
     ("must match the size of tensor", "two tensors meet whose axes do not have the same length; print both shapes"),
     ("shapes cannot be multiplied", "a matrix product needs the inner axes to be equal; print both shapes"),
-    ("is not defined", "that name does not exist where the line runs; is it an argument, or spelt otherwise?"),
+    ("is not defined", "that name does not exist where the line runs; is it an argument, or misspelt?"),
     ("positional argument", "it is called with the arguments named above; keep the signature of the stub"),
     ("unexpected keyword", "it is called with the arguments named above; keep the signature of the stub"),
     ("out of range", "an index is larger than the axis that it points into"),

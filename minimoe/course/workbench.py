@@ -73,7 +73,7 @@ class Bench:
     def at_work(self) -> Iterator["Bench"]:
         """Run the reader's functions in the model inside the block. Raises BadArgument if a workbench is active."""
         if self.model in busy:
-            raise BadArgument("this model is on a workbench already; give all parts to one workbench(...).")
+            raise BadArgument("this model is on a workbench already; pass all parts to one workbench(...).")
         with ExitStack() as stack:
             busy.add(self.model)
             stack.callback(busy.discard, self.model)

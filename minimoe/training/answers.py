@@ -1,4 +1,4 @@
-"""Batched greedy decoding of answers, and the check whether they are correct."""
+"""Decode answers greedily in batches, and check whether they are right."""
 
 import re
 from collections import defaultdict

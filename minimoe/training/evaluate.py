@@ -175,8 +175,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
-    dense: the run of its dense twin, whose held-out losses are put beside. `count` questions are asked of each
-    task and mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
+    dense: the folder of the run of its dense twin, to report its held-out losses too. count: questions per task and
+    mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
     """
     model, tokenizer = load(path, dtype=torch.float32)
     report = {

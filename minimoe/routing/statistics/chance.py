@@ -97,7 +97,7 @@ def pmi_chance(num_experts: int, top_k: int) -> float:
 
 
 def binomial(trials: int, probabilities: Tensor, largest: int | None = None) -> Tensor:
-    """(..., successes) float64: binomial probabilities of 0..`largest` successes, for each of probabilities (...)."""
+    """(..., successes) float64: binomial probabilities of 0..`largest` successes, for probabilities (...)."""
     largest = trials if largest is None else min(largest, trials)
     successes = torch.arange(largest + 1, dtype=torch.float64)
     ways = math.lgamma(trials + 1) - torch.lgamma(successes + 1) - torch.lgamma(trials - successes + 1)
