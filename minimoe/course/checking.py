@@ -134,8 +134,8 @@ def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> l
 def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
     """Call the answer once per case. Random arguments are seeded, and torch's global generator is preserved."""
     if not callable(answer) and exercise.prepare is None:
-        mismatch = Mismatch(f"your answer is {type(answer).__name__}, expected a function", True)
-        return [Outcome("", "", None, answer, mismatch)]
+        not_a_function = Mismatch(f"your answer is {type(answer).__name__}, expected a function", True)
+        return [Outcome("", "", None, answer, not_a_function)]
     outcomes = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         function = run(exercise.prepare, (answer,), answer) if exercise.prepare else answer
