@@ -27,12 +27,13 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
     """What each device has to hold, and under the title whether it fits or what would; or why it cannot be divided."""
     title = f"{devices} x {card}, {precision}, {context:,} tokens"
     try:
-        plan = deploy(config, devices, CARDS[card].bytes, precision, context=context, split=split, name="235B")
+        plan = deploy(config, devices, CARDS[card], precision, context=context, split=split, name="235B")
     except BadArgument as error:
         return refusal(str(error), title)
     picture = memory_per_rank(plan, title)
     if plan.fits:
-        note = f"fits: {units(min(plan.spare))} to spare on the fullest device"
+        tight = f", tight: CUDA and NCCL may take {units(plan.tight_bytes)} more" if plan.tight else ""
+        note = f"fits: {units(min(plan.spare))} to spare on the fullest device{tight}"
     else:
         ways = [each.change for each in alternatives(plan)]
         what = "; or ".join(ways) or "nothing near"

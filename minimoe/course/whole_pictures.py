@@ -84,7 +84,7 @@ def parts_bars(sizes: Plan) -> Picture:
 def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[str]]], context: int) -> Picture:
     """What the 235B needs on (card, how many, precisions) in all, beside what those cards have."""
     plans = [
-        deploy(config, count, CARDS[card].bytes, precision, context=context, name=card)
+        deploy(config, count, CARDS[card], precision, context=context, name=card)
         for card, count, precisions in offers
         for precision in precisions
     ]

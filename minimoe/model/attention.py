@@ -7,6 +7,7 @@ its own number in the config; heads x head_dim is not the hidden size, so o_proj
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from torch.nn import functional as F
 
 from minimoe.model.cache import KVCache
@@ -35,9 +36,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """The same through PyTorch's fused kernel, but `mask=None` with several queries means causal, not everywhere."""
-    causal = mask is None and q.shape[2] > 1
+    """The same through PyTorch's fused kernels. `mask=None` means causal: the queries are the last of the keys.
+
+    `is_causal` describes a square only. For a later chunk of a prompt (more keys than queries) FlashAttention is called
+    by itself, as its causal triangle is aligned to the last key; a mask beside `enable_gqa` would leave most GPUs the
+    plain kernel, which keeps all scores in float32 (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+    """
+    queries, keys = q.shape[2], k.shape[2]
+    if mask is None and 1 < queries < keys:
+        if q.is_cuda and flash_accepts(q, k, v):
+            return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
+        mask = causal_mask(queries, keys, q.device)
+    causal = mask is None and queries > 1
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
+
+
+@torch.compiler.disable  # a question to the driver, not an operation of the graph
+def flash_accepts(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch runs FlashAttention on these: 16 bits, compute capability 8.0 or higher, head_dim up to 256.
+
+    Padding a head_dim that is no multiple of 8 is left to PyTorch, and AMD's build of the kernel may align the causal
+    triangle to the first key.
+    """
+    if torch.version.hip is not None or q.shape[-1] % 8:
+        return False
+    return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, False, True))
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
