@@ -44,22 +44,24 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """
     queries, keys = q.shape[2], k.shape[2]
     if mask is None and 1 < queries < keys:
-        if q.is_cuda and flash_accepts(q, k, v):
+        if has_flash(q, k, v):
             return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
         mask = causal_mask(queries, keys, q.device)
     causal = mask is None and queries > 1
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
 
 
-@torch.compiler.disable  # a question to the driver, not an operation of the graph
-def flash_accepts(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether PyTorch runs FlashAttention on these: 16 bits, compute capability 8.0 or higher, head_dim up to 256.
+def has_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch has FlashAttention for these, with a causal triangle that is aligned to the last key.
 
-    Padding a head_dim that is no multiple of 8 is left to PyTorch, and AMD's build of the kernel may align the causal
-    triangle to the first key.
+    AMD's build may align it to the first one, and a head_dim that has to be padded is left to PyTorch.
     """
-    if torch.version.hip is not None or q.shape[-1] % 8:
-        return False
+    return q.is_cuda and torch.version.hip is None and q.shape[-1] % 8 == 0 and flash_accepts(q, k, v)
+
+
+@torch.compiler.disable  # a question about the device, not an operation of the graph
+def flash_accepts(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """PyTorch's own conditions: 16 bits, compute capability 8.0 or higher, head_dim up to 256, built with it."""
     return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, False, True))
 
 

@@ -6,19 +6,23 @@
              query and head.
     plain    what is left everywhere else (V100, T4, float32, AMD): scores and softmax of all query heads written out in
              float32, keys and values in float32 and repeated for every query head.
-    cpu      PyTorch's kernel for the CPU: fused, but the mask is written out, as bool and as values.
+    cpu      PyTorch's kernel for the CPU: fused, but the mask is written out, as bool and as values, and each thread
+             has buffers of its own, which three times the output covers.
 
-The plain kernel (PyTorch's _scaled_dot_product_attention_math), with S = query heads x chunk x context scores, of which
-each takes 4 bytes as a score, 4 after the softmax and 1 where rows without any key are looked for:
+The plain kernel (_scaled_dot_product_attention_math in PyTorch's aten/src/ATen/native/transformers/attention.cpp, as of
+2.13), with Q query rows and K key rows (heads x head_dim) on the rank, S = query heads x chunk x context scores, and
+h = 1 for a model in 16 bits, which it copies to float32 (0 for float32):
 
-    9 S                           scores, softmax, a bool
-    + 8 context Q                 keys and values, float32, for all query heads
-    + 8 context K                 the same before they are repeated, if the model is in 16 bits
-    + chunk Q (12 + w)            queries in float32 and scaled, the output in float32 and in w bytes
-    + 5 chunk context             the mask, as bool and in float32
-    + 4 context Q - 5 S           scaled keys, alive before the softmax, if that is more
+    8 context Q                 keys and values repeated for every query head; nothing if there are as many of them
+    + 8 h context K             the copies that were repeated
+    + (4 + 4 h) chunk Q         queries, scaled, and their copy
+    + (2 + w) chunk context     the mask, as bool and as values of w bytes
+    + the largest of
+        4 S + 4 context Q                     scores, and the scaled keys they are made from
+        9 S                                   scores, softmax, and a bool for each to look for rows without any key
+        (4 + h w) (S + chunk Q)               softmax and output, both returned in the model's dtype
 
-with Q query rows and K key rows (heads x head_dim) on the rank. tests/scale/test_work_space.py compares it with tensors.
+tests/scale/test_work_space.py compares it with the tensors themselves.
 """
 
 from minimoe.errors import BadArgument
@@ -47,15 +51,15 @@ def kernel_bytes(kernel: str, chunk: int, context: int, queries: int, keys: int,
     chunk: queries. context: keys. queries, keys: rows on the rank, heads x head_dim. width: bytes of a value.
     """
     heads = queries // head_dim
-    output = chunk * queries * width
     if kernel == "flash":
-        return output + 4 * heads * chunk
+        return chunk * queries * width + 4 * heads * chunk
     if kernel == "cpu":
-        return output + (chunk * context * (1 + width) if chunk > 1 else 0)
-    scores = heads * chunk * context
-    most = 9 * scores + max(0, 4 * context * queries - 5 * scores)
-    repeated = 8 * context * queries + (8 * context * keys if width < 4 else 0)
-    return most + repeated + chunk * queries * (12 + width) + 5 * chunk * context
+        return 4 * chunk * queries * width + (chunk * context * (1 + width) if chunk > 1 else 0)
+    scores, copied = heads * chunk * context, width < 4
+    kept = 8 * context * queries if queries > keys else 0
+    kept += 8 * copied * context * keys + (4 + 4 * copied) * chunk * queries + (2 + width) * chunk * context
+    returned = (4 + copied * width) * (scores + chunk * queries)
+    return kept + max(4 * scores + 4 * context * queries, 9 * scores, returned)
 
 
 def check_kernel(kernel: str) -> str:

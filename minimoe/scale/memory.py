@@ -24,8 +24,8 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 
 An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
 the tensors themselves. It holds for the model's default, attention "sdpa"; for "eager" add query heads x chunk x
-context x (4 + 2 w) bytes. What routing itself takes, some 40 bytes for each token and slot and twice that on a rank with
-a part of the experts, is left out.
+context x (4 + 2 w) bytes. What routing itself takes, some 40 bytes for each token and slot and twice that on a rank
+with a part of the experts, is left out.
 """
 
 from dataclasses import dataclass

@@ -32,6 +32,6 @@ def parse_bytes(text: str, argument: str = "size") -> int:
     unit = next((each for each in UNITS if found and each.lower() == found[2].lower()), None)
     size = int(Fraction(found[1]) * UNITS[unit]) if found and unit else 0
     if size < 1:
-        found = repr(text) if len(text) <= 60 else f"{text[:40]!r} and {len(text) - 40:,} characters more"
-        raise BadArgument(f"{argument} is {found}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")
+        shown = repr(text) if len(text) <= 60 else f"{text[:40]!r} and {len(text) - 40:,} characters more"
+        raise BadArgument(f"{argument} is {shown}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")
     return size
