@@ -151,7 +151,7 @@ def compare(what: str, found: int, said: int) -> bool:
 def is_bounded(what: str, found: int, said: int) -> bool:
     """One line; whether no more was found than the planner, whose work space is an upper bound, says."""
     fine = found <= said + CUBLAS
-    print(f"  {what:34s}{units(found):>12s}   planner {units(said):>12s}   {'no more' if fine else 'MORE'} than planned")
+    print(f"  {what:34s}{units(found):>12s}   planner {units(said):>12s}   {'' if fine else 'NOT '}within its bound")
     return fine
 
 
