@@ -83,7 +83,7 @@ def test_a_precision_reaches_the_command_and_the_plan(capsys):
     source = cell(
         "RUN_SPREAD, WHERE",
         switch=("= False,", "= True,"),
-        where=('"models/Qwen3-235B-A22B"', '"data/mini"'),  # as the commands find it, not from the folder of the lessons
+        where=('"models/Qwen3-235B-A22B"', '"data/mini"'),  # found as the commands find it
         device=('"cuda"', '"cpu"'),
         precision=("PRECISION = None", 'PRECISION = "int4"'),
     )
