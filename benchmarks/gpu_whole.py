@@ -2,33 +2,38 @@
 
 Random weights are made on the device, one matrix at a time, packed as `minimoe quantise` packs them: what comes out is
 noise, but memory and speed are those of the real model (the routing of random weights is close to uniform). The model
-is rank 0 of 1 over NCCL, so its two sums a layer run, too. Compared are
+is rank 0 of 1 over NCCL, so its two sums a layer run, too. The prompt is three chunks, of which the later ones attend
+to a cache; the attention kernels that the device takes for each are named. Compared are
 - allocated memory with the planner's (weights, cache, and the highest while running with the planner's total);
 - tokens a second with the limit of memory bandwidth: every active weight and the cache read once a token, at the speed
   with which this device copies.
 
 `python -m benchmarks.gpu_whole --tiny` runs the same code on the CPU with a tiny model; there it counts the tensors'
-own bytes, as nobody else does.
+own bytes, and no peak.
 """
 
 import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.own import Grouped
 from minimoe.checkpoint.formats.packed import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
+from minimoe.model.attention import attend_sdpa
 from minimoe.model.cache import KVCache
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ExpertBank
+from minimoe.scale.kernels import kernel_of
+from minimoe.scale.memory import work_bytes
 from minimoe.scale.parallel import TensorSplit
 from minimoe.scale.plan import deploy, plan
 from minimoe.scale.units import units
@@ -39,6 +44,8 @@ TINY = ModelConfig(
     dtype="bfloat16",
 )  # fmt: skip
 TOLERANCE = 0.03  # of the planner's bytes
+CUBLAS = 64 * 2**20  # PyTorch allocates cuBLAS's work space like a tensor: 32 MiB on Hopper, twice for two libraries
+CHUNKS = 3  # of a prompt
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,13 @@ class Case:
     config: ModelConfig
     precision: str
     context: int  # tokens in the cache
-    prompt: int
+    chunk: int  # positions that go through the model together
     answer: int
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of the prompt."""
+        return CHUNKS * self.chunk
 
 
 CASES = (
@@ -136,15 +148,27 @@ def compare(what: str, found: int, said: int) -> bool:
     return abs(off) <= TOLERANCE
 
 
+def is_bounded(what: str, found: int, said: int) -> bool:
+    """One line; whether no more was found than the planner, whose work space is an upper bound, says."""
+    fine = found <= said + CUBLAS
+    print(f"  {what:34s}{units(found):>12s}   planner {units(said):>12s}   {'' if fine else 'NOT '}within its bound")
+    return fine
+
+
 @torch.no_grad()
 def run(case: Case, device: torch.device, speed: float) -> bool:
     """One model: what it takes and how fast it is. Whether memory agrees with the planner."""
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    said = deploy(case.config, 1, memory, case.precision, context=case.context, chunk=case.prompt, name=case.name)
+    said = deploy(
+        case.config, 1, memory, case.precision, context=case.context, chunk=case.chunk, name=case.name,
+        kernel=kernel_of(torch.cuda.get_device_capability(device)) if device.type == "cuda" else "cpu",
+    )  # fmt: skip
     print(f"\n{case.name} in {case.precision}, {case.context:,} tokens of cache")
     if said.fits is False:
         print(f"  not run: it needs {units(said.largest.total)}, this device has {units(said.usable or 0)} to use")
         return True
+    for what, names in attention_kernels(case, device):
+        print(f"  attention, {what + ':':13s} {names}")
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     model = build(case, device)
     cache = model.new_cache(capacity=case.context)
@@ -154,19 +178,44 @@ def run(case: Case, device: torch.device, speed: float) -> bool:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), generator=torch.Generator().manual_seed(0))
-    ids = ids.to(device)
-    model(ids, cache=cache, last_only=True)  # NCCL and cuBLAS set themselves up in the first pass
+    chunks = ids.to(device).split(case.chunk, dim=1)
+    read(model, cache, chunks)  # NCCL and cuBLAS set themselves up in the first pass
     cache.reset()
-    prefill = timed(lambda: model(ids, cache=cache, last_only=True), device)
+    prefill = timed(lambda: read(model, cache, chunks), device)
     decode = steps(model, cache, case, device)
     if device.type == "cuda":
+        # no prompt of three chunks fills the cache, so the plan for what was in it is compared
         highest = torch.cuda.max_memory_allocated(device) - before
-        agree.append(compare("highest allocated while running", highest, said.largest.total))
+        in_cache = replace(said.largest, work=work_bytes(
+            case.config, said.cuts(0), case.prompt + case.answer, case.precision, "bf16", case.chunk, said.kernel
+        ))  # fmt: skip
+        agree.append(compare("highest allocated while running", highest, in_cache.total))
+        agree.append(is_bounded("work space of the prompt", highest - weights - cache.bytes, in_cache.work))
         free, total = torch.cuda.mem_get_info(device)
         print(f"  taken of the device, context and NCCL included: {units(total - free)}")
     report_speed(case, prefill, decode, speed)
     print(f"  memory is {'within' if all(agree) else 'NOT within'} {TOLERANCE:.0%} of the planner")
     return all(agree)
+
+
+def read(model: TensorSplit, cache: KVCache, chunks: tuple[Tensor, ...]) -> None:
+    """A prompt, chunk by chunk."""
+    for chunk in chunks:
+        model(chunk, cache=cache, last_only=True)
+
+
+def attention_kernels(case: Case, device: torch.device) -> Iterator[tuple[str, str]]:
+    """(what, operators that are run for it) for the first chunk, the last one and a single token."""
+    config = case.config
+    for what, queries, keys in (
+        ("first chunk", case.chunk, case.chunk), ("last chunk", case.chunk, case.prompt), ("one token", 1, case.prompt),
+    ):  # fmt: skip
+        q = torch.zeros(1, config.num_attention_heads, queries, config.head_dim, dtype=torch.bfloat16, device=device)
+        k = torch.zeros(1, config.num_key_value_heads, keys, config.head_dim, dtype=torch.bfloat16, device=device)
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            attend_sdpa(q, k, k, None)
+        names = {event.name.removeprefix("aten::") for event in seen.events() if "_scaled_dot_product" in event.name}
+        yield what, ", ".join(sorted(names)) or "none named"
 
 
 def steps(model: TensorSplit, cache: KVCache, case: Case, device: torch.device) -> float:
@@ -183,7 +232,7 @@ def report_speed(case: Case, prefill: float, decode: float, speed: float) -> Non
     lookup = case.config.vocab_size * case.config.hidden_size * 2  # of the embedding one row is read
     each = sizes.active_bytes - (0 if case.config.tie_word_embeddings else lookup)
     each += (case.prompt + case.answer // 2) * case.config.kv_cache_bytes_per_token("bf16")
-    print(f"  prompt of {case.prompt} tokens: {prefill:.2f} s, {case.prompt / prefill:.1f} tokens/s")
+    print(f"  prompt of {case.prompt} tokens, {CHUNKS} chunks: {prefill:.2f} s, {case.prompt / prefill:.1f} tokens/s")
     print(f"  then {1 / decode:.2f} tokens/s; {units(each)} a token at {speed / 1e9:,.0f} GB/s would be "
           f"{speed / each:.1f} tokens/s: {each / decode / speed:.1%} of the limit")  # fmt: skip
 

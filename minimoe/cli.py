@@ -16,7 +16,7 @@ from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, refuse, table
 from minimoe.errors import BadArgument, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
-from minimoe.scale.cards import find_card
+from minimoe.scale.cards import Card, find_card
 from minimoe.scale.cuts import EXPERT_SPLITS, SPLITS
 from minimoe.scale.plan import PRECISIONS, deploy
 from minimoe.scale.plan import plan as size_up
@@ -229,7 +229,7 @@ def plan(
         refuse("--card and --device-memory both say how much memory a device has. Give one of them.")
     sizes = size_up(config, context=context, precision=precision, name=name_or_path, kv_precision=kv_precision)
     known = find_card(card) if card is not None else None
-    memory = known.bytes if known else None
+    memory: Card | int | None = known
     if device_memory is not None:
         memory = parse_bytes(device_memory, "--device-memory")
     placed = None
@@ -241,7 +241,7 @@ def plan(
     if serve and memory is None:
         refuse("--serve needs to know the cards. Give --card H100, or --device-memory 80GB.")
     cards = ((devices,) if devices else (4, 8)) if serve else ()
-    servers = vllm_commands(name_or_path, cards, known.name if known else memory or 0) if serve else ()
+    servers = vllm_commands(name_or_path, cards, memory or 0) if serve else ()
     if as_json:
         content = sizes.to_dict() | ({"deployment": placed.to_dict()} if placed else {})
         content |= {"serve": [each.to_dict() for each in servers]} if serve else {}

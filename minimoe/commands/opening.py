@@ -86,7 +86,7 @@ def open_here(
         torch.cuda.set_device(where)
     tokenizer = read_tokenizer(folder, config)
     weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
-    need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers)
+    need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers, device=where)
     require_memory(need, where, way_out=", weights that stay on disk (--ram SIZE)" if where.type == "cpu" else "")
     return load_model(path, dtype=dtype, device=where, layers=layers, precision=precision), tokenizer
 
@@ -101,7 +101,7 @@ def open_on_ranks(
     ranks.agree("the checkpoint", part.fingerprint)
     tokenizer, chosen = read_tokenizer(part.opened.folder, part.config), check_dtype(dtype, part.config)
     tokens, weights = work.tokens(tokenizer, part.config), weight_bytes(part, dtype)
-    need = run_memory(part.target, weights, tokens, chosen, part.layers, ranks.rank, ranks.world, split)
+    need = run_memory(part.target, weights, tokens, chosen, part.layers, ranks.rank, ranks.world, split, ranks.device)
     require_memory(need, ranks.device, ranks.rank, ranks.world, ranks.local_world)
     ranks.wait_for_all("fits")  # on the CPU, what one has read is no longer free for the next
     announce(part, ranks.local_world)

@@ -5,7 +5,8 @@ from itertools import groupby
 
 from minimoe.commands.terminal import table
 from minimoe.scale.cuts import Cut
-from minimoe.scale.devices import Deployment
+from minimoe.scale.devices import TAKEN_SOURCE, Deployment
+from minimoe.scale.kernels import LARGEST_FLASH_HEAD
 from minimoe.scale.nearest import alternatives
 from minimoe.scale.plan import Plan
 from minimoe.scale.precision import SIZE_ONLY, own_precision
@@ -41,6 +42,7 @@ def deployment_report(plan: Deployment, card: str = "") -> Iterator[str]:
     if plan.device_memory is not None:
         yield f"kept back on each device: {units(plan.reserve)} (CUDA context, buffers of the collectives, gaps)"
         yield from verdict(plan)
+    yield attention_note(plan, card)
     yield from reading_report(plan)
     if plan.devices > 1:
         yield ""
@@ -73,10 +75,26 @@ def verdict(plan: Deployment) -> Iterator[str]:
     """Whether it fits, and what would."""
     if plan.fits:
         yield f"it fits: {units(min(plan.spare))} to spare on the fullest device"
+        if plan.tight:
+            yield (
+                f"but tight: {units(plan.tight_bytes)} would be short if CUDA and NCCL took as much as has been "
+                f"reported, {units(plan.reserve + min(plan.spare) + plan.tight_bytes)} a device ({TAKEN_SOURCE})"
+            )
         return
     yield f"it does not fit: {units(-min(plan.spare))} short on the fullest device, {units(plan.short_bytes)} in all"
     found = [each.change for each in alternatives(plan)]
     yield "what fits: " + "; or ".join(found) if found else "no plan near this one fits: other devices are needed"
+
+
+def attention_note(plan: Deployment, card: str) -> str:
+    """Which attention kernel the work space is counted for, and why."""
+    if plan.attention == "flash":
+        return f"attention in the work space: FlashAttention, which {card or 'the device'} runs in 16 bits"
+    why = f"{card} runs no FlashAttention on this model" if card else "the card was not said, and this needs the most"
+    if plan.kernel == "flash":
+        why = f"FlashAttention takes 16 bits and heads of up to {LARGEST_FLASH_HEAD}; this is {plan.precision}, " \
+              f"heads of {plan.config.head_dim}"  # fmt: skip
+    return f"attention in the work space: the plain kernel, all scores written out ({why})"
 
 
 def reading_report(plan: Deployment) -> Iterator[str]:

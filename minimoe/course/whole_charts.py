@@ -27,12 +27,13 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
     """Memory per device of a deployment, with a note on whether it fits or what would; or the reason for a refusal."""
     title = f"{devices} x {card}, {precision}, {context:,} tokens"
     try:
-        plan = deploy(config, devices, CARDS[card].bytes, precision, context=context, split=split, name="235B")
+        plan = deploy(config, devices, CARDS[card], precision, context=context, split=split, name="235B")
     except BadArgument as error:
         return refusal(str(error), title)
     picture = memory_per_rank(plan, title)
     if plan.fits:
-        note = f"fits: {units(min(plan.spare))} to spare on the fullest device"
+        tight = f", tight: CUDA and NCCL may take {units(plan.tight_bytes)} more" if plan.tight else ""
+        note = f"fits: {units(min(plan.spare))} to spare on the fullest device{tight}"
     else:
         changes = "; or ".join(alternative.change for alternative in alternatives(plan)) or "nothing near"
         note = f"{units(-min(plan.spare))} short on the fullest device. What fits: {changes}"

@@ -87,7 +87,7 @@ def parts_bars(sizes: Plan) -> Picture:
 def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[str]]], context: int) -> Picture:
     """Total memory that the 235B needs on each offer (card, number, precisions), and the memory that the cards have."""
     plans = [
-        deploy(config, count, CARDS[card].bytes, precision, context=context, name=card)
+        deploy(config, count, CARDS[card], precision, context=context, name=card)
         for card, count, precisions in offers
         for precision in precisions
     ]

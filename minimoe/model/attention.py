@@ -7,9 +7,11 @@ its own number in the config; heads x head_dim is not the hidden size, so o_proj
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
 from torch.nn import functional as F
 
 from minimoe.model.cache import KVCache
+from minimoe.model.compilation import uncompiled
 from minimoe.model.config import ModelConfig
 from minimoe.model.norm import RMSNorm, at_least_float32
 from minimoe.model.rope import apply_rope
@@ -35,9 +37,34 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """The same through PyTorch's fused kernel, but `mask=None` with several queries means causal, not everywhere."""
-    causal = mask is None and q.shape[2] > 1
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
+    """The same through PyTorch's fused kernels. `mask=None` means causal: the queries are the last of the keys.
+
+    `is_causal` describes a square only. For a later chunk of a prompt (more keys than queries) FlashAttention is called
+    by itself, as its causal triangle is aligned to the last key; a mask beside `enable_gqa` would leave most GPUs the
+    plain kernel, which keeps all scores in float32 (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+    """
+    queries, keys = q.shape[2], k.shape[2]
+    if mask is None and 1 < queries < keys:
+        if has_flash(q, k, v):
+            return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
+        mask = causal_mask(queries, keys, q.device)
+    if mask is None and queries > 1:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def has_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether PyTorch has FlashAttention for these, with a causal triangle that is aligned to the last key.
+
+    AMD's build may align it to the first one, and a head_dim that has to be padded is left to PyTorch.
+    """
+    return q.is_cuda and torch.version.hip is None and q.shape[-1] % 8 == 0 and flash_accepts(q, k, v)
+
+
+@uncompiled  # a question about the device, not an operation of the graph
+def flash_accepts(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """PyTorch's own conditions: 16 bits, compute capability 8.0 or higher, head_dim up to 256, built with it."""
+    return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, False, True))
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:

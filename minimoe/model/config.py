@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,11 @@ class ModelConfig:
 
     @classmethod
     def named(cls, name: str) -> "ModelConfig":
-        """A member of the real family by its published name, e.g. "Qwen3-235B-A22B"; facts in data/models."""
-        short = name.removeprefix("Qwen/")
-        known = sorted(file.stem for file in models_folder().glob("*.json"))
-        if short not in known:
-            raise BadArgument(f"no model is named {name!r}. Known: {', '.join(known)}.")
-        file = models_folder() / f"{short}.json"
+        """A member of the real family by its published name, e.g. "Qwen3-235B-A22B"; facts in data/models.
+
+        Case is free, and the owner and `hf://` may stand before it. Raises BadArgument for any other name.
+        """
+        file = models_folder() / f"{published_name(name)}.json"
         return cls.from_dict(json.loads(file.read_text(encoding="utf-8"))["config"], source=str(file))
 
     @classmethod
@@ -167,6 +167,17 @@ class ModelConfig:
         """Bytes that one token adds to the KV cache, all layers. `precision`: "bf16", "fp8", ... or a torch dtype."""
         values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
         return values * bits_per_value(precision) // 8
+
+
+def published_name(name: str) -> str:
+    """ "hf://qwen/QWEN3-30b-a3b" -> "Qwen3-30B-A3B". Raises BadArgument, with the nearest names, if there is none."""
+    known = {file.stem.lower(): file.stem for file in sorted(models_folder().glob("*.json"))}
+    short = name.strip().lower().removeprefix("hf://").removeprefix("qwen/").rstrip("/")
+    if short not in known:
+        close = [known[each] for each in get_close_matches(short, known, n=3)]
+        meant = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise BadArgument(f"no model is named {name!r}.{meant} Known: {', '.join(sorted(known.values()))}.")
+    return known[short]
 
 
 MOE_KEYS = (

@@ -13,15 +13,14 @@ compiled parts: how many tokens an expert gets is known only when they run, and 
 compile anew for every other distribution.
 """
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import ParamSpec
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minimoe.model.compilation import uncompiled
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
 
@@ -30,22 +29,6 @@ LARGE_EXPERT = 2**20  # values in one projection from which copying weights to t
 FEW_TOKENS = 4
 
 Weights = Tensor | Sequence[Tensor]
-P = ParamSpec("P")
-
-
-def uncompiled(engine: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """The same function, left out when torch.compile traces its caller.
-
-    torch.compiler.disable as a decorator would do; but it imports the compiler, which takes a second, also where
-    nothing is compiled.
-    """
-
-    @wraps(engine)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        function = torch.compiler.disable(engine) if torch.compiler.is_compiling() else engine
-        return function(*args, **kwargs)
-
-    return run
 
 
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:

@@ -92,10 +92,9 @@ class Transformer(nn.Module):
             cache.check_room(batch, positions)
             start = cache.length
         cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
-        # the fused kernel has its own causal flag, and one new token may look everywhere: no mask for either
-        mask = None
-        if positions > 1 and (self.attention == "eager" or start > 0):
-            mask = causal_mask(positions, start + positions, x.device)
+        # "sdpa" is causal by itself, and one new token may look everywhere: no mask for either
+        written_out = self.attention == "eager" and positions > 1
+        mask = causal_mask(positions, start + positions, x.device) if written_out else None
         for layer in self.layers:
             x = layer(x, cos, sin, mask, cache)
         if cache is not None:

@@ -14,6 +14,7 @@ from minimoe.scale.cards import CARDS
 from minimoe.scale.devices import Deployment, deploy
 from minimoe.scale.nearest import alternatives
 from minimoe.scale.plan import plan
+from minimoe.scale.precision import SIZE_ONLY
 
 MODEL = "Qwen3-235B-A22B"
 CONTEXT = 32_768
@@ -66,8 +67,9 @@ def on_cards(
     fits = [name for name, each in plans.items() if each.fits]
     because = [f"{name}: {margin(each)}" for name, each in plans.items()]
     instead = [f"it holds {listed(fits)}"] if fits else [main_memory(config, plans[precisions[0]])]
-    instead += [f"{count} such cards hold {name}" for name, one in plans.items() for count in more_devices(one)]
-    instead += single_card(config, precisions[-1], context) if devices == 1 else []
+    read = {name: each for name, each in plans.items() if name not in SIZE_ONLY}
+    instead += [f"{count} such cards hold {name}" for name, one in read.items() for count in more_devices(one)]
+    instead += single_card(config, [*read][-1], context) if devices == 1 and read else []
     return Verdict(
         TRUE if len(fits) == len(plans) else DEPENDS if fits else FALSE,
         f"with {context:,} tokens: " + ", ".join(because),
@@ -102,12 +104,13 @@ def million_tokens(config: ModelConfig, claimed: int = 1000 * GB, context: int =
 
 def placed(config: ModelConfig, card: str, devices: int, precision: str, context: int) -> Deployment:
     """The model on some cards of one kind."""
-    return deploy(config, devices, CARDS[card].bytes, precision=precision, context=context)
+    return deploy(config, devices, CARDS[card], precision=precision, context=context)
 
 
 def margin(each: Deployment) -> str:
     """ "short by 46 GB" or "fits, 19 GB to spare", over all devices."""
-    return f"fits, {gb(sum(each.spare))} to spare" if each.fits else f"short by {gb(each.short_bytes)}"
+    tight = " (tight)" if each.tight else ""
+    return f"fits, {gb(sum(each.spare))} to spare{tight}" if each.fits else f"short by {gb(each.short_bytes)}"
 
 
 def main_memory(config: ModelConfig, each: Deployment) -> str:
@@ -127,7 +130,7 @@ def more_devices(each: Deployment) -> list[int]:
 def single_card(config: ModelConfig, precision: str, context: int) -> list[str]:
     """The cards of which one is enough, as a sentence."""
     enough = [name for name in CARDS if placed(config, name, 1, precision, context).fits]
-    return [f"one {' or '.join(enough)} holds {precision}"] if enough else []
+    return [f"one {listed(enough, 'or')} holds {precision}"] if enough else []
 
 
 def gb(size: int) -> str:
@@ -135,10 +138,10 @@ def gb(size: int) -> str:
     return f"{size / GB:,.0f} GB"
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], word: str = "and") -> str:
     """a, b and c."""
     *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 GUIDES = "guides to running the model at home"

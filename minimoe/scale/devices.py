@@ -8,20 +8,31 @@ from typing import Any
 
 from minimoe.errors import PlanTooBig
 from minimoe.model.config import ModelConfig
+from minimoe.scale.cards import Card
 from minimoe.scale.cuts import Cut, cuts
 from minimoe.scale.divide import refuse_uneven
+from minimoe.scale.kernels import UNKNOWN_DEVICE, check_kernel, kernel_for
 from minimoe.scale.memory import CHUNK, RankMemory, rank_memory
-from minimoe.scale.precision import check_count, check_precision, own_precision
+from minimoe.scale.precision import MOST_TOKENS, check_count, check_precision, own_precision
 from minimoe.scale.units import units
 
 # Kept back on every device for what no formula gives: the CUDA context, buffers of the collectives, gaps between
-# allocations. An assumption, on the careful side.
+# allocations. An assumption. Reports of the buffers of NCCL alone: 0.5 to 0.7 GB for a communicator on four A100
+# (NVIDIA/nccl #964), 1.6 GB (#864).
 RESERVE = 2 * 2**30
+# The most that was reported for all but PyTorch's own tensors, on each of eight H100: 4.34 GB after a collective that
+# connects all pairs, 1.06 GB before it (NVIDIA/nccl #1685). A plan that fits only while less is taken is "tight".
+TAKEN_SOURCE = "NVIDIA/nccl #1685"
+MOST_TAKEN = 4_340_000_000
+MOST_TAKEN_ALONE = 1_060_000_000  # one device has no collectives
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model on `devices` devices of `device_memory` bytes each (None: not said). All sizes in bytes."""
+    """A model on `devices` devices of `device_memory` bytes each (None: not said). All sizes in bytes.
+
+    kernel: the attention kernel that the devices have (kernels.py); `attention` is the one that this plan runs.
+    """
 
     name: str
     config: ModelConfig
@@ -35,6 +46,12 @@ class Deployment:
     chunk: int
     reserve: int
     ranks: tuple[RankMemory, ...]
+    kernel: str = UNKNOWN_DEVICE
+
+    @property
+    def attention(self) -> str:
+        """The attention kernel of this plan: "plain" in float32, whatever the devices have."""
+        return kernel_for(self.config, self.precision, self.kernel)
 
     @property
     def usable(self) -> int | None:
@@ -50,6 +67,19 @@ class Deployment:
     def fits(self) -> bool | None:
         """Whether every rank fits its device; None if the devices' memory was not said."""
         return None if self.usable is None else min(self.spare) >= 0
+
+    @property
+    def tight_bytes(self) -> int:
+        """What a plan that fits would be short of if CUDA and NCCL took the most that was reported; 0 if nothing."""
+        if not self.fits:
+            return 0
+        most = MOST_TAKEN if self.devices > 1 else MOST_TAKEN_ALONE
+        return max(0, most - self.reserve - min(self.spare))
+
+    @property
+    def tight(self) -> bool | None:
+        """Whether it fits, but only while CUDA and NCCL take less than was reported. None if no memory was said."""
+        return None if self.fits is None else self.tight_bytes > 0
 
     @property
     def short_bytes(self) -> int:
@@ -96,7 +126,7 @@ class Deployment:
 
         keys = (
             "devices", "device_memory", "reserve", "usable", "precision", "kv_precision", "context", "split", "experts",
-            "chunk", "fits", "short_bytes", "weight_bytes", "cache_bytes",
+            "chunk", "attention", "fits", "tight", "tight_bytes", "short_bytes", "weight_bytes", "cache_bytes",
         )  # fmt: skip
         spare = self.spare or (None,) * self.devices
         ranks = [
@@ -115,7 +145,7 @@ class Deployment:
 def deploy(
     config: ModelConfig,
     devices: int = 1,
-    device_memory: int | None = None,
+    device_memory: int | Card | None = None,
     precision: str | None = None,
     kv_precision: str = "bf16",
     context: int | None = None,
@@ -124,9 +154,12 @@ def deploy(
     chunk: int = CHUNK,
     reserve: int = RESERVE,
     name: str = "",
+    kernel: str | None = None,
 ) -> Deployment:
     """Divide `config` among devices and count what each holds, in bytes.
 
+    device_memory: bytes, or a card of `cards.CARDS`, which also says which attention kernel there is. kernel: that of a
+    device which is no such card, "flash" from compute capability 8.0 on; by default "plain", which never needs less.
     context: tokens in the KV cache, of all sequences together; by default the longest the model was made for. chunk:
     positions that go through the model at once. split: "tensor" or "layers"; experts: "whole" or "split" (cuts.py).
     Raises BadArgument if an argument has no such value, or if the model cannot be divided like this (divide.py).
@@ -134,18 +167,22 @@ def deploy(
     precision = own_precision(config) if precision is None else precision
     context = config.max_position_embeddings if context is None else context
     check_precision(precision, kv_precision)
-    for argument, value, unit, least in (
-        ("context", context, "tokens", 0), ("chunk", chunk, "positions", 1), ("reserve", reserve, "bytes", 0),
-    ):  # fmt: skip
-        check_count(argument, value, unit, least)
+    check_count("context", context, "tokens", 0, MOST_TOKENS)
+    check_count("chunk", chunk, "positions", 1, MOST_TOKENS)
+    check_count("reserve", reserve, "bytes", 0)
+    if isinstance(device_memory, Card):
+        kernel = kernel or device_memory.kernel
+        device_memory = device_memory.bytes
     if device_memory is not None:
         check_count("device_memory", device_memory, "bytes", 1)
+    kernel = check_kernel(UNKNOWN_DEVICE if kernel is None else kernel)
     refuse_uneven(config, devices, split, experts, precision)
     empty = Deployment(
         name or config.model_type, config, devices, device_memory, precision, kv_precision, context, split, experts,
-        chunk, reserve, ranks=(),
+        chunk, reserve, ranks=(), kernel=kernel,
     )  # fmt: skip
     ranks = (
-        rank_memory(config, rank, empty.cuts(rank), context, precision, kv_precision, chunk) for rank in range(devices)
+        rank_memory(config, rank, empty.cuts(rank), context, precision, kv_precision, chunk, kernel)
+        for rank in range(devices)
     )
     return replace(empty, ranks=tuple(ranks))

@@ -75,6 +75,7 @@ def describe(plan: Deployment) -> str:
         verdict = f" A device has {units(plan.device_memory)}, of which {units(plan.reserve)} are kept back: "
         left = min(plan.spare)
         verdict += f"it fits, {units(left)} to spare." if plan.fits else f"it does not fit, {units(-left)} short."
+        verdict += f" Tight: {units(plan.tight_bytes)} less than CUDA and NCCL may take." if plan.tight else ""
     return f"{head}. {'; '.join(needs)}.{verdict}"
 
 

@@ -3,10 +3,10 @@
 Work space, for a pass of `chunk` positions behind a cache of up to `context` tokens, values of w bytes (4 for fp32,
 else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
 
-    stream     3 chunk hidden w + chunk context    the residual stream, its normed copy, what a sublayer answers; the
-                                                   mask, one byte
-    attention  chunk (6 Q + 2 K) w                 q, its normed copy, and four copies while RoPE turns it; k and v
-               + 2 chunk context                   the 16-bit copy of the mask that a fused kernel makes
+    stream     3 chunk hidden w                    the residual stream, its normed copy, what a sublayer answers
+    attention  chunk (2 Q + 2 K) w                 q and its normed copy; k and v
+               + chunk 4 Q w, or the kernel        four copies while RoPE turns q; or what the attention kernel keeps
+                                                   (see kernels.py), if that is more
                + 2 context K w                     keys and values of one layer in 16 bits, if the cache is narrower
     experts    chunk (4 hidden + 3 ffn) w          the layer's input, an expert's rows in and out, the answer of the
                                                    expert before, gate, up and their product: the worst case is that
@@ -23,9 +23,9 @@ else 2), with Q query rows and K key rows (heads x head_dim) on the rank:
     work = stream + the largest of (attention, experts, head) + unpacked
 
 An upper bound of what is alive at once in this library's forward pass: tests/scale/test_work_space.py compares it with
-the tensors themselves. Attention is taken to be fused ("sdpa" where a fused kernel exists). Written out, the scores
-come on top: query heads x chunk x context x (4 + w) bytes. What routing itself takes, some 40 bytes for each token and
-slot and twice that on a rank with a part of the experts, is left out.
+the tensors themselves. It holds for the model's default, attention "sdpa"; for "eager" add query heads x chunk x
+context x (4 + 2 w) bytes. What routing itself takes, some 40 bytes for each token and slot and twice that on a rank
+with a part of the experts, is left out.
 """
 
 from dataclasses import dataclass
@@ -33,6 +33,7 @@ from typing import Any
 
 from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.scale.cuts import Cut
+from minimoe.scale.kernels import UNKNOWN_DEVICE, kernel_bytes, kernel_for
 from minimoe.scale.kinds import PARTS
 from minimoe.scale.precision import BLOCK, KV_PRECISIONS, PLAIN_BYTES, plain_bytes
 
@@ -65,7 +66,14 @@ class RankMemory:
 
 
 def rank_memory(
-    config: ModelConfig, rank: int, held: list[Cut], context: int, precision: str, kv_precision: str, chunk: int = CHUNK
+    config: ModelConfig,
+    rank: int,
+    held: list[Cut],
+    context: int,
+    precision: str,
+    kv_precision: str,
+    chunk: int = CHUNK,
+    kernel: str = UNKNOWN_DEVICE,
 ) -> RankMemory:
     """Bytes of a rank that holds the cuts `held`, for `context` tokens in the cache (of all sequences together)."""
     parts = {part: sum(cut.bytes(precision) for cut in held if cut.kind.part == part) for part in PARTS}
@@ -73,7 +81,7 @@ def rank_memory(
         rank=rank,
         parts={part: size for part, size in parts.items() if size},
         cache=cache_bytes(held, context, kv_precision),
-        work=work_bytes(config, held, context, precision, kv_precision, chunk),
+        work=work_bytes(config, held, context, precision, kv_precision, chunk, kernel),
     )
 
 
@@ -86,16 +94,22 @@ def cache_bytes(held: list[Cut], context: int, kv_precision: str) -> int:
 
 
 def work_bytes(
-    config: ModelConfig, held: list[Cut], context: int, precision: str, kv_precision: str, chunk: int = CHUNK
+    config: ModelConfig,
+    held: list[Cut],
+    context: int,
+    precision: str,
+    kv_precision: str,
+    chunk: int = CHUNK,
+    kernel: str = UNKNOWN_DEVICE,
 ) -> int:
-    """The formula above, for the cuts on one rank."""
+    """The formula above, for the cuts on one rank and a device with this attention kernel (see kernels.py)."""
     width, chunk = plain_bytes(precision), min(chunk, max(1, context))
     shapes = {cut.kind.name: cut.shape for cut in held}
     queries, keys = (shapes[f"self_attn.{name}_proj"][0] for name in "qk")
     ffn = max(shape[0] for name, shape in shapes.items() if name.startswith("mlp.") and name.endswith("gate_proj"))
-    mask = chunk * context if chunk > 1 else 0
-    attention = chunk * (6 * queries + 2 * keys) * width
-    attention += 2 * mask
+    kernel = kernel_for(config, precision, kernel)
+    inside = kernel_bytes(kernel, chunk, context, queries, keys, config.head_dim, width)
+    attention = chunk * (2 * queries + 2 * keys) * width + max(4 * chunk * queries * width, inside)
     attention += 2 * context * keys * width if KV_PRECISIONS[kv_precision] < width else 0
     experts = chunk * (4 * config.hidden_size + 3 * ffn) * width
     local = max((len(cut.experts) for cut in held if cut.kind.name == "mlp.experts.gate_proj"), default=0)
@@ -105,7 +119,7 @@ def work_bytes(
     rows = next((shapes[name][0] for name in ("lm_head", "embed_tokens") if name in shapes), 0)
     each = 4 if rows == config.vocab_size else max(4, 2 * width)
     head = (rows * width + each * config.vocab_size) if "norm" in shapes else 0
-    stream = 3 * chunk * config.hidden_size * width + mask
+    stream = 3 * chunk * config.hidden_size * width
     return stream + max(attention, experts, head) + unpacked_bytes(held, precision)
 
 

@@ -1,18 +1,20 @@
 """What would fit instead: one change at a time, the smallest of its kind.
 
-In the order of how little is given up: a cache in 8 bits, fewer tokens of context, another precision of the weights,
-the other way to divide, more devices of the same kind.
+In the order of how little is given up: a cache in 8 bits, fewer tokens of context, another precision of the weights
+(one that this library reads), the other way to divide, more devices of the same kind. Of each kind the smallest change
+that is not tight (devices.py) is proposed; if all that fit are tight, the smallest, which then says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from minimoe.errors import BadArgument
 from minimoe.scale.devices import Deployment, deploy
 from minimoe.scale.divide import MOST_DEVICES
+from minimoe.scale.precision import SIZE_ONLY
 
-SMALLER = ("bf16", "fp8", "int8", "int4", "3-bit")  # from many bytes to few; fp8 and int8 take almost the same
+SMALLER = ("bf16", "fp8", "int8", "int4")  # from many bytes to few; fp8 and int8 take almost the same
 USEFUL_CONTEXT = 4096  # tokens; a shorter context than this, or than what was asked for, is no suggestion
 
 
@@ -24,7 +26,7 @@ class Alternative:
     deployment: Deployment
 
     def to_dict(self) -> dict[str, Any]:
-        keys = ("devices", "precision", "kv_precision", "context", "split", "experts")
+        keys = ("devices", "precision", "kv_precision", "context", "split", "experts", "tight")
         return {"change": self.change} | {key: getattr(self.deployment, key) for key in keys}
 
 
@@ -36,30 +38,43 @@ def alternatives(plan: Deployment) -> tuple[Alternative, ...]:
 def search(plan: Deployment) -> Iterator[Alternative]:
     """At most one plan for each kind of change."""
     if plan.kv_precision != "fp8" and (found := tried(plan, kv_precision="fp8")):
-        yield Alternative("the KV cache in fp8", found)
-    if found := longest_context(plan):
-        yield Alternative(f"a context of {found.context:,} tokens", found)
-    for precision in smaller(plan):
-        if found := tried(plan, precision=precision):
-            only = " (a size only: nothing here reads it)" if precision == "3-bit" else ""
-            yield Alternative(f"the weights in {precision}{only}", found)
-            break
+        yield proposal("the KV cache in fp8", found)
+    if found := longest_context(plan, tight=False) or longest_context(plan):
+        yield proposal(f"a context of {found.context:,} tokens", found)
+    if found := first(plan, ({"precision": precision} for precision in smaller(plan))):
+        yield proposal(f"the weights in {found.precision}", found)
     other = "layers" if plan.split == "tensor" else "tensor"
     if found := tried(plan, split=other):
-        yield Alternative(f"the same devices with split {other!r}", found)
+        yield proposal(f"the same devices with split {other!r}", found)
+    counts = range(plan.devices + 1, MOST_DEVICES + 1)
     for split in (plan.split, other):
-        counts = range(plan.devices + 1, MOST_DEVICES + 1)
-        found = next((each for count in counts if (each := tried(plan, devices=count, split=split))), None)
-        if found:
+        if found := first(plan, ({"devices": count, "split": split} for count in counts)):
             by = "" if split == plan.split else f" with split {split!r}"
-            yield Alternative(f"{found.devices} such devices{by}", found)
+            yield proposal(f"{found.devices} such devices{by}", found)
             break
+
+
+def proposal(change: str, found: Deployment) -> Alternative:
+    """The alternative, which says so if it is tight."""
+    return Alternative(f"{change} (tight)" if found.tight else change, found)
+
+
+def first(plan: Deployment, changes: Iterable[dict[str, Any]]) -> Deployment | None:
+    """The first change that fits and is not tight; else the first that fits."""
+    tight = None
+    for change in changes:
+        found = tried(plan, **change)
+        if found and not found.tight:
+            return found
+        tight = tight or found
+    return tight
 
 
 def smaller(plan: Deployment) -> tuple[str, ...]:
-    """Precisions that take fewer bytes than the plan's."""
+    """Precisions that take fewer bytes than the plan's, of those that this library reads."""
     order = {name: place for place, name in enumerate(SMALLER)}
     order |= {"fp32": -1, "fp16": order["bf16"], "fp8": order["int8"], "gptq-int4": order["int4"]}
+    order |= {name: len(SMALLER) for name in SIZE_ONLY}
     return SMALLER[order[plan.precision] + 1 :]
 
 
@@ -67,7 +82,7 @@ def tried(plan: Deployment, **change: Any) -> Deployment | None:
     """The plan with one thing changed, if it can be divided like that and fits."""
     keys = (
         "config", "devices", "device_memory", "precision", "kv_precision", "context", "split", "experts", "chunk",
-        "reserve", "name",
+        "reserve", "name", "kernel",
     )  # fmt: skip
     try:
         found = deploy(**({key: getattr(plan, key) for key in keys} | change))
@@ -76,11 +91,17 @@ def tried(plan: Deployment, **change: Any) -> Deployment | None:
     return found if found.fits else None
 
 
-def longest_context(plan: Deployment) -> Deployment | None:
-    """The same plan with as much context as fits, found by halving: need never falls as context grows."""
+def longest_context(plan: Deployment, tight: bool = True) -> Deployment | None:
+    """The same plan with as much context as fits, found by halving: need never falls as context grows.
+
+    tight: whether the plan may be a tight one.
+    """
     best, low, high = None, min(plan.context, USEFUL_CONTEXT), plan.context
     while low <= high:
         middle = (low + high) // 2
         found = tried(plan, context=middle)
-        best, low, high = (found, middle + 1, high) if found else (best, low, middle - 1)
+        if found and (tight or not found.tight):
+            best, low = found, middle + 1
+        else:
+            high = middle - 1
     return best

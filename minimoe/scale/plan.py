@@ -12,6 +12,7 @@ from minimoe.model.config import ModelConfig
 from minimoe.scale.devices import Deployment, deploy
 from minimoe.scale.precision import (
     BLOCK,
+    MOST_TOKENS,
     PLAIN_BYTES,
     PRECISIONS,
     check_count,
@@ -105,7 +106,7 @@ def plan(
     precision = own_precision(config) if precision is None else precision
     context = config.max_position_embeddings if context is None else context
     check_precision(precision, kv_precision)
-    check_count("context", context, "tokens", 0)
+    check_count("context", context, "tokens", 0, MOST_TOKENS)
     return Plan(
         name=name or config.model_type,
         precision=precision,

@@ -21,6 +21,8 @@ from minimoe.model.config import ModelConfig
 PLAIN_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PRECISIONS = (*PLAIN_BYTES, "fp8", "int8", "int4", "gptq-int4")
 SIZE_ONLY = ("3-bit",)
+MOST_BYTES = 10**15  # a thousand times the largest device; more is a slip of the pen
+MOST_TOKENS = 10**9  # in a cache; a thousand times the longest context of any released model
 BLOCK = 128  # side of an fp8 block and length of a group
 KV_PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}  # bytes a value; one scale for a whole cache is no size
 
@@ -77,7 +79,8 @@ def check_precision(precision: str, kv_precision: str = "bf16") -> None:
         raise BadArgument(f"kv_precision is {kv_precision!r}, expected one of {', '.join(KV_PRECISIONS)}.")
 
 
-def check_count(name: str, value: object, unit: str, least: int) -> None:
-    """Raise BadArgument unless `value` is a whole number of at least `least`."""
-    if type(value) is not int or value < least:
-        raise BadArgument(f"{name} is {value!r}, expected a number of {unit}, {least} or more.")
+def check_count(name: str, value: object, unit: str, least: int, most: int = MOST_BYTES) -> None:
+    """Raise BadArgument unless `value` is a whole number from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        found = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
+        raise BadArgument(f"{name} is {found}, expected a number of {unit}, {least} to {most:,}.")

@@ -15,6 +15,7 @@ from minimoe.checkpoint.room import memory_of_device
 from minimoe.errors import PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.scale.devices import RESERVE, deploy
+from minimoe.scale.kernels import UNKNOWN_DEVICE, kernel_of
 from minimoe.scale.precision import own_precision, plain_bytes
 from minimoe.scale.units import units
 
@@ -45,19 +46,29 @@ def run_memory(
     rank: int = 0,
     world: int = 1,
     split: str = "tensor",
+    device: torch.device | None = None,
 ) -> RunMemory:
     """What `rank` of `world` needs for `tokens` tokens, given the bytes of its weights.
 
     config: of the model in memory, which may be packed. dtype: what it computes in. layers: those that are loaded.
+    device: where it runs, which decides the attention kernel; None: the kernel that needs most.
     """
     config = config if layers is None else replace(config, num_hidden_layers=len(layers))
     packed = config.quantization_config is not None
     precision = own_precision(config) if packed else PLAIN.get(dtype, "fp32")
     plan = deploy(
-        config, world, precision=precision, kv_precision="bf16" if packed else precision, context=tokens, split=split
-    ).ranks[rank]
+        config, world, precision=precision, kv_precision="bf16" if packed else precision, context=tokens, split=split,
+        kernel=None if device is None else kernel_here(device),
+    ).ranks[rank]  # fmt: skip
     wider = max(1, dtype.itemsize // plain_bytes(precision))  # float64, or packed weights in more than 16 bits
     return RunMemory(weights, plan.cache * wider, plan.work * wider, tokens, packed)
+
+
+def kernel_here(device: torch.device) -> str:
+    """The attention kernel that PyTorch has for this device (kernels.py)."""
+    if device.type == "cuda" and torch.version.hip is None:
+        return kernel_of(torch.cuda.get_device_capability(device))
+    return "cpu" if device.type == "cpu" else UNKNOWN_DEVICE
 
 
 def require_memory(

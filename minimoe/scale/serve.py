@@ -5,7 +5,8 @@ What a command has to get right follows from arithmetic: on how many cards the w
 an expert would be cut, and how long a context the memory that is left can hold.
 
 The planner is asked with vLLM's own budget: --gpu-memory-utilization is the share of a card that it may take, from
-which the usual reserve goes off for the CUDA context and NCCL. --max-num-batched-tokens is the planner's chunk. Tensor
+which the usual reserve goes off for the CUDA context and NCCL. --max-num-batched-tokens is the planner's chunk; its own
+attention kernels never write the scores out, on any card. Tensor
 parallelism divides every expert; --enable-expert-parallel keeps experts whole instead, and is set where the division
 would cut a block of FP8 or a group of GPTQ (vllm-project/vllm #17569, #17604). Each rank then skips the experts of the
 others while loading (--enable-ep-weight-filter, #37351).
@@ -21,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.errors import BadArgument
-from minimoe.model.config import ModelConfig
+from minimoe.model.config import ModelConfig, published_name
 from minimoe.paths import find, models_folder
-from minimoe.scale.cards import CARDS, find_card
+from minimoe.scale.cards import CARDS, Card, find_card
 from minimoe.scale.devices import RESERVE, Deployment, deploy
 from minimoe.scale.divide import MOST_DEVICES, divides, list_of, obstacles
 from minimoe.scale.nearest import alternatives, longest_context
@@ -35,8 +36,7 @@ FRACTION = 0.92  # vLLM's default; said in the command, as it has changed before
 CHUNK = 2048  # tokens that go through the model together
 PAGE = 16  # tokens in a block of vLLM's cache
 SUFFIXES = {"bf16": "", "fp8": "-FP8", "gptq-int4": "-GPTQ-Int4"}
-WITHOUT_BF16 = ("T4",)
-WITHOUT_FP8 = ("A10", "RTX 3090", "A100-40GB", "A100-80GB")
+FIRST_BF16, FIRST_FP8 = (8, 0), (8, 9)  # compute capabilities
 ANSWERS_AT_ONCE = ("-Instruct", "-Coder")  # members of the family that never think: no reasoning to take apart
 
 
@@ -101,7 +101,7 @@ class Serving:
 def vllm_commands(
     model: str | Path | ModelConfig,
     devices: Iterable[int] = (4, 8),
-    card: str | int = "H100",
+    card: str | int | Card = "H100",
     fraction: float = FRACTION,
     name: str = "",
 ) -> tuple[Serving, ...]:
@@ -114,7 +114,7 @@ def vllm_commands(
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise BadArgument(f"fraction is {fraction!r}, expected a share of a card's memory above 0, at most 1.")
-    known = CARDS.get(find_card(card).name) if isinstance(card, str) else None
+    known = find_card(card) if isinstance(card, str) else card if isinstance(card, Card) else None
     memory = known.bytes if known else card
     if type(memory) is not int or memory < 1:
         raise BadArgument(f"card is {card!r}, expected the name of a card or its memory in bytes.")
@@ -137,8 +137,7 @@ def forms(model: str | Path | ModelConfig, name: str) -> Iterator[tuple[str, Mod
     if local.exists():
         yield name or str(model), ModelConfig.from_file(local)
         return
-    ModelConfig.named(str(model))  # refuses unknown names with a list
-    base = str(model)
+    base = published_name(str(model))
     for suffix in SUFFIXES.values():
         base = base.removesuffix(suffix) if suffix else base
     for suffix in SUFFIXES.values():
@@ -156,7 +155,7 @@ def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: s
 
     if precision in ("int4", "int8"):
         return no(f"its weights are in {precision} of this library's own kind, which vLLM does not read")
-    if card in WITHOUT_BF16:
+    if older(card, FIRST_BF16):
         return no(f"a {card} does not compute in bfloat16, the dtype of this model")
     cut = divides(config, devices, "tensor", "split", precision)
     experts = "split" if cut else "whole"
@@ -166,7 +165,10 @@ def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: s
 
     def planned(context: int) -> Deployment:
         budget = int(memory * fraction)
-        return deploy(config, devices, budget, precision, context=context, experts=experts, chunk=CHUNK, name=opened)
+        return deploy(
+            config, devices, budget, precision, context=context, experts=experts, chunk=CHUNK, name=opened,
+            kernel="flash",
+        )  # fmt: skip
 
     plan = planned(config.max_position_embeddings)
     placed = plan if plan.fits else longest_context(plan)
@@ -175,6 +177,12 @@ def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: s
     if placed.context > PAGE:
         placed = planned(placed.context // PAGE * PAGE)
     return Serving(opened, precision, devices, card, fraction, placed, notes=tuple(remarks(placed, card)))
+
+
+def older(card: str, capability: tuple[int, int]) -> bool:
+    """Whether this is a known card of NVIDIA's with a lower compute capability."""
+    known = CARDS[card].capability if card in CARDS else None
+    return known is not None and known < capability
 
 
 def too_small(plan: Deployment, memory: int, fraction: float) -> str:
@@ -198,5 +206,5 @@ def remarks(plan: Deployment, card: str) -> Iterator[str]:
             yield "older versions of vLLM cannot keep the experts of GPTQ whole (vllm-project/vllm #15760)"
     if plan.context < plan.config.max_position_embeddings:
         yield f"the model was made for {plan.config.max_position_embeddings:,} tokens; memory holds fewer"
-    if plan.precision == "fp8" and card in WITHOUT_FP8:
+    if plan.precision == "fp8" and older(card, FIRST_FP8):
         yield f"{card} does not compute in FP8: the weights stay FP8, each is converted when it is used"

@@ -57,8 +57,8 @@ def pass_bytes(
     already. Beyond it: every position's logits if they are asked for, and the scores of attention written out.
     """
     precision = {2: "bf16"}.get(width, "fp32")
-    work = work_bytes(config, cuts(config, 1, 0), context, precision, precision, positions) * max(1, width // 4)
-    work += positions * context * (width - 2) if positions > 1 else 0  # the mask's copy is as wide as the values
+    held = cuts(config, 1, 0)
+    work = work_bytes(config, held, context, precision, precision, positions, kernel="cpu") * max(1, width // 4)
     work += unpacking_bytes(config, format, width)
     work += 0 if last_only else 2 * positions * config.vocab_size * width
     work += config.num_attention_heads * positions * context * (4 + 2 * width) if eager else 0

@@ -7,7 +7,7 @@ from minimoe.errors import BadArgument
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+SIZE = re.compile(r"\s*([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([A-Za-z]*)\s*")
 
 
 def units(size: int) -> str:
@@ -32,5 +32,6 @@ def parse_bytes(text: str, argument: str = "size") -> int:
     unit = next((each for each in UNITS if found and each.lower() == found[2].lower()), None)
     size = int(Fraction(found[1]) * UNITS[unit]) if found and unit else 0
     if size < 1:
-        raise BadArgument(f"{argument} is {text!r}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")
+        shown = repr(text) if len(text) <= 60 else f"{text[:40]!r} and {len(text) - 40:,} characters more"
+        raise BadArgument(f"{argument} is {shown}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")
     return size

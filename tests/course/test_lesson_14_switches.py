@@ -19,6 +19,7 @@ import minimoe
 from minimoe.paths import checkout
 from minimoe.scale.budget import budget
 from minimoe.scale.plan import deploy
+from minimoe.scale.read_time import reading
 from minimoe.scale.units import duration, units
 from tests.scale.test_client_cell import ANSWER, TAGGED, Stub
 
@@ -68,14 +69,27 @@ def test_the_ranks_of_this_computer_answer_if_the_plan_fits(fits, capsys):
         where=('"models/Qwen3-235B-A22B"', f'"{checkout() / "data" / "mini"}"'),
         device=('"cuda"', '"cpu"'),
     )
-    config = minimoe.ModelConfig.from_file(checkout() / "data" / "mini")
-    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "big": config}
+    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "kernel": "plain", "reading": reading}
     if not fits:  # all of it is kept back
         with pytest.raises(minimoe.MinimoeError, match="rank 0 of 2 needs"):
             after(source, **names)
         return
     assert after(source, **names)["answered"] == 0
-    assert len(capsys.readouterr().out) > 5
+    told = capsys.readouterr().out
+    assert "before the first word" in told and len(told) > 50
+
+
+def test_a_precision_reaches_the_command_and_the_plan(capsys):
+    source = cell(
+        "RUN_SPREAD, WHERE",
+        switch=("= False,", "= True,"),
+        where=('"models/Qwen3-235B-A22B"', '"data/mini"'),  # found as the commands find it
+        device=('"cuda"', '"cpu"'),
+        precision=("PRECISION = None", 'PRECISION = "int4"'),
+    )
+    found = after(source, cards=[None], memory=2**32, kernel="plain", reading=reading)
+    assert found["answered"] == 0
+    assert found["line"][-2:] == ["--precision", "int4"] and found["plan_here"].precision == "int4"
 
 
 def test_a_server_answers_in_both_modes(monkeypatch, capsys):

@@ -33,7 +33,7 @@ def test_the_verdicts():
         ("four-4090", ["int4: short by 36 GB", "3-bit: short by 7 GB", "36 GB or more of its 117 GB of experts",
                        "8 such cards hold int4"]),
         ("one-a100", ["int4: short by 46 GB", "46 GB or more of its 117 GB of experts", "2 such cards hold int4",
-                      "one H200 or B200 holds int4"]),
+                      "one H200, H200 NVL, B200, GB200, MI300X, B300 or GB300 holds int4"]),
         ("million-tokens", ["weights 470 GB and 1,010,000 tokens of cache 194 GB are 665 GB",
                             "on 8 devices the cache is stored 2 times",
                             "bf16 on 8 devices 861 GB", "on 4 devices 334 GB"]),
@@ -43,6 +43,11 @@ def test_the_arithmetic_is_said(key, sentences):
     told = f"{VERDICTS[key].because}. {VERDICTS[key].instead}."
     for sentence in sentences:
         assert sentence in told
+
+
+def test_a_precision_that_nothing_reads_is_judged_but_never_proposed():
+    assert "3-bit: short" in VERDICTS["four-4090"].because
+    assert "hold 3-bit" not in VERDICTS["four-4090"].instead
 
 
 def test_figures_are_the_planner_s():

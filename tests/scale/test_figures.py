@@ -15,7 +15,7 @@ GB = 10**9
 
 @pytest.mark.parametrize("split", ["tensor", "layers"])
 def test_bars_add_up_to_what_each_rank_needs(split):
-    plan = deploy(BIG, 4, CARDS["H200"].bytes, context=32_768, split=split, name="the 235B")
+    plan = deploy(BIG, 4, CARDS["H200"], context=32_768, split=split, name="the 235B")
     figure = memory_per_rank(plan).figure
     assert [bar.name for bar in figure.data] == list(COLOURS)
     for rank, column in zip(plan.ranks, zip(*(bar.x for bar in figure.data), strict=True), strict=True):
@@ -29,23 +29,23 @@ def test_bars_add_up_to_what_each_rank_needs(split):
 
 
 def test_colour_is_not_needed_to_tell_the_bars_apart():
-    bars = memory_per_rank(deploy(BIG, 2, CARDS["H100"].bytes)).figure.data
+    bars = memory_per_rank(deploy(BIG, 2, CARDS["H100"])).figure.data
     assert {bar.marker.pattern.fillmode for bar in bars} == {"overlay"}  # "replace" would draw the pattern on nothing
     assert len({pattern for _, pattern in COLOURS.values()}) == len({colour for colour, _ in COLOURS.values()}) == 5
 
 
 def test_it_reads_as_sentences_and_stores_as_json():
-    plan = deploy(BIG, 2, CARDS["H100"].bytes, context=32_768, name="the 235B")
+    plan = deploy(BIG, 2, CARDS["H100"], context=32_768, name="the 235B")
     picture = memory_per_rank(plan)
     assert repr(picture) == (
         "the 235B in bf16, 32,768 tokens in a bf16 cache, on 2 devices, split 'tensor'. Ranks 0 to 1 need each "
-        "238.42 GB: weights 235.14 GB, KV cache 3.15 GB, work space 119.01 MB. A device has 85.52 GB, of which 2.15 GB "
-        "are kept back: it does not fit, 155.04 GB short."
+        "238.40 GB: weights 235.14 GB, KV cache 3.15 GB, work space 102.24 MB. A device has 85.52 GB, of which 2.15 GB "
+        "are kept back: it does not fit, 155.03 GB short."
     )
     bundle = picture._repr_mimebundle_()
     assert bundle["text/plain"] == picture.alt
     json.dumps(bundle["application/vnd.plotly.v1+json"])
-    assert "it fits" in memory_per_rank(deploy(BIG, 4, CARDS["H200"].bytes, context=32_768)).alt
+    assert "it fits" in memory_per_rank(deploy(BIG, 4, CARDS["H200"], context=32_768)).alt
 
 
 def test_without_memory_there_is_no_line_and_nothing_kept_back():

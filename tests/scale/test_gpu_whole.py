@@ -22,6 +22,9 @@ def test_tiny_models_take_what_the_planner_says() -> None:
     assert told.count("+0.00%") == 4  # weights and cache of both
     assert "tiny in int4" in told and "tiny in bf16" in told
     assert told.count("of the limit") == 2
+    assert told.count("prompt of 48 tokens, 3 chunks") == 2
+    for what in ("first chunk", "last chunk", "one token"):
+        assert told.count(f"attention, {what}:") == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device; the benchmark would run on it")

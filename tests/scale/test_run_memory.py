@@ -221,6 +221,7 @@ def test_the_gpu_that_is_named_becomes_the_current_one(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device, expected: list[torch.device]
 ) -> None:
     current: list[torch.device] = []
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(opening, "check_device", lambda name: device)
     monkeypatch.setattr(opening, "require_memory", lambda *_, **__: None)
@@ -276,3 +277,13 @@ def test_a_text_over_the_chunk_size_is_traced_as_in_one_piece(tokenizer: Tokeniz
             torch.testing.assert_close(parts.tensors[name], values, rtol=1e-6, atol=1e-6, equal_nan=True)
         else:
             assert torch.equal(parts.tensors[name], values), name
+
+
+@pytest.mark.parametrize(("capability", "kernel"), [((7, 5), "plain"), ((8, 6), "flash"), ((9, 0), "flash")])
+def test_work_space_is_that_of_the_kernel_of_the_device(monkeypatch, capability, kernel):
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    monkeypatch.setattr("torch.version.hip", None)
+    here = run_memory(BIG, 0, 32_768, torch.bfloat16, device=torch.device("cuda", 1))
+    assert here.work == deploy(BIG, precision="bf16", context=32_768, kernel=kernel).ranks[0].work
+    on_cpu = run_memory(BIG, 0, 32_768, torch.bfloat16, device=torch.device("cpu"))
+    assert on_cpu.work == deploy(BIG, precision="bf16", context=32_768, kernel="cpu").ranks[0].work

@@ -58,7 +58,7 @@ def test_the_context_is_the_longest_that_fits_the_share(card):
         plan, config = each.deployment, ModelConfig.named(each.model.removeprefix("Qwen/"))
         assert int(option(each, "--max-model-len")) == plan.context == each.max_model_len
         assert plan.device_memory == int(CARDS[card].bytes * FRACTION)
-        again = dict(precision=each.precision, experts=plan.experts, chunk=CHUNK)
+        again = dict(precision=each.precision, experts=plan.experts, chunk=CHUNK, kernel="flash")
         assert deploy(config, each.devices, plan.device_memory, context=plan.context, **again).fits
         more = deploy(config, each.devices, plan.device_memory, context=plan.context + PAGE, **again)
         assert not more.fits or plan.context == config.max_position_embeddings == 262_144

@@ -1,19 +1,24 @@
 """The formula of the work space against the tensors that a forward pass really keeps alive."""
 
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from minimoe.checkpoint.formats.choose import FP8, GPTQ_INT4, OWN
 from minimoe.checkpoint.formats.packed import pack_modules, stored_tensors
+from minimoe.model import attention
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.scale import parallel
+from minimoe.scale.kernels import KERNELS, kernel_bytes
 from minimoe.scale.plan import deploy
 
 CONFIG = ModelConfig(
@@ -70,7 +75,7 @@ def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
     ids = torch.randint(0, config.vocab_size, (1, chunk))
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = deploy(config, 1, context=context, chunk=chunk, precision=precision).ranks[0]
+    said = deploy(config, 1, context=context, chunk=chunk, precision=precision, kernel="cpu").ranks[0]
     routing = 40 * chunk * config.num_experts_per_tok  # zeros send all tokens to the same experts: the worst case
     assert (0.4 if ffn == 96 else 0.6) * said.work <= seen.peak <= said.work + routing
     assert (cache.bytes, sum(part.nbytes for part in stored_tensors(model).values())) == (said.cache, said.weights)
@@ -89,7 +94,7 @@ def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precisi
             model(ids[:, :-chunk], cache)
         with Alive(*known(model, ids, cache)) as seen:
             model(ids[:, -chunk:], cache, last_only=True)
-    said = deploy(CONFIG, 1, context=context, chunk=chunk, precision=precision, kv_precision=precision).ranks[0]
+    said = plan_of_one_rank(CONFIG, 1, precision, chunk, context, "cpu")
     assert seen.peak <= said.work
     if chunk > 1:  # for one token the formula also counts what sampling needs
         assert seen.peak >= 0.6 * said.work
@@ -114,7 +119,7 @@ def test_a_rank_keeps_no_more_alive_than_its_plan_says(monkeypatch, world, top_k
     cache.length = context - chunk
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = deploy(config, world, context=context, chunk=chunk, precision=precision, kv_precision=precision).ranks[0]
+    said = plan_of_one_rank(config, world, precision, chunk, context, "cpu")
     routing = (40 if world == 1 else 80) * chunk * top_k
     assert seen.peak <= said.work + routing
     if chunk > 1:
@@ -123,3 +128,97 @@ def test_a_rank_keeps_no_more_alive_than_its_plan_says(monkeypatch, world, top_k
 
 def all_choose_the_first(routing):
     return Routing(routing.logits, torch.arange(routing.experts.shape[1]).expand_as(routing.experts), routing.weights)
+
+
+def plan_of_one_rank(config, world, precision, chunk, context, kernel):
+    """What the planner says of rank 0."""
+    return deploy(
+        config, world, context=context, chunk=chunk, precision=precision, kv_precision=precision, kernel=kernel
+    ).ranks[0]
+
+
+def peak_of_a_chunk(model, chunk, context):
+    """Bytes alive at most while the last `chunk` of `context` positions go through the model."""
+    cache = model.new_cache(capacity=context)
+    for stored in (*cache.keys.values(), *cache.values.values()):
+        stored.zero_()
+    cache.length = context - chunk
+    ids = torch.randint(0, model.config.vocab_size, (1, chunk))
+    # not inference mode, which would hide what PyTorch makes inside the kernel
+    with torch.no_grad(), Alive(*known(model, ids, cache)) as seen:
+        model(ids, cache, last_only=True)
+    return seen.peak
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (64, 4096), (200, 700), (8, 2048), (1, 300)])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(("heads", "shared", "head_dim"), [(8, 2, 32), (8, 8, 16), (6, 1, 8), (4, 2, 128)])
+def test_the_plain_kernel_needs_no_more_than_its_formula_and_not_much_less(
+    heads, shared, head_dim, precision, chunk, context
+):
+    """The kernel of a T4, and of every GPU in float32, forced upon the CPU: PyTorch's code for it is the same."""
+    config = replace(CONFIG, num_attention_heads=heads, num_key_value_heads=shared, head_dim=head_dim)
+    model = Transformer(config).to(WIDTHS[precision])
+    model.engine = "loop"
+    with sdpa_kernel(SDPBackend.MATH):
+        peak = peak_of_a_chunk(model, chunk, context)
+    said = plan_of_one_rank(config, 1, precision, chunk, context, "plain").work
+    assert peak <= said
+    width = WIDTHS[precision].itemsize
+    inside = kernel_bytes("plain", chunk, context, heads * head_dim, shared * head_dim, head_dim, width)
+    if inside > 0.5 * said:  # where attention dominates
+        assert said <= 1.5 * peak
+
+
+def allocated_at_most(call):
+    """Bytes alive at most by what the allocator says, so that also operations inside of operations count."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        kept = call()
+    changes = [event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    del kept
+    return max(accumulate(changes))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("heads", "shared", "chunk", "context"), [(32, 2, 512, 1024), (8, 1, 256, 2048), (4, 4, 256, 1024), (64, 4, 1, 500)]
+)
+def test_the_plain_kernel_is_bounded_closely(heads, shared, chunk, context, precision):
+    """Shares of the 235B's attention, the kernel alone."""
+    dtype = WIDTHS[precision]
+    q = torch.zeros(1, heads, chunk, 128, dtype=dtype)
+    k, v = (torch.zeros(1, shared, context, 128, dtype=dtype) for _ in range(2))
+    with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
+        peak = allocated_at_most(lambda: attention.attend_sdpa(q, k, v, None))
+    said = kernel_bytes("plain", chunk, context, heads * 128, shared * 128, 128, dtype.itemsize)
+    assert 0.99 * peak <= said <= 1.05 * peak  # a few numbers, such as minus infinity, are not in the formula
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (200, 700), (1, 300)])
+def test_beside_flash_attention_nothing_is_kept(monkeypatch, chunk, context):
+    """With a kernel in its place that keeps what FlashAttention keeps: the output, and a number a query and head."""
+
+    def fused(q, k, v, mask):
+        numbers = torch.empty(q.shape[:-1], dtype=torch.float32)
+        return torch.empty_like(q), numbers
+
+    monkeypatch.setattr(attention, "attend_sdpa", lambda *arguments: fused(*arguments)[0])
+    model = Transformer(CONFIG).to(torch.bfloat16)
+    model.engine = "loop"
+    peak = peak_of_a_chunk(model, chunk, context)
+    said = plan_of_one_rank(CONFIG, 1, "bf16", chunk, context, "flash").work
+    assert peak <= said
+    if chunk > 1:
+        assert said <= 1.5 * peak
+
+
+@pytest.mark.parametrize(("chunk", "context"), [(1, 10), (512, 512), (512, 40_960), (2048, 131_072)])
+@pytest.mark.parametrize(("devices", "precision"), [(1, "bf16"), (8, "int4"), (16, "fp8")])
+def test_an_unknown_device_is_counted_with_the_kernel_that_needs_most(devices, precision, chunk, context):
+    big = ModelConfig.named("Qwen3-235B-A22B")
+    works = {
+        kernel: deploy(big, devices, context=context, chunk=chunk, precision=precision, kernel=kernel).ranks[0].work
+        for kernel in (None, *KERNELS)
+    }
+    assert works[None] == works["plain"] >= max(works.values())
+    assert works["flash"] <= works["cpu"]
