@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minimoe.atomic import to_disk, write
 from minimoe.errors import BadArgument, MinimoeError, UnsafeIndex, WriteFailed
 
 STAGING, DECIDED, JOURNAL = ".minimoe-saving", ".minimoe-saved", "journal.json"
@@ -32,7 +33,7 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
     """
     if directory.exists() and not directory.is_dir():
         raise BadArgument(f"directory is {str(directory)!r}, which is a file. Choose a folder.")
-    staging = directory / STAGING
+    staging, is_new = directory / STAGING, not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         finish_interrupted_save(directory)
@@ -45,13 +46,14 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
             "files": new,
             "remove": sorted(name for name in obsolete() - set(new) if not (directory / name).is_dir()),
         }
-        (staging / JOURNAL).write_text(json.dumps(journal), encoding="utf-8")
+        write(staging / JOURNAL, json.dumps(journal).encode(), durable=False)
         for file in staging.iterdir():
             to_disk(file)
         to_disk(staging)
         os.rename(staging, directory / DECIDED)  # the one step that decides
         to_disk(directory)
         finish_interrupted_save(directory)
+        is_new = False
     except MinimoeError:
         raise
     except OSError as error:
@@ -61,6 +63,9 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # nothing was saved, so no empty folder is left
+                directory.rmdir()
 
 
 def refuse_what_cannot_be_placed(directory: Path, names: list[str]) -> None:
@@ -121,20 +126,3 @@ def read_journal(decided: Path) -> dict[str, list[str]]:
             f"{path} is not a journal of plain file names. Remove the folder {decided.name} if you did not save here."
         )
     return journal
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself. Where a folder cannot be opened
-    (Windows), its names are not waited for.
-    """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    try:
-        descriptor = os.open(path, flags)
-    except PermissionError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

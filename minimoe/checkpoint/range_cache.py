@@ -23,6 +23,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from minimoe import atomic
 from minimoe.checkpoint.http_answers import Version
 from minimoe.errors import BadArgument
 
@@ -60,19 +61,12 @@ def check_cap(cap: int) -> int:
     return cap
 
 
-def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Under another name first, then renamed: readers see all of it or none. Raises OSError."""
+def write(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of the cache, and its folder: readers see all of it or none. Raises OSError. It does not wait for
+    the disk: what a power failure damages is recognised by its checksum and fetched again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    try:
-        with unfinished.open("wb") as file:
-            for part in parts:
-                file.write(part)
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
+    atomic.write(path, *parts, durable=False)
 
 
 class RangeCache:
@@ -148,13 +142,13 @@ class RangeCache:
 
     def _write(self, path: Path, *parts: bytes | memoryview) -> bool:
         try:
-            write_atomically(path, *parts)
+            write(path, *parts)
         except OSError as error:
             with self._telling:  # several threads may meet the same full disk, and one of them says so
                 is_news, self.is_writing = self.is_writing, False
             if is_news:
                 tqdm.write(
-                    f"{self.folder} cannot be written ({error.strerror or error}), so nothing more is kept there: what "
+                    f"{self.folder} cannot be written ({atomic.reason(error)}), so nothing more is kept there: what "
                     "is needed twice is fetched twice. MINIMOE_CACHE names another folder.",
                     file=sys.stderr,
                 )

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from minimoe import atomic
 from minimoe.course.chapters import CHAPTERS
 from minimoe.course.exercise import Exercise, all_exercises
 from minimoe.course.source import show_code
@@ -75,11 +76,9 @@ def update(id: str, change: Callable[[dict[str, Any]], None]) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        fresh.replace(file)
+        atomic.write(file, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
-        notice(f"{file} cannot be written ({error.strerror}); what you do now is not remembered.")
+        notice(f"{file} cannot be written ({atomic.reason(error)}); what you do now is not remembered.")
 
 
 def record_check(id: str, status: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from minimoe import atomic
 from minimoe.checkpoint.read import load
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
@@ -189,5 +190,5 @@ def evaluate(
     if dense is not None:
         report["dense_twin"] = beside_dense_twin(model.config, Path(tokenizer.source), dense)
     if out is not None:
-        Path(out).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic.write(out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     return report

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from minimoe.checkpoint import range_cache
 from minimoe.checkpoint.http_answers import Version
 from minimoe.checkpoint.range_cache import HEAD, RangeCache, default_cap, default_folder
 from minimoe.errors import BadArgument
@@ -141,7 +140,7 @@ def test_a_full_disk_ends_the_storing_and_says_so_once(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(range_cache, "write_atomically", full)
+    monkeypatch.setattr("minimoe.atomic.os.replace", full)
     kept(cache, 1000, 2000)
     kept(cache, 2000, 3000)
     assert capsys.readouterr().err.count("No space left on device") == 1
