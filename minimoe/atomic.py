@@ -74,7 +74,8 @@ def check_writable(path: str | Path, argument: str = "path") -> Path:
     try:
         target, _ = locate(path)
         if not target.parent.is_dir():
-            raise NotFound(f"{argument} is {name!r}, but there is no folder {target.parent}. Make it first.")
+            missing = target.parent if Path(path).parent.is_dir() else Path(path).parent  # the first one: behind a link
+            raise NotFound(f"{argument} is {name!r}, but there is no folder {missing}. Make it first.")
         try_to_create(target)
     except BadArgument as error:
         raise BadArgument(f"{argument}: {error}") from error

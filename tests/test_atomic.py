@@ -160,19 +160,19 @@ def test_any_name_that_the_file_system_has(tmp_path, name):
 @pytest.mark.parametrize("path", ["", " ", "a\0b", "a\ud800b"])
 @pytest.mark.parametrize("check", [atomic.check_writable, atomic.check_folder_writable])
 def test_what_can_be_no_name_is_refused(path, check):
-    with pytest.raises(BadArgument, match="^--out is .*expected the name of a f"):
+    with pytest.raises(BadArgument, match=r"^--out is .*expected the name of a f"):
         check(path, "--out")
 
 
 def test_a_folder_that_is_missing_or_is_a_file(old):
-    with pytest.raises(NotFound, match="there is no folder .*none"):
+    with pytest.raises(NotFound, match=r"there is no folder .*none"):
         atomic.check_writable(old.parent / "none" / "file", "--out")
-    with pytest.raises(WriteFailed, match="Not a directory|no folder"):
+    with pytest.raises(WriteFailed, match="Not a directory"):
         atomic.check_writable(old / "file", "--out")
     with pytest.raises(WriteFailed, match="File name too long"):
         atomic.check_writable(old.parent / ("a" * 256), "--out")
     for folder in (old, old / "below" / "it"):
-        with pytest.raises(BadArgument, match="file is not a folder|file' is not a folder|not a folder"):
+        with pytest.raises(BadArgument, match="is not a folder"):
             atomic.check_folder_writable(folder, "--out")
     assert atomic.check_folder_writable(old.parent / "new" / "folder") == old.parent / "new" / "folder"
     assert list(old.parent.iterdir()) == [old]
