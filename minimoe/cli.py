@@ -17,6 +17,7 @@ from minimoe.atomic import check_folder_writable, check_writable
 from minimoe.commands import options
 from minimoe.commands.soft_switch import split_switch
 from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, open_closed_streams, refuse, table
+from minimoe.commands.training import check_before_training
 from minimoe.errors import BadArgument, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
@@ -315,11 +316,10 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
     gets the weights in checkpoint/, a learning curve to look at, and what --resume needs.
     """
     sizes = ModelConfig.from_file(find(config))
-    from minimoe.commands.training import check_before_training
+    check_before_training(arguments["out"], arguments["tokenizer"], arguments["device"])
     from minimoe.training.dense_twin import dense_twin as twin_of
     from minimoe.training.loop import train as run
 
-    check_before_training(arguments["out"], arguments["tokenizer"], arguments["device"])
     run(twin_of(sizes) if dense_twin else sizes, **arguments)
     if os.environ.get("RANK", "0") == "0":
         out = Path(arguments["out"])

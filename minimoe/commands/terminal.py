@@ -27,7 +27,7 @@ class OneLineGroup(click.Group):
         try:
             run: Any = super().main
             code = run(*args, **(extra | {"standalone_mode": False}))
-        except click.Abort:
+        except (click.Abort, EOFError, KeyboardInterrupt):
             code = INTERRUPTED
         except click.ClickException as error:
             code = complain(error.format_message())
@@ -64,7 +64,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def complain(message: str) -> int:
     """One line on stderr, also where the message has several; control characters are spelt out."""
     line = " ".join(message.split())
-    click.echo("minimoe: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
+    with contextlib.suppress(OSError):  # the exit code has to do where nothing can be written
+        click.echo("minimoe: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
     return BAD_INPUT
 
 
