@@ -123,12 +123,16 @@ def locate(path: str | Path) -> tuple[Path, os.stat_result | None]:
     except FileNotFoundError:
         return Path(os.path.realpath(path)), None
     if not stat.S_ISREG(state.st_mode):
-        kind = KINDS.get(stat.S_IFMT(state.st_mode), "not a regular file")
-        raise BadArgument(f"{path} is {kind}, expected the name of a file. It was not changed; choose another name.")
+        raise BadArgument(f"{path} is {kind(path)}, expected the name of a file. It is unchanged; choose another name.")
     target = Path(os.path.realpath(path))
     if not os.access(target, os.W_OK):
         raise PermissionError(13, "it is read-only", str(target))
     return target, state
+
+
+def kind(path: str | Path) -> str:
+    """What is there instead of a file: "a folder", "a pipe", ..."""
+    return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "not a regular file")
 
 
 def temporary_beside(target: Path) -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minimoe import atomic
 from minimoe.atomic import to_disk, write
 from minimoe.errors import BadArgument, MinimoeError, UnsafeIndex, WriteFailed
 
@@ -44,7 +45,7 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
         refuse_what_cannot_be_placed(directory, new)
         journal = {
             "files": new,
-            "remove": sorted(name for name in obsolete() - set(new) if not (directory / name).is_dir()),
+            "remove": sorted(name for name in obsolete() - set(new) if is_file_or_link(directory / name)),
         }
         write(staging / JOURNAL, json.dumps(journal).encode(), durable=False)
         for file in staging.iterdir():
@@ -75,10 +76,18 @@ def refuse_what_cannot_be_placed(directory: Path, names: list[str]) -> None:
             raise BadArgument(
                 f"a file of the checkpoint is called {name!r}; expected a plain name like tokenizer.json."
             )
-        if (directory / name).is_dir():
+        if os.path.lexists(directory / name) and not is_file_or_link(directory / name):
+            found = atomic.kind(directory / name)
             raise BadArgument(
-                f"{directory / name} is a folder, where a file of that name is to be saved. Move it away."
+                f"{directory / name} is {found}, where a file of that name is to be saved. Move it away."
             )
+
+
+def is_file_or_link(path: Path) -> bool:
+    """What a save may replace or remove: not a folder, a device, a pipe or a socket. A link itself is replaced: its
+    target may be shared, as in the cache of the Hugging Face hub.
+    """
+    return path.is_symlink() or path.is_file()
 
 
 def finish_interrupted_save(directory: Path) -> None:

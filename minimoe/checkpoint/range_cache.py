@@ -9,6 +9,7 @@ written ends the storing, not the run.
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -31,6 +32,7 @@ LARGEST_PIECE = 4 * 2**20  # bytes; to use a part of a piece, all of it is read 
 DEFAULT_CAP = 20 * 10**9
 HEAD = struct.Struct("<8sQQI")  # magic, start, length, CRC-32 of what follows
 MAGIC = b"minimoe\x01"
+OWN = re.compile(r"\d+-\d+\.piece|[0-9a-f]{32}\.json|\.minimoe-[0-9a-f]{16}")  # nothing else is counted or removed
 ABANDONED = 3600  # seconds after which an unfinished file belongs to no one
 
 
@@ -117,7 +119,7 @@ class RangeCache:
         """
         found = []
         for folder, _, names in os.walk(self.folder):
-            for name in names:
+            for name in filter(OWN.fullmatch, names):
                 path = Path(folder, name)
                 with suppress(OSError):
                     state = path.stat()

@@ -44,6 +44,9 @@ def read() -> dict[str, Any]:
     file = place()
     if file is None:
         return memory
+    if file.exists() and not file.is_file():  # a device or a pipe is neither read nor moved aside
+        notice(f"{file} is not a regular file; what you do now is not remembered.")
+        return memory
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(kept, dict) or not all(isinstance(entry, dict) for entry in kept.values()):
