@@ -152,6 +152,8 @@ def trace(
         refuse("--thinking and --no-thinking belong to --chat: without it, TEXT is traced as it stands.")
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
+    if chat and layers is not None:
+        refuse("--layers is for a text as it stands: with --chat an answer is generated, which needs all layers.")
     answer, wanted = None, options.parse_layers(layers)
     for option, file in (("--out", out), ("--html", html)):
         if file is not None:

@@ -33,6 +33,7 @@ EARLY = [
     ("trace hi --model none", "there is no folder 'none'"),
     ("trace hi --layers 0:²", "expected A:B"),
     ("trace hi --layers 0:99999999999", "expected A:B"),
+    ("trace hi --chat --layers 0:1", "needs all layers"),
     ("trace hi --show 99", "--show is 99"),
     ("trace hi --layers 0:2 --show 3", "--show is 3"),
     ("trace hi --out none/t", "there is no folder none"),
