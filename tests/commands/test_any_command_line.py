@@ -34,14 +34,15 @@ HUGE, DIGITS = "9" * 30, "9" * 5000
 ODD = [
     "", " ", "-", "--", "-1", "0", "1", "2.5", "1e400", "1e-9", "nan", "-inf", "0x10", "1_000", "²", "٣", HUGE, DIGITS,
     "\x1b[2J", "two\nlines", "\0", "\ud800", "caf\udcc3", "é" * 300, "家", "%s{}", "~nobody", "--help", "-h", "=",
+    "0:²", "0:", ":2", "2:1", f"0:{HUGE}", "80GB", "-1GB", f"{HUGE}GB", "cuda", "cuda:99", "cuda:²", "mps", "meta",
 ]  # fmt: skip
 anything = st.sampled_from(ODD) | st.text(max_size=8).filter(lambda text: not set(text) & set("/~."))
 
 PATHS = st.sampled_from(["tiny", "./tiny", "link"])
 WRONG_PATHS = st.sampled_from([
     "none", "no/such", "empty", "cut", "text.txt", "pipe", "circle", "hf://", "hf://owner/name", "https://",
-    "https://user@host/x", "tiny/config.json", "broken.json", "a" * 256, "/proc/self", "dense", "no_tokenizer", "no_template", "no_keys",
-    "no_object",
+    "https://user@host/x", "tiny/config.json", "broken.json", "a" * 256, "/proc/self", "dense", "no_tokenizer",
+    "no_template", "no_keys", "no_object",
 ])  # fmt: skip
 TEXTS = st.sampled_from(["Hi", "你好", "/no_think 2 + 3?", "/etc/hosts, what is it?", "<|im_end|>", "a b"])
 OUT = st.sampled_from(["new.out", "text.txt", "to_text", "家.html"])
@@ -69,7 +70,7 @@ COMMANDS: dict[str, tuple[list[st.SearchStrategy[str]], dict[str, st.SearchStrat
     "plan": ([one_of("tiny", "Qwen3-30B-A3B", "Qwen/Qwen3-235B-A22B", "tiny/config.json")], {
         "--precision": one_of("int4", "fp8"), "--context": one_of("0", "4096"), "--devices": one_of("1", "2"),
         "--kv-precision": one_of("bf16"), "--split": one_of("tensor", "layers"), "--card": one_of("H100"),
-        "--experts": one_of("whole"), "--json": None,
+        "--experts": one_of("whole"), "--json": None, "--device-memory": one_of("80GB"), "--serve": None,
     }),
     "verify": ([PATHS], {"--sha256": None}),
     "quantise": ([PATHS], {"--to": one_of("int4", "int8"), "--out": OUT_FOLDER, "--dry-run": None, "--replace": None}),
@@ -97,6 +98,10 @@ def right(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
     chosen = draw(st.sets(st.sampled_from(sorted(options)), max_size=5)) | set(NEEDED.get(command, ()))
     if "--html" in chosen and "--out" in chosen:
         chosen.remove("--html")  # they might be the same file
+    if "--card" in chosen:
+        chosen.discard("--device-memory")
+    elif "--device-memory" not in chosen:
+        chosen.discard("--serve")
     if "--layers" in chosen:
         chosen.discard("--show")
     parts = [[name, draw(values)] if (values := options[name]) is not None else [name] for name in sorted(chosen)]
