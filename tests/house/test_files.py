@@ -82,8 +82,9 @@ def writing_calls(path):
             yield method
         elif called in ("os.replace", "os.rename", "shutil.move"):
             yield called
-        elif method == "open" and "os.devnull" not in words and any(re.fullmatch(r"(mode=)?'[rb]*[wax+][bt+]*'", word) for word in words):
-            yield method
+        elif method == "open" and "os.devnull" not in words:
+            if any(re.fullmatch(r"(mode=)?'[rb]*[wax+][bt+]*'", word) for word in words):
+                yield method
 
 
 def test_files_are_written_through_one_module():
