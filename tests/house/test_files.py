@@ -66,6 +66,7 @@ WRITES = {
     "minimoe/checkpoint/shard_writer.py": {"open"},
     "minimoe/checkpoint/sparse.py": {"write_bytes"},
 }
+WRITING_MODE = re.compile(r"(mode=)?'[rb]*[wax+][bt+]*'")
 
 
 def writing_calls(path):
@@ -82,9 +83,8 @@ def writing_calls(path):
             yield method
         elif called in ("os.replace", "os.rename", "shutil.move"):
             yield called
-        elif method == "open" and "os.devnull" not in words:
-            if any(re.fullmatch(r"(mode=)?'[rb]*[wax+][bt+]*'", word) for word in words):
-                yield method
+        elif method == "open" and "os.devnull" not in words and any(map(WRITING_MODE.fullmatch, words)):
+            yield method
 
 
 def test_files_are_written_through_one_module():
