@@ -26,7 +26,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 
 export TORCH
 
-.PHONY: setup lab explorer test lint library lessons browser bench lock clean help
+.PHONY: setup lab explorer test quick processors lint library lessons browser bench lock clean help
 
 setup: ## install everything into .venv (nothing happens when it is there)
 	@$(PYTHON) scripts/set_up.py
@@ -41,11 +41,18 @@ explorer: setup ## open the routing explorer as a page of its own
 		--VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(VOILA_FLAGS)
 
 # Threads: one for each test process, and none that spin while they wait.
-test lint library lessons bench: export OMP_WAIT_POLICY = passive
-test library lessons: export OMP_NUM_THREADS = 1
+test quick lint library lessons bench: export OMP_WAIT_POLICY = passive
+test quick library lessons: export OMP_NUM_THREADS = 1
 
 test: lint ## check everything: style, types, floors, library, lessons, browser
 	$(PYTEST) $(NBVAL) tests $(wildcard notebooks exercises)
+	$(VENV) scripts/processors.py --quick
+
+processors: setup ## the tests and lessons that depend on the processor, on every instruction set it can simulate
+	$(VENV) scripts/processors.py
+
+quick: setup ## style, types, and the tests of the files that have changed (under a minute)
+	@$(VENV) scripts/quick.py
 
 lint: setup ## style, types, and which room may import which
 	$(VENV) -m ruff check .

@@ -17,6 +17,7 @@ WHERE = {
     "generate": "minimoe.text.generate",
     "sample": "minimoe.text.generate",
     "load": "minimoe.checkpoint.read",
+    "load_model": "minimoe.checkpoint.read",
     "save": "minimoe.checkpoint.save",
     "verify": "minimoe.checkpoint.verify",
     "quantise": "minimoe.checkpoint.quantise",
@@ -40,10 +41,12 @@ WHERE = {
     "progress": "minimoe.course.progress",
     "workbench": "minimoe.course.workbench",
 }
-__all__ = sorted(WHERE)
+__all__ = sorted([*WHERE, "model"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "model":
+        return import_module("minimoe.model")
     if name not in WHERE:
         raise AttributeError(f"module 'minimoe' has no attribute {name!r}")
     value = getattr(import_module(WHERE[name]), name)

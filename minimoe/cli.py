@@ -71,7 +71,8 @@ def cli(context: click.Context) -> None:
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
 @click.option("--temperature", type=float, callback=options.temperature, help="0 always takes the likeliest token.")
-@click.option("--seed", type=options.SEED, help="The same seed draws the same answer.")
+@click.option("--seed", type=options.SEED, help="The same seed draws the same answer on the same devices; other ones, "
+              "or another number of them, round differently.")  # fmt: skip
 @DTYPE
 @PRECISION
 @DEVICE
@@ -89,20 +90,25 @@ def chat(
     off, /clear forgets what was said, and Ctrl-D ends; Ctrl-C stops an answer.
 
     On several GPUs: torchrun --nproc-per-node 8 -m minimoe chat --model PATH --device cuda
+
+    There, Ctrl-C stops the answer on all ranks before its next token, and the conversation continues; kill -INT with
+    the process number of rank 0 does the same. Outside of a conversation (while the model is loaded, with a PROMPT, or
+    without a terminal) Ctrl-C reaches torchrun, which ends all ranks.
     """
     if prompt is not None:
         switched, prompt = split_switch(prompt)
         settings["thinking"] = settings["thinking"] if switched is None else switched
         if not prompt.strip():
             refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
-    elif sys.stdin is None:
+    elif sys.stdin is None and os.environ.get("RANK", "0") == "0":
         refuse("standard input is closed, so no question can be read from it. Give a PROMPT.")
     refuse_without_ram(ram, context)
     options.require_checkpoint(model, may_be_remote=ram is not None)
     from minimoe.commands.conversation import Conversation
-    from minimoe.commands.opening import opened_model
+    from minimoe.commands.opening import Work, opened_model
 
-    opening: Any = opened_model(model, dtype, device, split=split, precision=precision)
+    work = Work(prompt, settings["max_new_tokens"], settings["thinking"])
+    opening: Any = opened_model(model, dtype, device, split=split, precision=precision, work=work)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 
@@ -163,10 +169,11 @@ def trace(
     refuse_without_ram(ram, context)
     folder = options.require_checkpoint(model, may_be_remote=ram is not None)
     options.require_recorded(show, folder, wanted)
-    from minimoe.commands.opening import opened_model
+    from minimoe.commands.opening import Work, opened_model
     from minimoe.commands.tracing import trace_chat, trace_text
 
-    opening: Any = opened_model(model, dtype, device, wanted, split, precision)
+    work = Work(text, max_new_tokens if chat else None, thinking)
+    opening: Any = opened_model(model, dtype, device, wanted, split, precision, work)
     if ram is not None:
         from minimoe.commands.streaming import streamed_model
 

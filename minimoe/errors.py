@@ -41,6 +41,10 @@ class BadTrace(MinimoeError):
     """A routing trace contradicts itself or the model it claims to come from."""
 
 
+class BadModule(MinimoeError):
+    """A JavaScript file of the explorer cannot be joined with the others; the message names the file and the line."""
+
+
 class BadCheckpoint(MinimoeError):
     """Base of everything that can be wrong with the weight files. A partial load never yields a model."""
 

@@ -10,12 +10,14 @@ alone.
 
 import argparse
 import base64
+import io
 import os
 from pathlib import Path
 
 import nbformat
 import plotly.graph_objects as go
 from nbclient import NotebookClient
+from PIL import Image
 from tqdm.auto import tqdm
 
 PLOTLY, PNG = "application/vnd.plotly.v1+json", "image/png"
@@ -55,10 +57,13 @@ def join_streams(outputs: list) -> list:
 
 
 def draw(figure: dict) -> str:
-    """A PNG of a stored figure, base64 as notebooks want it."""
+    """A PNG of a stored figure in base64, as notebooks want it, with a palette of 64 colours to keep it small."""
     parts = {key: figure[key] for key in ("data", "layout")}
     height = figure["layout"].get("height", 400)
-    return base64.b64encode(go.Figure(parts).to_image("png", width=950, height=height)).decode()
+    picture = Image.open(io.BytesIO(go.Figure(parts).to_image("png", width=950, height=height))).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """minimoe selfcheck: what it finds on real ranks, and what it would call a fault."""
 
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import torch
 from minimoe.commands.selfcheck import Row, faults, forced, logits_of, random_model, run, tiny_config
 from minimoe.routing.trace import RoutingTrace
 from minimoe.scale.divide import divides
+from minimoe.scale.rank_watch import is_running
+from tests.scale.test_ranks import children
 
 ROOT = Path(__file__).resolve().parents[1]
-GOOD = Row("tensor", "fp64", 1e-14, 1.0, True, "abc")
+GOOD = Row("tensor", "plain", "fp64", "loop", 1e-14, 1.0, True, "abc")
 
 
 def test_selfcheck_starts_its_own_ranks_and_finds_no_fault() -> None:
@@ -22,9 +26,27 @@ def test_selfcheck_starts_its_own_ranks_and_finds_no_fault() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     head, _, *rows = done.stdout.splitlines()
     assert head.startswith("2 ranks on cpu against one")
-    assert [row.split()[:2] for row in rows] == [[split, dtype] for split in ("tensor", "layers")
-                                                 for dtype in ("fp64", "bf16")]  # fmt: skip
+    assert [row.split()[:4] for row in rows] == [
+        [split, *weights.split(), engine]
+        for split in ("tensor", "layers")
+        for weights in ("plain fp64", "plain bf16", "int4 fp64")
+        for engine in ("auto", "loop")
+    ]
     assert all(row.endswith("good") for row in rows)
+
+
+def test_a_selfcheck_that_is_asked_to_stop_ends_its_ranks() -> None:
+    command = [sys.executable, "-m", "minimoe", "selfcheck", "--ranks", "2", "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    ranks: list[int] = []
+    while len(ranks) < 2:
+        assert process.poll() is None
+        ranks = [rank for launcher in children(process.pid) for rank in children(launcher)]
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and b"Traceback" not in errors
+    assert not any(map(is_running, ranks))
 
 
 # ---------------------------------------------------------------- what counts as a fault
@@ -48,13 +70,14 @@ def test_a_fault_is_named(change: dict[str, object], found: str) -> None:
 def test_bfloat16_may_choose_other_experts_but_not_other_logits() -> None:
     rough = replace(GOOD, dtype="bf16", difference=0.1, experts=0.9, text=False)
     assert faults((rough, rough)) == ""
-    assert faults((rough, replace(rough, difference=0.5))) == "rank 1 differs from one rank"
+    assert faults((rough, replace(rough, difference=0.7))) == "rank 1 differs from one rank"
 
 
 def test_any_number_of_ranks_can_divide_the_tiny_model() -> None:
     for world in range(1, 17):
         for split in ("tensor", "layers"):
-            assert divides(tiny_config(world), world, split, "whole", "bf16"), (world, split)
+            for precision in ("bf16", "int4"):
+                assert divides(tiny_config(world), world, split, "whole", precision), (world, split)
 
 
 def test_forced_routing_makes_a_model_choose_what_was_recorded() -> None:

@@ -50,8 +50,9 @@ class Filler:
             part.copy_(staged.view(dtype))
 
     def staging(self, device: torch.device) -> Tensor:
-        if self._staging is None:  # pinned memory is what a GPU can fetch from directly
-            self._staging = torch.empty(STAGING_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        if self._staging is None:  # pinned memory is what a GPU can fetch from directly; it belongs to the current one
+            with torch.cuda.device(device if device.type == "cuda" else -1):  # -1: leaves everything as it is
+                self._staging = torch.empty(STAGING_BYTES, dtype=torch.uint8, pin_memory=device.type == "cuda")
         return self._staging
 
 

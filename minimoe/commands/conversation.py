@@ -9,6 +9,7 @@ import click
 
 from minimoe.commands.options import require_text
 from minimoe.commands.soft_switch import SWITCHES, split_switch
+from minimoe.commands.stop_key import StopKey, stop_key
 from minimoe.commands.terminal import complain, is_interactive
 from minimoe.errors import MinimoeError, NoThinkingSwitch
 from minimoe.model.transformer import Transformer
@@ -32,6 +33,7 @@ class Conversation:
     ):
         self.model, self.tokenizer, self.settings, self.ranks = model, tokenizer, settings, ranks
         self.messages: list[dict[str, str]] = []
+        self.key = StopKey()
 
     def answer(self, text: str) -> None:
         """Add the user's turn, print the model's as it comes, remember both; neither if it is cut off."""
@@ -46,10 +48,17 @@ class Conversation:
     def loop(self) -> None:
         """Questions from stdin until it ends. An error ends its turn, not the conversation."""
         asks = is_interactive()
+        if self.ranks is not None:
+            asks = self.ranks.share(asks)
         if asks:
             with contextlib.suppress(ImportError):
                 import readline  # noqa: F401  # arrows and history at the prompt
             click.echo(HELP)
+        with stop_key(self.ranks if asks else None) as self.key:
+            self.converse(asks)
+
+    def converse(self, asks: bool) -> None:
+        """Question and answer, until the input ends."""
         while True:
             try:
                 line = self.next_line(asks).strip()
@@ -75,9 +84,14 @@ class Conversation:
             return input("> ") if asks else next_line()
         line = None
         if self.ranks.is_first:
-            with contextlib.suppress(EOFError):
-                line = input("> ") if asks else next_line()
+            typed, line = self.key.take()
+            if typed:
+                click.echo(f"> {line or ''}")
+            else:
+                with contextlib.suppress(EOFError):
+                    line = input("> ") if asks else next_line()
         line = self.ranks.share(line)
+        self.key.forget()
         if line is None:
             raise EOFError
         return line

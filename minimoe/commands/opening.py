@@ -4,44 +4,110 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+import torch
 
-from minimoe.checkpoint.read import load, read_tokenizer
-from minimoe.model.transformer import Transformer
+from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.locate import find_checkpoint
+from minimoe.checkpoint.opened import open_index
+from minimoe.checkpoint.read import check_device, check_dtype, check_precision, load_model, read_tokenizer
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer, check_layers
+from minimoe.scale.budget import CONTEXT
 from minimoe.scale.ranks import Ranks, joined, under_torchrun
 from minimoe.scale.read_time import SPEEDS
+from minimoe.scale.run_memory import out_of_memory_is_one_error, require_memory, run_memory
 from minimoe.scale.units import units
+from minimoe.text.generate import context_length, prompt_ids
 from minimoe.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from minimoe.scale.rank_load import RankPart
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a model is opened for, as far as it is known before: from it follows how much memory is needed.
+
+    text: what goes through the model; None: a conversation. answer: tokens that may be generated; None: the text is
+    taken as it stands, outside of the chat template. thinking: as for `generate`.
+    """
+
+    text: str | None = None
+    answer: int | None = None
+    thinking: bool | None = None
+
+    def tokens(self, tokenizer: Tokenizer, config: ModelConfig) -> int:
+        """Tokens in the KV cache. Raises BadArgument, NoThinkingSwitch."""
+        if self.text is None:
+            count = CONTEXT + (self.answer or 0)
+        elif self.answer is None:
+            count = len(prompt_ids(tokenizer, self.text))
+        else:
+            question = [{"role": "user", "content": self.text}]
+            count = len(prompt_ids(tokenizer, question, self.thinking)) + self.answer
+        return min(count, context_length(config))
+
+
 @contextmanager
 def opened_model(
     path: str, dtype: str | None, device: str, layers: range | None = None, split: str = "tensor",
-    precision: str | None = None,
+    precision: str | None = None, work: Work | None = None,
 ) -> Iterator[tuple[Transformer, Tokenizer, Ranks | None]]:  # fmt: skip
     """The model and its tokenizer, for the time of the block; and the ranks, or None in a single process.
 
     Under torchrun each rank loads its part, and inside the block only rank 0 can print. Arguments as for
-    `minimoe.load`; split: "tensor" or "layers".
-    """
-    if not under_torchrun():
-        yield (*load(path, dtype=dtype, device=device, layers=layers, precision=precision), None)
-        return
-    from minimoe.scale.rank_load import open_part, read_part
+    `minimoe.load`; split: "tensor" or "layers"; work: what it is for, by default a conversation.
 
-    with joined(device) as ranks, only_first_prints(ranks):
-        part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
-        ranks.agree("the checkpoint", part.fingerprint)
-        tokenizer = read_tokenizer(part.opened.folder, part.config)
-        announce(part, ranks.local_world)
-        model = read_part(part, ranks.device, dtype, show=ranks.local_rank == 0, neighbours=ranks.local_world)
-        ranks.wait_for_all("loaded")
-        yield model, tokenizer, ranks
+    Raises what `minimoe.load` raises; PlanTooBig before the first weight is read if weights, KV cache and work space
+    are more than the memory that is free, and in the block if memory runs out all the same.
+    """
+    work = work or Work()
+    if not under_torchrun():
+        with out_of_memory_is_one_error():
+            yield (*open_here(path, dtype, device, layers, precision, work), None)
+        return
+    with joined(device) as ranks, only_first_prints(ranks), out_of_memory_is_one_error():
+        yield (*open_on_ranks(ranks, path, dtype, layers, split, precision, work), ranks)
+
+
+def open_here(
+    path: str, dtype: str | None, device: str, layers: range | None, precision: str | None, work: Work
+) -> tuple[Transformer, Tokenizer]:
+    """All of it, in this process."""
+    _, folder, _ = open_index(find_checkpoint(path))  # refuses an address: whatever is loaded lies here
+    config = ModelConfig.from_file(folder / "config.json")
+    wanted, chosen = check_precision(precision, dtype, config)
+    where, layers = check_device(device), check_layers(config, layers)
+    if where.type == "cuda" and where.index is not None:  # what asks for the current GPU would open the first one
+        torch.cuda.set_device(where)
+    tokenizer = read_tokenizer(folder, config)
+    weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
+    need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers)
+    require_memory(need, where, way_out=", weights that stay on disk (--ram SIZE)" if where.type == "cpu" else "")
+    return load_model(path, dtype=dtype, device=where, layers=layers, precision=precision), tokenizer
+
+
+def open_on_ranks(
+    ranks: Ranks, path: str, dtype: str | None, layers: range | None, split: str, precision: str | None, work: Work
+) -> tuple[Transformer, Tokenizer]:
+    """The part of this rank; every rank enters, and none reads weights before all have found that they have memory."""
+    from minimoe.scale.rank_load import open_part, read_part, weight_bytes
+
+    part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
+    ranks.agree("the checkpoint", part.fingerprint)
+    tokenizer, chosen = read_tokenizer(part.opened.folder, part.config), check_dtype(dtype, part.config)
+    tokens, weights = work.tokens(tokenizer, part.config), weight_bytes(part, dtype)
+    need = run_memory(part.target, weights, tokens, chosen, part.layers, ranks.rank, ranks.world, split)
+    require_memory(need, ranks.device, ranks.rank, ranks.world, ranks.local_world)
+    ranks.wait_for_all("fits")  # on the CPU, what one has read is no longer free for the next
+    announce(part, ranks.local_world)
+    model = read_part(part, ranks.device, dtype, show=ranks.local_rank == 0, neighbours=ranks.local_world)
+    ranks.wait_for_all("loaded")
+    return model, tokenizer
 
 
 @contextmanager

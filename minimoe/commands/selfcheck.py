@@ -1,13 +1,19 @@
 """`minimoe selfcheck`: do these ranks compute what one computes? Asked with a tiny model, before 470 GB are read.
 
-Each rank makes the same tiny checkpoint, loads it whole and loads its part of it, runs both, and compares: a prompt,
-some cached steps, a drawn text. In float64 and float32 everything has to agree. bfloat16 rounds so coarsely that
-another order of summation now and then selects another expert: there, logits are compared with the experts of the whole
-model forced upon the ranks, and equal texts are asked for among the ranks only.
+Each rank makes the same tiny checkpoint, loads it whole and loads its part of it, runs both, and compares: a prompt
+that takes two chunks, some cached steps, a drawn text. It does so in the ways in which a large model runs: with both
+splits, with plain weights and with weights packed to int4, with the engine that suits small experts and with "loop",
+which large ones get. A text drawn without a seed has to be the same on all ranks, whose generators are set apart for
+it.
+
+In float64 and float32 everything has to agree, also with a prompt that the whole model runs in one piece. bfloat16
+rounds so coarsely that another order of summation now and then selects another expert: there, logits are compared with
+the experts of the whole model forced upon the ranks, and equal texts are required among the ranks only.
 """
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,18 +44,21 @@ from minimoe.scale.ranks import Ranks, joined
 from minimoe.text.generate import new_ids
 from minimoe.text.sampling import SamplingSettings
 
-# The largest difference of logits that another order of summation explains, with room. The logits of the tiny model
-# reach about 8, where one step of bfloat16 is 1/16; a wrong head or expert moves them by more than 1.
-TOLERANCES = {"fp64": 1e-10, "fp32": 1e-3, "bf16": 0.3}
-PROMPT, STEPS, DRAWN = 12, 4, 16  # tokens
+# The largest difference of logits that another order of summation explains, several times over. The logits of the tiny
+# model reach about 15, where one step of bfloat16 is 1/16; a wrong head or expert moves them by more than 1.
+TOLERANCES = {"fp64": 1e-10, "fp32": 1e-3, "bf16": 0.6}
+PROMPT, CHUNK, STEPS, DRAWN = 12, 8, 4, 16  # tokens
+ENGINES = ("auto", "loop")  # a small model's and a large one's
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one rank found for one split and dtype."""
+    """What one rank found for one way of running the model."""
 
     split: str
-    dtype: str
+    weights: str  # how they are stored
+    dtype: str  # in which is computed
+    engine: str
     difference: float  # largest of all logits, between this rank and the whole model
     experts: float  # share of equal expert ids
     text: bool  # whether the drawn text is that of the whole model
@@ -72,18 +81,35 @@ def selfcheck(device: str | None, count: int | None) -> bool:
         raise BadArgument("--device is 'cuda', but PyTorch finds no GPU here. Take cpu.")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     command += ["-m", "minimoe", "selfcheck", "--device", device]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        ours = [line for line in done.stderr.splitlines() if line.startswith("minimoe:")]
-        click.echo("\n".join(ours or [done.stderr]), err=True)
-    return done.returncode == 0
+    code, errors = run_to_its_end(command)
+    if code:
+        ours = [line for line in errors.splitlines() if line.startswith("minimoe:")]
+        click.echo("\n".join(ours or [errors]), err=True)
+    return code == 0
+
+
+def run_to_its_end(command: list[str]) -> tuple[int, str]:
+    """(exit code, stderr) of a process, which is ended with this one, also when this one is asked to stop (SIGTERM)."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    process = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    try:
+        _, errors = process.communicate()
+        return process.returncode, errors
+    finally:
+        if process.poll() is None:
+            process.terminate()  # torchrun ends its ranks before it ends
+            process.communicate()
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_here(device: str) -> bool:
-    """Both splits in every dtype that suits the device, on the ranks that are here."""
+    """Both splits, in every dtype and precision that suits the device, on the ranks that are here."""
     with joined(device) as ranks, tempfile.TemporaryDirectory() as folder:
-        dtypes = ("fp32" if ranks.device.type == "cuda" else "fp64", "bf16")
-        found = [check_one(ranks, Path(folder), split, dtype) for split in SPLITS for dtype in dtypes]
+        exact = "fp32" if ranks.device.type == "cuda" else "fp64"
+        ways = [(split, *way) for split in SPLITS for way in ((None, exact), (None, "bf16"), ("int4", exact))]
+        found = [row for way in ways for row in check_one(ranks, Path(folder), *way)]
         everyone = [[Row(**row) for row in rows] for rows in ranks.gather([asdict(row) for row in found])]
     if ranks.is_first:
         click.echo(report(everyone, ranks))
@@ -91,7 +117,7 @@ def check_here(device: str) -> bool:
 
 
 def faults(rows: tuple[Row, ...]) -> str:
-    """What is wrong with one split and dtype, given what each rank found; empty if nothing is."""
+    """What is wrong with one way of running the model, given what each rank found; empty if nothing is."""
     wrong = [f"rank {rank}" for rank, row in enumerate(rows) if row.is_fault()]
     if wrong:
         return f"{', '.join(wrong)} differ from one rank" if wrong[1:] else f"{wrong[0]} differs from one rank"
@@ -100,49 +126,60 @@ def faults(rows: tuple[Row, ...]) -> str:
 
 
 def report(everyone: list[list[Row]], ranks: Ranks) -> str:
-    """The table, a line for each split and dtype."""
-    lines = [("split", "dtype", "largest logit difference", "equal experts", "text", "")]
+    """The table, a line for each way of running the model."""
+    lines = [("split", "weights", "computed in", "engine", "largest logit difference", "equal experts", "text", "")]
     for rows in zip(*everyone, strict=True):
         first, worst = rows[0], max(row.difference for row in rows)
         wrong = faults(rows) or "good"
         text = "equal" if all(row.text for row in rows) else "other" if faults(rows) else "the same on all ranks"
-        lines.append((first.split, first.dtype, f"{worst:.1e}", f"{min(row.experts for row in rows):.1%}", text, wrong))
+        equal = f"{min(row.experts for row in rows):.1%}"
+        lines.append((first.split, first.weights, first.dtype, first.engine, f"{worst:.1e}", equal, text, wrong))
     head = f"{ranks.world} ranks on {ranks.device.type} against one, a tiny model of random weights"
-    return f"{head}\n{table(lines, right=(False, False, True, True, False, False))}"
+    return f"{head}\n{table(lines, right=(False, False, False, False, True, True, False, False))}"
 
 
 def tiny_config(world: int) -> ModelConfig:
-    """A small model with a dense layer, which so many ranks can divide; more ranks than key/value heads if they can."""
+    """A small model with a dense layer, which so many ranks can divide, also packed; more ranks than key/value heads if
+    they can. Matrices are cut between groups of 128 inputs, and most have no other groups than full ones.
+    """
     shared, experts = 2 if world % 2 == 0 else 1, world * max(1, 16 // world)
     return ModelConfig(
-        vocab_size=203, hidden_size=32, num_hidden_layers=max(4, world), num_key_value_heads=shared,
-        num_attention_heads=8 if 8 % world == 0 else 2 * world, head_dim=8, intermediate_size=8 * world,
-        moe_intermediate_size=24, num_experts=experts, num_experts_per_tok=4,
+        vocab_size=203, hidden_size=128 if world <= 8 else 32, num_hidden_layers=max(4, world),
+        num_key_value_heads=shared, num_attention_heads=8 if 8 % world == 0 else 2 * world, head_dim=128,
+        intermediate_size=128 * world, moe_intermediate_size=24, num_experts=experts, num_experts_per_tok=4,
         norm_topk_prob=True, mlp_only_layers=(1,), max_position_embeddings=64, dtype="float64",
     )  # fmt: skip
 
 
-def check_one(ranks: Ranks, folder: Path, split: str, dtype: str) -> Row:
-    """Load and run both models on this rank."""
+def check_one(ranks: Ranks, folder: Path, split: str, precision: str | None, dtype: str) -> list[Row]:
+    """Load and run both models on this rank; a row for each engine of the divided one."""
     if not (folder / "config.json").exists():
         save(random_model(tiny_config(ranks.world)), None, folder)
-    whole = load_model(folder, dtype=dtype, device=ranks.device)
-    part = read_part(open_part(folder, ranks.rank, ranks.world, split), ranks.device, dtype)
+    whole = load_model(folder, dtype=dtype, device=ranks.device, precision=precision)
+    opened = open_part(folder, ranks.rank, ranks.world, split, precision=precision)
+    part = read_part(opened, ranks.device, dtype)
+    whole.chunk = part.chunk = CHUNK
     expected, trace, text = run(whole)
-    found, own_trace, own_text = run(part)
-    if dtype == "bf16":
-        with forced(part, trace):
-            found = logits_of(part)
-    everything = [*found, own_trace.experts, torch.tensor(own_text)]
-    digest = hashlib.sha256(b"".join(each.double().cpu().numpy().tobytes() for each in everything)).hexdigest()
-    return Row(
-        split,
-        dtype,
-        max(float((one.double() - other.double()).abs().max()) for one, other in zip(expected, found, strict=True)),
-        float((trace.experts == own_trace.experts).double().mean()),
-        text == own_text,
-        digest,
-    )
+    if dtype != "bf16":
+        whole.chunk = None
+        expected = logits_of(whole)
+    rows = []
+    for part.engine in ENGINES:
+        found, own_trace, own_text = run(part)
+        if dtype == "bf16":
+            with forced(part, trace):
+                found = logits_of(part)
+        everything = [*found, own_trace.experts, torch.tensor([*own_text, *drawn_apart(part, ranks.rank)])]
+        digest = hashlib.sha256(b"".join(each.double().cpu().numpy().tobytes() for each in everything)).hexdigest()
+        difference = max(largest(one - other) for one, other in zip(expected, found, strict=True))
+        equal = float((trace.experts == own_trace.experts).double().mean())
+        rows.append(Row(split, precision or "plain", dtype, part.engine, difference, equal, text == own_text, digest))
+    return rows
+
+
+def largest(values: Tensor) -> float:
+    """The largest absolute value; NaN if there is one."""
+    return float(values.double().abs().max())
 
 
 def random_model(config: ModelConfig) -> Transformer:
@@ -158,18 +195,32 @@ def run(model: Transformer) -> tuple[list[Tensor], RoutingTrace, list[int]]:
     """Logits, the routing that went with them, and a text drawn with a seed."""
     with record_routing(model) as trace:
         logits = logits_of(model)
+    return logits, trace, drawn(model, seed=7)
+
+
+def drawn(model: Transformer, seed: int | None) -> list[int]:
+    """A text that follows a prompt of two chunks."""
     tokenizer: Any = SimpleNamespace(vocabulary_size=model.config.vocab_size, stop_ids=())
-    return logits, trace, list(new_ids(model, tokenizer, [3, 1, 4], DRAWN, SamplingSettings(temperature=1.0), seed=7))
+    prompt = list(range(3, 3 + PROMPT))
+    return list(new_ids(model, tokenizer, prompt, DRAWN, SamplingSettings(temperature=1.0), seed))
+
+
+def drawn_apart(model: Transformer, rank: int) -> list[int]:
+    """A text drawn without a seed, while the ranks' own generators would each draw another one."""
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(rank)
+        return drawn(model, seed=None)
 
 
 @torch.no_grad()
 def logits_of(model: Transformer) -> list[Tensor]:
-    """Of a prompt of two sequences, then of some steps with the cache."""
+    """Of a prompt of two sequences, which goes through the model chunk by chunk; then of some steps with the cache."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(model.config.vocab_size, (2, PROMPT + STEPS), generator=generator)
     cache = model.new_cache(batch=2, capacity=PROMPT + STEPS)
     prompt, *steps = ids.split([PROMPT, *[1] * STEPS], dim=1)
-    return [model(prompt, cache), *(model(step, cache, last_only=True) for step in steps)]
+    chunks = [model(chunk, cache) for chunk in prompt.split(model.chunk or PROMPT, dim=1)]
+    return [torch.cat(chunks, dim=1), *(model(step, cache, last_only=True) for step in steps)]
 
 
 @contextmanager

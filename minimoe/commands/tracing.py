@@ -9,10 +9,18 @@ from minimoe.text.tokenizer import Tokenizer
 
 
 def trace_text(model: Transformer, tokenizer: Tokenizer, text: str, label: str | None) -> RoutingTrace:
-    """The routing of `text` as it stands; chat markup in it, such as `<|im_start|>`, is markup."""
-    ids = torch.tensor([tokenizer.encode(text)], device=model.device)
+    """The routing of `text` as it stands; chat markup in it, such as `<|im_start|>`, is markup.
+
+    A long text goes through the model in runs of `model.chunk` positions with a KV cache, so that it needs no more work
+    space than a prompt.
+    """
+    ids = torch.tensor([tokenizer.encode(text)])
+    length = ids.shape[1]
+    chunk = model.chunk or length
     with record_routing(model, tokenizer, label) as recorded, torch.inference_mode():
-        model(ids, last_only=True)
+        cache = model.new_cache(capacity=length) if length > chunk else None
+        for run in ids.split(chunk, dim=1):
+            model(run, cache=cache, last_only=True)
     return recorded
 
 

@@ -1,7 +1,10 @@
 """show_code: a lesson shows the library's own source, so that the two cannot drift apart."""
 
+import ast
 import inspect
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pygments import highlight
@@ -31,8 +34,12 @@ class Source:
 def show_code(thing: Any) -> Source:
     """The source of a class, function or module of minimoe (or of anything else written in Python).
 
-    Raises BadArgument if it has no Python source, such as a builtin.
+    For `minimoe.model`, all files of the model in reading order, without their imports. Raises BadArgument if there is
+    no Python source, as for a builtin.
     """
+    if isinstance(thing, ModuleType) and hasattr(thing, "READING_ORDER"):
+        files = (f"# {'-' * 20} {name}.py\n\n{code}" for name, code in files_in_reading_order(thing))
+        return Source("\n\n\n".join(files), thing.__name__.replace(".", "/"), 1)
     try:
         lines, start = inspect.getsourcelines(thing)
         file = Path(inspect.getsourcefile(thing) or "")
@@ -42,3 +49,21 @@ def show_code(thing: Any) -> Source:
         ) from error
     inside = file.is_relative_to(checkout())
     return Source("".join(lines).rstrip(), str(file.relative_to(checkout())) if inside else file.name, max(start, 1))
+
+
+def files_in_reading_order(package: ModuleType) -> list[tuple[str, str]]:
+    """(name, source without imports) of the modules in `package.READING_ORDER`."""
+    names = package.READING_ORDER
+    return [(name, without_imports(inspect.getsource(import_module(f"{package.__name__}.{name}")))) for name in names]
+
+
+def without_imports(source: str) -> str:
+    """A module's source without the import statements at its top level."""
+    lines: list[str | None] = [*source.splitlines()]
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            lines[node.lineno - 1 : node.end_lineno] = [None] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    kept = "\n".join(line for line in lines if line is not None)
+    while "\n\n\n\n" in kept:  # what stood around the imports
+        kept = kept.replace("\n\n\n\n", "\n\n\n")
+    return kept.strip()

@@ -7,9 +7,15 @@
 `gather` and `grouped` sum a token's eight answers in one rounding, `loop` rounds after each; in bfloat16 the results
 differ in the last bit. `auto` therefore picks one of the two families for a model, by the size of its experts, and
 keeps to it.
+
+Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
+compiled parts: how many tokens an expert gets is known only when they run, and a compiler that traced them would
+compile anew for every other distribution.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -24,6 +30,22 @@ LARGE_EXPERT = 2**20  # values in one projection from which copying weights to t
 FEW_TOKENS = 4
 
 Weights = Tensor | Sequence[Tensor]
+P = ParamSpec("P")
+
+
+def uncompiled(engine: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """The same function, left out when torch.compile traces its caller.
+
+    torch.compiler.disable as a decorator would do; but it imports the compiler, which takes a second, also where
+    nothing is compiled.
+    """
+
+    @wraps(engine)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        function = torch.compiler.disable(engine) if torch.compiler.is_compiling() else engine
+        return function(*args, **kwargs)
+
+    return run
 
 
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -68,6 +90,7 @@ def choose_engine(bank: ExpertBank, tokens: int) -> str:
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
 
 
+@uncompiled
 def loop(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """Visit the chosen experts in rising order; each adds its weighted answer to its tokens' rows."""
     choices = rearrange(routing.experts, "token slot -> (slot token)")
@@ -93,6 +116,7 @@ def gather(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     return combine(rearrange(answers, "choice hidden 1 -> choice hidden"), routing.weights)
 
 
+@uncompiled
 def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """Sort the (token, slot) choices by expert, multiply group by group, put the answers back where they came from."""
     slots = routing.experts.shape[1]
@@ -126,9 +150,12 @@ def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
 def has_grouped_mm(weights: Tensor) -> bool:
     """Whether PyTorch has a grouped product for these: CPU in float32 and bfloat16, recent CUDA in bfloat16.
 
-    Its kernels also want every row of the weights to fill whole pieces of 16 bytes.
+    Its kernels also want every row of the weights to fill whole pieces of 16 bytes. torch.compile traces it in
+    bfloat16 only: the shape check that stands in for the kernel (PyTorch 2.13) refuses float32.
     """
     device, dtype = weights.device, weights.dtype
+    if torch.compiler.is_compiling() and dtype != torch.bfloat16:
+        return False
     if not hasattr(F, "grouped_mm") or any(size * dtype.itemsize % 16 for size in weights.shape[1:]):
         return False
     if device.type == "cpu":

@@ -113,16 +113,15 @@ class Transformer(nn.Module):
                 f"this slice begins at layer {self.layer_range.start}: "
                 "call model(hidden=...) with (batch, position, hidden)."
             )
-        token_ids = as_batch(token_ids).to(self.device)
-        if (
-            token_ids.device.type == "cpu"
-            and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.config.vocab_size
-        ):
-            raise BadArgument(
-                f"token_ids hold {int(token_ids.min())}..{int(token_ids.max())}, "
-                f"but the vocabulary is 0..{self.config.vocab_size - 1}."
-            )
-        return self.embed_tokens(token_ids)
+        token_ids = as_batch(token_ids)
+        check_range(token_ids, self.config.vocab_size)  # before they are moved: on the CPU nothing has to be waited for
+        return self.embed_tokens(token_ids.to(self.device))
+
+    def agree_on(self, drawn: Tensor) -> int:
+        """drawn: () int64, a token id -> the id that every process of this model continues with: here, where one
+        process holds all of it, the one that was drawn.
+        """
+        return int(drawn)
 
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
         """An empty KV cache for this model's layers, in its dtype and on its device; `capacity` in positions."""
@@ -181,6 +180,17 @@ def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
         found = f"{tuple(token_ids.shape)} {token_ids.dtype}"
         raise BadArgument(f"token_ids is {found}, expected (batch, position) int64 or int32 with at least one token.")
     return token_ids
+
+
+def check_range(token_ids: Tensor, vocab: int) -> None:
+    """Raise BadArgument unless all ids are 0 to vocab - 1, on whichever device they are. A GPU would end with an
+    assertion that stops the process, and ranks that each hold some rows of the embedding would all answer zeros.
+    """
+    if token_ids.is_meta:  # no values
+        return
+    smallest, largest = torch.stack(token_ids.aminmax()).tolist()  # one wait for the GPU, if they are there
+    if smallest < 0 or largest >= vocab:
+        raise BadArgument(f"token_ids hold {smallest}..{largest}, but the vocabulary is 0..{vocab - 1}.")
 
 
 def check_hidden(token_ids: object, hidden: Tensor, like: nn.Parameter, size: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Routing that serving engines recorded: expert ids only, without weights, margins or entropies.
 
-Arrays, `.npy` or `.safetensors`; never `.pt`, which is a pickle and can run any program when it is opened. SGLang's own
-dump is one, so save its arrays in the environment that wrote them:
+It comes as the response of a server (see responses.py), as arrays, or in `.npy` and `.safetensors` files; never `.pt`,
+which is a pickle and can run any program when it is opened. SGLang's own dump is one, so save its arrays in the
+environment that wrote them:
 
     record = torch.load(dump)["records"][0]
     safetensors.torch.save_file({"topk_ids_of_layer": record["topk_ids_of_layer"],
@@ -9,9 +10,11 @@ dump is one, so save its arrays in the environment that wrote them:
                                  "positions": torch.tensor(record["positions"])}, "dump.safetensors")
 
 Sources of the formats: sglang `python/sglang/srt/eplb/expert_distribution.py` (mode `per_token`), vLLM's
-`RequestOutput.prompt_routed_experts` and `CompletionOutput.routed_experts`. The order of the slots is the engine's.
+`CompletionOutput.routed_experts`. The order of the slots is the engine's.
 """
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,7 @@ from torch import Tensor
 from minimoe.errors import BadArgument, BadTrace, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.routing.origin import describe_tokenizer, installed
+from minimoe.routing.responses import Served, is_response, sglang_routing, shortened, vllm_routing
 from minimoe.routing.storage import SCHEMA
 from minimoe.routing.trace import RoutingTrace
 
@@ -36,7 +40,7 @@ UNSET = -1
 
 
 def from_sglang(
-    source: Array | str | Path,
+    source: Array | Mapping[str, Any] | str | Path,
     config: ModelConfig,
     tokens: Array | None = None,
     positions: Array | None = None,
@@ -44,12 +48,18 @@ def from_sglang(
     tokenizer: "Tokenizer | None" = None,
     label: str | None = None,
 ) -> RoutingTrace:
-    """A trace of one record of SGLang's `per_token` recorder: ids (layer, token, 8), -1 where nothing was selected.
+    """A trace of one record of SGLang's `per_token` recorder, or of one response of its server.
 
-    tokens, positions: (token), read from a safetensors file if it has `input_ids` and `positions`. A new sequence
-    begins wherever the position does not go on by one. With expert-parallel load balancing the ids are places on
-    devices: physical_to_logical (layer, place) turns them into experts. Raises BadArgument, NotFound, BadTrace.
+    A record has ids (layer, token, 8), -1 where nothing was selected. tokens, positions: (token), read from a
+    safetensors file if it has `input_ids` and `positions`. A new sequence begins wherever a position is not one more
+    than the last. With expert-parallel load balancing the ids are places on devices: physical_to_logical (layer, place)
+    turns them into experts.
+    A response is a dict, JSON text, the path of a .json file, or the base64 text of its routed experts; tokens: the ids
+    of prompt and reply, unless they are in it. Raises BadArgument, NotFound, BadTrace.
     """
+    if is_response(source):
+        assert isinstance(source, Mapping | str | Path)
+        return from_sglang_response(source, config, tokens, physical_to_logical, tokenizer, label)
     found = read_arrays(source, "topk_ids_of_layer")
     experts = as_ids(found["topk_ids_of_layer"], "topk_ids_of_layer")
     tokens = found.get("input_ids") if tokens is None else tokens
@@ -68,33 +78,71 @@ def from_sglang(
     return imported(experts[:, :kept], config, trim[0], trim[1], tokenizer, label, "SGLang, per_token recorder")
 
 
+def from_sglang_response(
+    source: Mapping[str, Any] | str | Path,
+    config: ModelConfig,
+    tokens: Array | None,
+    physical_to_logical: Array | None,
+    tokenizer: "Tokenizer | None",
+    label: str | None,
+) -> RoutingTrace:
+    """A trace of one response. Raises BadArgument, NotFound, BadTrace."""
+    served = sglang_routing(source, config)
+    experts = rearrange(as_ids(served.experts, "routed_experts"), "token layer slot -> layer token slot")
+    if physical_to_logical is not None:
+        experts = to_logical(experts, as_ids(physical_to_logical, "physical_to_logical", axes=2))
+    ids = ids_that_ran(served, tokens)
+    return imported(experts, config, ids, None, tokenizer, label, "SGLang, routed_experts")
+
+
 def from_vllm(
-    prompt: Array | str | Path,
+    prompt: Array | Mapping[str, Any] | str | Path,
     generated: Array | str | Path | None = None,
     *,
     config: ModelConfig,
     tokens: Array | None = None,
     tokenizer: "Tokenizer | None" = None,
     label: str | None = None,
+    choice: int = 0,
 ) -> RoutingTrace:
-    """A trace of one vLLM request: ids (token, layer, slot) of the prompt, or of prompt and reply together.
+    """A trace of one vLLM request: ids (token, layer, slot) of prompt and reply together.
 
-    Some versions deliver the reply in an array of its own, `generated`. The last token of a reply never ran, so it has
-    no experts: a row of zeros in its place, and its id at the end of `tokens` (token), are left out. Raises
-    BadArgument, NotFound, BadTrace.
+    prompt: a whole response of /v1/completions or /v1/chat/completions (dict, JSON text, or the path of a .json file),
+    of whose choices `choice` is taken; the base64 text of its `routed_experts`; or an array, as
+    `CompletionOutput.routed_experts` in Python. A response to a request with `return_token_ids: true` has the token ids
+    too; else they are `tokens` (token). Before vLLM 0.32 the reply came in an array of its own, `generated`.
+    The last token of a reply never ran, so it has no experts: a row of zeros in its place, and its id at the end of
+    the token ids, are left out. Raises BadArgument, NotFound, BadTrace.
     """
-    pieces = [as_ids(read_arrays(piece, "routed_experts")["routed_experts"], name) for name, piece in
-              (("prompt", prompt), ("generated", generated)) if piece is not None]  # fmt: skip
+    if prompt is None:
+        raise BadArgument("prompt is None: the server sent no routing. vLLM on a CPU sends null; run it on a GPU.")
+    served = [one_piece(piece, name, choice) for name, piece in (("prompt", prompt), ("generated", generated))
+              if piece is not None]  # fmt: skip
+    pieces = [as_ids(piece.experts, "routed_experts") for piece in served]
     if len({piece.shape[1:] for piece in pieces}) > 1:
         shapes = " and ".join(str(tuple(piece.shape)) for piece in pieces)
         raise BadTrace(f"prompt and generated are {shapes}: the same layers and slots are expected from token 0 on.")
     experts = rearrange(torch.cat(pieces), "token layer slot -> layer token slot")
     if experts.shape[-1] > 1 and experts.shape[1] > 1 and not experts[:, -1].any():
         experts = experts[:, :-1]
-    ids = None if tokens is None else as_ids(tokens, "tokens", axes=1)
-    if ids is not None and len(ids) == experts.shape[1] + 1:
-        ids = ids[:-1]
+    whole = served[0] if len(served) == 1 else Served(None)
+    ids = ids_that_ran(Served(experts[0], whole.tokens, whole.length), tokens)
     return imported(experts, config, ids, None, tokenizer, label, "vLLM, routed_experts")
+
+
+def one_piece(source: Any, name: str, choice: int) -> Served:
+    """What was given as `prompt` or `generated`."""
+    if is_response(source):
+        return vllm_routing(source, name, choice)
+    return Served(read_arrays(source, "routed_experts")["routed_experts"])
+
+
+def ids_that_ran(served: Served, tokens: Array | None) -> Tensor | None:
+    """The token ids, `tokens` before those of the response, without the last one if it never ran. Raises BadTrace."""
+    given = served.tokens if tokens is None else tokens
+    ids = None if given is None else as_ids(given, "tokens", axes=1)
+    Served(served.experts, None, served.length if ids is None else len(ids)).require_all_tokens()
+    return ids if ids is None or len(ids) != len(served.experts) + 1 else ids[:-1]
 
 
 def imported(
@@ -164,23 +212,24 @@ def to_logical(experts: Tensor, table: Tensor) -> Tensor:
     return torch.where(experts == UNSET, UNSET, table[rows, experts.clamp(min=0)])
 
 
-def read_arrays(source: Array | str | Path, name: str) -> dict[str, Any]:
+def read_arrays(source: Any, name: str) -> dict[str, Any]:
     """The arrays of a file, or one array given by hand under this name. Raises NotFound, BadArgument, BadTrace."""
     if not isinstance(source, str | Path):
         return {name: source}
-    file = Path(source)
+    file, shown = Path(source), shortened(source)
     if file.suffix not in (".npy", ".safetensors"):
-        raise BadArgument(f"{file} is a {file.suffix or 'nameless'} file, expected .npy or .safetensors (no pickle).")
-    if not file.is_file():
-        raise NotFound(f"{file} is not there. Save the engine's array as .npy or .safetensors first.")
+        kind = shortened(file.suffix) or "nameless"
+        raise BadArgument(f"{shown} is a {kind} file, expected .npy, .safetensors or .json (no pickle).")
+    if not os.path.isfile(file):
+        raise NotFound(f"{shown} is not there. Save the engine's array as .npy or .safetensors first.")
     try:
         if file.suffix == ".npy":
             return {name: np.load(file, allow_pickle=False)}
         arrays: dict[str, Any] = load_file(file)
     except (SafetensorError, OSError, EOFError, ValueError) as error:
-        raise BadTrace(f"{file} is not a whole {file.suffix} file ({error}). Save it again.") from error
+        raise BadTrace(f"{shown} is not a whole {file.suffix} file ({shortened(error)}). Save it again.") from error
     if name not in arrays:
-        raise BadTrace(f"{file} has {', '.join(sorted(arrays)) or 'nothing'}, but no {name}.")
+        raise BadTrace(f"{shown} has {shortened(', '.join(sorted(arrays))) or 'nothing'}, but no {name}.")
     return arrays
 
 
@@ -189,7 +238,7 @@ def as_ids(given: Any, name: str, axes: int = 3) -> Tensor:
     try:
         array = given.numpy(force=True) if isinstance(given, Tensor) else np.asarray(given)
     except (TypeError, ValueError) as error:
-        raise BadArgument(f"{name} is no array of whole numbers ({error}).") from error
+        raise BadArgument(f"{name} is no array of whole numbers ({shortened(error)}).") from error
     if array.ndim != axes or not np.issubdtype(array.dtype, np.integer) or not array.size:
         raise BadArgument(f"{name} is {array.dtype} {array.shape}, expected whole numbers with {axes} axes.")
     return torch.from_numpy(array.astype(np.int64))

@@ -90,14 +90,14 @@ class Recorder:
         seen = {layer: sum(len(piece["margins"]) for piece in pieces) for layer, pieces in pending.items()}
         wrong = [layer for layer, count in seen.items() if count != self.ids.numel()]
         if wrong:
-            self.faults.append(
-                f"layer {wrong[0]} sent {seen[wrong[0]]} of {self.ids.numel()} tokens through its router"
-            )
+            layer = wrong[0]
+            self.faults.append(bypassed(layer, seen[layer], self.ids.numel()))
             return
         rows = [
             {key: torch.cat([piece[key] for piece in pieces]) for key in PER_SLOT + PER_ROW}
             for pieces in pending.values()
         ]
+        self.faults += [said for layer, row in zip(pending, rows, strict=True) if (said := not_numbers(layer, row))]
         routed = {key: torch.stack([row[key] for row in rows]).cpu() for key in PER_SLOT + PER_ROW}
         sums = [torch.stack([piece["probability_sums"] for piece in pieces]).sum(dim=0) for pieces in pending.values()]
         self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})
@@ -143,6 +143,22 @@ def summary(routing: Routing) -> Pass:
         "entropies": torch.special.entr(everyone).sum(dim=-1).float(),
         "probability_sums": everyone.sum(dim=0).float(),
     }
+
+
+def bypassed(layer: int, seen: int, tokens: int) -> str:
+    """A sentence about tokens that reached the experts of a layer on another way."""
+    return (
+        f"layer {layer} sent {seen} of {tokens} tokens through its router. Does something run the experts without it?"
+    )
+
+
+def not_numbers(layer: int, row: Pass) -> str:
+    """A sentence if a router answered with NaN: whatever it then selected would look like any other choice."""
+    wrong = row["entropies"].isnan() | row["probabilities"].isnan().any(dim=-1) | row["margins"].isnan()
+    if not wrong.any():
+        return ""
+    token = int(wrong.nonzero()[0])
+    return f"the router of layer {layer} gave NaN for token {token} of a call. Check the weights and the dtype."
 
 
 def router(model: Transformer, layer: int) -> Router:

@@ -41,11 +41,9 @@ class RoutingTrace:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All passes so far, one after the other. Raises BadTrace if there is none or one could not be recorded."""
+        """All passes so far, one after the other. Raises BadTrace if none ran, or a router was bypassed or gave NaN."""
         if self._faults:
-            raise BadTrace(
-                f"the recording is incomplete: {self._faults[0]}. Does something run the experts without the router?"
-            )
+            raise BadTrace(f"the recording is incomplete: {self._faults[0]}")
         if not self._passes:
             raise BadTrace("the trace is empty: the model did not run inside `with record_routing(model) as trace:`.")
         if len(self._passes) > 1:
@@ -168,7 +166,7 @@ class RoutingTrace:
 
     @property
     def provenance(self) -> str:
-        """ "measured" or "synthetic"; never anything else."""
+        """ "measured" or "synthetic"; `check`, and with it saving and exporting, refuses anything else."""
         return str(self.metadata.get("provenance", "measured"))
 
     @property

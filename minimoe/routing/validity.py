@@ -16,6 +16,7 @@ from minimoe.routing.recorder import LABELS, PER_ROW, PER_SLOT, PER_TOKEN
 from minimoe.routing.roles import ROLES
 
 HALF_ROUNDING = 2e-3  # probabilities are stored in float16, whose relative rounding is 2**-11
+WEIGHT_ROUNDING = 1e-2  # weights are recorded in the model's dtype, bfloat16 rounds to 2**-9
 PROVENANCES = ("measured", "synthetic")
 
 
@@ -25,6 +26,11 @@ def check(tensors: dict[str, Tensor], metadata: dict[str, Any], source: str = "t
     def fail(sentence: str) -> NoReturn:
         raise BadTrace(f"{source}: {sentence}. Record it again.")
 
+    if metadata.get("provenance", "measured") not in PROVENANCES:
+        fail(
+            f"provenance in its metadata is {str(metadata['provenance'])[:40]!r}, expected "
+            f"{' or '.join(map(repr, PROVENANCES))} (what the weights are is said by label)"
+        )
     ids_only = bool(metadata.get("ids_only", False))
     check_shapes(tensors, ids_only, fail)
     layers = tensors["layers"].tolist()
@@ -42,6 +48,7 @@ def check(tensors: dict[str, Tensor], metadata: dict[str, Any], source: str = "t
     check_experts(tensors, int(metadata["num_experts"]), layers, fail)
     if not ids_only:
         check_probabilities(tensors, int(metadata["num_experts"]), layers, fail)
+        check_weights(tensors, bool(metadata["norm_topk_prob"]), layers, fail)
 
 
 def check_shapes(tensors: dict[str, Tensor], ids_only: bool, fail: Any) -> None:
@@ -170,6 +177,19 @@ def check_probabilities(tensors: dict[str, Tensor], total: int, layers: list[int
                 f"probability_sums of layer {layers[layer]}, tokens 0 to {tokens - 1}, add up to "
                 f"{float(sums[layer].sum()):.3f}, expected the number of tokens, {tokens}"
             )
+
+
+def check_weights(tensors: dict[str, Tensor], renormalised: bool, layers: list[int], fail: Any) -> None:
+    """The weights follow from the probabilities, as the config says: a file has the probabilities alone."""
+    probabilities, weights = tensors["probabilities"], tensors["weights"]
+    expected = probabilities / probabilities.sum(dim=-1, keepdim=True) if renormalised else probabilities
+    wrong = ~torch.isclose(weights, expected, rtol=WEIGHT_ROUNDING, atol=1e-6)
+    if wrong.any():
+        layer, token, slot = wrong.nonzero()[0].tolist()
+        fail(
+            f"weights holds {float(weights[layer, token, slot]):.4g} for {where(wrong, layers)}, slot {slot}, but by "
+            f"the probabilities it is {float(expected[layer, token, slot]):.4g} (norm_topk_prob = {renormalised})"
+        )
 
 
 def constant_layer(tensors: dict[str, Tensor], total: int) -> int | None:

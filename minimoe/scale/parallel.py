@@ -26,6 +26,7 @@ from minimoe.model.layer import FeedForward
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.scale.cuts import Cut, cuts, share
+from minimoe.scale.rank_draw import draw_of_first
 
 
 def sum_over_ranks(part: Tensor) -> Tensor:
@@ -46,13 +47,14 @@ def run_local_experts(x: Tensor, routing: Routing, bank: ExpertBank, first: int)
         return run_experts(x, routing, bank)
     here = (routing.experts >= first) & (routing.experts < first + len(bank.gate_proj))
     token = here.nonzero()[:, 0]
-    output = torch.zeros_like(x)
     if len(token) == 0:
-        return output
+        return torch.zeros_like(x)
     experts = rearrange(routing.experts[here] - first, "choice -> choice 1")
     weights = rearrange(routing.weights[here], "choice -> choice 1")
     answers = run_experts(x[token], Routing(routing.logits[token], experts, weights), bank)
-    return output.index_add_(0, token, answers)
+    # A token's answers lie together, in the order of its slots, and are added up in that order: index_add_ would let
+    # the threads of a GPU add in any order. unsafe: the lengths are right, and checking them would wait for the GPU.
+    return torch.segment_reduce(answers, "sum", lengths=here.sum(dim=1), unsafe=True)
 
 
 class LocalExperts(ExpertBank):
@@ -142,6 +144,10 @@ class TensorSplit(Transformer):
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
         """An empty KV cache for this rank's key/value heads."""
         return KVCache(self.local, self.layer_range, batch, capacity, self.dtype, self.device)
+
+    def agree_on(self, drawn: Tensor) -> int:
+        """The draw of rank 0."""
+        return draw_of_first(drawn)
 
 
 def local_config(config: ModelConfig, table: dict[str, Cut]) -> ModelConfig:

@@ -22,6 +22,7 @@ from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer, check_choice
 from minimoe.routing.recorder import router
 from minimoe.scale.cuts import layers_of
+from minimoe.scale.rank_draw import draw_of_first
 
 
 class Elsewhere(nn.Module):
@@ -134,6 +135,10 @@ class LayerSplit(Transformer):
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
         """An empty KV cache for this rank's layers."""
         return KVCache(self.config, self.mine, batch, capacity, self.dtype, self.device)
+
+    def agree_on(self, drawn: Tensor) -> int:
+        """The draw of rank 0."""
+        return draw_of_first(drawn)
 
     def keep(self, number: int) -> Callable[..., None]:
         """A hook that remembers what the router of one of our layers decided in this pass."""

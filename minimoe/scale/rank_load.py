@@ -148,14 +148,26 @@ def read_part(
     chosen, where = check_dtype(dtype, part.config), check_device(device)
     with torch.device("meta"):
         model = build(part, chosen)
-    size = sum(parameter.numel() for parameter in model.parameters()) * chosen.itemsize
-    size += sum(stored.nbytes for each in model.modules() if isinstance(each, Packed) for stored in each.parts.values())
-    require_rank_room(size, where, neighbours)
+    require_rank_room(size_of(model, chosen), where, neighbours)
     allocate(model, chosen, where, part.dtypes)
     fill_rank(model, part.reads, format_of(part.config), f"rank {part.rank} of {part.world} reads", show)
     if part.rank == 0:
         compare_tied_head(part.plan, part.opened.shards)
     return model.eval()
+
+
+def weight_bytes(part: RankPart, dtype: str | torch.dtype | None = None) -> int:
+    """Bytes of the rank's weights in memory. Raises BadArgument for an unknown dtype."""
+    chosen = check_dtype(dtype, part.config)
+    with torch.device("meta"):
+        return size_of(build(part, chosen), chosen)
+
+
+def size_of(model: Transformer, dtype: torch.dtype) -> int:
+    """Bytes of a model without values, once its parameters are in `dtype`."""
+    plain = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    packed = (each.parts.values() for each in model.modules() if isinstance(each, Packed))
+    return plain + sum(stored.nbytes for parts in packed for stored in parts)
 
 
 def require_rank_room(size: int, device: torch.device, neighbours: int) -> None:

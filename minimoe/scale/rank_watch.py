@@ -5,7 +5,9 @@ thread of each rank writes a heartbeat to the store that torchrun keeps, and rea
 process at once when
 
 - a rank has reported why it failed;
-- a rank on this machine has no process any more, or one on another machine has not been heard of for SILENCE seconds;
+- a rank on this machine has no process any more: of a process here the operating system knows, so its heartbeat does
+  not count, and a rank that is stopped, swapped out or inside a long call of a library is left alone;
+- a rank on another machine has sent no heartbeat for SILENCE seconds;
 - the store itself is gone, and with it the machine that kept it.
 
 torchrun ends the survivors by a signal as soon as one process of its machine has ended. That signal is caught, so that
@@ -19,6 +21,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +29,13 @@ from typing import NoReturn
 import torch.distributed as dist
 
 BEAT = 0.5  # seconds between two heartbeats
-SILENCE = 9.0  # seconds without a heartbeat after which a rank on another machine counts as dead
+# Seconds without a heartbeat after which a rank on another machine counts as dead. The heartbeat is a Python thread, so
+# any call that keeps the interpreter locked silences it. The longest known one, opening a GPU on a machine where no
+# driver is loaded yet, comes before the first heartbeat; a minute is left for the others (a debugger, swapping, a
+# network that pauses). Nothing is lost by waiting but time: a dead process is reported at once by the ranks beside it,
+# and only a machine that vanishes as a whole is found this way.
+SILENCE = 60.0
+PATIENCE = 10.0  # seconds in which another rank can say what happened, before this one reports a mere symptom
 DONE = "done"
 FAILED, INTERRUPTED = 1, 130  # exit codes
 
@@ -41,12 +50,17 @@ class Watch(threading.Thread):
         self.ended = threading.Event()
         self.heard: dict[int, tuple[str, float]] = {}  # the last heartbeat of each rank, and when it came
         self.people: dict[int, tuple[str, int]] = {}  # machine and process of each rank
+        self.keeps_running = False  # whether SIGINT means something else than the end of this process
+        self.before_leaving: Callable[[], object] = lambda: None  # what has to be put back even then
         self.signals, self.writer = socket.socketpair()
         self.writer.setblocking(False)
 
+    def register(self) -> None:
+        """Say which process this rank is. From here on the ranks on this machine know when it dies."""
+        self.store.set(f"who/{self.rank}", json.dumps([self.here, os.getpid()]))
+
     def begin(self) -> None:
         """Start, and let signals wake the watcher even while the main thread waits in a collective."""
-        self.store.set(f"who/{self.rank}", json.dumps([self.here, os.getpid()]))
         self.before = signal.signal(signal.SIGTERM, lambda *_: None), signal.set_wakeup_fd(self.writer.fileno())
         self.start()
 
@@ -90,29 +104,36 @@ class Watch(threading.Thread):
         return None
 
     def is_well(self, rank: int) -> bool:
-        """Whether a rank is through, not come yet, or alive."""
-        if not self.store.check([f"beat/{rank}"]):
-            return True
-        beat, now = self.store.get(f"beat/{rank}").decode(), time.monotonic()
+        """Whether a rank is through, not registered yet, or alive."""
         if rank not in self.people:
+            if not self.store.check([f"who/{rank}"]):
+                return True
             where, process = json.loads(self.store.get(f"who/{rank}"))
             self.people[rank] = (where, process)
+        where, process = self.people[rank]
+        if where == self.here:  # a rank may have finished between the first question and the second
+            return is_running(process) or self.beat_of(rank) == DONE
+        beat, now = self.beat_of(rank), time.monotonic()
+        if beat is None:  # its device is being opened, which can silence it
+            return True
         if self.heard.get(rank, ("", now))[0] != beat:
             self.heard[rank] = (beat, now)
-        where, process = self.people[rank]
-        if where == self.here and beat != DONE and not is_running(process):
-            return self.store.get(f"beat/{rank}").decode() == DONE  # it may have finished since we asked
         return beat == DONE or now - self.heard[rank][1] < SILENCE
+
+    def beat_of(self, rank: int) -> str | None:
+        """The last heartbeat of a rank; None before the first one."""
+        key = f"beat/{rank}"
+        return self.store.get(key).decode() if self.store.check([key]) else None
 
     def answer(self, signals: bytes) -> None:
         """A signal came: the user's Ctrl-C, or torchrun ends us because another rank ended."""
-        if signal.SIGINT in signals:
+        if signal.SIGINT in signals and not self.keeps_running:
             time.sleep(1)  # the main thread may get out by itself
-            os._exit(INTERRUPTED)
+            self.end(INTERRUPTED)
         if signal.SIGTERM not in signals:
             return
         alone_here = all(where == self.here for where, _ in self.people.values())
-        until = time.monotonic() + (2 if alone_here else SILENCE + 2)
+        until = time.monotonic() + (2 if alone_here else PATIENCE)
         cause = None
         with suppress(RuntimeError):
             while cause is None and time.monotonic() < until:
@@ -141,13 +162,23 @@ class Watch(threading.Thread):
             os.write(2, f"minimoe: {' '.join(cause.split()).rstrip('.')}. All ranks stop.\n".encode())
         if self.is_keeper:  # without the store the others would not hear of it
             time.sleep(4 * BEAT)
+        self.end(code)
+
+    def end(self, code: int) -> NoReturn:
+        """End this process without any clean-up but what the terminal needs."""
+        with suppress(Exception):
+            self.before_leaving()
         os._exit(code)
 
 
 def machine() -> str:
-    """A name for what shares process numbers with us: the host, and where there are containers, which one."""
+    """A name for what shares process numbers with us: the host, and where there are containers, which one.
+
+    Two machines may have the same host name, and then even the same number of the container; the boot id differs.
+    """
     with suppress(OSError):
-        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()}/{boot}/{os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
 
 

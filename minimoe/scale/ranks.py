@@ -1,8 +1,9 @@
-"""The processes of one run: who is which rank, and how they come together, talk and part.
+"""The processes of one run: how they come together, talk and part.
 
-`torchrun` starts the processes and says through the environment who each one is, on one machine or on several. Tensors
-travel by NCCL between GPUs and by gloo between CPUs. Words (a seed, a prompt, "loaded") travel through torchrun's
-store: waiting there has no time limit, so a rank may load for an hour, or its user think, while the others wait.
+`torchrun` starts the processes and says through the environment who each one is (rank_environment.py), on one machine
+or on several. Tensors travel by NCCL between GPUs and by gloo between CPUs. Words (a seed, a prompt, "loaded") travel
+through torchrun's store: waiting there has no time limit, so a rank may load for an hour, or its user think, while the
+others wait.
 """
 
 import json
@@ -19,21 +20,20 @@ import torch
 import torch.distributed as dist
 
 from minimoe.errors import BadArgument, MinimoeError
-from minimoe.scale.rank_watch import FAILED, INTERRUPTED, SILENCE, Watch
+from minimoe.scale.rank_environment import Place, read_place, under_torchrun
+from minimoe.scale.rank_watch import FAILED, INTERRUPTED, PATIENCE, SILENCE, Watch
+
+__all__ = ["Ranks", "joined", "own_device", "under_torchrun"]
 
 LONGEST_COLLECTIVE = timedelta(hours=2)  # who is dead is found by the watcher, long before
+STORE_TIMEOUT = timedelta(minutes=5)
 POLL = 0.05  # seconds
 BAD_INPUT = 2  # exit code
 
 
-def under_torchrun() -> bool:
-    """Whether this process is one of several that torchrun started."""
-    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 @dataclass
 class Ranks:
-    """This process among the others. `device` is its own."""
+    """This process among the others. `device` is its own, `watch` ends it when another one fails."""
 
     rank: int
     world: int
@@ -41,6 +41,7 @@ class Ranks:
     local_world: int
     device: torch.device
     store: dist.Store
+    watch: Watch
     said: int = field(default=0)
 
     @property
@@ -96,20 +97,23 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
 
     device: "cpu", or "cuda" for the GPU with this process's local number. An error that leaves the block on one rank
     ends the processes of all ranks within seconds, with one line on stderr and an exit code that is not 0.
+
+    Raises BadArgument if the environment does not say which rank this is and where the others are.
     """
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank, local_world = (int(os.environ.get(f"LOCAL_{name}", value)) for name, value in
-                               (("RANK", rank), ("WORLD_SIZE", world)))  # fmt: skip
+    place = read_place()
+    rank, world = place.rank, place.world
     prefix = f"minimoe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     is_keeper = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    first = connect(is_keeper)
-    watch = Watch(dist.PrefixStore(prefix, connect()), rank, world, is_keeper)
-    watch.begin()
+    first = connect(place, is_keeper)
+    watch = Watch(dist.PrefixStore(prefix, connect(place)), rank, world, is_keeper)
+    watch.register()
     try:
-        place = own_device(device, local_rank)
-        ranks = Ranks(rank, world, local_rank, local_world, place, dist.PrefixStore(prefix, connect()))
+        own = own_device(device, place.local_rank)  # before the first heartbeat: it can lock the interpreter for long
+        watch.begin()
+        store = dist.PrefixStore(prefix, connect(place))
+        ranks = Ranks(rank, world, place.local_rank, place.local_world, own, store, watch)
         dist.init_process_group(
-            "nccl" if place.type == "cuda" else "gloo",
+            "nccl" if own.type == "cuda" else "gloo",
             store=dist.PrefixStore(f"{prefix}/group", first),
             rank=rank,
             world_size=world,
@@ -125,10 +129,21 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     ranks.part(is_keeper)
 
 
-def connect(is_keeper: bool = False) -> dist.TCPStore:
-    """A connection to the store; each thread that may wait there needs one of its own."""
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    return dist.TCPStore(host, port, is_master=is_keeper, wait_for_workers=False, timeout=timedelta(minutes=5))
+def connect(place: Place, is_keeper: bool = False) -> dist.TCPStore:
+    """A connection to the store; each thread that may wait there needs one of its own. Raises BadArgument if there is
+    none at that address.
+    """
+    try:
+        return dist.TCPStore(
+            place.host, place.port, is_master=is_keeper, wait_for_workers=False, timeout=STORE_TIMEOUT
+        )  # fmt: skip
+    except RuntimeError as error:
+        doing = "opened here" if is_keeper else "reached"
+        raise BadArgument(
+            f"environment: MASTER_ADDR is {place.host!r} and MASTER_PORT {place.port}, but the store of the ranks "
+            f"cannot be {doing} there ({str(error).splitlines()[0][:200]}). Give all ranks the address of the machine "
+            "with rank 0 and a free port, or start them with torchrun."
+        ) from error
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
@@ -145,15 +160,16 @@ def own_device(device: str, local_rank: int) -> torch.device:
             'Start fewer processes (--nproc-per-node), or use device "cpu".'
         )
     torch.cuda.set_device(local_rank)
+    torch.zeros(1, device="cuda")  # opens the device now, not in the first pass
     return torch.device("cuda", local_rank)
 
 
 def fail(watch: Watch, rank: int, error: BaseException) -> None:
     """End this process because of `error`, and through the store all others."""
     if isinstance(error, KeyboardInterrupt):
-        os._exit(INTERRUPTED)
+        watch.end(INTERRUPTED)
     if is_about_others(error):  # a broken connection is a symptom: give the watcher time to find who died
-        time.sleep(SILENCE + 1)
+        time.sleep(PATIENCE)
     expected = isinstance(error, MinimoeError | OSError) or hasattr(error, "format_message")  # click's errors
     if not expected:
         os.write(2, "".join(traceback.format_exception(error)).encode())

@@ -10,7 +10,8 @@ parallelism divides every expert; --enable-expert-parallel keeps experts whole i
 would cut a block of FP8 or a group of GPTQ (vllm-project/vllm #17569, #17604). Each rank then skips the experts of the
 others while loading (--enable-ep-weight-filter, #37351).
 
-Flags as documented for vLLM 0.26. The commands are computed, not tried.
+All flags exist in vLLM 0.32. The commands are computed; on cards like these they have not been run. With
+--reasoning-parser the server sends a thought beside the text; `endpoint.ask` puts both together again.
 """
 
 import shlex
@@ -29,7 +30,7 @@ from minimoe.scale.nearest import alternatives, longest_context
 from minimoe.scale.precision import check_count, own_precision
 from minimoe.scale.units import units
 
-VLLM = "0.26"
+VLLM = "0.32"
 FRACTION = 0.92  # vLLM's default; said in the command, as it has changed before
 CHUNK = 2048  # tokens that go through the model together
 PAGE = 16  # tokens in a block of vLLM's cache

@@ -32,9 +32,13 @@ def generate(
 
     A str is continued as it stands; a list of {"role", "content"} is a chat, rendered by the checkpoint's template.
     What is None comes from the checkpoint's generation_config.json. Without `do_sample` there, decoding is greedy,
-    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. A seed makes the draws
-    repeatable on one kind of device and leaves torch's global generator alone. The reply ends at a stop id, after
-    `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
+    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. The reply ends at a stop
+    id, after `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
+
+    A seed makes the draws repeatable and leaves torch's global generator alone: on the same kind of device, with as
+    many ranks and the same version of PyTorch, the same text comes out. Elsewhere sums are rounded differently, and of
+    two tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
+    libraries do not promise to repeat: PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
 
     Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.
     """
@@ -72,7 +76,8 @@ def new_ids(
     """Yield up to `count` token ids that follow `ids`, ending before a stop id.
 
     The prompt goes through the model in runs of `model.chunk` positions, so that a long one needs no more work space;
-    after that each step computes one position and finds the rest in the cache.
+    after that each step computes one position and finds the rest in the cache. Ranks that share a model continue with
+    what rank 0 drew.
     """
     generator = None if seed is None else torch.Generator(device=model.device).manual_seed(seed)
     cache = model.new_cache(batch=1, capacity=len(ids) + count)
@@ -80,7 +85,8 @@ def new_ids(
     seen = torch.tensor(ids, device=model.device)
     for _ in range(count):
         with torch.no_grad():  # closed before the yield: the caller's code between two pieces keeps its own grad mode
-            for run in torch.tensor([fresh], device=model.device).split(model.chunk or len(fresh), dim=1):
+            # ids on the CPU: the model checks their range there, and a GPU need not be waited for
+            for run in torch.tensor([fresh]).split(model.chunk or len(fresh), dim=1):
                 logits = model(run, cache=cache, last_only=True)[0, -1]
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
@@ -92,7 +98,7 @@ def new_ids(
                 min_p=settings.min_p,
                 generator=generator,
             )
-        token_id = int(chosen)
+        token_id = model.agree_on(chosen)
         if token_id in tokenizer.stop_ids:
             return
         yield token_id

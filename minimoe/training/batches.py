@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from tokenizers import Tokenizer as RawTokenizer
@@ -19,19 +19,37 @@ from minimoe.training.corpus import DOMAINS, Document, document, folder
 
 HELD_OUT_STRIDE = 20  # of a folder's windows, every twentieth is held out
 MISSES = 24  # documents without a place after which a batch is full enough
-Row = tuple[list[int], list[bool]]  # ids, and whether each is counted in the loss
+Encoded = tuple[list[int], list[bool]]  # ids, and whether each is counted in the loss
+
+
+class Row(NamedTuple):
+    """ids and flags of equal length; from place `text` on they are padding."""
+
+    ids: list[int]
+    counted: list[bool]
+    text: int
 
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs, targets: (batch, position) int64; counted: (batch, position) bool, which targets enter the loss."""
+    """Some rows, and the token that follows each of their tokens.
+
+    inputs, targets: (batch, position) int64. counted: (batch, position) bool, which targets enter the next-token loss.
+    padding: (batch, position) bool, which inputs only fill up a row: they enter no loss and no count of used experts. A
+    question in a conversation is not padding, although no target in it is counted.
+    """
 
     inputs: Tensor
     targets: Tensor
     counted: Tensor
+    padding: Tensor
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        """Some of the rows."""
+        return Batch(self.inputs[rows], self.targets[rows], self.counted[rows], self.padding[rows])
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.inputs.to(device), self.targets.to(device), self.counted.to(device))
+        return Batch(*(part.to(device) for part in (self.inputs, self.targets, self.counted, self.padding)))
 
 
 class Source(Protocol):
@@ -65,8 +83,15 @@ def end_of_text(tokenizer: RawTokenizer) -> int:
 
 def as_batch(rows: Sequence[Row]) -> Batch:
     """Rows of length + 1 ids and flags as inputs and the targets one place further."""
-    ids, counted = torch.tensor([row for row, _ in rows]), torch.tensor([flags for _, flags in rows])
-    return Batch(ids[:, :-1], ids[:, 1:], counted[:, 1:])
+    ids, counted = torch.tensor([row.ids for row in rows]), torch.tensor([row.counted for row in rows])
+    padding = torch.arange(ids.shape[1]) >= torch.tensor([[row.text] for row in rows])
+    return Batch(ids[:, :-1], ids[:, 1:], counted[:, 1:], padding[:, :-1])
+
+
+def padded(ids: list[int], counted: list[bool], length: int, filler: int) -> Row:
+    """A row of exactly this length."""
+    short = length - len(ids)
+    return Row([*ids, *[filler] * short], [*counted, *[False] * short], len(ids))
 
 
 class GeneratedSource:
@@ -83,7 +108,7 @@ class GeneratedSource:
         self.late_from = late_from
         self.end = end_of_text(tokenizer)
 
-    def encode(self, text: Document) -> Row:
+    def encode(self, text: Document) -> Encoded:
         ids: list[int] = []
         counted: list[bool] = []
         for part in text.parts:
@@ -99,7 +124,7 @@ class GeneratedSource:
 
         It ends when MISSES documents had no place, and then every row is nearly full.
         """
-        rows: list[Row] = [([], []) for _ in range(count)]
+        rows: list[Encoded] = [([], []) for _ in range(count)]
         misses = 0
         while misses < MISSES:
             ids, counted = self.encode(document(rng, split, domain, late))
@@ -110,11 +135,7 @@ class GeneratedSource:
                 continue
             row[0].extend(ids)
             row[1].extend(counted)
-        for ids, counted in rows:
-            empty = length + 1 - len(ids)
-            ids.extend([self.end] * empty)
-            counted.extend([False] * empty)
-        return rows
+        return [padded(ids, counted, length + 1, self.end) for ids, counted in rows]
 
     def passage(self, rng: Random, length: int, split: str, domain: str) -> list[int]:
         """Exactly `length` ids of running text: documents one after another, the last one cut."""
@@ -144,9 +165,8 @@ class FolderSource:
         self.ids = torch.tensor([token for piece in pieces for token in piece])
 
     def window(self, number: int, length: int) -> Row:
-        piece = self.ids[number * length : number * length + length + 1]
-        short = length + 1 - len(piece)
-        return [*piece.tolist(), *[0] * short], [*[True] * len(piece), *[False] * short]
+        piece = self.ids[number * length : number * length + length + 1].tolist()
+        return padded(piece, [True] * len(piece), length + 1, filler=0)
 
     def windows(self, length: int, held_out: bool) -> list[int]:
         count = max(1, -(-(len(self.ids) - 1) // length))

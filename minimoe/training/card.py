@@ -49,6 +49,7 @@ anything outside is noise.
   AdamW and the load-balancing loss of the family applied to each layer (coefficient {coefficient}).
   `torchrun --nproc-per-node 2 -m minimoe train` is the recipe; `history.json` tells how it went, and `history/` holds
   the routers and their choices at ten steps of it.
+{padding}\
 - **Two modes**: with thinking it writes its steps between `<think>` and `</think>` first; without, the template puts an
   empty pair there. Both modes saw the same kinds of questions, equally often.
 
@@ -56,6 +57,11 @@ anything outside is noise.
 
 All numbers come from `report.json`, written by `minimoe evaluate`, on held-out material; in brackets 95 % intervals.
 
+"""
+PADDING_COUNTED = """\
+- **Padding**: while this checkpoint was trained, the load-balancing loss also counted the padding at the end of rows,
+  and so do `balance`, `least` and `most` in its `history.json`. `minimoe train` now leaves padding out of both, so that
+  a new run gives other weights. The measurements below are without padding.
 """
 TAIL = """
 ## Not for
@@ -185,6 +191,7 @@ def model_card(report: dict[str, Any], config: ModelConfig) -> str:
         steps=f"{training['steps']:,}",
         batch=f"{training['tokens_per_step']:,}",
         minutes=training["minutes"],
+        padding=PADDING_COUNTED if training["padding_counted"] else "",
     )
     return head + held_out(report) + answers(report) + routing(report, config) + TAIL
 

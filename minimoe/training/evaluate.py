@@ -61,9 +61,9 @@ def questions(task: str, count: int) -> list[chat.Turn]:
 
 @torch.no_grad()
 def held_out(model: Transformer, source: GeneratedSource, domain: str, rows: int = ROWS) -> tuple[float, torch.Tensor]:
-    """(nats per token, (layer, expert) choice counts) on the first `rows` held-out rows of a domain."""
+    """(nats per token, (layer, expert) choice counts) of the first held-out rows of a domain, without padding."""
     batch = source.held_out(domain, rows, ROW_LENGTH).to(model.device)
-    with RouterTap(model) as tap:
+    with RouterTap(model, counted=~batch.padding) as tap:
         loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
         return float(loss), tap.counts().cpu() if tap.routings else torch.zeros(0, 0)
 
@@ -144,7 +144,7 @@ def history_of(directory: Path) -> dict[str, Any]:
 
 
 def summary_of_training(directory: Path) -> dict[str, Any]:
-    """How long the checkpoint was trained, if its history is known."""
+    """How long the checkpoint was trained, if its history is known, and whether its balance loss counted padding."""
     history = history_of(directory)
     if not history:
         return {}
@@ -154,7 +154,12 @@ def summary_of_training(directory: Path) -> dict[str, Any]:
         seconds += (record["step"] - before) * tokens / record["tokens_per_second"]
         before = record["step"]
     return {
-        "training": {"steps": settings["steps"], "tokens_per_step": tokens, "minutes": round(seconds / 60)},
+        "training": {
+            "steps": settings["steps"],
+            "tokens_per_step": tokens,
+            "minutes": round(seconds / 60),
+            "padding_counted": history.get("padding_counted", True),
+        },
     }
 
 

@@ -79,7 +79,8 @@ def train(
     history/ (see training/snapshots.py) and checkpoint/. Under torchrun all processes train one model.
 
     corpus: a folder of text files; None for the generated corpus. tokenizer: a directory with a tokenizer.json.
-    Returns the history: losses, held-out loss by domain, and how evenly each layer's experts were used.
+    Returns the history: losses, held-out loss by domain, and how evenly each layer's experts were used (by tokens that
+    are not padding, as "padding_counted": false says; a history without that key counted it).
     """
     settings = replace(settings or Settings(), seed=seed)
     settings = settings if steps is None else replace(settings, steps=steps)
@@ -97,7 +98,7 @@ def train(
         model = Transformer(config).to(device)
         model.engine = "grouped"
         optimizer = make_optimizer(model, settings)
-        begin, history = 0, {"settings": asdict(settings), "steps": [], "held_out": []}
+        begin, history = 0, {"settings": asdict(settings), "padding_counted": False, "steps": [], "held_out": []}
         if resume:
             begin, history = read_state(out, model, optimizer)
             history["settings"] = asdict(settings)
@@ -180,8 +181,11 @@ def one_step(
     """One update. Returns (next-token loss, mean load-balancing loss of a layer) before it."""
     optimizer.set_rate(settings.rate(step))
     batch = group.part(source.batch(settings.seed, step, settings.rows, settings.row_length)).to(model.device)
+    tap.counted = ~batch.padding
     loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
-    balance = balance_each_layer(tap.logits, model.config.num_experts_per_tok) if tap.routings else torch.zeros(())
+    balance = torch.zeros(())
+    if tap.routings:
+        balance = balance_each_layer(tap.logits, model.config.num_experts_per_tok, tap.counted)
     optimizer.zero_grad()
     (loss + model.config.router_aux_loss_coef * balance.to(loss.device)).backward()
     group.average_gradients(model)

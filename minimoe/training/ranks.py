@@ -33,8 +33,7 @@ class Ranks:
         """This process's rows. Raises BadArgument if they cannot be divided evenly."""
         if batch.inputs.shape[0] % self.world:
             raise BadArgument(f"rows is {batch.inputs.shape[0]}, expected a multiple of the {self.world} processes.")
-        mine = slice(self.rank, None, self.world)
-        return Batch(batch.inputs[mine], batch.targets[mine], batch.counted[mine])
+        return batch[self.rank :: self.world]
 
     def average_gradients(self, model: nn.Module) -> None:
         """Give every process the mean of all gradients, in one message."""

@@ -1,7 +1,9 @@
 """show_code shows what runs."""
 
 import inspect
+import re
 
+import model_page
 import pytest
 
 import minimoe
@@ -21,3 +23,16 @@ def test_it_is_the_librarys_own_source():
 def test_something_without_source_is_named():
     with pytest.raises(BadArgument, match="built-in function len"):
         minimoe.show_code(len)
+
+
+def test_the_whole_model_on_one_page():
+    source = minimoe.show_code(minimoe.model)
+    names = ("rms_norm", "apply_rope", "attend", "route", "run_experts", "DecoderLayer", "Transformer")
+    places = [re.search(rf"^(def|class) {name}\b", source.text, re.MULTILINE).start() for name in names]
+    assert places == sorted(places)
+    assert "\nimport " not in source.text and "\nfrom " not in source.text
+    compile(source.text, "page", "exec")
+
+
+def test_the_page_in_the_repository_is_the_generated_one():
+    assert model_page.PAGE.read_text(encoding="utf-8") == model_page.page(), "run python scripts/model_page.py"

@@ -32,6 +32,12 @@ def test_no_file_outside_data_is_large():
     assert not {path: size for path, size in large.items() if size > 2_000_000}
 
 
+def test_pictures_of_the_pages_are_small():
+    """Each version of a picture stays in the history that users clone."""
+    sizes = {name(path): path.stat().st_size for path in files() if path.suffix == ".png"}
+    assert sizes and not {path: size for path, size in sizes.items() if size > 60_000}
+
+
 def test_every_module_says_what_it_is():
     """A folder's empty `__init__.py` has nothing to say."""
     sources = {path: path.read_text(encoding="utf-8") for path in python_files()}

@@ -88,3 +88,15 @@ def translate(state: dict[str, Tensor]) -> dict[str, Tensor]:
         else:
             ours[name] = tensor
     return ours
+
+
+def assert_as_exact_as_the_reference(ours: Tensor, reference: Tensor, truth: Tensor) -> None:
+    """`ours` and `reference` are float32 logits, `truth` the same logits in float64, from our model: there
+    `transformers` still computes norms and softmax in float32.
+
+    The rounding error depends on the instruction set, for both libraries alike. So the error of the reference has to be
+    below 1e-5 of the logits' standard deviation, and ours at most twice that of the reference.
+    """
+    error = (reference.double() - truth).abs().max()
+    assert error <= 1e-5 * truth.std()
+    assert (ours.double() - truth).abs().max() <= 2 * error

@@ -24,7 +24,7 @@ def test_golden(engine, attention):
             layer.mlp.gate.register_forward_hook(lambda module, args, routing: experts.append(routing.experts))
     with torch.no_grad():
         logits = model(expected["ids"])
-    for n, state in enumerate(hidden):
-        torch.testing.assert_close(state, expected[f"hidden.{n}"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(logits, expected["logits"], atol=1e-5, rtol=0)
+    computed = {f"hidden.{n}": state for n, state in enumerate(hidden)} | {"logits": logits}
+    for name, state in computed.items():
+        torch.testing.assert_close(state, expected[name], atol=1e-5 * float(expected[name].std()), rtol=0)
     assert torch.equal(torch.stack(experts).sort().values, expected["experts"].sort().values)

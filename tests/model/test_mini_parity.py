@@ -5,10 +5,17 @@ import torch
 import transformers
 
 import minimoe
+from minimoe.checkpoint.read import load_model
 from minimoe.paths import find
-from tests.model.reference import SAME_ROUNDING
+from tests.model.reference import SAME_ROUNDING, assert_as_exact_as_the_reference
 
 TEXT = "The cat sees a red bird. 猫看见一只红色的鸟。 def add(a, b): return a + b\n12 + 30 = 42"
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """ids -> the logits in float64."""
+    return load_model("data/mini", dtype=torch.float64)
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -20,7 +27,7 @@ def both(request):
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("engine", ["loop", "gather", "grouped"])
 @torch.no_grad()
-def test_logits(both, engine, attention):
+def test_logits(both, truth, engine, attention):
     reference, model, tokenizer = both
     reference.set_experts_implementation(SAME_ROUNDING[engine])
     reference.set_attn_implementation(attention)
@@ -30,4 +37,4 @@ def test_logits(both, engine, attention):
     if model.dtype == torch.bfloat16:
         assert torch.equal(logits, expected)
     else:
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+        assert_as_exact_as_the_reference(logits, expected, truth(ids))

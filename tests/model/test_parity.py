@@ -1,13 +1,17 @@
-"""The same weights give the same numbers as `transformers`: to the bit in bfloat16 on CPU, within 1e-5 in float32.
+"""The same weights give the same numbers as `transformers`: to the bit in bfloat16 on CPU, and in float32 with an error
+against float64 like the reference's own.
 
 Every comparison names the implementation on both sides, because the reference's own implementations differ in the
 last bfloat16 bit.
 """
 
+from functools import cache
+
 import pytest
 import torch
 
-from tests.model.reference import SAME_ROUNDING, SHAPES
+from minimoe.routing.trace import record_routing
+from tests.model.reference import SAME_ROUNDING, SHAPES, assert_as_exact_as_the_reference
 
 MOE_SHAPES = [name for name in SHAPES if name != "dense qwen3"]
 IDS = torch.randint(0, 320, (3, 100), generator=torch.Generator().manual_seed(0))
@@ -17,6 +21,17 @@ IDS = torch.randint(0, 320, (3, 100), generator=torch.Generator().manual_seed(0)
 def no_grad():
     with torch.no_grad():
         yield
+
+
+@pytest.fixture(scope="module")
+def truth(pair):
+    """shape -> its logits in float64."""
+
+    @cache
+    def logits(shape):
+        return pair(shape, torch.float64).ours(IDS)
+
+    return logits
 
 
 def test_the_test_models_are_as_hard_as_trained_ones(pair):
@@ -48,23 +63,34 @@ def test_bfloat16_equals_the_reference_to_the_bit(pair, shape, engine, attention
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("engine", ["loop", "gather", "grouped"])
 @pytest.mark.parametrize("shape", MOE_SHAPES)
-def test_float32_agrees_with_every_reference_implementation(pair, shape, engine, attention):
+def test_float32_agrees_with_every_reference_implementation(pair, truth, shape, engine, attention):
     both = pair(shape, torch.float32)
     both.set(engine, attention)
     ours = both.ours(IDS)
     for implementation in SAME_ROUNDING.values():
         both.reference.set_experts_implementation(implementation)
-        reference = both.reference(IDS, use_cache=False).logits
-        torch.testing.assert_close(ours, reference, atol=1e-5, rtol=0)
+        assert_as_exact_as_the_reference(ours, both.reference(IDS, use_cache=False).logits, truth(shape))
+
+
+@pytest.mark.parametrize("shape", MOE_SHAPES)
+def test_no_choice_of_these_models_is_a_near_tie(pair, shape):
+    """With a near tie the comparison in float32 would depend on the last bit of a router logit."""
+    both = pair(shape, torch.float64)
+    with record_routing(both.ours) as trace:
+        both.ours(IDS)
+    assert trace.margins.min() > 5e-6
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dense_qwen3(pair, dtype, attention):
+def test_dense_qwen3(pair, truth, dtype, attention):
     both = pair("dense qwen3", dtype)
     both.set("loop", attention)
     reference, ours = both.logits(IDS)
-    torch.testing.assert_close(ours, reference, atol=1e-5 if dtype == torch.float32 else 0, rtol=0)
+    if dtype == torch.float32:
+        assert_as_exact_as_the_reference(ours, reference, truth("dense qwen3"))
+    else:
+        assert torch.equal(ours, reference)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -1,5 +1,7 @@
 """Recording changes nothing, records everything, and leaves nothing behind."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -192,6 +194,20 @@ def test_a_router_that_is_bypassed_is_noticed(model, ids):
         model(ids)
     with pytest.raises(BadTrace, match="layer 2 sent 0 of 24 tokens"):
         _ = trace.experts
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_router_that_gives_nan_is_noticed(ids, dtype, tmp_path):
+    """One NaN among the weights of layer 2; the ids that topk then takes look like any others."""
+    model = small_model(dtype=dtype)
+    with torch.no_grad():
+        model.layers[2].mlp.gate.weight[3, 0] = math.nan
+    with record_routing(model) as trace:
+        model(ids)
+    for use in (lambda: trace.experts, trace.check, lambda: trace.save(tmp_path / "t.safetensors")):
+        with pytest.raises(BadTrace, match="the router of layer 2 gave NaN for token 0 of a call"):
+            use()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_dense_model_has_nothing_to_record():

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from minimoe.errors import BadTrace, MinimoeError, NotFound
+from minimoe.routing.explorer.export import export_html
 from minimoe.routing.origin import checkpoint_name
 from minimoe.routing.storage import METADATA_KEY, SCHEMA, write
 from minimoe.routing.trace import RoutingTrace, record_routing
@@ -222,6 +223,14 @@ def entropy_not_a_number(t):
     t["entropies"][2, 7] = math.nan
 
 
+def weight_not_a_number(t):
+    t["weights"][2, 7, 1] = math.nan
+
+
+def threefold_weights(t):
+    t["weights"] *= 3
+
+
 def sums_of_other_tokens(t):
     t["probability_sums"][1] *= 0.5
 
@@ -268,6 +277,8 @@ MUTANTS = {
     another_models_slots: "experts has 3 slots from layer 0, token 0 on",
     margin_not_a_number: "margins holds a negative number or NaN for layer 3, token 7",
     entropy_not_a_number: "entropies leave .* for layer 3, token 7",
+    weight_not_a_number: "weights holds nan for layer 3, token 7, slot 1",
+    threefold_weights: "weights holds .* for layer 0, token 0, slot 0, but by the probabilities it is",
     sums_of_other_tokens: "probability_sums of layer 2, tokens 0 to 23",
     sums_of_another_model: "probability_sums is",
     unknown_role: "roles holds 4 for layer 0, token 0",
@@ -364,6 +375,18 @@ def test_a_damaged_file_is_refused_or_read_within_the_rules(saved, data):
     except MinimoeError:
         return
     assert kind in ("flip", "zero"), "a file of another length was read"
+
+
+@pytest.mark.parametrize("word", ["real", "mini", "", None, ["measured"], "<b>" * 999])
+def test_another_word_for_the_provenance_is_refused_before_anything_is_written(tmp_path, ids, word):
+    _, trace = record(ids)
+    trace.metadata["provenance"] = word
+    file = tmp_path / "trace"
+    for use in (trace.check, lambda: trace.save(file), lambda: export_html(trace, file)):
+        with pytest.raises(BadTrace, match=r"provenance .* expected 'measured' or 'synthetic'") as raised:
+            use()
+        assert len(str(raised.value)) < 300
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_of_the_first_days_still_loads(tmp_path, ids):

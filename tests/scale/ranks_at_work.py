@@ -6,13 +6,16 @@ of minimoe on several ranks, as it is told on stdin: see test_ranks.py.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import io
+import itertools
 import json
 import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -31,10 +34,13 @@ from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace, record_routing
-from minimoe.scale import rank_fill
+from minimoe.scale import rank_fill, rank_watch
+from minimoe.scale import ranks as ranks_module
 from minimoe.scale.parallel import TensorSplit
+from minimoe.scale.rank_draw import stopping_on
 from minimoe.scale.rank_load import open_part, read_part
 from minimoe.scale.ranks import Ranks, joined
+from minimoe.text import generate
 from minimoe.text.generate import new_ids
 from minimoe.text.sampling import SamplingSettings
 
@@ -48,6 +54,8 @@ TINY = ModelConfig(
 DEEP = replace(TINY, num_hidden_layers=8)  # enough for eight ranks with a layer each
 TIED = replace(TINY, num_hidden_layers=3, tie_word_embeddings=True, mlp_only_layers=())
 PROMPT, STEPS = 9, 3
+STOP_ID = 100
+TOKENIZER: Any = SimpleNamespace(vocabulary_size=101, stop_ids=(STOP_ID,))
 
 
 def say(line: str) -> None:
@@ -81,8 +89,34 @@ def recorded(model: Transformer) -> tuple[list[torch.Tensor], RoutingTrace]:
 
 
 def drawn(model: Transformer, seed: int | None) -> list[int]:
-    tokenizer: Any = SimpleNamespace(vocabulary_size=101, stop_ids=())
-    return list(new_ids(model, tokenizer, [3, 1, 4], 4, SamplingSettings(temperature=1.0), seed))
+    return list(new_ids(model, TOKENIZER, [3, 1, 4], 4, SamplingSettings(temperature=1.0), seed))
+
+
+def drawn_apart(model: Transformer, ranks: Ranks, seed: int) -> list[int]:
+    """As `drawn`, but all ranks except the first draw something else: first another token, then the end of the text."""
+    real, count = generate.sample, itertools.count()
+
+    def other(*arguments: Any, **settings: Any) -> torch.Tensor:
+        right = real(*arguments, **settings)
+        return right if ranks.is_first else torch.full_like(right, STOP_ID) if next(count) else (right + 1) % 100
+
+    generate.sample = other
+    try:
+        return drawn(model, seed)
+    finally:
+        generate.sample = real
+
+
+def drawn_until_stopped(model: Transformer, ranks: Ranks, seed: int) -> tuple[list[int], str]:
+    """As `drawn`, but rank 0 is asked to stop before the third token: what came until then, and how it ended."""
+    asked, found = itertools.count(1), []
+    with stopping_on(lambda: next(asked) == 3):
+        try:
+            for token_id in new_ids(model, TOKENIZER, [3, 1, 4], 4, SamplingSettings(temperature=1.0), seed):
+                found.append(token_id)
+        except KeyboardInterrupt:
+            return found, "stopped"
+    return found, "not stopped"
 
 
 def largest(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -96,7 +130,7 @@ def digest(tensors: list[torch.Tensor]) -> str:
 def refusals(model: Transformer) -> list[str]:
     """Bad input is refused on every rank alike, before anything is sent, and the model works on afterwards."""
     found = []
-    for ids, capacity in (([[200]], 8), ([[1, 2, 3]], 2), ([[1], [2, 3]], 8)):
+    for ids, capacity in (([[200]], 8), ([[5, -1]], 8), ([[1, 2, 3]], 2), ([[1], [2, 3]], 8)):
         try:
             model(ids, cache=model.new_cache(capacity=capacity))
         except MinimoeError as error:
@@ -132,6 +166,9 @@ def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
             "digest": digest([*logits, *coarse_logits, own.experts]),
             "seeded": drawn(model, seed=5) == text,
             "free": drawn(model, seed=None),
+            "apart": drawn_apart(model, ranks, seed=5) == text,
+            "stopped": drawn_until_stopped(model, ranks, seed=5) == (text[:2], "stopped"),
+            "again": drawn(model, seed=5) == text,
             "refused": refusals(model),
             "attention": [model.attention, setattr(model, "attention", "eager"), model.attention][::2],
         }  # fmt: skip
@@ -265,6 +302,29 @@ def other_checkpoint(folder: Path) -> Callable[[Ranks], Any]:
     return work
 
 
+def locked(seconds: int) -> None:
+    """Keep this process's interpreter locked, so that no other thread of it runs."""
+    ctypes.PyDLL(None).sleep(seconds)
+
+
+def silent(rank: int) -> None:
+    """Rank 1 is silent for longer than SILENCE, first while it opens its device and then while it computes."""
+    rank_watch.SILENCE, real = 0.6, ranks_module.own_device
+
+    def slow(device: str, local_rank: int) -> torch.device:
+        watched = [thread.name for thread in threading.enumerate() if isinstance(thread, rank_watch.Watch)]
+        say(f"rank {rank} opens its device, watched by {watched}")
+        if rank == 1:
+            locked(2)
+        return real(device, local_rank)
+
+    ranks_module.own_device = slow
+    with joined("cpu") as ranks:
+        if rank == 1:
+            locked(2)
+        say(f"rank {rank} hears {ranks.gather(rank)}")
+
+
 def command(line: list[str]) -> Callable[[int], None]:
     """A command of minimoe on every rank, as torchrun starts it; the next line of stdin is what is typed."""
     [typed] = json.loads(sys.stdin.readline())
@@ -282,7 +342,10 @@ def obey(folder: Path) -> None:
     kinds = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}
     for line in iter(sys.stdin.readline, ""):
         kind, world, *rest = json.loads(line)
-        run = command(rest) if kind == "command" else joined_work(kinds[kind](folder))
+        if kind == "command":
+            run = command(rest)
+        else:
+            run = silent if kind == "silent" else joined_work(kinds[kind](folder))
         processes = fork_world(world, run)
         for process, rank in processes.items():
             say(f"process {rank} {process}")

@@ -33,7 +33,8 @@ class Stub(BaseHTTPRequestHandler):
         self.end_headers()
         for delta in [{"role": "assistant", "content": ""}, *self.deltas(thinks), {}, None]:
             self.server.allowed.acquire(timeout=30)
-            self.event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+            finish = self.server.finish if delta == {} else None
+            self.event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
         if self.server.fails == "error":
             self.event({"error": {"message": "CUDA out of memory"}})
         elif self.server.fails == "cut":
@@ -70,7 +71,7 @@ class Stub(BaseHTTPRequestHandler):
 def server() -> Iterator[ThreadingHTTPServer]:
     stub = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     stub.requests, stub.models, stub.field, stub.fails = [], ["Qwen/Qwen3-235B-A22B"], "reasoning", ""
-    stub.says = ANSWER
+    stub.says, stub.finish = ANSWER, None
     stub.allowed = threading.Semaphore(1000)
     stub.url = f"http://127.0.0.1:{stub.server_port}/v1"
     threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -125,9 +126,10 @@ def test_pieces_come_while_the_server_still_works(server):
     assert list(answer) == [" 4."]
 
 
-def test_an_answer_that_ends_within_its_thought_is_closed(server):
-    server.says = []
-    assert "".join(ask("2 + 2?", server.url)) == "<think>\nTwo and two.\n</think>\n\n"
+@pytest.mark.parametrize(("finish", "end"), [("stop", "\n</think>\n\n"), ("length", "")])
+def test_a_reply_that_ends_within_its_thought_is_closed_unless_it_was_cut(server, finish, end):
+    server.says, server.finish = [], finish
+    assert "".join(ask("2 + 2?", server.url)) == "<think>\nTwo and two." + end
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_server_s_refusal_is_passed_on(server):
 
 def test_several_models_no_server_no_address(server):
     server.models = ["a", "b"]
-    with pytest.raises(BadArgument, match="has 2: a, b"):
+    with pytest.raises(BadArgument, match=r"lists 2: a, b\. Pass one of them as model="):
         list(ask("2 + 2?", server.url))
     with pytest.raises(BadArgument, match="base_url is 'localhost:8000'"):
         list(ask("2 + 2?", "localhost:8000"))

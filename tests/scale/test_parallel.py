@@ -15,6 +15,7 @@ from torch import Tensor
 from minimoe.commands.selfcheck import random_model
 from minimoe.model.experts import ENGINES, ExpertBank, run_experts
 from minimoe.model.router import Routing, route
+from minimoe.scale import parallel
 from minimoe.scale.cuts import share
 from minimoe.scale.parallel import TensorSplit, run_local_experts
 from minimoe.scale.pipeline import LayerSplit
@@ -79,8 +80,19 @@ def test_one_seed_or_none_gives_one_text_on_all_ranks(worlds: Any, case: Any) ->
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+def test_only_the_draw_of_rank_0_counts(worlds: Any, case: Any) -> None:
+    assert of_ranks(worlds, case, "apart") == [True] * case[0]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_request_to_stop_ends_the_answer_on_all_ranks_and_the_model_works_on(worlds: Any, case: Any) -> None:
+    for key in ("stopped", "again"):
+        assert of_ranks(worlds, case, key) == [True] * case[0], key
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_bad_input_is_refused_by_all_ranks_and_nobody_hangs(worlds: Any, case: Any) -> None:
-    expected = ["BadArgument", "CacheOverflow", "BadArgument"]
+    expected = ["BadArgument", "BadArgument", "CacheOverflow", "BadArgument"]
     assert of_ranks(worlds, case, "refused") == [expected] * case[0]
 
 
@@ -150,6 +162,17 @@ def test_the_share_of_one_rank_against_a_plain_loop() -> None:
                 expected[token] += weight * (bank.down_proj[expert] @ (torch.nn.functional.silu(gate) * up))
     found = run_local_experts(x, routing, part_of(bank, mine, "loop"), mine.start)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_answers_of_a_token_are_added_up_in_the_order_of_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU too, where threads that add to one place would do it in any order, so a seed would not repeat."""
+    bank, x, routing = bank_and_tokens(tokens=4)
+    chosen = torch.tensor([[4, 9, 0], [9, 10, 11], [5, 4, 6], [15, 7, 14]])  # 4 to 7 are here
+    answers = torch.tensor([[1.0], [1e20], [1.0], [-1e20], [2.0]], dtype=torch.float32)
+    monkeypatch.setattr(parallel, "run_experts", lambda *_: answers)
+    part = part_of(bank, range(4, 8), "loop")
+    found = run_local_experts(x[:, :1].float(), routing._replace(experts=chosen), part, 4)
+    assert found.tolist() == [[1.0], [0.0], [0.0], [2.0]]  # 1e20 + 1 - 1e20: another order gives 1
 
 
 def test_alone_a_part_refuses_to_pass_for_the_whole() -> None:

@@ -1,16 +1,23 @@
 """A rank that fails or dies takes all others with it, within seconds, and the reason is told once."""
 
+import fcntl
 import json
 import os
+import pty
 import queue
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +25,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from minimoe.checkpoint.save import save
 from minimoe.cli import cli
 from minimoe.errors import BadArgument
+from minimoe.model.transformer import Transformer
 from minimoe.routing.trace import RoutingTrace
+from minimoe.scale.rank_environment import Place
 from minimoe.scale.rank_watch import is_running
-from minimoe.scale.ranks import is_about_others, own_device, under_torchrun
+from minimoe.scale.ranks import connect, is_about_others, own_device
+from minimoe.text.tokenizer import Tokenizer
+from tests.scale import ranks_at_work
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 15  # seconds that a failing world may take
@@ -173,18 +185,85 @@ def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
     assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # told once
 
 
-def test_under_torchrun_a_killed_rank_is_named_and_the_conversation_ends() -> None:
+def test_a_rank_that_is_silent_for_long_is_not_dead(disturb: Any) -> None:
+    world = disturb("silent", 2)
+    assert world.codes(seconds=60) == {0: 0, 1: 0}
+    assert world.told() == []
+    assert world.wait_for(r"rank (\d) opens its device, watched by \[\]", count=2)  # no heartbeat to miss yet
+    assert sorted(world.wait_for(r"rank (\d) hears \[0, 1\]", count=2)) == ["0", "1"]
+
+
+class Terminal:
+    """A command in a terminal of its own, typed into and read character by character."""
+
+    def __init__(self, *command: str):
+        self.end, far = pty.openpty()
+        self.seen = ""
+        self.process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT | {"TERM": "xterm"}, stdin=far, stdout=far,
+            stderr=far, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.far = far  # kept open, so that the settings can be read when everybody has gone
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode())
+
+    def wait_for(self, pattern: str, seconds: float = 60) -> str:
+        """What is printed up to `pattern`, a regular expression; what follows it is left for the next call."""
+        until = time.monotonic() + seconds
+        while (hit := re.search(pattern, self.seen)) is None:
+            ready = select.select([self.end], [], [], max(0.0, until - time.monotonic()))[0]
+            assert ready, f"no {pattern!r} in\n{self.seen}"
+            self.seen += os.read(self.end, 4096).decode(errors="replace")
+        before, self.seen = self.seen[: hit.end()], self.seen[hit.end() :]
+        return before
+
+    def interrupts(self) -> bytes:
+        """The character that the terminal turns into SIGINT."""
+        return termios.tcgetattr(self.far)[6][termios.VINTR]
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            for process in (*children(self.process.pid), self.process.pid):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+        os.close(self.end)
+        os.close(self.far)
+
+
+def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conversation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_directory(ROOT / "data" / "mini")
+    config = replace(ranks_at_work.TINY, vocab_size=tokenizer.vocabulary_size, max_position_embeddings=8192)
+    save(Transformer(replace(config, dtype="float32")), tokenizer, tmp_path / "endless")  # answers take many seconds
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "minimoe", "chat")
-    with running(*command, "--max-new-tokens", "4", "--seed", "1") as world:
-        world.process.stdin.write("Hello\n")  # type: ignore[union-attr]
-        world.process.stdin.flush()  # type: ignore[union-attr]
-        world.wait_for(r"^(.+)\n")
-        ranks = children(world.process.pid)
-        assert len(ranks) == 2
-        os.kill(ranks[-1], signal.SIGKILL)
-        world.wait_for(f"(rank 1 died without a word .process {ranks[-1]} on)", seconds=LIMIT)
-        assert world.process.wait(timeout=LIMIT) != 0
-        assert not any(map(is_running, ranks))
+    arguments = ("--model", str(tmp_path / "endless"), "--max-new-tokens", "8000", "--seed", "1")
+    terminal = Terminal(*command, *arguments)
+    try:
+        before = terminal.interrupts()
+        terminal.wait_for(r"Ctrl-D: end\s+> ")
+        ranks = children(terminal.process.pid)
+        terminal.type("Hello\n")
+        terminal.wait_for(r"Hello\r\n.")
+        terminal.type("\x03")
+        terminal.wait_for(r"\(stopped\)\r\n> ")
+        os.kill(ranks[0], signal.SIGINT)  # nothing to stop
+        terminal.type("a line that is given up\x03Again\n")
+        terminal.wait_for(r"Again\r\n(?! \(stopped)..........")
+        terminal.type("/nonsense\n")
+        os.kill(ranks[1], signal.SIGINT)  # means nothing
+        os.kill(ranks[0], signal.SIGINT)
+        terminal.wait_for(r"\(stopped\)\r\n> /nonsense\r\n.*unknown command /nonsense")  # typed meanwhile, not lost
+        terminal.type("And again\n")
+        terminal.wait_for(r"And again\r\n.")
+        assert terminal.interrupts() != before
+        os.kill(ranks[1], signal.SIGKILL)
+        terminal.wait_for(f"rank 1 died without a word .process {ranks[1]} on", seconds=LIMIT)
+        assert terminal.process.wait(timeout=LIMIT) != 0
+        assert not any(map(is_running, ranks)) and len(ranks) == 2
+        assert terminal.interrupts() == before
+    finally:
+        terminal.close()
 
 
 def children(process: int) -> list[int]:
@@ -203,14 +282,15 @@ def children(process: int) -> list[int]:
 # ---------------------------------------------------------------- one process
 
 
-def test_who_runs_alone_is_not_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RANK", raising=False)
-    assert not under_torchrun()
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not under_torchrun()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert under_torchrun()
+def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimoe.scale.ranks.STORE_TIMEOUT", timedelta(seconds=1))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        place = Place(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(BadArgument, match=rf"MASTER_PORT {place.port}, but the store .* cannot be opened here"):
+            connect(place, is_keeper=True)
+        with pytest.raises(BadArgument, match="cannot be reached there"):
+            connect(place)
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def small_report() -> dict:
     part = {"shared_tokens": 7, "chance": 0.4, "chance_band": [0.35, 0.45], **rate(33, 44)}
     return {
         "parameters": {"total": 1234, "active": 567},
-        "training": {"steps": 10, "tokens_per_step": 100, "minutes": 77},
+        "training": {"steps": 10, "tokens_per_step": 100, "minutes": 77, "padding_counted": False},
         "held_out": {"en": {"nats_per_token": 0.5, "perplexity": 1.649}},
         "dense_twin": {"parameters": 560, "steps": 8, "nats_per_token": {"en": {"moe": 0.5, "dense": 0.6}}},
         "routing": {"tokens": 9876, "dead_experts": [0, 2], "least": [0.5, 0.6], "most": [1.5, 1.25]},
@@ -180,6 +180,7 @@ def test_minutes_are_those_of_the_log(tmp_path: Path) -> None:
         "steps": 300,
         "tokens_per_step": 100,
         "minutes": round((100 * 100 / 10 + 200 * 100 / 100) / 60),
+        "padding_counted": True,  # as in every history that does not say otherwise
     }
     assert room.summary_of_training(tmp_path / "no" / "run") == {}
 

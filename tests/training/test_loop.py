@@ -16,8 +16,10 @@ from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import checkout
-from minimoe.training.batches import FolderSource, GeneratedSource, read_tokenizer
-from minimoe.training.loop import Settings, train
+from minimoe.training.batches import Batch, FolderSource, GeneratedSource, read_tokenizer
+from minimoe.training.loop import Settings, make_optimizer, one_step, train
+from minimoe.training.losses import RouterTap, balance_each_layer
+from minimoe.training.ranks import Ranks
 from minimoe.training.state import NAME, read_state
 
 MINI = checkout() / "data" / "mini"
@@ -54,6 +56,7 @@ def test_the_loss_falls_and_the_history_tells(finished) -> None:  # type: ignore
     assert set(history["held_out"][0]) == {"step", "en", "zh", "code", "math", "chat"}
     assert all(len(record["least"]) == len(record["most"]) == 2 for record in history["steps"])
     assert json.loads((out / "history.json").read_text())["steps"] == history["steps"]
+    assert history["padding_counted"] is False
 
 
 def test_the_checkpoint_loads_with_the_weights_of_the_state(finished) -> None:  # type: ignore[no-untyped-def]
@@ -162,13 +165,50 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert not torch.equal(once.inputs, source.batch(8, 3, 2, 64).inputs)
 
 
+def padding_by_hand(batch: Batch, end: int) -> torch.Tensor:
+    """What follows the last <|endoftext|> that is counted: nothing there is a target of the loss."""
+    padding = torch.zeros_like(batch.inputs, dtype=torch.bool)
+    for row, ids in enumerate(batch.inputs.tolist()):
+        place = len(ids) - 1
+        while place > 0 and ids[place] == end and not batch.counted[row, place - 1]:
+            padding[row, place] = True
+            place -= 1
+    return padding
+
+
+def test_a_batch_says_which_tokens_are_padding_and_a_question_is_none() -> None:
+    source = GeneratedSource(read_tokenizer(MINI))
+    batch = source.batch(0, 0, 4, 64)
+    assert torch.equal(batch.padding, padding_by_hand(batch, source.end)) and batch.padding.any()
+    chats = source.held_out("chat", 4, 128)
+    assert torch.equal(chats.padding, padding_by_hand(chats, source.end))
+    assert (~chats.counted & ~chats.padding).any()
+
+
+def test_a_step_counts_no_padding() -> None:
+    """The balance and the counts of a step are those of the router logits without the rows of padding."""
+    source, settings = GeneratedSource(read_tokenizer(MINI)), replace(QUICK, rows=4, row_length=64)
+    model = Transformer(CONFIG)
+    batch = source.batch(settings.seed, 0, settings.rows, settings.row_length)
+    with torch.no_grad(), RouterTap(model) as all_tokens:
+        model(batch.inputs)
+    text = ~padding_by_hand(batch, source.end).flatten()
+    logits = [layer[text] for layer in all_tokens.logits]
+    with RouterTap(model) as tap:
+        _, balance = one_step(model, make_optimizer(model, settings), tap, source, settings, Ranks(), 0)
+    torch.testing.assert_close(balance, balance_each_layer(logits, 2) / 2)
+    chosen = [layer.topk(2).indices.flatten().bincount(minlength=8) for layer in logits]
+    assert torch.equal(tap.counts(), torch.stack(chosen))
+
+
 def test_a_folder_s_held_out_windows_are_not_trained_on(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "a.txt").write_text("".join(f"{number}\n" for number in range(3000)), encoding="utf-8")
     source = FolderSource(tmp_path, read_tokenizer(MINI))
     trained, kept = set(source.windows(32, held_out=False)), set(source.windows(32, held_out=True))
     assert kept and not trained & kept
     last = max(trained | kept)
-    assert source.window(last, 32)[1].count(False) == (last + 1) * 32 + 1 - len(source.ids)
+    row = source.window(last, 32)
+    assert row.counted.count(False) == 33 - row.text == (last + 1) * 32 + 1 - len(source.ids)
 
 
 def test_the_rate_warms_up_and_comes_down() -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.training.losses import RouterTap, balance_each_layer, load_balancing_loss, next_token_loss
@@ -42,6 +43,18 @@ def test_balance_equals_the_formula_of_transformers(
     logits = random_logits(layers, tokens, experts, seed)
     expected = qwen.load_balancing_loss_func(tuple(logits), num_experts=experts, top_k=top_k)
     assert load_balancing_loss(logits, top_k).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 99))
+def test_balance_without_padding_equals_transformers_with_an_attention_mask(
+    layers: int, lengths: list[int], seed: int
+) -> None:
+    qwen = pytest.importorskip("transformers.models.qwen3_moe.modeling_qwen3_moe")
+    counted = torch.arange(9) < torch.tensor(lengths)[:, None]
+    logits = random_logits(layers, counted.numel(), 16, seed)
+    expected = qwen.load_balancing_loss_func(tuple(logits), 16, 4, attention_mask=counted.long())
+    assert load_balancing_loss(logits, 4, counted).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_its_gradient_equals_theirs() -> None:
@@ -94,3 +107,28 @@ def test_the_tap_hears_every_router_and_leaves_nothing_behind() -> None:
         assert tap.counts().sum(dim=1).tolist() == [20 * 4, 20 * 4]
         assert all(logits.requires_grad for logits in tap.logits)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_padding_is_made_of_and_how_much_there_is_changes_nothing() -> None:
+    """The text of a row is the same in every batch; what follows it differs, and so does the row's length."""
+    model = Transformer(CONFIG)
+    found = []
+    for length, filler in ((12, 0), (12, 5), (20, 5)):
+        ids = torch.full((2, length), filler)
+        ids[0, :10], ids[1, :7] = torch.arange(10), torch.arange(30, 37)
+        counted = torch.arange(length) < torch.tensor([[10], [7]])
+        with RouterTap(model, counted) as tap:
+            model(ids)
+        assert tap.counts().sum(dim=1).tolist() == [17 * 4, 17 * 4]
+        found.append((tap.counts(), balance_each_layer(tap.logits, 4, counted)))
+    for counts, balance in found[1:]:
+        assert torch.equal(counts, found[0][0])
+        torch.testing.assert_close(balance, found[0][1])
+
+
+def test_counted_of_another_batch_is_refused() -> None:
+    logits = random_logits(1, 6, 16)
+    with pytest.raises(BadArgument, match=r"torch\.bool \(2, 4\), expected one bool for each of the 6 tokens"):
+        load_balancing_loss(logits, 4, torch.ones(2, 4, dtype=torch.bool))
+    with pytest.raises(BadArgument, match=r"counted is torch\.int64"):
+        balance_each_layer(logits, 4, torch.ones(2, 3, dtype=torch.int64))

@@ -15,7 +15,7 @@ from minimoe.training.answers import greedy_answers, right
 from minimoe.training.batches import GeneratedSource, read_tokenizer
 from minimoe.training.card import model_card
 from minimoe.training.dense_twin import dense_twin
-from minimoe.training.evaluate import DEAD, held_out, questions
+from minimoe.training.evaluate import DEAD, ROW_LENGTH, ROWS, held_out, questions
 from minimoe.training.losses import RouterTap
 from minimoe.training.snapshots import snapshot_steps
 from minimoe.training.specialisation import specialisation
@@ -57,9 +57,11 @@ def test_no_layer_and_no_expert_is_dead(report: dict) -> None:
 
 @pytest.mark.parametrize("domain", ["math", "zh"])
 def test_the_held_out_loss_of_the_report_is_that_of_the_weights(mini, report: dict, domain: str) -> None:  # type: ignore[no-untyped-def]
-    loss, counts = held_out(mini[0], GeneratedSource(read_tokenizer(MINI)), domain)
+    source = GeneratedSource(read_tokenizer(MINI))
+    loss, counts = held_out(mini[0], source, domain)
     assert loss == pytest.approx(report["held_out"][domain]["nats_per_token"], abs=2e-3)
-    assert (counts.sum(dim=1) == counts.sum(dim=1)[0]).all()
+    text = ~source.held_out(domain, ROWS, ROW_LENGTH).padding
+    assert counts.sum(dim=1).tolist() == [int(text.sum()) * 8] * 4 and not text.all()
 
 
 @pytest.mark.parametrize("mode", ["thinking", "not_thinking"])
@@ -147,7 +149,16 @@ def test_the_history_ends_where_the_report_says(report: dict) -> None:
     assert history["held_out"][-1]["step"] == history["settings"]["steps"] == report["training"]["steps"]
 
 
-def test_it_was_made_by_the_recipe_that_minimoe_train_repeats() -> None:
+def test_the_card_says_that_padding_was_counted_while_it_was_trained(report: dict) -> None:
+    """The one point in which `minimoe train` no longer repeats the run that made these weights."""
+    history = json.loads((MINI / "history.json").read_text(encoding="utf-8"))
+    counted = history.get("padding_counted", True)
+    assert report["training"]["padding_counted"] == counted
+    assert ("**Padding**" in (MINI / "README.md").read_text(encoding="utf-8")) == counted
+
+
+def test_it_was_made_by_the_recipe_of_minimoe_train() -> None:
+    """Its settings; see the test above for what has changed beside them."""
     from dataclasses import asdict
 
     from minimoe.training.loop import Settings

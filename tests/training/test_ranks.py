@@ -46,10 +46,12 @@ def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
 
 def test_the_parts_are_the_batch() -> None:
     rows = torch.arange(6 * 3).reshape(6, 3)
-    batch = Batch(rows, rows + 1, rows > 4)
+    batch = Batch(rows, rows + 1, rows > 4, rows > 7)
     parts = [Ranks(rank, 2).part(batch) for rank in range(2)]
     assert sorted(torch.cat([part.inputs for part in parts])[:, 0].tolist()) == rows[:, 0].tolist()
     assert all(torch.equal(part.targets, part.inputs + 1) for part in parts)
+    assert all(torch.equal(part.counted, part.inputs > 4) for part in parts)
+    assert all(torch.equal(part.padding, part.inputs > 7) for part in parts)
     with pytest.raises(BadArgument, match="rows is 6, expected a multiple of the 4 processes"):
         Ranks(0, 4).part(batch)
 

@@ -289,15 +289,16 @@ def test_the_first_token_of_an_earlier_answer_is_given_and_the_rest_counted() ->
 def test_rows_hold_whole_documents_and_are_nearly_full() -> None:
     source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
     rows = source.rows(Random(0), 8, 256, "train")
-    assert all(len(ids) == len(counted) == 257 for ids, counted in rows)
-    for ids, counted in rows:
+    assert all(len(row.ids) == len(row.counted) == 257 for row in rows)
+    for ids, counted, text in rows:
         assert ids[-1] == source.end  # the last document is whole
         empty = next(place for place in range(257) if all(token == source.end for token in ids[place:])) + 1
         assert not any(counted[empty:]) and counted[empty - 1]
-    assert sum(token != source.end for ids, _ in rows for token in ids) > 0.9 * 8 * 257
+        assert text == empty
+    assert sum(token != source.end for row in rows for token in row.ids) > 0.9 * 8 * 257
 
 
 def test_a_document_longer_than_a_row_is_cut() -> None:
     source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
     rows = source.rows(Random(0), 2, 16, "train", "code")
-    assert all(len(ids) == len(counted) == 17 for ids, counted in rows) and rows[0][0][-1] != source.end
+    assert all(len(row.ids) == len(row.counted) == row.text == 17 for row in rows) and rows[0].ids[-1] != source.end

@@ -18,13 +18,12 @@ from minimoe import atomic
 from minimoe.errors import BadArgument
 from minimoe.routing.ablation_result import Ablation
 from minimoe.routing.explorer.fallback import fallback
-from minimoe.routing.explorer.module import module_source
+from minimoe.routing.explorer.module import PAGE_ENTRY, module_source
 from minimoe.routing.explorer.payload import pack
 from minimoe.routing.explorer.state import check_state
 from minimoe.routing.explorer.traces import Traces, given_traces
 from minimoe.routing.explorer.whole_trace import whole_trace_statistics
 
-BOOT = Path(__file__).with_name("boot.js")
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -92,7 +91,7 @@ def precomputed(ablations: Any, count: int) -> list[dict[str, Any] | None]:
 
 def page(header: dict[str, Any], blob: bytes, title: str, picture: str) -> str:
     """The HTML of the page; `picture` is shown until the explorer runs."""
-    script = "\n" + module_source() + BOOT.read_text(encoding="utf-8")
+    script = "\n" + module_source(entry=PAGE_ENTRY)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "

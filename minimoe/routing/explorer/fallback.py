@@ -21,7 +21,7 @@ from minimoe.routing.trace import RoutingTrace
 CLASS = "minimoe-fallback"
 ROWS = 5  # of the table
 CLIP = 3.0  # log2 of the fold over uniform at which the colours end
-# ColorBrewer's PuOr with grey in the middle, as in web/core_colour.js: evenly spaced from -CLIP to CLIP.
+# ColorBrewer's PuOr with grey in the middle, as in web/core/colour.js: evenly spaced from -CLIP to CLIP.
 PUOR = ("2d004b", "542788", "8073ac", "b2abd2", "d8daeb", "eeeeee", "fee0b6", "fdb863", "e08214", "b35806", "7f3b08")
 ANCHORS = np.array([list(bytes.fromhex(stop)) for stop in PUOR], dtype=float)
 NEVER = (255, 255, 255)  # an expert that no token selected

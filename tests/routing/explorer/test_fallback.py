@@ -90,6 +90,6 @@ def test_every_kind_of_viewer_gets_something(small_trace):
 
 
 def test_the_colours_are_those_of_the_live_atlas():
-    source = (WEB / "core_colour.js").read_text(encoding="utf-8")
+    source = (WEB / "core" / "colour.js").read_text(encoding="utf-8")
     light = re.search(r"light: (\[.*?\])", source).group(1)
     assert json.loads(light) == [f"#{stop}" for stop in PUOR]

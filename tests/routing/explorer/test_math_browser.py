@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minimoe.routing import statistics
-from minimoe.routing.explorer.module import WEB
+from minimoe.routing.explorer.module import module_source
 from minimoe.routing.synthetic import synthetic_trace
 from tests.browser import open_browser
 
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.browser
 E, K, DEVICES = 32, 4, 8
 SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
   SOURCE
+  { // a block of its own: these names may equal the module's
   const blocks = Array.from({ length: L }, (_, l) => Uint8Array.from(ids.slice(l * T * K, (l + 1) * T * K)));
   const counts = recount(blocks, T, K, E, null);
   const rows = Array.from({ length: L }, (_, l) => counts.subarray(l * E, (l + 1) * E));
@@ -32,6 +33,7 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
     balanced: rows.map((row) => imbalance(deviceLoads(balancedPlacement(row, devices), row))),
     wilson: wilson(37, 400),
   };
+  }
 }"""
 
 PLAIN = """const plain = (x) => ArrayBuffer.isView(x) ? [...x] : Array.isArray(x) ? x.map(plain)
@@ -47,8 +49,7 @@ def trace():
 @pytest.fixture(scope="module")
 def said(chromium, trace):
     """What JavaScript says, all of it in one call; typed arrays as lists."""
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted(WEB.glob("math_*.js")))
-    script = SCRIPT.replace("SOURCE", source)
+    script = SCRIPT.replace("SOURCE", module_source().replace("export default", "void"))  # a function exports nothing
     arguments = {
         "ids": trace.experts.flatten().tolist(), "domains": trace.domains.tolist(), "p": P.tolist(),
         "L": 4, "T": len(trace), "E": E, "K": K, "devices": DEVICES,

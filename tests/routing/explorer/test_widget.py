@@ -114,7 +114,7 @@ def test_a_path_and_several_traces(small_trace, ids_only, tmp_path):
 
 
 def test_the_module_is_shared_and_not_empty(explorer):
-    assert isinstance(explorer, Explorer) and explorer._esm.rstrip().endswith("export default { render }")
+    assert isinstance(explorer, Explorer) and explorer._esm.rstrip().endswith("export default { render };")
 
 
 def test_a_model_must_be_the_one_of_the_trace(small_trace):

@@ -1,0 +1,31 @@
+// The colours that charts use, from the page's own: text, grid, chance line, and the scale around chance.
+
+/** {text, faint, grid, axis, chance, accent, mark, hatch, plain, paper}: CSS colours of the page as it is now. */
+export function chartInk(app) {
+  const { colours } = app;
+  const dark = colours.theme === "dark";
+  return {
+    text: colours.text,
+    faint: colours.muted,
+    grid: colours.line,
+    axis: colours.muted,
+    chance: colours.text, // chance is always the dashed line in the colour of the text
+    accent: colours.accent,
+    mark: colours.cursor,
+    hatch: colours.hatch,
+    plain: dark ? "#9aa4b1" : "#5d6875", // bars and dots that mean no domain
+    band: dark ? "rgba(200, 205, 215, 0.22)" : "rgba(70, 80, 95, 0.16)",
+    other: dark ? "#4a4f57" : "#d3d6da",
+    paper: colours.background,
+    contiguous: dark ? "#d9822b" : "#b35806",
+    balanced: dark ? "#9d8fe0" : "#542788",
+  };
+}
+
+/** [r, g, b] of a log2 ratio on the diverging scale: grey at 0, its ends at +-limit. */
+export function chartFold(app, value, limit = 3) {
+  const ramp = app.colours.diverging;
+  const place = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
+  const packed = ramp[place];
+  return [packed & 255, (packed >>> 8) & 255, (packed >>> 16) & 255];
+}

@@ -1,0 +1,68 @@
+// "Copy view as code": the Python that shows the same picture, or works out the numbers behind it.
+
+import { element } from "./dom.js";
+import { DEFAULT_STATE } from "./state.js";
+
+/** A value as Python writes it. */
+export function pythonLiteral(value) {
+  if (value === null || value === undefined) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${pythonLiteral(item)}`).join(", ")}}`;
+  return JSON.stringify(value);
+}
+
+/** The call that opens the explorer as it is now; `extra` lines of the view's own come after it. */
+export function viewAsCode(app, extra = "") {
+  const kept = {};
+  for (const [key, value] of Object.entries(app.state)) {
+    if (key === "rev" || key === "tour" || JSON.stringify(value) === JSON.stringify(DEFAULT_STATE[key])) continue;
+    kept[key] = value;
+  }
+  kept.view = app.state.view;
+  const lines = [
+    ...(/\btorch\./.test(extra) ? ["import torch", ""] : []),
+    "import minimoe",
+    "",
+    `# ${app.provenance()}`,
+    'trace = minimoe.RoutingTrace.load("trace.safetensors")  # the file of this trace',
+    `minimoe.explore(trace, state=${pythonLiteral(kept)})`,
+  ];
+  return lines.join("\n") + (extra ? `\n\n${extra.trimEnd()}` : "") + "\n";
+}
+
+/** A line that takes the selected tokens out of the trace, as `chosen`. */
+export function selectionAsCode(app) {
+  const { range, domain, match } = app.state;
+  const [from, to] = range ?? [0, app.data.T];
+  if (match !== null) {
+    const mask = app.selected();
+    const places = Array.from(mask.keys()).filter((t) => mask[t]);
+    return `chosen = trace.select(torch.tensor(${pythonLiteral(places)}))\n`;
+  }
+  const cut = range ? `torch.arange(${from}, ${to})` : null;
+  if (domain === null) return cut ? `chosen = trace.select(${cut})\n` : "chosen = trace\n";
+  const inside = `trace.domains == trace.domain_names.index(${JSON.stringify(app.data.header.domains[domain])})`;
+  if (!cut) return `chosen = trace.select(${inside})\n`;
+  return `places = torch.arange(len(trace))\nchosen = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
+}
+
+/** Lines that call one function of minimoe.routing.statistics: `code` follows the import, `layer` is a row of the trace. */
+export function statisticAsCode(app, name, code) {
+  return `from minimoe.routing.statistics import ${name}\n\nnum_experts = trace.metadata["num_experts"]\nlayer = ${app.state.layer}  # row of the trace: layer ${app.data.layers[app.state.layer]} of the model\n${code}`;
+}
+
+/** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */
+export async function copyText(app, text, what) {
+  try {
+    await navigator.clipboard.writeText(text);
+    app.announce(`${what} copied.`);
+    app.flash(`${what} copied`);
+  } catch {
+    const area = element("textarea", { class: "mm-code", readonly: true, rows: 12, "aria-label": what });
+    area.value = text;
+    app.dialog(what, [element("p", {}, "Your browser does not let this page write to the clipboard. Select and copy:"), area]);
+    area.select();
+  }
+}

@@ -1,0 +1,81 @@
+// Keys that work anywhere inside the explorer. Views take theirs first; nothing here acts while one types.
+
+import { formatCount } from "./format.js";
+import { openHelp } from "./help.js";
+import { isTyping } from "./panel.js";
+import { viewsOf } from "./registry.js";
+
+/** Listen on the root until `signal` aborts. */
+export function listenForKeys(app, signal) {
+  app.root.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented) return;
+    if (event.key === "Escape" && isTyping(event.target)) return void app.search?.close();
+    if (isTyping(event.target) || event.altKey || app.root.querySelector("dialog[open]")) return;
+    const command = event.ctrlKey || event.metaKey;
+    const handled = command ? commandKey(app, event) : plainKey(app, event);
+    if (!handled) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }, { signal });
+}
+
+/** Ctrl or Cmd: undo and redo. */
+function commandKey(app, event) {
+  const key = event.key.toLowerCase();
+  if (key === "z") return event.shiftKey ? app.redo() : app.undo(), true;
+  if (key === "y") return app.redo(), true;
+  return false;
+}
+
+/** Keys without Ctrl. Returns whether there was something to do. */
+function plainKey(app, event) {
+  const { state, data } = app;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (key === " ") return spaceKey(app, event);
+  if (key === "?") return openHelp(app), true;
+  if (key === "/") return app.search?.open(), true;
+  if (key === "[" || key === "]") return moveLayer(app, key === "[" ? -1 : 1), true;
+  if (key === "p") return togglePin(app), true;
+  if (key === "t") return app.set({ tour: state.tour === null ? 0 : null }), true;
+  if (key === "Escape") return clearSelection(app);
+  if (key === "a" || key === "b") return app.focusView(key === "a" ? "strip" : "atlas"), true;
+  const view = viewsOf("detail").find((candidate) => candidate.letter.toLowerCase() === key);
+  if (!view || data === null) return false;
+  app.set({ view: view.id });
+  app.focusView(view.id);
+  return true;
+}
+
+/** Space goes through the tour, unless it presses a button. */
+function spaceKey(app, event) {
+  if (app.state.tour === null || event.target.closest("button, summary, a, input")) return false;
+  app.tour?.move(event.shiftKey ? -1 : 1);
+  return true;
+}
+
+/** One layer up or down, said aloud. */
+export function moveLayer(app, step) {
+  const layer = Math.max(0, Math.min(app.data.L - 1, app.state.layer + step));
+  app.set({ layer });
+  app.announce(`Layer ${app.data.layers[layer]}.`);
+}
+
+/** Pin the caret's token, or let it go. */
+export function togglePin(app) {
+  const { state, data } = app;
+  const pinned = state.pinned === state.token ? null : state.token;
+  app.set({ pinned });
+  app.announce(pinned === null ? "Unpinned." : `Pinned ${data.text(pinned)}, place ${formatCount(pinned)}.`);
+}
+
+/** Esc: the range and the filters, then the zoom, then the pin, then the expert. False where nothing was selected. */
+function clearSelection(app) {
+  const { state } = app;
+  const patch = state.range || state.domain !== null || state.match !== null ? { range: null, domain: null, match: null }
+    : state.rows ? { rows: null } : state.pinned !== null ? { pinned: null } : state.expert !== null ? { expert: null }
+    : state.tour !== null ? { tour: null } : null;
+  if (!patch) return false;
+  app.set(patch);
+  app.announce(`Cleared. ${app.selectionWords()}.`);
+  return true;
+}

@@ -1,0 +1,71 @@
+// From a number to a colour. A scale is {low, high, kind, packed(value) -> 32-bit colour, css(value), ticks, label}: values outside
+// [low, high] get the colour of the end (the legend marks clipped ends), NaN gets the background.
+
+import { unpackColour } from "./colour.js";
+import { element, setText } from "./dom.js";
+import { formatShare } from "./format.js";
+
+/** A scale over `ramp` between low and high. `ticks`: [{value, text, strong}] for the legend; `label`: what is encoded, with its unit. */
+function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = "sequential" } = {}) {
+  const last = ramp.length - 1;
+  const factor = last / (high - low || 1);
+  const packed = (value) => {
+    if (value !== value) return empty;
+    const place = Math.round((value - low) * factor);
+    return ramp[place < 0 ? 0 : place > last ? last : place];
+  };
+  return { kind, low, high, ramp, empty, ticks, label, packed, css: (value) => unpackColour(packed(value)) };
+}
+
+/** Cividis from low to high. */
+export function sequentialScale(app, low, high, options = {}) {
+  return makeScale(app.colours.sequential, low, high, { empty: app.colours.empty, kind: "sequential", ...options });
+}
+
+/** Purple to orange around 0, which is grey: for log2 fold and for differences. */
+function divergingScale(app, limit, options = {}) {
+  return makeScale(app.colours.diverging, -limit, limit, { empty: app.colours.empty, kind: "diverging", ...options });
+}
+
+/** log2 fold over uniform from 1/8 to 8, the same on every page: a panel can be compared with another. */
+export function foldScale(app, label = "selected, times uniform (log scale)") {
+  const ticks = [-3, -2, -1, 0, 1, 2, 3].map((value) => ({ value, text: value === 0 ? "uniform" : value < 0 ? `1/${2 ** -value}` : `${2 ** value}×`, strong: value === 0 }));
+  return divergingScale(app, 3, { ticks, label });
+}
+
+/** Share of tokens, from 0 to `high`, with a tick at uniform K / E. */
+export function shareScale(app, high, label = "share of tokens") {
+  const uniform = app.data.K / app.data.E;
+  const ticks = [{ value: 0, text: "0" }, { value: uniform, text: `${formatShare(uniform)} uniform`, strong: true }, { value: high, text: formatShare(high) }];
+  return sequentialScale(app, 0, high, { ticks, label });
+}
+
+/** A horizontal colour bar with its ticks. Returns {node, set(scale, note)}. */
+export function legendBar(app) {
+  const canvas = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
+  const ticks = element("div", { class: "mm-legend-ticks", "aria-hidden": "true" });
+  const label = element("div", { class: "mm-legend-label" });
+  let shown = null;
+  const node = element("div", { class: "mm-legend" }, label, element("div", { class: "mm-legend-bar" }, canvas, ticks));
+  return {
+    node,
+    set(scale, note = "") {
+      const key = JSON.stringify([scale.kind, scale.low, scale.high, scale.ticks, scale.label, note, app.colours.theme]);
+      if (key === shown) return;
+      shown = key;
+      const context = canvas.getContext("2d");
+      const image = context.createImageData(256, 1);
+      const pixels = new Uint32Array(image.data.buffer);
+      for (let i = 0; i < 256; i++) pixels[i] = scale.packed(scale.low + ((scale.high - scale.low) * i) / 255);
+      context.putImageData(image, 0, 0);
+      const strong = scale.ticks.find((tick) => tick.strong);
+      const room = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // a tick too near the important one is left out
+      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > room);
+      ticks.replaceChildren(...kept.map(({ value, text, strong }) => {
+        const left = (100 * (value - scale.low)) / (scale.high - scale.low || 1);
+        return element("span", { class: strong ? "mm-strong" : null, style: `left:${left}%` }, text);
+      }));
+      setText(label, note ? `${scale.label}; ${note}` : scale.label);
+    },
+  };
+}

@@ -1,0 +1,96 @@
+// What is selected, as plain JSON; its history; and its short form in an address.
+
+export const DEFAULT_STATE = {
+  rev: 0, trace: 0, layer: 0, expert: null, token: 0, range: null, domain: null, match: null, pinned: null, rows: null, order: "index",
+  scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
+  theme: "auto", wide: false, step: 3, tour: null, ablation: {},
+};
+const UNRECORDED = new Set(["rev", "theme"]); // undo is about what one looks at
+
+/** The keys of `patch` whose value differs from the state's. */
+export function changedKeys(state, patch) {
+  return Object.keys(patch).filter((key) => JSON.stringify(state[key]) !== JSON.stringify(patch[key]));
+}
+
+/** Keep what an address or Python said inside this trace: a number too large, or of a wrong kind, becomes the default. */
+export function cleanState(state, data) {
+  const inside = (value, size) => Number.isInteger(value) && value >= 0 && value < size;
+  const clean = { ...DEFAULT_STATE, ...state };
+  const reset = (key) => (clean[key] = DEFAULT_STATE[key]);
+  if (!inside(clean.layer, data.L)) reset("layer");
+  if (!inside(clean.token, data.T)) reset("token");
+  if (clean.expert !== null && !inside(clean.expert, data.E)) reset("expert");
+  if (clean.pinned !== null && !inside(clean.pinned, data.T)) reset("pinned");
+  if (clean.domain !== null && !inside(clean.domain, data.header.domains.length)) reset("domain");
+  for (const [key, size] of [["range", data.T], ["rows", data.L]]) {
+    const pair = clean[key];
+    if (pair === null) continue;
+    if (!Array.isArray(pair) || !pair.every(Number.isInteger) || pair[0] < 0 || pair[1] <= pair[0] || pair[1] > size) reset(key);
+  }
+  if (clean.match !== null && typeof clean.match !== "string") reset("match");
+  if (!data.has.weights && clean.scalar !== "uses") clean.scalar = "uses";
+  const choices = { order: ["index", "load", "domain"], scalar: ["margin", "entropy", "top1", "uses"], scale: ["log", "linear"],
+    placement: ["contiguous", "balanced"], theme: ["auto", "light", "dark"] };
+  for (const [key, allowed] of Object.entries(choices)) if (!allowed.includes(clean[key])) reset(key);
+  if (typeof clean.view !== "string") reset("view");
+  return clean;
+}
+
+/** Undo and redo. Changes of the same keys in quick succession (a caret that runs, a brush) are one step. */
+export function createHistory(clock = () => performance.now()) {
+  const past = [];
+  const future = [];
+  let last = { keys: "", time: -Infinity };
+  return {
+    record(before, keys) {
+      const kept = keys.filter((key) => !UNRECORDED.has(key));
+      if (!kept.length) return;
+      const name = kept.sort().join();
+      const joined = name === last.keys && clock() - last.time < 600 && past.length > 0;
+      last = { keys: name, time: clock() };
+      future.length = 0;
+      if (joined) return;
+      past.push(JSON.stringify(before));
+      if (past.length > 200) past.shift();
+    },
+    step(current, back) {
+      const [from, to] = back ? [past, future] : [future, past];
+      if (!from.length) return null;
+      to.push(JSON.stringify(current));
+      last = { keys: "", time: -Infinity };
+      return JSON.parse(from.pop());
+    },
+    canUndo: () => past.length > 0,
+    canRedo: () => future.length > 0,
+  };
+}
+
+const ALWAYS_SAID = ["layer", "token", "expert", "scalar", "domain"]; // the page opens with values of its own for these
+
+/** "layer=3&view=card": what differs from the defaults, readable in an address bar. */
+export function encodeHash(state, defaults = DEFAULT_STATE) {
+  return Object.keys(state)
+    .filter((key) => key !== "rev" && (ALWAYS_SAID.includes(key) || JSON.stringify(state[key]) !== JSON.stringify(defaults[key])))
+    .map((key) => `${encodeURIComponent(key)}=${encodeURIComponent(typeof state[key] === "string" ? state[key] : JSON.stringify(state[key]))}`)
+    .join("&");
+}
+
+/** The patch behind such a text; values that are no JSON are taken as words. */
+export function decodeHash(hash) {
+  const patch = {};
+  for (const part of hash.replace(/^#/, "").split("&")) {
+    const place = part.indexOf("=");
+    if (place < 1) continue;
+    try {
+      const [key, value] = [decodeURIComponent(part.slice(0, place)), decodeURIComponent(part.slice(place + 1))];
+      try {
+        patch[key] = JSON.parse(value);
+      } catch {
+        patch[key] = value;
+      }
+    } catch {
+      continue; // a broken percent sign: the rest of the address is still good
+    }
+  }
+  return patch;
+}

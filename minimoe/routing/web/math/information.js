@@ -1,0 +1,123 @@
+// How even is the load, how far apart are two groups of tokens? Always with the value that uniform routing would show at this n.
+//
+//   entropyBits(counts) -> number                          of the shares, in bits
+//   loadSummary(counts, n, K) -> {entropy, effective, cv, maxViolation}   entropy / log E in 0..1; exp of it; sd / mean; max / mean - 1
+//   loadChance(n, E, K) -> the same four, for uniform routing of n tokens (finite-sample expectation)
+//   sortedChance(n, E, K) -> Float64Array                  the same for uniform routing: expected order statistics (Blom 1958)
+//   lorenz(values) -> Float64Array(E+1)                    share of the load on the i least used experts
+//   gini(values) -> number                                 0 even, near 1 one expert does everything
+//   jensenShannon(a, b) -> number                          divergence of two count vectors, bits, 0..1 (base 2)
+//   jensenShannonRows(a, b, L, E) -> Float64Array(L)       one a layer
+//   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD when document labels are exchanged
+
+import { quantile, randomGenerator, shuffleInPlace } from "./random.js";
+import { normalQuantile } from "./tails.js";
+
+/** Entropy of counts / sum, in bits; 0 for an empty vector. */
+function entropyBits(counts) {
+  let total = 0;
+  for (const count of counts) total += count;
+  let bits = 0;
+  for (const count of counts) if (count > 0) bits -= (count / total) * Math.log2(count / total);
+  return bits;
+}
+
+/** Evenness of the load of one layer. MaxVio as in loss-free balancing (arXiv 2408.15664). */
+export function loadSummary(counts) {
+  const E = counts.length;
+  const bits = entropyBits(counts);
+  let total = 0;
+  let largest = 0;
+  for (const count of counts) {
+    total += count;
+    largest = Math.max(largest, count);
+  }
+  const mean = total / E;
+  let squares = 0;
+  for (const count of counts) squares += (count - mean) ** 2;
+  return {
+    entropy: bits / Math.log2(E),
+    effective: 2 ** bits,
+    cv: mean ? Math.sqrt(squares / E) / mean : NaN,
+    maxViolation: mean ? largest / mean - 1 : NaN,
+  };
+}
+
+/** What `loadSummary` shows on average when n tokens are routed uniformly: the plug-in entropy is biased, the maximum is not the mean. */
+export function loadChance(n, E, K) {
+  const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
+  const lost = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
+  const bits = Math.max(0, Math.log2(E) - lost);
+  return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: sortedChance(n, E, K)[0] - 1 };
+}
+
+/** Expected order statistics of the fold under uniform routing of n tokens (normal approximation, Blom's plotting positions). */
+export function sortedChance(n, E, K) {
+  const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
+  return Float64Array.from({ length: E }, (_, i) => Math.max(0, 1 + cv * normalQuantile(1 - (i + 1 - 0.375) / (E + 0.25))));
+}
+
+/** Cumulative share of the load, from the least used expert on; starts at 0 and ends at 1. */
+export function lorenz(values) {
+  const ascending = Float64Array.from(values).sort();
+  const curve = new Float64Array(ascending.length + 1);
+  ascending.forEach((value, i) => (curve[i + 1] = curve[i] + value));
+  const total = curve[ascending.length];
+  return curve.map((value) => (total ? value / total : 0));
+}
+
+/** Twice the area between the Lorenz curve and the diagonal. */
+export function gini(values) {
+  const curve = lorenz(values);
+  let area = 0;
+  for (let i = 1; i < curve.length; i++) area += (curve[i] + curve[i - 1]) / 2 / (curve.length - 1);
+  return 1 - 2 * area;
+}
+
+/** Jensen-Shannon divergence of two count vectors, base 2: 0 the same shares, 1 no expert in common. */
+export function jensenShannon(a, b, offset = 0, length = a.length) {
+  let sumA = 0;
+  let sumB = 0;
+  for (let i = offset; i < offset + length; i++) {
+    sumA += a[i];
+    sumB += b[i];
+  }
+  if (!sumA || !sumB) return NaN;
+  let divergence = 0;
+  for (let i = offset; i < offset + length; i++) {
+    const p = a[i] / sumA;
+    const q = b[i] / sumB;
+    const middle = (p + q) / 2;
+    if (p > 0) divergence += 0.5 * p * Math.log2(p / middle);
+    if (q > 0) divergence += 0.5 * q * Math.log2(q / middle);
+  }
+  return Math.max(0, divergence);
+}
+
+/** One divergence a layer, from two (L, E) count tables. */
+export function jensenShannonRows(a, b, L, E) {
+  return Float64Array.from({ length: L }, (_, l) => jensenShannon(a, b, l * E, E));
+}
+
+/**
+ * Divergence of one layer when the domain labels of whole documents are exchanged at random: what two groups of this size differ by
+ * when there is no difference. counts: (documents, E); isFirst: one boolean a document. 95 % of the draws lie in low..high.
+ */
+export function permutationBand(counts, documents, E, isFirst, draws = 100, seed = 0) {
+  const random = randomGenerator(seed);
+  const labels = Array.from(isFirst, Boolean);
+  const total = new Float64Array(E);
+  for (let d = 0; d < documents; d++) for (let e = 0; e < E; e++) total[e] += counts[d * E + e];
+  const first = new Float64Array(E);
+  const second = new Float64Array(E);
+  const found = new Float64Array(draws);
+  for (let draw = 0; draw < draws; draw++) {
+    shuffleInPlace(labels, random);
+    first.fill(0);
+    for (let d = 0; d < documents; d++) if (labels[d]) for (let e = 0; e < E; e++) first[e] += counts[d * E + e];
+    for (let e = 0; e < E; e++) second[e] = total[e] - first[e];
+    found[draw] = jensenShannon(first, second);
+  }
+  found.sort();
+  return { low: quantile(found, 0.025), high: quantile(found, 0.975), mean: found.reduce((sum, x) => sum + x, 0) / draws };
+}

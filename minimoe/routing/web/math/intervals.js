@@ -1,0 +1,82 @@
+// Intervals: how far could the number be off? Tokens of one document resemble each other, so documents are what is drawn again.
+//
+//   wilson(k, n, z = 1.96) -> {low, high}                              95 % interval of a share, tokens taken as independent
+//   documentBootstrap(k, n, draws = 400, seed = 0) -> {value, low, high, documents}
+//                                                                      share sum(k)/sum(n); k, n: one number a document; percentiles
+//   documentShares(block, T, K, expert, documents, labels, D, mask) -> [{k: [], n: []}]  one a label, one entry a document
+//   clusterTest(sums, squares, documents) -> Float64Array               p-values: is a sum of per-document residuals zero? (t test)
+
+import { quantile, randomGenerator, tabulate } from "./random.js";
+import { studentTwoSided, surprising } from "./tails.js";
+
+export const MINIMUM = { documents: 20, tokens: 512, domainTokens: 4000, tokenOccurrences: 50, expectedPairs: 5, pairTokens: 20000 };
+
+/** Wilson's score interval (1927) of k out of n. */
+export function wilson(k, n, z = 1.959964) {
+  if (n <= 0) return { low: 0, high: 1 };
+  const share = k / n;
+  const centre = share + (z * z) / (2 * n);
+  const half = z * Math.sqrt((share * (1 - share)) / n + (z * z) / (4 * n * n));
+  const scale = 1 + (z * z) / n;
+  return { low: Math.max(0, (centre - half) / scale), high: Math.min(1, (centre + half) / scale) };
+}
+
+/** A share with the 95 % interval that drawing whole documents again gives; documents without tokens are left out. */
+export function documentBootstrap(k, n, draws = 400, seed = 0) {
+  const used = Array.from(n.keys()).filter((d) => n[d] > 0);
+  const total = used.reduce((sum, d) => sum + n[d], 0);
+  const value = total ? used.reduce((sum, d) => sum + k[d], 0) / total : NaN;
+  if (used.length < 2) return { value, low: NaN, high: NaN, documents: used.length };
+  const random = randomGenerator(seed);
+  const shares = new Float64Array(draws);
+  for (let draw = 0; draw < draws; draw++) {
+    let top = 0;
+    let bottom = 0;
+    for (let i = 0; i < used.length; i++) {
+      const d = used[Math.floor(random() * used.length)];
+      top += k[d];
+      bottom += n[d];
+    }
+    shares[draw] = top / bottom;
+  }
+  shares.sort();
+  return { value, low: quantile(shares, 0.025), high: quantile(shares, 0.975), documents: used.length };
+}
+
+/** For every label: how many tokens of each document there are, and for how many of them `expert` was selected. */
+export function documentShares(block, T, K, expert, documents, labels, D, mask = null) {
+  const tables = Array.from({ length: D }, () => new Map()); // document -> [k, n]
+  for (let t = 0; t < T; t++) {
+    const d = labels[t];
+    if (d < 0 || d >= D || documents[t] < 0 || (mask && !mask[t])) continue;
+    let row = tables[d].get(documents[t]);
+    if (!row) tables[d].set(documents[t], (row = [0, 0]));
+    row[1]++;
+    for (let i = t * K, end = i + K; i < end; i++) {
+      if (block[i] === expert) {
+        row[0]++;
+        break;
+      }
+    }
+  }
+  return tables.map((table) => ({ k: [...table.values()].map((row) => row[0]), n: [...table.values()].map((row) => row[1]) }));
+}
+
+/**
+ * p-values of "this sum of per-document residuals is zero", given the sums and the sums of squares over `documents` documents:
+ * t = sum / sqrt(D/(D-1) (squares - sum^2/D)), D - 1 degrees of freedom (cluster-robust; Liang and Zeger 1986).
+ */
+export function clusterTest(sums, squares, documents) {
+  const spread = documents / (documents - 1);
+  return tabulate(sums.length, (i) => {
+    const sum = sums[i];
+    const variance = spread * (squares[i] - (sum * sum) / documents);
+    const t = variance > 0 ? sum / Math.sqrt(variance) : 0;
+    return surprising(t) ? studentTwoSided(t, documents - 1) : 1;
+  });
+}
+
+/** Below this many tokens an expert is expected fewer than 5 times: counts are shown then, not rates. */
+export function atlasMinimum({ E, K }) {
+  return Math.ceil((5 * E) / K);
+}

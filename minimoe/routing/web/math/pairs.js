@@ -1,0 +1,180 @@
+// Which experts of one layer are selected for the same token more often than chance? K experts a token are drawn WITHOUT replacement, so
+// two experts that know nothing of each other meet less often than N_i N_j / N: the chance value of PMI is negative, not 0.
+//
+//   pmiChance(E, K) -> number                              log((K-1) E / (K (E-1))), nats; -0.126 for 8 of 128
+//   coactivation(block, T, K, E, mask) -> Int32Array(E*E)  N_ij, symmetric, all K (K-1) / 2 pairs of a token; the diagonal is N_i
+//   expectedPairs(counts, K) -> Float64Array(E*E)          joint selections by chance, given the loads (see below); diagonal NaN
+//   pmi(pairs, expected) -> Float64Array(E*E)              log(N_ij / expected), nats: 0 is chance; -Infinity if never together
+//   gammaStrength(observed, variance, expected, use) -> number   prior strength a of the shrinkage, by moments; Infinity: only noise
+//   shrunkLogRatio(observed, expected, strength) -> Float64Array log((N + a) / (expected + a)): 0 where there is nothing but noise
+//   pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask) -> {p, documents}
+//                                                          p (E*E, symmetric): the larger of two p-values, see below
+//   countTest(count, expected, a, b, n, other) -> number   p-value of one such count
+//   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of it
+
+import { countLayer, countMask } from "./counts.js";
+import { clusterTest, MINIMUM } from "./intervals.js";
+import { tabulate } from "./random.js";
+import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
+
+/** PMI of two experts that are drawn uniformly, K of E without replacement (nats). */
+export function pmiChance(E, K) {
+  return Math.log(((K - 1) * E) / (K * (E - 1)));
+}
+
+/** N_ij: tokens for which experts i and j were both selected; the diagonal holds N_i. */
+function coactivation(block, T, K, E, mask = null) {
+  const out = new Int32Array(E * E);
+  for (let t = 0; t < T; t++) {
+    if (mask && !mask[t]) continue;
+    for (let i = t * K, end = i + K; i < end; i++) {
+      const row = block[i] * E;
+      for (let j = t * K; j < end; j++) out[row + block[j]]++;
+    }
+  }
+  return out;
+}
+
+/**
+ * How often i and j would meet if they took no notice of each other: a_i a_j, with a such that row i sums to (K-1) N_i (quasi-independence,
+ * Goodman 1968). Equal loads give N_i (K-1)/(E-1), which is N_i N_j / N times exp(pmiChance); uneven ones leave the others fewer places.
+ */
+function expectedPairs(counts, K) {
+  const E = counts.length;
+  const target = tabulate(E, (e) => counts[e] * (K - 1));
+  const whole = Math.sqrt(target.reduce((sum, value) => sum + value, 0) || 1);
+  let factors = target.map((value) => value / whole);
+  for (let round = 0; round < 100; round++) {
+    const total = factors.reduce((sum, value) => sum + value, 0);
+    factors = factors.map((value, e) => Math.sqrt((value * target[e]) / Math.max(total - value, 1e-300)));
+  }
+  return tabulate(E * E, (at) => {
+    const i = Math.floor(at / E);
+    const j = at - i * E;
+    return i === j ? NaN : factors[i] * factors[j];
+  });
+}
+
+/** Pointwise mutual information above chance, nats. */
+function pmi(pairs, expected) {
+  return tabulate(pairs.length, (at) => Math.log(pairs[at] / expected[at]));
+}
+
+/**
+ * Strength a of a gamma prior (mean 1, variance 1/a) on observed / expected, by moments (as DuMouchel 1999, one component): what the
+ * counts vary more than counting noise explains. Infinity when they do not: then every ratio is shrunk to chance.
+ */
+export function gammaStrength(observed, variance, expected) {
+  let excess = 0;
+  let weight = 0;
+  for (let i = 0; i < observed.length; i++) {
+    if (!(expected[i] > 0)) continue;
+    excess += (observed[i] - expected[i]) ** 2 - variance[i];
+    weight += expected[i] ** 2;
+  }
+  return excess > 0 ? Math.max(1, weight / excess) : Infinity;
+}
+
+/** log of the shrunk ratio: a ratio from few counts moves toward 1, one from many stays. */
+export function shrunkLogRatio(observed, expected, strength) {
+  const noise = !Number.isFinite(strength);
+  return tabulate(observed.length, (at) => {
+    if (Number.isNaN(expected[at])) return NaN;
+    return noise ? 0 : Math.log((observed[at] + strength) / (expected[at] + strength));
+  });
+}
+
+/**
+ * p-values of "i and j meet as often as chance says", two-sided. The first takes tokens as independent (binomial, N_i trials); the
+ * second takes documents as what repeats (cluster-robust t test) and needs 20 of them. The larger one counts, so that neither a few
+ * long documents nor a skewed small count makes a finding.
+ */
+function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask = null) {
+  const cluster = documents
+    ? pairClusters(block, T, K, E, n, pairs, expected, documents, mask)
+    : { p: null, documents: 0 };
+  const p = new Float64Array(E * E).fill(NaN);
+  for (let i = 0; i < E; i++) {
+    for (let j = 0; j < i; j++) {
+      const at = i * E + j;
+      if (!(expected[at] > 0)) continue;
+      p[at] = p[j * E + i] = countTest(pairs[at], expected[at], counts[i], counts[j], n, cluster.p ? cluster.p[at] : 0);
+    }
+  }
+  return { p, documents: cluster.documents };
+}
+
+/** The larger of `other` and the binomial p-value of a count whose two events happened `a` and `b` times in n tokens. */
+export function countTest(count, expected, a, b, n, other) {
+  if (other === 1 || !surprising((count - expected) / Math.sqrt(expected * (1 - a / n) * (1 - b / n)))) return 1;
+  const trials = Math.max(a, b); // the more frequent one: closer to the hypergeometric variance
+  return Math.max(other, binomialTwoSided(count, trials, Math.min(1, expected / trials)));
+}
+
+function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
+  const groups = tokensOfDocuments(documents, T, mask);
+  if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
+  // Residual of document d: N_ij(d) - n_d r_ij with r = expected / n. Its square needs only pairs that occur in d, plus n_d^2 r^2.
+  const squares = new Float64Array(E * E);
+  const own = new Int32Array(E * E);
+  let lengths = 0;
+  for (const tokens of groups) {
+    lengths += tokens.length ** 2;
+    for (const t of tokens) {
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[block[i] * E + block[j]]++;
+    }
+    for (const t of tokens) {
+      for (let i = t * K, end = i + K; i < end; i++) {
+        for (let j = t * K; j < end; j++) {
+          const at = block[i] * E + block[j];
+          if (!own[at]) continue; // already done for this document
+          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
+          own[at] = 0;
+        }
+      }
+    }
+  }
+  const sums = tabulate(E * E, (at) => pairs[at] - expected[at]);
+  for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
+  return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
+}
+
+/** The kept tokens, document by document; tokens of no document (negative) are left out. */
+export function tokensOfDocuments(documents, T, mask = null) {
+  const groups = new Map();
+  for (let t = 0; t < T; t++) {
+    if (documents[t] < 0 || (mask && !mask[t])) continue;
+    if (!groups.has(documents[t])) groups.set(documents[t], []);
+    groups.get(documents[t]).push(t);
+  }
+  return [...groups.values()];
+}
+
+/** Everything view H draws about one layer: counts, PMI above chance, the shrunk value, and q-values over the E (E-1) / 2 pairs. */
+export function pairTable(block, T, K, E, documents = null, mask = null) {
+  const n = countMask(mask, T);
+  const counts = countLayer(block, T, K, E, mask, new Int32Array(E));
+  const pairs = coactivation(block, T, K, E, mask);
+  const expected = expectedPairs(counts, K);
+  const variance = tabulate(E * E, (at) => {
+    const i = Math.floor(at / E);
+    return expected[at] * (1 - counts[i] / n) * (1 - counts[at - i * E] / n);
+  });
+  const strength = gammaStrength(pairs, variance, expected);
+  const tests = pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask);
+  const upper = tests.p.map((value, at) => (at % E < Math.floor(at / E) ? value : NaN)); // each pair is one test
+  const q = benjaminiHochberg(upper);
+  for (let i = 0; i < E; i++) for (let j = 0; j < i; j++) q[j * E + i] = q[i * E + j];
+  const raw = pmi(pairs, expected);
+  return {
+    n,
+    counts,
+    pairs,
+    expected,
+    pmi: raw,
+    shrunk: shrunkLogRatio(pairs, expected, strength),
+    q,
+    strength,
+    documents: tests.documents,
+  };
+}

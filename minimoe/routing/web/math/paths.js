@@ -1,0 +1,107 @@
+// From a layer to the next: does the expert selected in layer l tell which one is selected in layer l+1? Chance: lift 1, information 0.
+//
+//   transitions(from, to, T, K, E, mask) -> Int32Array(E*E)     N_ab: tokens with a in layer l AND b in layer l+1; row a, column b
+//   transitionLift(joint, countsA, countsB, n, E) -> Float64Array   N_ab n / (N_a N_b); 1 is chance; NaN where a marginal is 0
+//   transitionTable(from, to, T, K, E, documents, mask) -> {n, countsA, countsB, joint, expected, lift, shrunk, q, strength, documents}
+//                                                              shrunk: natural log of the shrunk lift; q over all E*E transitions
+//   pathInformation(joint, countsA, countsB, n, E) -> number    part of the uncertainty about the next layer's slot that one slot of this
+//                                                              layer takes away, chance subtracted: 0 under uniform routing
+
+import { countLayer, countMask } from "./counts.js";
+import { clusterTest, MINIMUM } from "./intervals.js";
+import { countTest, gammaStrength, shrunkLogRatio, tokensOfDocuments } from "./pairs.js";
+import { tabulate } from "./random.js";
+import { benjaminiHochberg } from "./tails.js";
+
+/** N_ab: how many tokens have expert a in the first block and expert b in the second. */
+function transitions(from, to, T, K, E, mask = null) {
+  const out = new Int32Array(E * E);
+  for (let t = 0; t < T; t++) {
+    if (mask && !mask[t]) continue;
+    for (let i = t * K, end = i + K; i < end; i++) {
+      const row = from[i] * E;
+      for (let j = t * K; j < end; j++) out[row + to[j]]++;
+    }
+  }
+  return out;
+}
+
+/** How much more often b follows a than b occurs at all. */
+function transitionLift(joint, countsA, countsB, n, E) {
+  return tabulate(E * E, (at) => {
+    const a = Math.floor(at / E);
+    const expected = (countsA[a] * countsB[at - a * E]) / n;
+    return expected > 0 ? joint[at] / expected : NaN;
+  });
+}
+
+/** Everything view I draws about two neighbouring layers. */
+export function transitionTable(from, to, T, K, E, documents = null, mask = null) {
+  const n = countMask(mask, T);
+  const countsA = countLayer(from, T, K, E, mask, new Int32Array(E));
+  const countsB = countLayer(to, T, K, E, mask, new Int32Array(E));
+  const joint = transitions(from, to, T, K, E, mask);
+  const lift = transitionLift(joint, countsA, countsB, n, E);
+  const expected = new Float64Array(E * E);
+  const variance = new Float64Array(E * E);
+  for (let a = 0; a < E; a++) {
+    for (let b = 0; b < E; b++) {
+      expected[a * E + b] = (countsA[a] * countsB[b]) / n;
+      variance[a * E + b] = expected[a * E + b] * (1 - countsA[a] / n) * (1 - countsB[b] / n);
+    }
+  }
+  const strength = gammaStrength(joint, variance, expected);
+  const cluster = transitionClusters(from, to, K, E, n, joint, expected, documents ? tokensOfDocuments(documents, T, mask) : []);
+  const p = new Float64Array(E * E).fill(NaN);
+  for (let at = 0; at < E * E; at++) {
+    if (!(expected[at] > 0)) continue;
+    p[at] = countTest(joint[at], expected[at], countsA[Math.floor(at / E)], countsB[at % E], n, cluster.p ? cluster.p[at] : 0);
+  }
+  const shrunk = shrunkLogRatio(joint, expected, strength);
+  return { n, countsA, countsB, joint, expected, lift, shrunk, q: benjaminiHochberg(p), strength, documents: cluster.documents };
+}
+
+function transitionClusters(from, to, K, E, n, joint, expected, groups) {
+  if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
+  const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in pairs.js
+  const own = new Int32Array(E * E);
+  let lengths = 0;
+  for (const tokens of groups) {
+    lengths += tokens.length ** 2;
+    for (const t of tokens) {
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[from[i] * E + to[j]]++;
+    }
+    for (const t of tokens) {
+      for (let i = t * K, end = i + K; i < end; i++) {
+        for (let j = t * K; j < end; j++) {
+          const at = from[i] * E + to[j];
+          if (!own[at]) continue;
+          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
+          own[at] = 0;
+        }
+      }
+    }
+  }
+  const sums = tabulate(E * E, (at) => joint[at] - expected[at]);
+  for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
+  return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
+}
+
+/**
+ * I(e; e') / H(e') of a random slot of one layer and one of the next, less what independent layers with as many tokens show: the plug-in
+ * value of a full table lies about (E-1)^2 / (2 n K K) nats too high (Miller 1955). Can come out a little below 0.
+ */
+export function pathInformation(joint, countsA, countsB, n, E) {
+  let total = 0;
+  for (const count of joint) total += count;
+  const slots = total / n; // K * K
+  const sides = Math.sqrt(slots);
+  const entropy = (counts, whole) => {
+    let nats = 0;
+    for (const count of counts) if (count > 0) nats -= (count / whole) * Math.log(count / whole);
+    return nats;
+  };
+  const to = entropy(countsB, n * sides);
+  const told = entropy(countsA, n * sides) + to - entropy(joint, total);
+  return to > 0 ? (told - (E - 1) ** 2 / (2 * total)) / to : NaN;
+}

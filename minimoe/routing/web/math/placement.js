@@ -1,0 +1,61 @@
+// Experts on devices: which device holds which expert, and how much longer than the mean does the busiest one work?
+//
+//   contiguousPlacement(E, devices) -> [[{expert, share}]]         device d holds experts d E/D .. (d+1) E/D - 1, each whole (share 1)
+//   balancedPlacement(loads, devices, replicas = 0) -> same shape   after EPLB (deepseek-ai/EPLB, rebalance_experts, one group):
+//                                                                  copy the busiest experts, then give each copy, heaviest first, to the
+//                                                                  device with the least load that still has room
+//   deviceLoads(placement, loads) -> Float64Array(devices)         tokens x slots a device works on; copies share an expert's load
+//   imbalance(deviceLoad) -> number                                max / mean; 1 is even; the layer waits for the busiest device
+
+/** Neighbouring ids together; where E is no multiple of `devices`, the first ones hold one more. */
+export function contiguousPlacement(E, devices) {
+  const cut = (d) => Math.ceil((d * E) / devices);
+  return Array.from({ length: devices }, (_, d) =>
+    Array.from({ length: cut(d + 1) - cut(d) }, (_, i) => ({ expert: cut(d) + i, share: 1 })),
+  );
+}
+
+/** Greedy packing of experts, and of copies of the busiest ones, with equally many places on each device. */
+export function balancedPlacement(loads, devices, replicas = 0) {
+  const copies = new Int32Array(loads.length).fill(1);
+  for (let extra = 0; extra < replicas; extra++) {
+    let busiest = 0;
+    for (let e = 1; e < loads.length; e++) if (loads[e] / copies[e] > loads[busiest] / copies[busiest]) busiest = e;
+    copies[busiest]++;
+  }
+  const pieces = [];
+  copies.forEach((count, expert) => {
+    for (let i = 0; i < count; i++) pieces.push({ expert, share: 1 / count });
+  });
+  pieces.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
+  const room = Array.from(
+    { length: devices },
+    (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0),
+  );
+  const placement = Array.from({ length: devices }, () => []);
+  const load = new Float64Array(devices);
+  for (const piece of pieces) {
+    const twin = (d) => Number(placement[d].some((other) => other.expert === piece.expert)); // a second copy helps only elsewhere
+    let chosen = -1;
+    for (let d = 0; d < devices; d++) {
+      if (placement[d].length >= room[d]) continue;
+      const better =
+        chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
+      if (chosen < 0 || better < 0) chosen = d;
+    }
+    placement[chosen].push(piece);
+    load[chosen] += loads[piece.expert] * piece.share;
+  }
+  return placement;
+}
+
+/** What each device has to work on. */
+export function deviceLoads(placement, loads) {
+  return Float64Array.from(placement, (pieces) => pieces.reduce((sum, piece) => sum + loads[piece.expert] * piece.share, 0));
+}
+
+/** Load of the busiest device over the mean. */
+export function imbalance(deviceLoad) {
+  const total = deviceLoad.reduce((sum, load) => sum + load, 0);
+  return total ? (Math.max(...deviceLoad) * deviceLoad.length) / total : NaN;
+}

@@ -1,0 +1,49 @@
+// An order of the experts in which similar ones stand side by side. Ids are arbitrary: a pattern in id order means nothing.
+//
+//   seriate(similarity, E) -> Int32Array(E)     the experts in drawing order; similarity (E*E) symmetric, diagonal ignored
+
+/**
+ * Average-linkage clustering; two clusters are joined at the ends that are most alike (of the four ways), so that the strongest pairs
+ * end up as neighbours. Ties go to the smaller ids, so that a second run gives the same order.
+ */
+export function seriate(similarity, E) {
+  const between = Float64Array.from(similarity, (value) => (Number.isFinite(value) ? value : 0));
+  const clusters = Array.from({ length: E }, (_, e) => [e]);
+  const alive = Array.from({ length: E }, (_, e) => e);
+  const best = new Int32Array(E).fill(-1);
+  const findBest = (a) => {
+    best[a] = -1;
+    for (const b of alive) if (b !== a && (best[a] < 0 || between[a * E + b] > between[a * E + best[a]])) best[a] = b;
+  };
+  alive.forEach(findBest);
+  while (alive.length > 1) {
+    let a = alive[0];
+    for (const c of alive) if (between[c * E + best[c]] > between[a * E + best[a]]) a = c;
+    const b = best[a];
+    const [sizeA, sizeB] = [clusters[a].length, clusters[b].length];
+    clusters[a] = joinAlike(clusters[a], clusters[b], similarity, E);
+    alive.splice(alive.indexOf(b), 1);
+    for (const c of alive) {
+      if (c === a) continue;
+      const joined = (sizeA * between[a * E + c] + sizeB * between[b * E + c]) / (sizeA + sizeB);
+      between[a * E + c] = between[c * E + a] = joined;
+    }
+    for (const c of alive)
+      if (c === a || best[c] === a || best[c] === b) findBest(c);
+      else if (between[c * E + a] > between[c * E + best[c]]) best[c] = a;
+  }
+  return Int32Array.from(clusters[alive[0]]);
+}
+
+function joinAlike(left, right, similarity, E) {
+  const alike = (a, b) => (Number.isFinite(similarity[a * E + b]) ? similarity[a * E + b] : 0);
+  const ways = [
+    [left, right],
+    [left, right.toReversed()],
+    [left.toReversed(), right],
+    [left.toReversed(), right.toReversed()],
+  ];
+  let chosen = ways[0];
+  for (const way of ways) if (alike(way[0].at(-1), way[1][0]) > alike(chosen[0].at(-1), chosen[1][0])) chosen = way;
+  return [...chosen[0], ...chosen[1]];
+}

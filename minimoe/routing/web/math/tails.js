@@ -1,0 +1,112 @@
+// Tail probabilities: how surprising is a count, or a difference between documents, under chance?
+//
+//   logGamma(x) -> number                                  Lanczos, g = 7
+//   betaIncomplete(x, a, b) -> number                      regularised I_x(a, b), continued fraction (Numerical Recipes 6.4)
+//   normalQuantile(p) -> number                            inverse of the normal distribution function (Acklam), error < 1.2e-9
+//   binomialTwoSided(k, n, p) -> number                    2 min(P(X <= k), P(X >= k)), at most 1
+//   studentTwoSided(t, degrees) -> number                  P(|T| >= |t|)
+//   benjaminiHochberg(p) -> Float64Array                   q-values: reject q <= 5 % and 5 % of what is shown is expected false
+//   surprising(z) -> bool                                  whether a p-value is worth computing; 1 stands for the others
+
+const LANCZOS = [
+  0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,
+  -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7,
+];
+
+/** log of the gamma function, x > 0. */
+function logGamma(x) {
+  let sum = LANCZOS[0];
+  for (let i = 1; i < LANCZOS.length; i++) sum += LANCZOS[i] / (x - 1 + i);
+  const base = x + 6.5;
+  return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(base) - base + Math.log(sum);
+}
+
+function betaFraction(x, a, b) {
+  const tiny = 1e-300;
+  let c = 1;
+  let d = 1 / (1 - ((a + b) * x) / (a + 1) || tiny);
+  let value = d;
+  for (let m = 1; m < 300; m++) {
+    for (const odd of [false, true]) {
+      const step = odd
+        ? (-(a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1))
+        : (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m));
+      d = 1 + step * d;
+      c = 1 + step / c;
+      if (Math.abs(d) < tiny) d = tiny;
+      if (Math.abs(c) < tiny) c = tiny;
+      d = 1 / d;
+      value *= d * c;
+      if (odd && Math.abs(d * c - 1) < 1e-12) return value;
+    }
+  }
+  return value;
+}
+
+/** The regularised incomplete beta function I_x(a, b). */
+function betaIncomplete(x, a, b) {
+  if (x <= 0) return 0;
+  if (x >= 1) return 1;
+  const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log1p(-x));
+  return x < (a + 1) / (a + b + 2) ? (front * betaFraction(x, a, b)) / a : 1 - (front * betaFraction(1 - x, b, a)) / b;
+}
+
+/** Inverse of the standard normal distribution function, 0 < p < 1. */
+export function normalQuantile(p) {
+  if (p > 0.5) return -normalQuantile(1 - p);
+  const a = [-39.69683028665376, 220.9460984245205, -275.9285104469687, 138.357751867269, -30.66479806614716, 2.506628277459239];
+  const b = [-54.47609879822406, 161.5858368580409, -155.6989798598866, 66.80131188771972, -13.28068155288572, 1];
+  const c = [
+    -0.007784894002430293, -0.3223964580411365, -2.400758277161838, -2.549732539343734, 4.374664141464968, 2.938163982698783,
+  ];
+  const d = [0.007784695709041462, 0.3224671290700398, 2.445134137142996, 3.754408661907416, 1];
+  const along = (terms, x) => terms.reduce((sum, term) => sum * x + term, 0);
+  if (p < 0.02425) {
+    const tail = Math.sqrt(-2 * Math.log(p));
+    return along(c, tail) / along(d, tail);
+  }
+  const middle = p - 0.5;
+  return (along(a, middle * middle) * middle) / along(b, middle * middle);
+}
+
+/** How surprising k successes out of n are if each has probability p, in either direction. */
+export function binomialTwoSided(k, n, p) {
+  if (n <= 0) return 1;
+  if (p <= 0) return k > 0 ? 0 : 1;
+  if (p >= 1) return k < n ? 0 : 1;
+  const atLeast = k <= 0 ? 1 : betaIncomplete(p, k, n - k + 1);
+  const atMost = k >= n ? 1 : 1 - betaIncomplete(p, k + 1, n - k);
+  return Math.min(1, 2 * Math.min(atLeast, atMost));
+}
+
+/** P(|T| >= |t|) for Student's t. */
+export function studentTwoSided(t, degrees) {
+  if (degrees <= 0 || Number.isNaN(t)) return 1;
+  return Number.isFinite(t) ? betaIncomplete(degrees / (degrees + t * t), degrees / 2, 0.5) : 0;
+}
+
+/** |z| below 1.6 means p of about 0.1 or more: such a p is set to 1, which leaves every q below 10 % as it is and saves most of the work. */
+export function surprising(z) {
+  return Math.abs(z) >= 1.6;
+}
+
+/** q-values of Benjamini and Hochberg (1995); NaN stays NaN and does not count as a test. */
+export function benjaminiHochberg(p) {
+  const q = new Float64Array(p.length).fill(NaN);
+  const order = [];
+  let tests = 0;
+  for (let i = 0; i < p.length; i++) {
+    if (Number.isNaN(p[i])) continue;
+    tests++;
+    q[i] = 1;
+    if (p[i] < 1) order.push(i); // the last ranks are p = 1, whose q is 1
+  }
+  order.sort((i, j) => p[i] - p[j]);
+  let smallest = 1;
+  for (let rank = order.length; rank >= 1; rank--) {
+    const i = order[rank - 1];
+    smallest = Math.min(smallest, (p[i] * tests) / rank);
+    q[i] = smallest;
+  }
+  return q;
+}

@@ -1,0 +1,238 @@
+// View E. Everything that is known about one expert: evidence with counts and intervals, never a name.
+
+import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
+import { pairTable } from "../math/pairs.js";
+import { tokenCounts, topTokens } from "../math/vocabulary.js";
+import { copyText, pythonLiteral, statisticAsCode, viewAsCode } from "../core/code.js";
+import { choiceGroup, element, setText } from "../core/dom.js";
+import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } from "../core/format.js";
+import { registerView } from "../core/registry.js";
+import { chartCanvas } from "../charts/draw.js";
+import {
+  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
+} from "../charts/parts.js";
+import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
+
+registerView({
+  id: "card",
+  letter: "E",
+  title: "Expert",
+  question: "For which tokens and domains is this expert selected more often than chance?",
+  create(app, container) {
+    const memo = selectionMemo(app);
+    const { controls, panels } = chartRoom(container);
+    const defaults = { list: "lift", contexts: "spread", search: "" };
+    const options = () => viewOptions(app, "card", defaults);
+    const title = element("h3", { class: "mm-part-title", style: "margin: 0; font-size: 16px" });
+    const ablate = element(
+      "button",
+      {
+        type: "button",
+        onclick: () => app.set({ view: "ablation", ablation: { ...(app.state.ablation ?? {}), experts: null } }),
+      },
+      "Switch it off …",
+    );
+    const link = element("button", { type: "button", onclick: () => copyCardLink(app) }, "Copy link");
+    const search = element("input", {
+      type: "search",
+      placeholder: "token, such as def",
+      "aria-label": "Which experts are selected for this token?",
+    });
+    search.addEventListener("change", () => setViewOptions(app, "card", { search: search.value }));
+    const list = choiceGroup("Order of tokens", { lift: "by lift", count: "by count" }, options().list, (value) =>
+      setViewOptions(app, "card", { list: value }),
+    );
+    const chosen = choiceGroup("Which contexts", { spread: "at random", top: "largest weight" }, options().contexts, (value) =>
+      setViewOptions(app, "card", { contexts: value }),
+    );
+    controls.append(
+      title,
+      ablate,
+      link,
+      element("label", { class: "mm-select" }, element("span", {}, "Which experts for the token"), search),
+    );
+
+    const found = chartPanel("");
+    const domains = chartPanel(
+      "In which domains?",
+      "Share of the domain's tokens for which it is selected, with the 95% interval from drawing documents again. Dashed: uniform.",
+    );
+    const tokens = chartPanel("For which tokens?");
+    const contexts = chartPanel("In which contexts?");
+    const weights = chartPanel("With which weight?");
+    const neighbours = chartPanel(
+      "Together with which experts of its layer?",
+      "Beyond chance for pairs drawn without replacement. Pale: q above 5%.",
+    );
+    const tokenList = element("div");
+    const contextList = element("div");
+    const neighbourList = element("div");
+    const foundList = element("div");
+    found.node.classList.add("mm-part-wide");
+    found.node.append(foundList);
+    tokens.node.append(list.node, tokenList);
+    contexts.node.append(chosen.node, contextList);
+    neighbours.node.append(neighbourList);
+    panels.append(
+      found.node,
+      domains.node,
+      weights.node,
+      tokens.node,
+      element("div", { class: "mm-part" }, neighbours.node, contexts.node),
+    );
+
+    const card = () =>
+      memo(`card ${app.state.layer} ${app.state.expert}`, (mask) => readCard(app, mask, app.state.layer, app.state.expert));
+    const pairs = () =>
+      memo(`pairs ${app.state.layer}`, (mask) =>
+        pairTable(app.data.experts(app.state.layer), app.data.T, app.data.K, app.data.E, app.data.documents, mask),
+      );
+    const domainChart = chartCanvas(app, domains.node, {
+      height: () => Math.max(1, app.data.header.domains.length) * 34 + 62,
+      label: () => `Share of tokens of each domain for which ${app.name(app.state.layer, app.state.expert)} is selected.`,
+      draw: (board) => app.state.expert !== null && !instance.shortage() && drawCardDomains(app, board, card()),
+    });
+    const weightChart = chartCanvas(app, weights.node, {
+      height: 190,
+      label: () => `Histogram of the weight of ${app.name(app.state.layer, app.state.expert)}.`,
+      draw: (board) =>
+        app.state.expert !== null && !instance.shortage() && app.data.has.weights && drawCardWeights(app, board, card()),
+    });
+    const still = whenStill(60);
+
+    const instance = {
+      update() {
+        list.set(options().list);
+        chosen.set(options().contexts);
+        if (search.value !== options().search) search.value = options().search;
+        const named = app.state.expert === null ? "Choose an expert" : app.name(app.state.layer, app.state.expert);
+        setText(title, named);
+        ablate.disabled = link.disabled = app.state.expert === null;
+        title.id = app.state.expert === null ? "" : `expert-${app.data.layers[app.state.layer]}-${app.state.expert}`;
+        showFound(app, found, foundList, options().search, memo);
+        if (this.shortage()) return still.stop();
+        const one = card();
+        const { low, high } = one.interval;
+        tokens.note(
+          `Selected for ${formatCount(one.selected)} of ${formatCount(one.n)} tokens: ${formatShare(one.selected / one.n)} (95% ${formatInterval(low, high)}), ` +
+            `${formatTimes((one.selected / one.n / app.data.K) * app.data.E)} uniform (${formatShare(app.data.K / app.data.E)}).`,
+        );
+        domainChart.redraw();
+        weights.note(
+          app.data.has.weights
+            ? `Weight of its answer where it is selected, n ${formatCount(one.weights.length)}; mean ${formatNumber(one.meanWeight)}. Dashed: 1/${app.data.K}, all equal.`
+            : "This trace holds ids only: no weights were recorded.",
+        );
+        weightChart.canvas.hidden = !app.data.has.weights;
+        if (app.data.has.weights) weightChart.redraw();
+        tokenList.replaceChildren(cardTokens(app, one, options().list));
+        contextList.replaceChildren(cardContexts(app, one, options().contexts));
+        still.run(() => neighbourList.replaceChildren(cardNeighbours(app, pairs())));
+      },
+      table() {
+        const columns = ["token", "lift", "share selected", "selected", "n", "low", "high", "chance (share of all tokens)", "q"];
+        return {
+          columns,
+          rows: topTokens(card().vocabulary, 200, options().list).map((row) => [
+            app.data.keyText(row.key),
+            row.lift,
+            row.share,
+            row.used,
+            row.all,
+            row.low,
+            row.high,
+            card().selected / card().n,
+            row.q,
+          ]),
+        };
+      },
+      code: () =>
+        statisticAsCode(
+          app,
+          "domain_specialisation",
+          `shares = domain_specialisation(trace.experts, num_experts, trace.domains, len(trace.domain_names), trace.documents)\nshares.value[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.low[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.high[:, layer, ${pythonLiteral(app.state.expert ?? 0)}]  # (domain)`,
+        ),
+      alt() {
+        if (app.state.expert === null) return "No expert is chosen.";
+        const one = card();
+        const best = topTokens(one.vocabulary, 1)[0];
+        const top = one.domains.reduce((most, row) => (row.enough && (!most || row.value > most.value) ? row : most), null);
+        return (
+          `${app.name(app.state.layer, app.state.expert)}: selected for ${formatShare(one.selected / one.n)} of ${formatCount(one.n)} tokens (uniform ${formatShare(app.data.K / app.data.E)}).` +
+          (top ? ` Most often in ${top.name}: ${formatShare(top.value)}, 95% ${formatInterval(top.low, top.high)}.` : "") +
+          (best ? ` Token with the surest lift: ${app.data.keyText(best.key)}, ${best.used} of ${best.all}.` : "")
+        );
+      },
+      shortage() {
+        if (app.state.expert === null) return "No expert is chosen: click a cell of the atlas.";
+        return shortOfTokens(app, MINIMUM.tokens, "An expert's card");
+      },
+      keys: (event) => moveExpert(app, event),
+      destroy() {
+        still.stop();
+        domainChart.destroy();
+        weightChart.destroy();
+      },
+    };
+    return instance;
+  },
+});
+
+/** What the card shows: counts, the share of each domain with its interval, the vocabulary, and the places where it was selected. */
+function readCard(app, mask, layer, expert) {
+  const { data } = app;
+  const { T, K } = data;
+  const block = data.experts(layer);
+  const names = data.header.domains;
+  const vocabulary = tokenCounts(block, T, K, expert, data.tokens, data.table.length, mask);
+  const across = app.acrossDomains(); // the domains are compared whichever one is selected
+  const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, across.size === T ? null : across.mask);
+  const domains = shares.map(({ k, n }, d) => {
+    const drawn = documentBootstrap(k, n, 400, d);
+    return {
+      ...drawn,
+      name: names[d],
+      d,
+      n: n.reduce((a, b) => a + b, 0),
+      k: k.reduce((a, b) => a + b, 0),
+      enough: drawn.documents >= MINIMUM.documents,
+    };
+  });
+  const places = [];
+  for (let t = 0; t < T; t++) {
+    if (mask && !mask[t]) continue;
+    const slot = data.slotOf(layer, t, expert);
+    if (slot >= 0) places.push({ t, weight: data.weight(layer, t, slot) });
+  }
+  const weights = places.map((place) => place.weight).filter((weight) => weight !== null);
+  const meanWeight = weights.reduce((sum, weight) => sum + weight, 0) / weights.length;
+  const { n, selected } = vocabulary;
+  return {
+    n,
+    selected,
+    interval: cardInterval(data, block, expert, mask, n, selected),
+    vocabulary,
+    domains,
+    places,
+    weights,
+    meanWeight,
+  };
+}
+
+/** Documents drawn again where there are enough of them, tokens as independent otherwise. */
+function cardInterval(data, block, expert, mask, n, selected) {
+  const [all] = documentShares(block, data.T, data.K, expert, data.documents, new Uint8Array(data.T), 1, mask);
+  const drawn = documentBootstrap(all.k, all.n);
+  return drawn.documents >= MINIMUM.documents ? drawn : wilson(selected, n);
+}
+
+/** The address of this card in an exported page; in a notebook there is none, and the link is the Python call. */
+function copyCardLink(app) {
+  const { trace, layer, expert } = app.state;
+  if (!app.model.get("standalone")) return copyText(app, viewAsCode(app), `Python code for ${app.name(layer, expert)}`);
+  return copyText(
+    app,
+    `${location.href.split("#")[0]}#trace=${trace}&layer=${layer}&expert=${expert}&view=card`,
+    `Link to ${app.name(layer, expert)}`,
+  );
+}
