@@ -9,6 +9,10 @@ class MinimoeError(Exception):
     """Base of all errors that minimoe raises on purpose."""
 
 
+class MinimoeWarning(UserWarning):
+    """Something in a file that has no effect, or looks unintended; the work continues. Not an error."""
+
+
 class BadArgument(MinimoeError, ValueError):
     """An argument has a value that cannot be used; the message names the argument and what it takes."""
 

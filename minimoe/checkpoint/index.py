@@ -1,6 +1,7 @@
 """Which file holds which tensor: `model.safetensors.index.json`, or the one `model.safetensors`."""
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def read_index(directory: Path) -> Index:
             )
         text = file.read(0, file.size)
     try:
-        raw = parse_object(text)
+        raw = parse_object(text.removeprefix(BOM_UTF8))  # which editors on Windows put in front
     except ValueError as error:
         raise IndexMismatch(f"{path} cannot be used: {error}. Download it again.") from error
     weight_map = check_weight_map(path, raw.get("weight_map"))

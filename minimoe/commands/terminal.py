@@ -4,12 +4,13 @@ import contextlib
 import os
 import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import click
 
-from minimoe.errors import MinimoeError
+from minimoe.errors import MinimoeError, MinimoeWarning
 
 FAULT_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
 TRACEBACK = "MINIMOE_TRACEBACK"  # an environment variable, for reports of errors in minimoe itself
@@ -24,6 +25,7 @@ class OneLineGroup(click.Group):
         for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
             with contextlib.suppress(AttributeError):  # closed, or replaced by something else
                 stream.reconfigure(errors=errors)  # type: ignore[union-attr]
+        warnings.showwarning = show_warning
         try:
             run: Any = super().main
             code = run(*args, **(extra | {"standalone_mode": False}))
@@ -67,6 +69,16 @@ def complain(message: str) -> int:
     with contextlib.suppress(OSError):  # the exit code has to do where nothing can be written
         click.echo("minimoe: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
     return BAD_INPUT
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """One line on stderr for a warning of minimoe's own; others as Python shows them."""
+    if issubclass(category, MinimoeWarning):
+        click.echo("minimoe: warning: " + " ".join(str(message).split()), err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def refuse(message: str) -> NoReturn:

@@ -1,1 +1,1 @@
-"""What the lessons need: showing code, checks, hints, progress, the workbench."""
+"""Tools for the lessons: source display, checks, hints, progress and the workbench."""

@@ -1,4 +1,4 @@
-"""The course map: chapters, what each teaches, which file it takes apart, and whether it is written yet."""
+"""The course map: the chapters, the files that each explains, and whether each is written."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,7 @@ from minimoe.paths import checkout
 
 @dataclass(frozen=True)
 class Chapter:
-    """One lesson. `teaches` names the files below minimoe/ that its reader will have understood, `needs` the chapters
-    that it builds on.
-    """
+    """A chapter of the course: `teaches` lists the files below minimoe/ that it explains, `needs` its prerequisites."""
 
     number: int
     name: str
@@ -22,17 +20,17 @@ class Chapter:
 
     @property
     def short(self) -> str:
-        """Number and title without its second half: `06 · The router`."""
+        """The number and the title up to its colon, such as "06 · The router"."""
         return f"{self.number:02d} · {self.title.split(':')[0]}"
 
     @property
     def file(self) -> Path:
-        """The notebook, relative to the checkout."""
+        """The path of the lesson, relative to the checkout."""
         return Path("notebooks") / f"{self.number:02d}_{self.name}.ipynb"
 
     @property
     def exercises(self) -> Path:
-        """The notebook with its exercises, relative to the checkout."""
+        """The path of its exercises, relative to the checkout."""
         return Path("exercises") / self.file.name
 
     @property
@@ -41,7 +39,7 @@ class Chapter:
 
     @property
     def link(self) -> str:
-        """Markdown that a lesson can show: a link, or the title and that it is to come."""
+        """Markdown for a lesson: a link, or the title marked as "to come"."""
         return f"[{self.short}]({self.file.name})" if self.written else f"**{self.short}** *(to come)*"
 
 
@@ -88,7 +86,7 @@ CHAPTERS = (
 
 
 class CourseMap:
-    """The chapters as a table; Jupyter shows it with links to those that are written."""
+    """The chapters as a table; in Jupyter, with links to the chapters that are written."""
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -105,12 +103,12 @@ class CourseMap:
 
 
 def course_map() -> CourseMap:
-    """The chapters with their minutes, their files in the library, and which of them are written."""
+    """The chapters with their duration, their files in the library, and whether they are written."""
     return CourseMap()
 
 
 class Navigation:
-    """Where a lesson leads. `text` is markdown, to be its last cell."""
+    """The links at the end of a lesson, displayed as markdown; `text` is their source."""
 
     def __init__(self, text: str):
         self.text = text
@@ -123,14 +121,17 @@ class Navigation:
 
 
 def navigation(number: int) -> Navigation:
-    """Previous lesson, exercises, next lesson; what is not written yet is marked. Raises BadArgument."""
+    """Links to the previous lesson, the exercises and the next lesson; chapters not yet written are marked.
+
+    Raises BadArgument for an unknown chapter number.
+    """
     if number not in range(len(CHAPTERS)):
         raise BadArgument(f"chapter is {number!r}, expected a number from 0 to {len(CHAPTERS) - 1}.")
-    here, parts = CHAPTERS[number], []
+    chapter, parts = CHAPTERS[number], []
     if number > 0:
         parts.append(f"Previous: {CHAPTERS[number - 1].link}")
-    if (checkout() / here.exercises).exists():
-        parts.append(f"[Exercises](../{here.exercises.as_posix()})")
+    if (checkout() / chapter.exercises).exists():
+        parts.append(f"[Exercises](../{chapter.exercises.as_posix()})")
     if number + 1 < len(CHAPTERS):
         parts.append(f"Next: {CHAPTERS[number + 1].link}")
     return Navigation(" · ".join(parts))

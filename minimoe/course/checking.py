@@ -1,4 +1,4 @@
-"""check: is this answer right, and if not, which property failed, on which input, and which misconception is it?"""
+"""check: grade an answer and, if it is wrong, report the failed property, the input and the likely misconception."""
 
 import copy
 import zlib
@@ -17,7 +17,10 @@ from minimoe.course.progress import record_check
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` found. status: "todo", "wrong" or "ok". misconception: the mistake it looks like, if known."""
+    """The result of `check`.
+
+    status: "todo", "wrong" or "ok". misconception: the mistake behind a wrong answer, if it equals the mutant `mutant`.
+    """
 
     exercise: str
     status: str
@@ -33,19 +36,19 @@ class Verdict:
         return self.text
 
     def _ipython_display_(self) -> None:
-        """Nothing: `check` has printed it already."""
+        """Display nothing, because `check` has already printed the verdict."""
 
     def _repr_html_(self) -> str | None:
-        """Two heat maps, expected and got, if the answer and the expectation are tensors of one shape."""
-        found = self.mismatch
-        if found is None or found.expected is None or found.got is None or found.wrong is None:
+        """Heat maps of the expected and the actual tensor, if both have the same shape; otherwise None."""
+        mismatch = self.mismatch
+        if mismatch is None or mismatch.expected is None or mismatch.got is None or mismatch.wrong is None:
             return None
-        return pictures.as_html(found.expected, found.got, found.wrong)
+        return pictures.as_html(mismatch.expected, mismatch.got, mismatch.wrong)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case, run: what was expected, what came out, and whether the arguments were left alone."""
+    """The outcome of one case: the call, the expected and the actual result, and their first mismatch, if any."""
 
     says: str
     call: str
@@ -55,10 +58,10 @@ class Outcome:
 
 
 def check(id: str, answer: Any) -> Verdict:
-    """Print whether `answer` solves the exercise, and remember it; see `progress()`.
+    """Grade `answer`, print the verdict and record it for `progress()`.
 
-    Not begun: "todo" and the first hint. Wrong: the property that failed, the smallest input on which it fails, and the
-    misconception that gives the same results. Raises BadArgument for an unknown id.
+    An answer that is not started is "todo", with the first hint. A wrong one is reported with the failed property, the
+    smallest failing input, and the misconception that gives the same results. Raises BadArgument for an unknown id.
     """
     exercise = find_exercise(id)
     verdict = judge(exercise, answer)
@@ -69,7 +72,7 @@ def check(id: str, answer: Any) -> Verdict:
 
 
 def judge(exercise: Exercise, answer: Any) -> Verdict:
-    """The verdict alone: nothing is printed or remembered."""
+    """The verdict on an answer, without printing or recording it."""
     if is_unattempted(answer):
         return todo(exercise)
     outcomes = run_all(exercise, answer)
@@ -84,39 +87,41 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
 
 
 def todo(exercise: Exercise) -> Verdict:
-    """Not begun: the first hint."""
+    """The verdict on an answer that is not started, with the first hint."""
     text = f"{exercise.id}  todo  {exercise.title} ({exercise.minutes} min)\nHint 1: {exercise.hints[0]}"
     return Verdict(exercise.id, "todo", text)
 
 
 def wrong(exercise: Exercise, outcome: Outcome, mutant: str | None) -> Verdict:
-    """The failed property, the call, expected and got, the misconception."""
-    found = outcome.mismatch
-    assert found is not None
+    """The verdict on a wrong answer: failed property, call, expected and actual result, misconception."""
+    mismatch = outcome.mismatch
+    assert mismatch is not None
     lines = [f"{exercise.id}  wrong {exercise.title}"]
     lines += [f"What failed: {outcome.says}"] if outcome.says else []
     lines += [f"Called with: {outcome.call}"] if outcome.call else []
-    lines += [found.says]
-    if found.expected is not None and found.got is not None and found.wrong is not None:
-        lines.append(pictures.as_text(found.expected, found.got, found.wrong))
+    lines += [mismatch.says]
+    if mismatch.expected is not None and mismatch.got is not None and mismatch.wrong is not None:
+        lines.append(pictures.as_text(mismatch.expected, mismatch.got, mismatch.wrong))
     misconception = exercise.mutants[mutant][1] if mutant else None
     lines += [f"It looks like this: {misconception}"] if misconception else []
     lines.append(f'More help: minimoe.hint("{exercise.id}")')
-    return Verdict(exercise.id, "wrong", "\n".join(lines), misconception, mutant, found)
+    return Verdict(exercise.id, "wrong", "\n".join(lines), misconception, mutant, mismatch)
 
 
 def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
-    """Every case of a function, or the one of a value; then what the exercise also asks for.
+    """The outcomes of all cases of a function, or of the single case of a value, and of the extra check `also`.
 
-    known: the outcomes of another answer, so that what is expected need not be worked out again.
+    known: the outcomes of another answer, from which the expected results are reused.
     """
     if exercise.cases:
         outcomes = run_cases(exercise, answer, known if len(known) >= len(exercise.cases) else ())
     else:
-        asked = exercise.expected
-        expected = known[0].expected if known else asked() if callable(asked) else asked
-        found = difference(expected, answer, factor=exercise.factor, name="your answer")
-        outcomes = [Outcome("", "", expected, answer, found)]
+        if known:
+            expected = known[0].expected
+        else:
+            expected = exercise.expected() if callable(exercise.expected) else exercise.expected
+        mismatch = difference(expected, answer, factor=exercise.factor, name="your answer")
+        outcomes = [Outcome("", "", expected, answer, mismatch)]
     if exercise.also is not None:
         complaint = run(exercise.also, (answer,), answer)
         if isinstance(complaint, Raised):
@@ -127,10 +132,10 @@ def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> l
 
 
 def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
-    """Call the answer once for each case. Draws are seeded, torch's own generator is left as it was."""
+    """Call the answer once per case. Random arguments are seeded, and torch's global generator is preserved."""
     if not callable(answer) and exercise.prepare is None:
-        found = Mismatch(f"your answer is {type(answer).__name__}, expected a function", True)
-        return [Outcome("", "", None, answer, found)]
+        not_a_function = Mismatch(f"your answer is {type(answer).__name__}, expected a function", True)
+        return [Outcome("", "", None, answer, not_a_function)]
     outcomes = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         function = run(exercise.prepare, (answer,), answer) if exercise.prepare else answer
@@ -150,48 +155,54 @@ def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) ->
                 torch.manual_seed(seed)
                 expected = exercise.oracle(*copy.deepcopy(arguments))
             torch.manual_seed(seed)
-            given = copy.deepcopy(arguments)
-            got = run(function, given, answer)
-            outcomes.append(Outcome(case.says, call, expected, got, found_in(got, expected, case, arguments, given)))
+            passed = copy.deepcopy(arguments)
+            got = run(function, passed, answer)
+            mismatch = mismatch_of(got, expected, case, arguments, passed)
+            outcomes.append(Outcome(case.says, call, expected, got, mismatch))
     return outcomes
 
 
-def found_in(got: Any, expected: Any, case: Any, arguments: tuple[Any, ...], given: tuple[Any, ...]) -> Mismatch | None:
-    """What is wrong with one outcome: it raised, it differs, or the call changed its own arguments."""
+def mismatch_of(
+    got: Any, expected: Any, case: Any, arguments: tuple[Any, ...], passed: tuple[Any, ...]
+) -> Mismatch | None:
+    """The mismatch of one call: it raised, its result differs, or it modified an argument.
+
+    arguments: the original arguments; passed: the copies that the function was called with.
+    """
     if isinstance(got, Raised):
         return Mismatch(f"Your code raised an error.\n{got.says}", True)
-    found = difference(expected, got, case.tolerance)
-    plain = [value for value in arguments if isinstance(value, torch.Tensor)]
-    after = [value for value in given if isinstance(value, torch.Tensor)]
-    if found is None and any(difference(a, b, 0.0) for a, b in zip(plain, after, strict=True)):
+    mismatch = difference(expected, got, case.tolerance)
+    before = [value for value in arguments if isinstance(value, torch.Tensor)]
+    after = [value for value in passed if isinstance(value, torch.Tensor)]
+    if mismatch is None and any(difference(a, b, 0.0) for a, b in zip(before, after, strict=True)):
         return Mismatch("the result is right, but the call changed its argument in place; work on a copy", False)
-    return found
+    return mismatch
 
 
 def recognise(exercise: Exercise, outcomes: list[Outcome]) -> str | None:
-    """The mutant whose results are those of the answer on every case, or None."""
+    """The name of the mutant that gives the same results as the answer in every case, or None."""
     for name, (mutant, _) in exercise.mutants.items():
-        theirs = run_all(exercise, mutant, outcomes)
-        if len(theirs) == len(outcomes) and all(
+        mutant_outcomes = run_all(exercise, mutant, outcomes)
+        if len(mutant_outcomes) == len(outcomes) and all(
             agree(a.got, b.got) and (a.mismatch is None) == (b.mismatch is None)
-            for a, b in zip(outcomes, theirs, strict=True)
+            for a, b in zip(outcomes, mutant_outcomes, strict=True)
         ):
             return name
     return None
 
 
 def agree(a: Any, b: Any) -> bool:
-    """Are two outcomes the same?"""
+    """Whether two results are equal, or two exceptions of the same type."""
     if isinstance(a, Raised) or isinstance(b, Raised):
         return bool(a == b)
     try:
         return difference(a, b) is None
-    except Exception:  # two objects that cannot be compared are not the same
+    except Exception:  # objects that cannot be compared count as different
         return False
 
 
 def show(verdict: Verdict) -> None:
-    """In a notebook, the heat maps below the text."""
+    """In a notebook, display the heat maps below the text."""
     html = verdict._repr_html_()
     try:
         from IPython import get_ipython

@@ -1,6 +1,4 @@
-"""The experiment of chapter 12: a machine that makes sentences about expert specialisation, of true labels or of dealt
-ones.
-"""
+"""The experiment of chapter 12: headlines about expert specialisation, from true labels and from permuted ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +15,12 @@ from minimoe.routing.figures import Picture, finish
 from minimoe.routing.statistics.counting import document_counts
 from minimoe.routing.trace import RoutingTrace
 
-DEALS = 200  # how often the labels are dealt anew to find out what chance does
+DEALS = 200  # permutations of the labels, to estimate the chance level
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What is left of a trace: how often each document selected each expert.
+    """Number of times that each document selected each expert, and the domain of each document.
 
     hits: (layer, document, expert). sizes: (document) tokens. labels: (document) index into `domains`.
     """
@@ -34,20 +32,20 @@ class Tally:
 
     @classmethod
     def of(cls, trace: RoutingTrace) -> "Tally":
-        """Count a trace that knows its documents and domains."""
+        """The counts of a trace with document and domain labels."""
         parts = document_counts(trace.experts, trace.metadata["num_experts"], trace.documents, trace.domains)
         hits = rearrange(parts.counts, "document layer expert -> layer document expert").float()
         return cls(hits, parts.tokens.float(), parts.domains, trace.domain_names)
 
     def first(self, documents: int) -> "Tally":
-        """The first so many documents of each domain."""
+        """The tally of the first `documents` documents of each domain."""
         keep = torch.cat([(self.labels == label).nonzero().flatten()[:documents] for label in range(len(self.domains))])
         return Tally(self.hits[:, keep], self.sizes[keep], self.labels[keep], self.domains)
 
     def lifts(self, layer: int, labels: Tensor, domain: int) -> Tensor:
-        """(draw, expert): share of the domain's tokens that selected an expert over the same share of all tokens.
+        """(draw, expert): share of the domain's tokens that selected an expert, divided by the share of all tokens.
 
-        labels: (draw, document), one way to deal the labels in each row. An expert that was never selected has 1.
+        labels: (draw, document), one assignment of labels per row. An expert that was never selected has lift 1.
         """
         inside = (labels == domain).float()
         share = einsum(inside, self.hits[layer], "draw document, document expert -> draw expert")
@@ -56,21 +54,21 @@ class Tally:
         return torch.where(everywhere > 0, share / everywhere.clamp(min=1e-9), torch.ones(()))
 
     def dealt(self, seed: int, times: int = 1) -> Tensor:
-        """(draw, document): the same labels, handed out to the documents at random."""
+        """(draw, document): `times` random permutations of the labels."""
         generator = torch.Generator().manual_seed(seed)
         return torch.stack([self.labels[torch.randperm(len(self.labels), generator=generator)] for _ in range(times)])
 
 
 def ceiling(tally: Tally, layer: int, domain: int) -> float:
-    """What the best expert reaches in 19 of 20 deals: below it, "the best of all experts" is no news."""
+    """The 95 % quantile of the highest lift under permuted labels: a lower maximum is explained by chance."""
     best = tally.lifts(layer, tally.dealt(12, DEALS), domain).amax(dim=-1)
     return float(best.quantile(0.95))
 
 
 def claim(tally: Tally, layer: int, domain: int, labels: Tensor, says: str) -> Picture:
-    """The lifts of all experts of a layer, sorted, as a headline would have them, and the ceiling of chance.
+    """The sorted lifts of all experts of a layer with the chance ceiling, under a headline about the best expert.
 
-    labels: (document), the true ones or dealt ones; `says` tells which.
+    labels: (document), true or permuted; `says` describes which.
     """
     lifts = tally.lifts(layer, labels[None], domain)[0]
     line, order = ceiling(tally, layer, domain), lifts.argsort(descending=True).tolist()
@@ -112,7 +110,7 @@ def claim(tally: Tally, layer: int, domain: int, labels: Tensor, says: str) -> P
 
 
 def explore_claims(tally: Tally, layer: int = 2, domain: str = "code") -> Any:
-    """Choose layer, domain and number of documents; then exchange the true labels for dealt ones."""
+    """Widgets to choose layer, domain and number of documents, and to replace the true labels by permuted ones."""
     from ipywidgets import Dropdown, IntSlider, Layout, ToggleButtons
 
     most = int(tally.labels.bincount().min())
@@ -138,10 +136,10 @@ def explore_claims(tally: Tally, layer: int = 2, domain: str = "code") -> Any:
 def headline_table(
     tally: Tally, layer: int, domain: str, sizes: Sequence[int]
 ) -> list[tuple[int, float, float, float]]:
-    """The experiment as numbers: for each number of documents the best true lift, one dealt one, and the ceiling."""
-    rows, place = [], tally.domains.index(domain)
+    """The experiment as numbers: (documents, best lift, best lift for permuted labels, chance ceiling) per size."""
+    rows, label = [], tally.domains.index(domain)
     for documents in sizes:
         part = tally.first(documents)
-        true, dealt = (part.lifts(layer, labels, place).max() for labels in (part.labels[None], part.dealt(1)))
-        rows.append((documents, float(true), float(dealt), ceiling(part, layer, place)))
+        true, dealt = (part.lifts(layer, labels, label).max() for labels in (part.labels[None], part.dealt(1)))
+        rows.append((documents, float(true), float(dealt), ceiling(part, layer, label)))
     return rows

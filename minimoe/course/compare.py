@@ -1,4 +1,4 @@
-"""Two runs of one model beside each other: how far hidden states, logits and expert choices part, layer by layer."""
+"""Compare two runs of one model: differences of hidden states, logits and expert selections, layer by layer."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,13 +14,13 @@ from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.routing.figures import Picture, finish
 
-SAME = 1e-4  # in float32, below this a difference of hidden states or logits is rounding
+SAME = 1e-4  # smaller differences of hidden states or logits are rounding errors in float32
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 @dataclass
 class Run:
-    """What one forward pass showed: hidden states after each layer, expert choices of each MoE layer, the output."""
+    """The record of one forward pass: hidden states after each layer, experts of each MoE layer, and the output."""
 
     hidden: dict[int, Tensor] = field(default_factory=dict)
     experts: dict[int, Tensor] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Run:
 
 @torch.no_grad()
 def observe(model: Transformer, token_ids: Tensor) -> Run:
-    """One forward pass, watched through hooks that are gone afterwards."""
+    """Record one forward pass with hooks, which are removed afterwards."""
     seen = Run()
 
     def layer_hook(number: int) -> Any:
@@ -49,7 +49,7 @@ def observe(model: Transformer, token_ids: Tensor) -> Run:
 
 
 def as_ids(text: Any, tokenizer: Any) -> Tensor:
-    """(1, position) ids of a text, or the ids as they were given."""
+    """(1, position) ids of a text; ids are returned unchanged. Raises BadArgument for a text without a tokenizer."""
     if not isinstance(text, str):
         return text
     if tokenizer is None:
@@ -59,12 +59,12 @@ def as_ids(text: Any, tokenizer: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Your functions against the library's on one input.
+    """A comparison of the reader's functions with the library's on one input.
 
     hidden_difference: for each layer, the largest absolute difference of the hidden states after it (nan counts as
-    infinite). flipped: for each MoE layer, how many of its `choices` (tokens x slots) fell on another expert.
-    logit_difference: the largest of the output. todo: parts that are not written; the library's ran instead.
-    unused: parts that this model never called.
+    infinite). flipped: for each MoE layer, how many of its `choices` (tokens x slots) selected a different expert.
+    logit_difference: the largest absolute difference of the output. todo: parts that are not written, for which the
+    library's functions ran. unused: parts that this model never called.
     """
 
     parts: tuple[str, ...]
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """No expert flipped, and logits differ by rounding at most."""
+        """Whether no expert flipped and the logits differ only by rounding."""
         return self.logit_difference < SAME and not any(self.flipped.values())
 
     @property
     def alt(self) -> str:
-        """What happened, in words."""
+        """The result of the comparison as text."""
         if set(self.parts) <= set(self.todo):
             return f"todo: {', '.join(self.todo)}. The library's own ran, so nothing changed. Write yours, run again."
         flips = ", ".join(f"layer {layer}: {count}" for layer, count in self.flipped.items() if count)
@@ -106,7 +106,7 @@ class Comparison:
 
     @property
     def picture(self) -> Picture:
-        """Two rows of bars over the layers: hidden states, and flipped choices where the model has experts."""
+        """Bars over the layers: differences of the hidden states, and flipped choices if the model has experts."""
         return layer_bars(self)
 
     def __repr__(self) -> str:
@@ -119,7 +119,7 @@ class Comparison:
 def between(
     theirs: Run, mine: Run, parts: Sequence[str], todo: Sequence[str], unused: Sequence[str] = ()
 ) -> Comparison:
-    """Put two runs of the same input side by side."""
+    """The comparison of two runs on the same input."""
     assert theirs.output is not None and mine.output is not None
     flipped = {layer: flips(theirs.experts[layer], mine.experts[layer]) for layer in theirs.experts}
     return Comparison(
@@ -135,25 +135,25 @@ def between(
 
 
 def largest(a: Tensor, b: Tensor) -> float:
-    """The largest absolute difference; nan anywhere counts as infinite."""
+    """The largest absolute difference of two tensors; nan counts as infinite."""
     return float((a.double() - b.double()).abs().nan_to_num(nan=torch.inf).max())
 
 
 def flips(theirs: Tensor, mine: Tensor) -> int:
-    """How many of our slots hold an expert that the token did not have before. (token, slot) each, in any order."""
+    """Number of slots in `mine` with an expert that the token does not have in `theirs`; (token, slot) in any order."""
     kept = mine[:, :, None] == theirs[:, None, :]
     return int((~kept.any(dim=-1)).sum())
 
 
 def in_words(value: float) -> str:
-    """A difference as a number that another processor prints alike."""
+    """A difference as text, rounded so that it is the same on every processor."""
     if value < SAME:
         return f"less than {SAME:g}"
     return "not a number" if value == float("inf") else f"{value:.2g}"
 
 
 def layer_bars(comparison: Comparison) -> Picture:
-    """The picture of a comparison."""
+    """The figure of a comparison."""
     names = [str(layer) for layer in comparison.layers]
     rows = 2 if comparison.flipped else 1
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.12)
@@ -167,7 +167,7 @@ def layer_bars(comparison: Comparison) -> Picture:
         title = f"flipped choices<br>of {comparison.choices}"
         figure.update_yaxes(title_text=title, range=[0, 1.1 * top], row=2, col=1)
     if comparison.same:
-        figure.update_yaxes(range=[0, 1], row=1, col=1)  # a flat line, and not rounding blown up
+        figure.update_yaxes(range=[0, 1], row=1, col=1)  # so that rounding errors are not magnified
     figure.update_xaxes(title_text="after layer (number)", type="category", row=rows, col=1)
     what = ", ".join(comparison.parts)
     return finish(figure, f"Your {what} against the library's, layer by layer", comparison.alt, height=180 + 170 * rows)

@@ -1,4 +1,4 @@
-"""Compare what came out with what should have: kind first, then shape, dtype, values. Nothing is ever broadcast."""
+"""Compare a result with the expected one: type first, then shape, dtype and values, without broadcasting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# absolute and relative; wide enough for another order of summation, far too narrow for another formula
+# Absolute and relative: wide enough for a different order of summation, far too narrow for a different formula
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first thing that differs. `form` is True if it is a kind, shape or dtype, and not a value.
+    """A difference between the expected and the actual result, described by `says`.
 
-    For tensors of one form: both, and where they are `wrong`.
+    `form` is True for a difference of type, shape or dtype, and False for one of values. For tensors that differ in
+    values: both tensors, and `wrong`, a bool mask of the differing values.
     """
 
     says: str
@@ -28,12 +29,12 @@ class Mismatch:
 def difference(
     expected: Any, got: Any, tolerance: float | None = None, factor: float = 1.0, name: str = "the result"
 ) -> Mismatch | None:
-    """None if `got` is what was `expected`; otherwise the first difference, form before values."""
+    """The first difference between `got` and `expected`, form before values; None if they are equal."""
     return next(iter(sorted(differences(expected, got, tolerance, factor, name), key=lambda m: not m.form)), None)
 
 
 def differences(expected: Any, got: Any, tolerance: float | None, factor: float, name: str) -> list[Mismatch]:
-    """All differences, part by part for tuples and dictionaries."""
+    """All differences; tuples, lists and dictionaries are compared element by element."""
     if isinstance(expected, Tensor):
         mismatch = tensor_difference(expected, got, tolerance, name)
         return [mismatch] if mismatch else []
@@ -43,7 +44,7 @@ def differences(expected: Any, got: Any, tolerance: float | None, factor: float,
         names = [f"{name}.{part}" for part in getattr(expected, "_fields", ())]
         names = names or [f"{name}[{index}]" for index in range(len(expected))]
         parts = zip(expected, got, names, strict=True)
-        return [found for e, g, part in parts for found in differences(e, g, tolerance, factor, part)]
+        return [mismatch for e, g, part in parts for mismatch in differences(e, g, tolerance, factor, part)]
     if isinstance(expected, Mapping):
         if not isinstance(got, Mapping) or set(got) != set(expected):
             return [Mismatch(f"{name} is {kind(got)}, expected {kind(expected)}", True)]
@@ -60,7 +61,7 @@ def differences(expected: Any, got: Any, tolerance: float | None, factor: float,
 
 
 def number_difference(expected: Any, got: Any, tolerance: float | None, factor: float, name: str) -> list[Mismatch]:
-    """Numbers are equal, or within `factor` of each other for an estimate."""
+    """The difference of two numbers, which must be equal or, for an estimate, within `factor` of each other."""
     if not isinstance(got, (int, float)) or isinstance(got, bool):
         return [Mismatch(f"{name} is {kind(got)}, expected a number", True)]
     if factor > 1:
@@ -74,7 +75,7 @@ def number_difference(expected: Any, got: Any, tolerance: float | None, factor: 
 
 
 def tensor_difference(expected: Tensor, got: Any, tolerance: float | None, name: str) -> Mismatch | None:
-    """Kind, rank, shape, dtype, values, in this order."""
+    """The first difference of two tensors: type, number of axes, shape, dtype, values, in this order."""
     if not isinstance(got, Tensor):
         return Mismatch(f"{name} is {kind(got)}, expected {kind(expected)}", True)
     if got.dim() != expected.dim():
@@ -94,7 +95,7 @@ def tensor_difference(expected: Tensor, got: Any, tolerance: float | None, name:
 
 
 def close(expected: Tensor, got: Tensor, tolerance: float | None = None) -> Tensor:
-    """Where two tensors of one shape agree; integers and booleans exactly, nan with nan."""
+    """A bool mask of the equal values of two tensors of one shape: exact for integers and booleans, nan equals nan."""
     if not expected.is_floating_point():
         return expected == got
     slack = TOLERANCE.get(expected.dtype, 1e-5) if tolerance is None else tolerance
@@ -102,7 +103,7 @@ def close(expected: Tensor, got: Tensor, tolerance: float | None = None) -> Tens
 
 
 def kind(value: Any) -> str:
-    """What a value is, in a few words."""
+    """A short description of a value: its type, and its shape, length or content."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} {value.dtype}"
     if isinstance(value, (tuple, list)):

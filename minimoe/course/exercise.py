@@ -1,4 +1,4 @@
-"""What an exercise is, and where the exercises of the course are found."""
+"""The definition of an exercise, and the lookup of the course's exercises."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ from minimoe.course import exercises
 from minimoe.errors import BadArgument
 
 KINDS = ("fill in", "predict", "einops", "bug hunt", "estimate", "ablate")
-FROM_ORACLE: Any = object()  # a Case without an answer of its own asks the exercise's oracle
+FROM_ORACLE: Any = object()  # the expected result of a Case is computed by the exercise's oracle
 
 Arguments = Callable[[torch.Generator], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the reader's function, and what must come out.
+    """One call of the reader's function, with the expected result.
 
-    says: the property, as it follows "what failed: ". arguments: the tuple, or a function that draws it from a seeded
-    generator. expected: computed by hand; left out, the exercise's oracle says. tolerance: absolute and relative; left
-    out, it follows from the dtype; 0 asks for equality to the bit.
+    says: the tested property, shown after "What failed: ". arguments: a tuple, or a function that draws it from a
+    seeded generator. expected: a result computed by hand; by default that of the exercise's oracle. tolerance: absolute
+    and relative; by default according to the dtype; 0 requires bitwise equality.
     """
 
     says: str
@@ -36,15 +36,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: what is asked, what is right, and which wrong answers are recognised.
+    """An exercise: its texts, its expected results, and the wrong answers that are recognised.
 
-    If the answer is a function, give `cases`, smallest first (by hand, random, edges), and an `oracle`: slow and plain.
-    If it is a value, give `expected`, or a function without arguments that returns it, and `factor` where an estimate
-    may be off. `prepare` turns an answer of another kind, such as an einops pattern, into that function; `also` sees
-    the raw answer after all cases and returns a sentence if something else is missing.
+    If the answer is a function, give `cases`, smallest first (by hand, random, edge cases), and an `oracle`, a slow and
+    plain implementation. If it is a value, give `expected`, or a function without arguments that returns it, and
+    `factor` for the permitted error of an estimate. `prepare` converts an answer of another kind, such as an einops
+    pattern, into a function; `also` checks the raw answer after all cases and returns a complaint or None.
 
-    mutants: name -> (wrong answer, the misconception as a sentence). accepted: right answers in other styles; the tests
-    prove that they pass. teaches: the function or class of the library that the reader has now written.
+    mutants: name -> (wrong answer, the misconception as a sentence). accepted: right answers in other styles, which the
+    tests verify. teaches: the function or class of the library that the reader has implemented with the exercise.
     """
 
     id: str
@@ -85,18 +85,21 @@ class Exercise:
 
 @cache
 def all_exercises() -> dict[str, Exercise]:
-    """Every exercise by its id: what the files in minimoe/course/exercises/ list as EXERCISES."""
-    found: dict[str, Exercise] = {}
+    """All exercises by id, in order: the EXERCISES of the files in minimoe/course/exercises/.
+
+    Raises BadArgument for a duplicate id.
+    """
+    by_id: dict[str, Exercise] = {}
     for module in sorted(iter_modules(exercises.__path__), key=lambda module: module.name):
         for exercise in import_module(f"{exercises.__name__}.{module.name}").EXERCISES:
-            if exercise.id in found:
-                raise BadArgument(f"two exercises have the id {exercise.id}; each needs its own.")
-            found[exercise.id] = exercise
-    return dict(sorted(found.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
+            if exercise.id in by_id:
+                raise BadArgument(f"two exercises have the id {exercise.id}, expected unique ids. Rename one of them.")
+            by_id[exercise.id] = exercise
+    return dict(sorted(by_id.items(), key=lambda item: [int(part) for part in item[0].split(".")]))
 
 
 def find_exercise(id: str) -> Exercise:
-    """The exercise with this id; BadArgument lists those that exist."""
+    """The exercise with this id. Raises BadArgument, listing the existing ids, for an unknown one."""
     known = all_exercises()
     if id not in known:
         raise BadArgument(f"exercise {id!r} does not exist. There are: {', '.join(known) or 'none yet'}.")

@@ -1,4 +1,4 @@
-"""The pictures of chapter 12: atlases, distances with their chance bands, histograms beside chance, ablations."""
+"""The figures of chapter 12: atlases, distances with chance bands, histograms, ablations with controls."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from minimoe.routing.figures import SEQUENTIAL, Picture, finish, rounded
 
 DOMAIN_COLOURS = {"en": "#0072B2", "zh": "#CC79A7", "code": "#E69F00", "math": "#009E73"}  # Okabe & Ito, course-wide
 REAL, CHANCE, MARK, THIRD = "#0072B2", "#A8A8A8", "#D55E00", "#009E73"
-DIVERGING = [[place / (len(PUOR) - 1), f"#{colour}"] for place, colour in enumerate(PUOR)]  # grey in the middle
+DIVERGING = [[index / (len(PUOR) - 1), f"#{colour}"] for index, colour in enumerate(PUOR)]  # grey in the middle
 STEPS = ("text", "model", "trace", "a count", "chance", "a claim")
 
 
 def claim_map() -> Picture:
-    """From a text to a sentence about experts; the step of this chapter is lit."""
+    """The steps from a text to a claim about experts, with the step of this chapter highlighted."""
     figure = go.Figure()
     labels = ["against<br>chance" if step == "chance" else step for step in STEPS]
     draw_boxes(figure, labels, STEPS.index("chance"), MARK, size=13)
@@ -41,15 +41,15 @@ def claim_map() -> Picture:
 
 
 def logarithms(fold: Tensor) -> list[list[float | None]]:
-    """log2, rounded; None where nothing was selected, which has no logarithm."""
+    """log2 of the values, rounded; None for 0, an expert that was never selected."""
     return [[round(math.log2(value), 3) if value > 0 else None for value in row] for row in fold.tolist()]
 
 
 def atlases(panels: Mapping[str, Tensor], title: str, says: str = "") -> Picture:
-    """One map a panel, (layer, expert): how many times the uniform share each expert was selected, on one scale.
+    """Heat maps of the fold over uniform, one panel (layer, expert) per name, with a common colour scale.
 
-    Grey is uniform, orange more, purple less, white was never selected.
-    Columns are numbers within a layer: nothing can be read downwards.
+    Grey is uniform, orange more often, purple less often, white never selected. Expert numbers are specific to a
+    layer, so columns cannot be compared across rows.
     """
     figure = make_subplots(
         rows=len(panels), cols=1, subplot_titles=list(panels), vertical_spacing=0.5 / (1 + len(panels)) ** 1.2
@@ -68,17 +68,17 @@ def atlases(panels: Mapping[str, Tensor], title: str, says: str = "") -> Picture
     ticks = [-2, -1, 0, 1, 2]
     bar = {"title": {"text": "times<br>uniform"}, "tickvals": ticks, "ticktext": ["1/4", "1/2", "1", "2", "4"]}
     figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -2, "cmax": 2, "colorbar": bar})
-    spread = {name: f"{float(fold.min()):.2f} to {float(fold.max()):.2f}" for name, fold in panels.items()}
-    told = "; ".join(f"{name}: {span} times uniform" for name, span in spread.items())
-    picture = finish(figure, title, f"{title}. {told}. {says}".strip(), height=110 + 125 * len(panels))
+    ranges = {name: f"{float(fold.min()):.2f} to {float(fold.max()):.2f}" for name, fold in panels.items()}
+    summary = "; ".join(f"{name}: {span} times uniform" for name, span in ranges.items())
+    picture = finish(figure, title, f"{title}. {summary}. {says}".strip(), height=110 + 125 * len(panels))
     figure.update_layout(margin={"l": 70, "r": 20, "t": 85, "b": 50})
     return picture
 
 
 def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str) -> Picture:
-    """A small panel for each pair of domains. In it, lines by name: (value, low, high), each (layer).
+    """One panel per pair of domains, with lines by name: (value, low, high), each (layer).
 
-    The value is a line with dots; low to high is where chance lies, drawn as a band.
+    The value is drawn as a line with dots, the chance band from low to high as an area.
     """
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -86,7 +86,7 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str) 
         rows=rows, cols=columns, subplot_titles=list(panels), shared_yaxes="all", vertical_spacing=0.2,
         horizontal_spacing=0.04,
     )  # fmt: skip
-    told, styles = [], ((REAL, "solid"), (MARK, "dash"))
+    summaries, styles = [], ((REAL, "solid"), (MARK, "dash"))
     for number, (pair, lines) in enumerate(panels.items()):
         row, column = number // columns + 1, number % columns + 1
         for (name, (value, low, high)), (colour, dash) in zip(lines.items(), styles, strict=False):
@@ -107,7 +107,7 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str) 
                 row=row, col=column,
             )  # fmt: skip
             above = int((value > high).sum())
-            told.append(
+            summaries.append(
                 f"{pair}, {name}: {float(value.min()):.3f} to {float(value.max()):.3f}, above chance in {above}"
             )
         figure.update_xaxes(dtick=1, showgrid=False, row=row, col=column)
@@ -115,25 +115,26 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str) 
         figure.update_xaxes(title_text="layer", row=rows, col=column)
     for row in range(1, rows + 1):
         figure.update_yaxes(title_text="distance (of 1)", rangemode="tozero", row=row, col=1)
-    picture = finish(figure, title, f"{title}. {'; '.join(told)} of the layers.", height=120 + 210 * rows)
+    picture = finish(figure, title, f"{title}. {'; '.join(summaries)} of the layers.", height=120 + 210 * rows)
     legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.08, "yanchor": "bottom"}
     figure.update_layout(margin={"l": 70, "r": 20, "t": 95, "b": 50}, showlegend=True, legend=legend)
     return picture
 
 
 def faint(colour: str) -> str:
-    """A colour as the filling of a band."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    """A "#rrggbb" colour as a translucent fill."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, 0.22)"
 
 
 def histograms(
     groups: Mapping[str, Tensor], edges: Sequence[float], lines: Mapping[str, float], title: str, unit: str
 ) -> Picture:
-    """Outlines of several distributions on one axis, each as shares of its own values; values beyond the edges are
-    counted into the outermost bins. `lines`: values to mark, by name.
+    """Outlines of several distributions on one axis, each normalised to shares of its own values.
+
+    Values beyond the edges count in the outermost bins. `lines`: values to mark, by name.
     """
-    figure, told = go.Figure(), []
+    figure, summaries = go.Figure(), []
     cuts = torch.tensor(list(edges), dtype=torch.float64)
     middles = [round(float(a + b) / 2, 4) for a, b in pairwise(cuts)]
     for (name, values), colour in zip(groups.items(), (REAL, CHANCE, MARK, THIRD), strict=False):
@@ -147,21 +148,21 @@ def histograms(
                 hovertemplate="around %{x:.2f}: %{y:.1%}<extra>" + name + "</extra>",
             )
         )  # fmt: skip
-        told.append(f"{name}: middle {float(flat.median()):.2f}, largest {float(flat.max()):.2f}")
-    for height, (name, place) in enumerate(lines.items()):
-        figure.add_vline(x=place, line={"color": "#202020", "width": 1, "dash": "dash"})
+        summaries.append(f"{name}: middle {float(flat.median()):.2f}, largest {float(flat.max()):.2f}")
+    for index, (name, value) in enumerate(lines.items()):
+        figure.add_vline(x=value, line={"color": "#202020", "width": 1, "dash": "dash"})
         figure.add_annotation(
-            x=place, y=0.98, yref="paper", xanchor=("left", "right")[height % 2], text=f" {name} ", showarrow=False
+            x=value, y=0.98, yref="paper", xanchor=("left", "right")[index % 2], text=f" {name} ", showarrow=False
         )
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(title_text="share of the pairs", tickformat=".0%", rangemode="tozero")
-    picture = finish(figure, title, f"{title}. {'; '.join(told)}.", height=360)
+    picture = finish(figure, title, f"{title}. {'; '.join(summaries)}.", height=360)
     figure.update_layout(showlegend=True, legend={"x": 0.99, "xanchor": "right", "y": 0.98}, margin={"l": 80})
     return picture
 
 
 def pair_map(pmi: Tensor, order: Tensor, chance: float, title: str) -> Picture:
-    """Who is selected together with whom: (expert, expert) PMI, rows and columns in `order`, the diagonal empty.
+    """A map of (expert, expert) PMI, with rows and columns in `order` and an empty diagonal.
 
     Grey is `chance`, which is not 0.
     """
@@ -193,9 +194,10 @@ def pair_map(pmi: Tensor, order: Tensor, chance: float, title: str) -> Picture:
 def best_of_many(
     counts: Tensor, measured: Tensor, sizes: Sequence[int], low: Tensor, high: Tensor, names: Sequence[str], title: str
 ) -> Picture:
-    """For each token id how often it occurred, and which share of it the best expert got; behind it, what chance gives.
+    """The share of its best expert against the number of occurrences of each token id, with a chance band.
 
-    counts, measured: (id). sizes: occurrences at which chance was tried; low, high: 95 of 100 tries lie between.
+    counts, measured: (id), occurrences and share. sizes: occurrences at which chance was simulated; low, high: the
+    interval that contains 95 % of these simulations.
     """
     band = list(sizes) + list(sizes)[::-1]
     figure = go.Figure()
@@ -226,40 +228,40 @@ def best_of_many(
 
 
 def beside_controls(rows: Mapping[str, tuple[float, Sequence[float]]], title: str, unit: str) -> Picture:
-    """For each row one target and its controls: dots on a line, the target as a diamond."""
-    figure, told = go.Figure(), []
+    """One row per target (a diamond) with its controls (dots, staggered vertically)."""
+    figure, summaries = go.Figure(), []
     names = list(rows)
-    for place, (name, (target, controls)) in enumerate(rows.items()):
-        lifted = [round(place + 0.28 * ((index % 5) - 2) / 2, 3) for index in range(len(controls))]
+    for row, (name, (target, controls)) in enumerate(rows.items()):
+        heights = [round(row + 0.28 * ((index % 5) - 2) / 2, 3) for index in range(len(controls))]
         figure.add_trace(
             go.Scatter(
-                x=[round(value, 4) for value in controls], y=lifted, mode="markers", name="matched random experts",
-                showlegend=place == 0, marker={"color": CHANCE, "size": 7, "line": {"width": 1, "color": "#707070"}},
+                x=[round(value, 4) for value in controls], y=heights, mode="markers", name="matched random experts",
+                showlegend=row == 0, marker={"color": CHANCE, "size": 7, "line": {"width": 1, "color": "#707070"}},
                 hovertemplate="%{x:.4f}<extra>a control of " + name + "</extra>",
             )
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
-                x=[round(target, 4)], y=[place], mode="markers", name="the expert itself", showlegend=place == 0,
+                x=[round(target, 4)], y=[row], mode="markers", name="the expert itself", showlegend=row == 0,
                 marker={"color": MARK, "size": 13, "symbol": "diamond"},
                 hovertemplate="%{x:.4f}<extra>" + name + "</extra>",
             )
         )  # fmt: skip
         above = sum(value >= target for value in controls)
-        told.append(f"{name}: {target:+.3f}, {above} of {len(controls)} controls at least as much")
+        summaries.append(f"{name}: {target:+.3f}, {above} of {len(controls)} controls at least as much")
     figure.add_vline(x=0, line={"color": "#202020", "width": 1, "dash": "dot"})
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.45, -0.55], showgrid=False
     )
-    picture = finish(figure, title, f"{title}. {'; '.join(told)}.", height=150 + 70 * len(rows))
+    picture = finish(figure, title, f"{title}. {'; '.join(summaries)}.", height=150 + 70 * len(rows))
     legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
     figure.update_layout(showlegend=True, legend=legend, margin={"l": 170, "r": 20, "t": 85, "b": 55})
     return picture
 
 
 def ranked(values: Tensor, marked: Sequence[int], layer: int, title: str, unit: str) -> Picture:
-    """One bar for each expert of a layer, sorted; those in `marked` in colour and by name."""
+    """One bar per expert of a layer, sorted by value; the experts in `marked` are coloured and labelled."""
     order = values.argsort(descending=True).tolist()
     colours = [MARK if expert in marked else CHANCE for expert in order]
     names = [f"L{layer}·E{expert}" for expert in order]
@@ -283,7 +285,7 @@ def ranked(values: Tensor, marked: Sequence[int], layer: int, title: str, unit: 
 
 
 def token_strip(texts: Sequence[str], values: Tensor, title: str, unit: str) -> Picture:
-    """One row of tokens, coloured by a value each. values: (token)."""
+    """A row of tokens coloured by values (token)."""
     heatmap = go.Heatmap(
         z=[rounded(values)], x=list(range(len(texts))), y=[""], text=[list(texts)], texttemplate="%{text}",
         colorscale=SEQUENTIAL, colorbar={"title": {"text": unit}, "len": 1.4},

@@ -1,4 +1,4 @@
-"""hint and solution: help in steps, and at the end the whole of it."""
+"""hint and solution: three hints of increasing detail, and the full solution."""
 
 from minimoe.course.exercise import find_exercise
 from minimoe.course.masters import solution_of
@@ -8,14 +8,14 @@ from minimoe.errors import BadArgument
 
 
 class Hint(str):
-    """A hint that Jupyter and a terminal show as plain text."""
+    """A hint, displayed as plain text in Jupyter and in a terminal."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def hint(id: str, tier: int | None = None) -> Hint:
-    """The next of three hints, or the one of that tier: 1 a nudge, 2 the shapes, 3 the steps. Raises BadArgument."""
+    """The next hint, or the one of a given tier: 1 a nudge, 2 the shapes, 3 the steps. Raises BadArgument."""
     exercise = find_exercise(id)
     if tier is not None and (type(tier) is not int or not 1 <= tier <= 3):
         raise BadArgument(f"tier is {tier!r}, expected 1, 2 or 3, or None for the next one.")
@@ -25,8 +25,8 @@ def hint(id: str, tier: int | None = None) -> Hint:
 
 
 def solution(id: str) -> Source:
-    """The solution, as it stands in the chapter's master. Raises BadArgument, or NotFound outside of a checkout."""
+    """The solution, from the chapter's master. Raises BadArgument for an unknown id, NotFound outside a checkout."""
     exercise = find_exercise(id)
-    found = solution_of(exercise.id)
+    source = solution_of(exercise.id)
     record_solution(id)
-    return found
+    return source

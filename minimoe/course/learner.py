@@ -1,4 +1,4 @@
-"""Running what the reader wrote: has it been begun, and if it raises, where in their code and what does it mean?"""
+"""Run the reader's code: detect answers that are not started, and explain exceptions."""
 
 import dis
 import linecache
@@ -15,7 +15,7 @@ from minimoe.course.difference import kind
 MEANINGS: tuple[tuple[str, str], ...] = (
     ("must match the size of tensor", "two tensors meet whose axes do not have the same length; print both shapes"),
     ("shapes cannot be multiplied", "a matrix product needs the inner axes to be equal; print both shapes"),
-    ("is not defined", "that name does not exist where the line runs; is it an argument, or spelt otherwise?"),
+    ("is not defined", "that name does not exist where the line runs; is it an argument, or misspelt?"),
     ("positional argument", "it is called with the arguments named above; keep the signature of the stub"),
     ("unexpected keyword", "it is called with the arguments named above; keep the signature of the stub"),
     ("out of range", "an index is larger than the axis that it points into"),
@@ -24,7 +24,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
 
 
 class Raised:
-    """An exception of the reader's code, as an outcome that can be compared with another."""
+    """An exception of the reader's code as a result; two are equal if the exceptions have the same type."""
 
     def __init__(self, error: Exception, function: Any):
         self.error = error
@@ -37,7 +37,7 @@ class Raised:
 
 
 def is_unattempted(answer: Any) -> bool:
-    """True for `...`, None, a container that holds `...`, and a function that does nothing but `...` or `pass`."""
+    """Whether an answer is `...`, None, a container with `...`, or a function whose body is only `...` or `pass`."""
     if answer is None or answer is Ellipsis:
         return True
     if isinstance(answer, (tuple, list, dict)):
@@ -51,21 +51,21 @@ def is_unattempted(answer: Any) -> bool:
 
 
 def shows_a_gap(outcome: Any) -> bool:
-    """True if a run met a line that still says `...`, or NotImplementedError."""
+    """Whether a result contains `...`, or is an exception caused by `...` or a NotImplementedError."""
     if isinstance(outcome, Raised):
         return isinstance(outcome.error, NotImplementedError) or "ellipsis" in str(outcome.error)
     return has_gap(outcome)
 
 
 def has_gap(value: Any) -> bool:
-    """True if `...` stands anywhere in a value."""
+    """Whether a value is `...` or contains it, at any depth."""
     if isinstance(value, dict):
         value = list(value.values())
     return value is Ellipsis or (isinstance(value, (tuple, list)) and any(has_gap(part) for part in value))
 
 
 def run(function: Callable[..., Any], arguments: tuple[Any, ...], written: Any = None) -> Any:
-    """What the function returns, or what it raised. `written`: what the reader wrote, if not the function itself."""
+    """The return value of the function, or the exception as Raised. `written`: the reader's code, if not `function`."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -73,7 +73,7 @@ def run(function: Callable[..., Any], arguments: tuple[Any, ...], written: Any =
 
 
 def explain(error: Exception, function: Any) -> str:
-    """The reader's own line, the error, and what it usually means; none of our frames."""
+    """The line of the reader's code, the error, and its usual meaning, without frames of the library."""
     code = getattr(function, "__code__", None)
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if code and frame.filename == code.co_filename]
     lines = []
@@ -88,7 +88,7 @@ def explain(error: Exception, function: Any) -> str:
 
 
 def describe_call(function: Any, arguments: tuple[Any, ...]) -> str:
-    """The arguments by name, tensors by shape: `logits (2, 4) float32, top_k=2`."""
+    """The arguments by name, with tensors as shape and dtype, such as `logits (2, 4) float32, top_k=2`."""
     code = getattr(function, "__code__", None)
     names = code.co_varnames[: code.co_argcount] if code else ()
     pieces = []
@@ -102,5 +102,5 @@ def describe_call(function: Any, arguments: tuple[Any, ...]) -> str:
 
 
 def shorten(text: str, most: int = 400) -> str:
-    """Error messages can hold whole tensors."""
+    """`text` cut to `most` characters, because error messages can contain whole tensors."""
     return text if len(text) <= most else text[:most] + " ..."

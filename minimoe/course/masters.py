@@ -1,14 +1,14 @@
-"""The masters of the exercises: one py:percent file a chapter, from which stub, solution and `solution()` come.
+"""The masters of the exercises: one py:percent file per chapter, the source of stubs, solutions and `solution()`.
 
-A cell begins with `# %%` (code) or `# %% [markdown]` (its lines begin with `# `). What follows as key="value" is
-metadata: tags="nbval-ignore-output", and exercise="06.1" for the cell that holds the reader's answer. In a code cell
+A cell begins with `# %%` (code) or `# %% [markdown]` (its lines begin with `# `), followed by metadata as key="value":
+tags="nbval-ignore-output", and exercise="06.1" for the cell of the reader's answer. In a code cell
 
     ### BEGIN SOLUTION
     lines that the stub does not have
     ### END SOLUTION
 
-becomes `...` in the stub, with the indentation of the first marker; `### BEGIN SOLUTION: limit = ...` says what takes
-its place instead.
+becomes `...` in the stub, with the indentation of the first marker; `### BEGIN SOLUTION: limit = ...` gives another
+replacement.
 """
 
 import re
@@ -26,7 +26,7 @@ CELL = re.compile(r"# %%(?P<markdown> \[markdown\])?(?P<metadata>(?: \w+=\"[^\"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a master. `line` is where its source begins in the file."""
+    """A cell of a master. `line` is the first line of its source in the file."""
 
     markdown: bool
     metadata: dict[str, str]
@@ -35,17 +35,17 @@ class Cell:
 
 
 def folder() -> Path:
-    """Where the masters are."""
+    """The folder of the masters."""
     return checkout() / "exercises" / "masters"
 
 
 def read_master(path: Path) -> list[Cell]:
-    """The cells of a master; BadArgument names the line that cannot be understood."""
+    """The cells of a master. Raises BadArgument, naming the line, for an invalid cell."""
     return parse(path.read_text(encoding="utf-8"), path.name)
 
 
 def parse(text: str, name: str) -> list[Cell]:
-    """Cells of a py:percent text. What stands above the first cell is for readers of the file."""
+    """The cells of a py:percent text; text above the first cell is ignored."""
     lines = text.splitlines()
     starts = [number for number, line in enumerate(lines) if line.startswith("# %%")]
     cells = []
@@ -55,9 +55,12 @@ def parse(text: str, name: str) -> list[Cell]:
             raise BadArgument(f'{name}, line {start + 1}: {lines[start]!r} is no cell; expected # %% key="value".')
         body = lines[start + 1 : stop]
         if head["markdown"]:
-            odd = next((n for n, line in enumerate(body) if line and not line.startswith("#")), None)
-            if odd is not None:
-                raise BadArgument(f"{name}, line {start + 2 + odd}: a line of a markdown cell begins with '# '.")
+            invalid = next((n for n, line in enumerate(body) if line and not line.startswith("#")), None)
+            if invalid is not None:
+                raise BadArgument(
+                    f"{name}, line {start + 2 + invalid}: {body[invalid]!r} is in a markdown cell, where every line "
+                    "begins with '# '."
+                )
             body = [line.removeprefix("#").removeprefix(" ") for line in body]
         metadata = dict(re.findall(r'(\w+)="([^"]*)"', head["metadata"]))
         source = "\n".join(body)
@@ -67,17 +70,17 @@ def parse(text: str, name: str) -> list[Cell]:
 
 
 def stub(source: str, where: str = "cell") -> str:
-    """A cell as the reader gets it: each region of the solution replaced."""
+    """The source of a cell as the reader gets it, with each solution region replaced."""
     return split(source, where)[0]
 
 
 def solved(source: str, where: str = "cell") -> str:
-    """A cell with its solution, without the markers."""
+    """The source of a cell with its solution, without the markers."""
     return split(source, where)[1]
 
 
 def split(source: str, where: str) -> tuple[str, str]:
-    """Stub and solution; BadArgument for markers that are nested, unclosed or stray."""
+    """The stub and the solution of a cell. Raises BadArgument for nested, unclosed or unmatched markers."""
     stub_lines: list[str] = []
     solution_lines: list[str] = []
     inside = False
@@ -104,18 +107,18 @@ def split(source: str, where: str) -> tuple[str, str]:
 
 @cache
 def solutions() -> dict[str, Source]:
-    """The answers of all masters by exercise id."""
-    found: dict[str, Source] = {}
+    """The solutions of all masters by exercise id."""
+    by_id: dict[str, Source] = {}
     for path in sorted(folder().glob("*.py")):
         for cell in read_master(path):
             if "exercise" in cell.metadata:
                 text = solved(cell.source, path.name)
-                found[cell.metadata["exercise"]] = Source(text, f"exercises/masters/{path.name}", cell.line)
-    return found
+                by_id[cell.metadata["exercise"]] = Source(text, f"exercises/masters/{path.name}", cell.line)
+    return by_id
 
 
 def solution_of(id: str) -> Source:
-    """The solution of one exercise. NotFound if its master is not here, as in an installation without the checkout."""
+    """The solution of one exercise. Raises NotFound if there is no master, as in an installation without a checkout."""
     if id not in solutions():
         raise NotFound(f"the solution of {id} is not in {folder()}; it comes with a checkout of minimoe.")
     return solutions()[id]

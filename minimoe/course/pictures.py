@@ -1,4 +1,4 @@
-"""Expected beside got: two small heat maps as an HTML table, and the same as plain text."""
+"""Two tensors, expected and got, side by side: as heat maps in HTML tables, and as plain text."""
 
 from html import escape
 
@@ -7,23 +7,26 @@ from einops import rearrange
 from torch import Tensor
 
 MOST_ROWS, MOST_COLUMNS = 8, 10
-DARK, BRIGHT = (0, 32, 77), (255, 233, 69)  # the two ends of Cividis, safe for red-green deficiency
+DARK, BRIGHT = (0, 32, 77), (255, 233, 69)  # the two ends of Cividis, safe for red-green colour blindness
 
 
 def around_first(wrong: Tensor, *tensors: Tensor) -> tuple[list[Tensor], str]:
-    """The last two axes around the first place where `wrong` is True, small enough to be read, and where that is."""
+    """A window of the last two axes, at most MOST_ROWS x MOST_COLUMNS, around the first True of `wrong`.
+
+    Returns `wrong` and the tensors within the window, and the index of the window as text ("" if it is at the origin).
+    """
     tensors = (wrong, *tensors)
     while tensors[0].dim() < 2:
         tensors = tuple(rearrange(tensor, "... -> 1 ...") for tensor in tensors)
-    place = tensors[0].nonzero()[0].tolist()
-    row, column = (max(0, at - most + 1) for at, most in zip(place[-2:], (MOST_ROWS, MOST_COLUMNS), strict=True))
-    window = (*place[:-2], slice(row, row + MOST_ROWS), slice(column, column + MOST_COLUMNS))
-    where = "[" + ", ".join([*map(str, place[:-2]), f"{row}:", f"{column}:"]) + "]"
-    return [tensor[window] for tensor in tensors], where if place[:-2] or row or column else ""
+    first = tensors[0].nonzero()[0].tolist()
+    row, column = (max(0, index - most + 1) for index, most in zip(first[-2:], (MOST_ROWS, MOST_COLUMNS), strict=True))
+    window = (*first[:-2], slice(row, row + MOST_ROWS), slice(column, column + MOST_COLUMNS))
+    where = "[" + ", ".join([*map(str, first[:-2]), f"{row}:", f"{column}:"]) + "]"
+    return [tensor[window] for tensor in tensors], where if first[:-2] or row or column else ""
 
 
 def as_text(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
-    """Both tensors with few digits; a star marks what differs."""
+    """Both tensors as text with four significant digits; a star marks values that differ."""
     (wrong, expected, got), where = around_first(wrong, expected, got)
     lines = []
     for name, tensor, marks in (("expected", expected, torch.zeros_like(wrong)), ("got", got, wrong)):
@@ -35,7 +38,7 @@ def as_text(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
 
 
 def as_html(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
-    """Two heat maps on one scale, numbers inside; what differs has a frame, so that colour is not needed to see it."""
+    """Two heat maps with numbers and a common scale; differing values have a frame, visible without colour vision."""
     (wrong, expected, got), where = around_first(wrong, expected, got)
     both = torch.stack([expected.double(), got.double()])
     finite = both[both.isfinite()]
@@ -46,7 +49,7 @@ def as_html(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
 
 
 def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float) -> str:
-    """One HTML table."""
+    """A heat map as an HTML table."""
     rows = []
     for values, marks in zip(tensor.tolist(), marked.tolist(), strict=True):
         cells = (cell(float(value), mark, low, high, number(value)) for value, mark in zip(values, marks, strict=True))
@@ -56,7 +59,7 @@ def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float)
 
 
 def cell(value: float, mark: bool, low: float, high: float, text: str) -> str:
-    """One coloured cell; the ink is whichever can be read on it."""
+    """A coloured table cell, with a text colour that is readable on it."""
     share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) if value == value else 0.0
     colour = ", ".join(str(round(d + share * (b - d))) for d, b in zip(DARK, BRIGHT, strict=True))
     ink = "black" if share > 0.5 else "white"
@@ -66,5 +69,5 @@ def cell(value: float, mark: bool, low: float, high: float, text: str) -> str:
 
 
 def number(value: float | int | bool) -> str:
-    """Four digits."""
+    """A number as text, floats with four significant digits."""
     return str(value) if isinstance(value, (bool, int)) else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The pictures of chapter 03: two arrows that turn, wavelengths against contexts, and what rounding does to a score."""
+"""The figures of chapter 03: rotating arrows, wavelengths and context lengths, rounding errors of scores."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ STEPS = (
 
 
 def attention_map() -> Picture:
-    """The inside of one attention, left to right; the step of this chapter is lit."""
+    """The steps of an attention layer, left to right, with the step of this chapter highlighted."""
     figure = go.Figure()
-    lit = next(place for place, step in enumerate(STEPS) if step.startswith("turn"))
+    lit = next(index for index, step in enumerate(STEPS) if step.startswith("turn"))
     draw_boxes(figure, STEPS, lit, KEY)
     figure.add_annotation(
         x=3.42, y=0.72, ax=3.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
@@ -51,19 +51,19 @@ def attention_map() -> Picture:
 
 
 def turned(arrow: Tensor, angle: float) -> tuple[float, float]:
-    """One pair of channels, (2), turned by `angle` radians against the clock."""
+    """A pair of channels, (2), rotated counterclockwise by `angle` radians."""
     x, y = arrow.tolist()
     return x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
 
 
 def score_of(q: Tensor, k: Tensor, frequency: float, m: float, n: float) -> float:
-    """What this pair adds to the score of a query at m with a key at n, before the scaling by head_dim."""
+    """The contribution of a pair of channels to the score of a query at m and a key at n, before the scaling."""
     a, b = turned(q, frequency * m), turned(k, frequency * n)
     return a[0] * b[0] + a[1] * b[1]
 
 
 def draw_arrow(figure: go.Figure, tip: tuple[float, float], name: str, colour: str, column: int) -> None:
-    """An arrow of length one from the middle of panel `column`, with its name at the tip."""
+    """Draw an arrow of length 1 from the centre of panel `column`, labelled at its tip."""
     length = math.hypot(*tip) or 1.0
     tip = tip[0] / length, tip[1] / length
     axis = "" if column == 1 else str(column)
@@ -78,7 +78,7 @@ def draw_arrow(figure: go.Figure, tip: tuple[float, float], name: str, colour: s
 
 
 def circle() -> go.Scatter:
-    """A thin circle on which a turning tip stays."""
+    """A thin unit circle, the path of a rotating tip."""
     steps = [math.tau * step / 72 for step in range(73)]
     return go.Scatter(
         x=[round(math.cos(angle), 4) for angle in steps], y=[round(math.sin(angle), 4) for angle in steps],
@@ -87,9 +87,9 @@ def circle() -> go.Scatter:
 
 
 def arrow_panels(q: Tensor, k: Tensor, frequency: float, places: Sequence[tuple[int, int]], title: str) -> Picture:
-    """The same two arrows at several places (position of q, position of k), side by side, with their score.
+    """The same two arrows at several `places` (position of q, position of k), side by side, with their scores.
 
-    Arrows are drawn at one length, whatever theirs is; the score is the true one.
+    All arrows are drawn with length 1; the scores use the true lengths.
     """
     scores = [score_of(q, k, frequency, m, n) for m, n in places]
     names = [f"q at {m}, k at {n}<br>score {score:.3f}" for (m, n), score in zip(places, scores, strict=True)]
@@ -99,14 +99,14 @@ def arrow_panels(q: Tensor, k: Tensor, frequency: float, places: Sequence[tuple[
         draw_arrow(figure, turned(q, frequency * m), "q", QUERY, column)
         draw_arrow(figure, turned(k, frequency * n), "k", KEY, column)
         square(figure, column)
-    told = "; ".join(f"q at {m}, k at {n}: {score:.2f}" for (m, n), score in zip(places, scores, strict=True))
-    picture = finish(figure, title, f"{title}. Their score for each pair of positions: {told}.", height=380)
+    summary = "; ".join(f"q at {m}, k at {n}: {score:.2f}" for (m, n), score in zip(places, scores, strict=True))
+    picture = finish(figure, title, f"{title}. Their score for each pair of positions: {summary}.", height=380)
     figure.update_layout(margin={"l": 40, "r": 10, "t": 110, "b": 50})
     return picture
 
 
 def square(figure: go.Figure, column: int) -> None:
-    """Axes of a panel in which a circle looks like one."""
+    """Set equal scales on both axes of a panel, so that a circle is round."""
     axis = "x" if column == 1 else f"x{column}"
     figure.update_xaxes(title_text="first channel", range=[-1.35, 1.35], zeroline=True, row=1, col=column)
     figure.update_xaxes(showgrid=False, zerolinecolor="#EEEEEE", showticklabels=False, row=1, col=column)
@@ -117,7 +117,7 @@ def square(figure: go.Figure, column: int) -> None:
 
 
 def arrows_and_curve(q: Tensor, k: Tensor, frequency: float, m: int, n: int, title: str, span: int = 64) -> Picture:
-    """Left: q turned to position m, k to n. Right: their score as a function of the distance m - n, with a dot here."""
+    """Left: q rotated to position m, k to n. Right: their score against the distance m - n, with a dot at this one."""
     score, distance = score_of(q, k, frequency, m, n), m - n
     figure = make_subplots(rows=1, cols=2, column_widths=[0.42, 0.58], horizontal_spacing=0.12)
     figure.add_trace(circle(), row=1, col=1)
@@ -153,7 +153,7 @@ def arrows_and_curve(q: Tensor, k: Tensor, frequency: float, m: int, n: int, tit
 
 
 def explore_arrows(q: Tensor, k: Tensor, frequencies: Tensor, pair: int, m: int, n: int, label: str) -> Any:
-    """The chapter's experiment: choose a pair of channels and two positions. q, k: (head_dim), not yet turned."""
+    """The chapter's experiment: choose a pair of channels and two positions. q, k: (head_dim), before the rotation."""
     from ipywidgets import Dropdown, IntSlider, Layout
 
     half, wide = len(frequencies), Layout(width="290px")
@@ -172,17 +172,17 @@ def explore_arrows(q: Tensor, k: Tensor, frequencies: Tensor, pair: int, m: int,
 
 
 def pair_of(x: Tensor, pair: int) -> Tensor:
-    """The two channels that turn together: (head_dim) -> (2)."""
+    """The two channels that are rotated together: (head_dim) -> (2)."""
     return x[[pair, pair + len(x) // 2]]
 
 
 def wavelength_curves(configs: Mapping[str, ModelConfig], contexts: Mapping[str, int], title: str) -> Picture:
-    """How many tokens each pair needs for a whole turn; dashed lines are context lengths."""
-    figure, told = go.Figure(), []
+    """The wavelength of each pair, in tokens per full rotation, with context lengths as dashed lines."""
+    figure, summaries = go.Figure(), []
     for (name, config), colour in zip(configs.items(), FAMILY, strict=False):
         waves = (math.tau / frequencies_and_scale(config)[0].double()).tolist()
         half = len(waves)
-        dots = {"symbol": "circle-open", "size": 11} if half < 64 else {"size": 5}  # so that none hides another
+        dots = {"symbol": "circle-open", "size": 11} if half < 64 else {"size": 5}  # so that dots do not overlap
         figure.add_trace(
             go.Scatter(
                 x=[round(pair / half, 4) for pair in range(half)], y=[float(f"{wave:.4g}") for wave in waves],
@@ -191,7 +191,7 @@ def wavelength_curves(configs: Mapping[str, ModelConfig], contexts: Mapping[str,
                 hovertemplate="pair %{customdata}: %{y:,.0f} tokens<extra>" + name + "</extra>",
             )
         )  # fmt: skip
-        told.append(f"{name} from {waves[0]:.1f} to {waves[-1]:,.0f}")
+        summaries.append(f"{name} from {waves[0]:.1f} to {waves[-1]:,.0f}")
     for name, length in contexts.items():
         figure.add_hline(y=length, line={"color": "#202020", "width": 1, "dash": "dash"})
         figure.add_annotation(
@@ -200,13 +200,13 @@ def wavelength_curves(configs: Mapping[str, ModelConfig], contexts: Mapping[str,
         )  # fmt: skip
     figure.update_xaxes(title_text="pair number divided by head_dim / 2", range=[-0.02, 1.02])
     figure.update_yaxes(title_text="tokens for a whole turn (log scale)", type="log", dtick=1)
-    picture = finish(figure, title, f"{title}. Tokens for a whole turn: {'; '.join(told)}.", height=460)
+    picture = finish(figure, title, f"{title}. Tokens for a whole turn: {'; '.join(summaries)}.", height=460)
     figure.update_layout(showlegend=True, legend={"x": 1, "xanchor": "right", "y": 0.02, "yanchor": "bottom"})
     return picture
 
 
 def shift_errors(shifts: Sequence[int], errors: Mapping[str, Sequence[float]], title: str) -> Picture:
-    """By how much scores change if q and k are both moved, for tables that were rounded at different places."""
+    """The change of scores when q and k are shifted together, for rotary tables rounded at different stages."""
     figure = go.Figure()
     for (name, values), colour in zip(errors.items(), FAMILY, strict=False):
         figure.add_trace(
@@ -220,8 +220,8 @@ def shift_errors(shifts: Sequence[int], errors: Mapping[str, Sequence[float]], t
         title_text="largest change of a score<br>(no unit, log scale)", type="log", exponentformat="power", dtick=1
     )
     last = {name: values[-1] for name, values in errors.items()}
-    told = "; ".join(f"{name}: {'below 0.01' if value < 0.01 else f'{value:.2f}'}" for name, value in last.items())
-    alt = f"{title}. Largest change of a score after a move by {shifts[-1]:,}: {told}."
+    summary = "; ".join(f"{name}: {'below 0.01' if value < 0.01 else f'{value:.2f}'}" for name, value in last.items())
+    alt = f"{title}. Largest change of a score after a move by {shifts[-1]:,}: {summary}."
     picture = finish(figure, title, alt, height=380)
     above = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"}
     figure.update_layout(showlegend=True, legend=above, margin={"l": 100, "r": 20, "t": 90, "b": 60})
@@ -229,17 +229,18 @@ def shift_errors(shifts: Sequence[int], errors: Mapping[str, Sequence[float]], t
 
 
 def loss_bars(losses: Mapping[str, float], title: str) -> Picture:
-    """One bar for each variant: next-token loss in nats."""
-    told = ", ".join(f"{name} {loss:.1f}" for name, loss in losses.items())
+    """One bar per variant: next-token loss in nats per token."""
+    summary = ", ".join(f"{name} {loss:.1f}" for name, loss in losses.items())
     values = [round(loss, 2) for loss in losses.values()]
-    picture = bars(list(losses), values, title, "next-token loss (nats per token)", f"{title}: {told} nats per token.")
+    alt = f"{title}: {summary} nats per token."
+    picture = bars(list(losses), values, title, "next-token loss (nats per token)", alt)
     picture.figure.update_traces(text=[f"{value:.2f}" for value in values], textposition="auto")
     picture.figure.update_layout(margin={"l": 240})
     return picture
 
 
 def stretch_curve(plain: Tensor, stretched: Tensor, original: int, title: str) -> Picture:
-    """By how much YaRN lengthens the wavelength of each pair. plain, stretched: (pair) radians for a token."""
+    """The factor by which YaRN lengthens the wavelength of each pair. plain, stretched: (pair) radians per token."""
     times, turns = (plain / stretched).tolist(), (original * plain / math.tau).tolist()
     kept = sum(time < 1.001 for time in times)
     full = sum(time > 0.999 * max(times) for time in times)

@@ -1,4 +1,4 @@
-"""The pictures of chapter 06: scores, the cut after rank eight, margins, overlaps, and the one that a reader drives."""
+"""The figures of chapter 06: scores, the cut after rank eight, margins, overlaps, and an interactive one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import comb
@@ -16,7 +16,7 @@ PARTS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", 
 
 
 def model_map(lit: str = "router") -> Picture:
-    """The whole model as a row of boxes; the part of this chapter is lit."""
+    """The whole model as a row of boxes, with the part of this chapter highlighted."""
     figure = go.Figure()
     figure.add_shape(type="rect", x0=0.9, x1=5.97, y0=-0.42, y1=1.12, line={"color": "#808080", "dash": "dot"})
     figure.add_annotation(x=3.5, y=1.3, text="one layer, repeated", showarrow=False, font={"color": "#606060"})
@@ -34,7 +34,7 @@ def model_map(lit: str = "router") -> Picture:
 
 
 def score_bars(logits: Tensor, experts: Tensor, title: str) -> Picture:
-    """All scores of one token in the order of the expert numbers. logits: (expert); experts: (slot), the chosen."""
+    """The scores of one token by expert number. logits: (expert); experts: (slot), the selected ones, highlighted."""
     chosen = set(experts.tolist())
     colours = [CHOSEN if expert in chosen else OTHER for expert in range(len(logits))]
     bar = go.Bar(
@@ -50,9 +50,9 @@ def score_bars(logits: Tensor, experts: Tensor, title: str) -> Picture:
 
 
 def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: str = "") -> Picture:
-    """The softmax of one token, sorted, with the cut after rank `top_k` and the margin there. logits: (expert).
+    """The sorted softmax of one token, with the cut after rank `top_k` and its margin. logits: (expert).
 
-    Dots are the weights that the chosen get after renormalising. `note` is a sentence for the line below the title.
+    Dots are the renormalised weights of the selected experts. `note` is a sentence for the line below the title.
     """
     ordered = logits.sort(descending=True)
     probabilities = (ordered.values / temperature).softmax(-1)
@@ -104,9 +104,9 @@ def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: 
 
 
 def driven(draw: Callable[..., Picture], **controls: Any) -> Any:
-    """Widgets above a picture: each move calls `draw` with their values and shows what it returns.
+    """Widgets above a picture; every change calls `draw` with the widgets' values and shows the result.
 
-    The picture is put into the Output widget as a whole, so nothing flickers and nothing is captured from print.
+    The output of the Output widget is assigned directly, which avoids flicker and the capture of printed text.
     """
     from ipywidgets import HBox, Layout, Output, VBox
 
@@ -124,7 +124,7 @@ def driven(draw: Callable[..., Picture], **controls: Any) -> Any:
 
 
 def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0, label: str = "mini") -> Any:
-    """The chapter's experiment: pick a token, a layer and a temperature. logits: (layer, token, expert)."""
+    """The chapter's experiment: choose a token, a layer and a temperature. logits: (layer, token, expert)."""
     from ipywidgets import Dropdown, FloatLogSlider, IntSlider, Layout
 
     last, wide, style = len(texts) - 1, Layout(width="330px"), {"description_width": "initial"}
@@ -132,10 +132,10 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
     expected = top_k**2 / logits.shape[-1]
 
     def draw(token: int, layer: int, temperature: float) -> Picture:
-        now = set(experts[layer, token].tolist())
+        current = set(experts[layer, token].tolist())
         note = "the first token has no neighbour to compare with"
         if token:
-            kept = len(now & set(experts[layer, token - 1].tolist()))
+            kept = len(current & set(experts[layer, token - 1].tolist()))
             note = f"{kept} of its {top_k} experts are those of the token before it (by chance: {expected:g})"
         title = f"Token {token} '{texts[token]}' in layer {layer} ({label}), temperature {temperature:.2g}"
         return cut(logits[layer, token], top_k, title, temperature, note)
@@ -151,12 +151,12 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
 
 
 def chance_of_sharing(top_k: int, experts: int) -> list[float]:
-    """The probability that two random sets of `top_k` of `experts` share 0, 1, ... `top_k` (hypergeometric)."""
+    """The probabilities that two random sets of `top_k` of `experts` share 0, 1, ... `top_k` (hypergeometric)."""
     return [comb(top_k, n) * comb(experts - top_k, top_k - n) / comb(experts, top_k) for n in range(top_k + 1)]
 
 
 def overlap_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
-    """How many of their experts two sets share: for each kind of pair, the share of pairs that have 0, 1, ... alike."""
+    """The overlap of two sets of experts: for each kind of pair, the share of pairs with 0, 1, ... common experts."""
     figure, colours = go.Figure(), (OTHER, CHOSEN, MARK, THIRD)
     for (name, shares), colour in zip(groups.items(), colours, strict=False):
         mean = sum(count * share for count, share in enumerate(shares))
@@ -169,14 +169,14 @@ def overlap_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
         )  # fmt: skip
     figure.update_xaxes(title_text="experts in common (of 8)", dtick=1, showgrid=False)
     figure.update_yaxes(title_text="share of the pairs", tickformat=".0%")
-    told = "; ".join(f"{name}: {sum(n * s for n, s in enumerate(shares)):.2f}" for name, shares in groups.items())
-    picture = finish(figure, title, f"{title}. Mean number in common: {told}.", height=360)
+    means = "; ".join(f"{name}: {sum(n * s for n, s in enumerate(shares)):.2f}" for name, shares in groups.items())
+    picture = finish(figure, title, f"{title}. Mean number in common: {means}.", height=360)
     figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98}, bargap=0.15)
     return picture
 
 
 def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
-    """For each layer: which share of the tokens has a margin below x. margins: (layer, token); step: one of bf16's."""
+    """The share of tokens with a margin below x, per layer. margins: (layer, token); step: one step of bfloat16."""
     figure, colours = go.Figure(), (CHOSEN, MARK, THIRD, "#CC79A7", "#56B4E9", "#E69F00")
     shares = torch.linspace(0.01, 0.99, 99)
     for layer, row in enumerate(margins):
@@ -201,7 +201,7 @@ def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
 
 
 def layer_square(router: int, attention: int, experts: int, title: str) -> Picture:
-    """One layer's parameters as areas of one square, so that the smallest part can still be seen, as a dot."""
+    """The parameters of one layer as areas of a square, in which the smallest part is still visible, as a dot."""
     total = router + attention + experts
     figure, strip = go.Figure(), attention / total
     dot = (router / total) ** 0.5
@@ -232,9 +232,9 @@ def layer_square(router: int, attention: int, experts: int, title: str) -> Pictu
 
 
 def loss_bars(losses: Mapping[str, float], title: str) -> Picture:
-    """One bar for each variant of the router: next-token loss on held-out text."""
-    told = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
-    alt = f"{title}. {told} nats per token."
+    """One bar per variant of the router: next-token loss on held-out text, in nats per token."""
+    summary = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
+    alt = f"{title}. {summary} nats per token."
     picture = bars(list(losses), [round(loss, 2) for loss in losses.values()], title, "loss, nats per token", alt)
     picture.figure.update_layout(margin={"l": 250})
     return picture

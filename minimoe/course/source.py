@@ -1,4 +1,4 @@
-"""show_code: a lesson shows the library's own source, so that the two cannot drift apart."""
+"""show_code: display the library's own source in a lesson, so that lesson and library cannot diverge."""
 
 import ast
 import inspect
@@ -16,7 +16,7 @@ from minimoe.paths import checkout
 
 
 class Source:
-    """Source text that Jupyter shows highlighted and a terminal shows plain."""
+    """Source text, displayed with syntax highlighting in Jupyter and as plain text in a terminal."""
 
     def __init__(self, text: str, file: str, line: int):
         self.text, self.file, self.line = text, file, line
@@ -25,8 +25,7 @@ class Source:
         return f"# {self.file}, line {self.line}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        # inline styles and no colour of its own for the page: readable in light and dark themes, and in untrusted
-        # notebooks
+        # Inline styles without a background colour: readable in light and dark themes and in untrusted notebooks.
         style = HtmlFormatter(noclasses=True, nobackground=True)
         return f"<small><code>{self.file}</code>, line {self.line}</small>" + highlight(self.text, PythonLexer(), style)
 
@@ -34,7 +33,7 @@ class Source:
 def show_code(thing: Any) -> Source:
     """The source of a class, function or module of minimoe (or of anything else written in Python).
 
-    For `minimoe.model`, all files of the model in reading order, without their imports. Raises BadArgument if there is
+    For `minimoe.model`, the source of all its files in reading order, without imports. Raises BadArgument if there is
     no Python source, as for a builtin.
     """
     if isinstance(thing, ModuleType) and hasattr(thing, "READING_ORDER"):
@@ -64,6 +63,6 @@ def without_imports(source: str) -> str:
         if isinstance(node, ast.Import | ast.ImportFrom):
             lines[node.lineno - 1 : node.end_lineno] = [None] * ((node.end_lineno or node.lineno) - node.lineno + 1)
     kept = "\n".join(line for line in lines if line is not None)
-    while "\n\n\n\n" in kept:  # what stood around the imports
+    while "\n\n\n\n" in kept:  # blank lines around the removed imports
         kept = kept.replace("\n\n\n\n", "\n\n\n")
     return kept.strip()

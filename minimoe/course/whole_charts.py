@@ -1,4 +1,4 @@
-"""The charts of chapter 14: plans that a reader drives, ranks that wait for the busiest, hits of a cache."""
+"""The charts of chapter 14: interactive plans, load imbalance of ranks, hit rates of a cache."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -24,7 +24,7 @@ COLOURS = (OTHER, HELD, MARK, THIRD)
 
 
 def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, context: int, split: str) -> Picture:
-    """What each device has to hold, and under the title whether it fits or what would; or why it cannot be divided."""
+    """Memory per device of a deployment, with a note on whether it fits or what would; or the reason for a refusal."""
     title = f"{devices} x {card}, {precision}, {context:,} tokens"
     try:
         plan = deploy(config, devices, CARDS[card].bytes, precision, context=context, split=split, name="235B")
@@ -34,9 +34,8 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
     if plan.fits:
         note = f"fits: {units(min(plan.spare))} to spare on the fullest device"
     else:
-        ways = [each.change for each in alternatives(plan)]
-        what = "; or ".join(ways) or "nothing near"
-        note = f"{units(-min(plan.spare))} short on the fullest device. What fits: {what}"
+        changes = "; or ".join(alternative.change for alternative in alternatives(plan)) or "nothing near"
+        note = f"{units(-min(plan.spare))} short on the fullest device. What fits: {changes}"
     lines = "<br>".join(wrap(note, 110))
     picture.figure.update_layout(
         title={"subtitle": {"text": lines, "font": {"size": 13, "color": HELD if plan.fits else MARK}}, "y": 0.97},
@@ -47,7 +46,7 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
 
 
 def refusal(sentence: str, title: str) -> Picture:
-    """The planner's own sentence, in the place of a picture."""
+    """A picture that shows the planner's error message."""
     figure = go.Figure()
     figure.add_annotation(
         x=0.5, y=0.5, xref="paper", yref="paper", text="<br>".join(wrap(sentence, 90)), showarrow=False,
@@ -59,21 +58,21 @@ def refusal(sentence: str, title: str) -> Picture:
 
 
 def explore_plan(config: ModelConfig, contexts: Sequence[int] = (4096, 32_768, 131_072, 1_010_000)) -> Any:
-    """Drive `plan_picture`: devices, card, precision, context, split."""
+    """Widgets for `plan_picture`: devices, card, precision, context, split."""
     from ipywidgets import Dropdown, Layout, SelectionSlider
 
     def draw(devices: int, card: str, precision: str, context: int, split: str) -> Picture:
         return plan_picture(config, devices, card, precision, context, split)
 
     narrow, wide = Layout(width="190px"), Layout(width="330px")
-    words = [(f"{tokens:,}", tokens) for tokens in contexts]
+    context_options = [(f"{tokens:,}", tokens) for tokens in contexts]
     return driven(
         draw,
         devices=SelectionSlider(
             options=[1, 2, 3, 4, 6, 8, 16], value=8, description="devices", layout=wide, continuous_update=False
         ),
         context=SelectionSlider(
-            options=words, value=32_768, description="context", layout=wide, continuous_update=False
+            options=context_options, value=32_768, description="context", layout=wide, continuous_update=False
         ),
         card=Dropdown(options=list(CARDS), value="H100", description="card", layout=narrow),
         precision=Dropdown(
@@ -84,17 +83,17 @@ def explore_plan(config: ModelConfig, contexts: Sequence[int] = (4096, 32_768, 1
 
 
 def work_of_ranks(experts: Tensor, home: Tensor, ranks: int) -> Tensor:
-    """How many of each token's experts lie on each rank. experts: (token, slot); home: (expert) -> (token, rank)."""
+    """(token, rank): number of each token's experts on each rank. experts: (token, slot); home: (expert) -> rank."""
     return F.one_hot(home[experts], ranks).sum(dim=-2)
 
 
 def busiest_shares(work: Tensor, slots: int) -> list[float]:
-    """Shares of the tokens whose busiest rank owns 0, 1, ... `slots` of their experts. work: (token, rank)."""
+    """Shares of the tokens whose busiest rank has 0, 1, ... `slots` of their experts. work: (token, rank)."""
     return (work.amax(dim=-1).bincount(minlength=slots + 1) / len(work)).tolist()
 
 
 def busiest_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
-    """For each kind of routing: how many of a token's experts lie on one and the same rank, the busiest."""
+    """The number of a token's experts on its busiest rank, as a distribution for each kind of routing."""
     figure = go.Figure()
     means = {name: sum(count * share for count, share in enumerate(shares)) for name, shares in groups.items()}
     for (name, shares), colour in zip(groups.items(), COLOURS, strict=False):
@@ -105,15 +104,16 @@ def busiest_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
         )  # fmt: skip
     figure.update_xaxes(title_text="experts of one token on its busiest rank (of 8)", dtick=1, showgrid=False)
     figure.update_yaxes(title_text="share of the tokens", tickformat=".0%")
-    told = "; ".join(f"{name}: {mean:.2f}" for name, mean in means.items())
-    picture = finish(figure, title, f"{title}. Mean: {told}.", height=360)
+    summary = "; ".join(f"{name}: {mean:.2f}" for name, mean in means.items())
+    picture = finish(figure, title, f"{title}. Mean: {summary}.", height=360)
     figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98}, bargap=0.15)
     return picture
 
 
 def waiting(work: Tensor, together: Sequence[int]) -> list[float]:
-    """By what factor the busiest rank has more to do than the mean, with so many tokens together; averaged over all
-    such batches. work: (token, rank).
+    """The load of the busiest rank over the mean load, averaged over batches, for each batch size in `together`.
+
+    work: (token, rank).
     """
     factors = []
     for tokens in together:
@@ -125,7 +125,7 @@ def waiting(work: Tensor, together: Sequence[int]) -> list[float]:
 
 
 def waiting_lines(lines: Mapping[str, Sequence[float]], together: Sequence[int], title: str) -> Picture:
-    """The busiest rank over the mean, against the number of tokens that are computed together."""
+    """The load of the busiest rank over the mean load, against the number of tokens computed together."""
     figure = go.Figure()
     for (name, factors), colour in zip(lines.items(), ("#909090", HELD, MARK, THIRD), strict=False):
         figure.add_scatter(
@@ -135,11 +135,11 @@ def waiting_lines(lines: Mapping[str, Sequence[float]], together: Sequence[int],
     figure.add_hline(y=1, line={"color": "#808080", "dash": "dot", "width": 1})
     figure.update_xaxes(title_text="tokens together (log scale)", type="log", tickvals=list(together))
     figure.update_yaxes(title_text="busiest rank over the mean", range=[0.8, 1.05 * max(map(max, lines.values()))])
-    told = "; ".join(
+    summary = "; ".join(
         f"{name}: {factors[0]:.2f} with {together[0]}, {factors[-1]:.2f} with {together[-1]}"
         for name, factors in lines.items()
     )
-    picture = finish(figure, title, f"{title}. {told}.", height=360)
+    picture = finish(figure, title, f"{title}. {summary}.", height=360)
     figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98})
     return picture
 
@@ -147,7 +147,7 @@ def waiting_lines(lines: Mapping[str, Sequence[float]], together: Sequence[int],
 def hit_lines(
     rates: Mapping[str, Sequence[float]], budgets: Sequence[float], title: str, unit: str, cliff: float | None = None
 ) -> Picture:
-    """Share of requests that a cache answers, against its size. cliff: where one token's own experts just fit."""
+    """Hit rate of a cache against its size. cliff: the size at which the experts of a single token just fit."""
     figure = go.Figure()
     for (name, shares), colour in zip(rates.items(), (HELD, MARK, THIRD), strict=False):
         figure.add_scatter(
@@ -159,10 +159,10 @@ def hit_lines(
         figure.add_annotation(x=cliff, y=1, xanchor="left", yanchor="top", text=" one token's own", showarrow=False)
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(title_text="hits, share of the requests", tickformat=".0%", range=[0, 1.02])
-    told = "; ".join(
+    summary = "; ".join(
         name + ": " + ", ".join(f"{share:.0%} at {budget:g}" for budget, share in zip(budgets, shares, strict=True))
         for name, shares in rates.items()
     )
-    picture = finish(figure, title, f"{title}. {told}.", height=340)
+    picture = finish(figure, title, f"{title}. {summary}.", height=340)
     figure.update_layout(showlegend=len(rates) > 1, legend={"x": 0.98, "xanchor": "right", "y": 0.3})
     return picture

@@ -1,4 +1,7 @@
-"""The pictures of chapter 14 about where things lie: parts, claims, who holds what, one file. More: whole_charts.py."""
+"""The figures of chapter 14 about placement: parts, hardware claims, sharding, the layout of a file.
+
+The other figures of the chapter are in whole_charts.py.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -23,7 +26,7 @@ PART_COLOURS = {
     "experts": HELD, "attention": THIRD, "embeddings": "#E69F00", "router": MARK, "norms": "#000000",
 }  # fmt: skip
 STEPS = ("count", "check", "divide", "read", "stream", "spread", "serve")
-# what a loader treats alike, with the kinds that stand for it
+# Row of the figure -> one representative of the kinds of tensor that are sharded alike
 ROWS = {
     "embedding, lm_head<br><i>rows</i>": "embed_tokens",
     "q_proj<br><i>rows</i>": "self_attn.q_proj",
@@ -35,7 +38,7 @@ ROWS = {
 
 
 def journey_map(lit: str) -> Picture:
-    """From 118 files to an answer; the step of this part of the chapter is lit."""
+    """The steps from 118 files to an answer, with the step `lit` highlighted."""
     figure = go.Figure()
     draw_boxes(figure, STEPS, STEPS.index(lit), MARK, size=14)
     ends = [(0.0, 0.84, "arithmetic"), (1.0, 1.84, "headers alone"), (2.0, 2.84, "a table")]
@@ -55,7 +58,7 @@ def journey_map(lit: str) -> Picture:
 
 
 def parts_bars(sizes: Plan) -> Picture:
-    """Two stacked bars: all parameters, and those that one token goes through."""
+    """Two stacked bars: all parameters, and the active parameters of one token."""
     figure = go.Figure()
     for part in sorted(sizes.parts, key=lambda part: -part.parameters):
         shares = [part.parameters / sizes.parameters, part.active / sizes.active_parameters]
@@ -72,8 +75,8 @@ def parts_bars(sizes: Plan) -> Picture:
         figure.add_annotation(x=1.01, xref="paper", y=row, text=text, xanchor="left", showarrow=False, align="left")
     figure.update_xaxes(tickformat=".0%", range=[0, 1], title_text="share of the parameters")
     figure.update_yaxes(autorange="reversed")
-    told = ", ".join(f"{part.name} {part.parameters / sizes.parameters:.2%}" for part in sizes.parts)
-    alt = f"Stored: {told}. Of the parameters that one token goes through, the experts are "
+    summary = ", ".join(f"{part.name} {part.parameters / sizes.parameters:.2%}" for part in sizes.parts)
+    alt = f"Stored: {summary}. Of the parameters that one token goes through, the experts are "
     alt += f"{next(part.active for part in sizes.parts if part.name == 'experts') / sizes.active_parameters:.0%}."
     picture = finish(figure, f"Where are the parameters? ({sizes.name}, from its config)", alt, height=290)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
@@ -82,7 +85,7 @@ def parts_bars(sizes: Plan) -> Picture:
 
 
 def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[str]]], context: int) -> Picture:
-    """What the 235B needs on (card, how many, precisions) in all, beside what those cards have."""
+    """Total memory that the 235B needs on each offer (card, number, precisions), and the memory that the cards have."""
     plans = [
         deploy(config, count, CARDS[card].bytes, precision, context=context, name=card)
         for card, count, precisions in offers
@@ -101,28 +104,28 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
         hovertemplate="%{y}: needs %{x:.0f} GB, %{text}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
-        name="what the cards have", y=names, x=[round(each / GB, 1) for each in has], mode="markers",
+        name="what the cards have", y=names, x=[round(memory / GB, 1) for memory in has], mode="markers",
         marker={"symbol": "line-ns", "size": 26, "line": {"width": 4, "color": "#202020"}},
         hovertemplate="%{y}: the cards have %{x:.0f} GB<extra></extra>",
     )  # fmt: skip
     figure.update_xaxes(title_text="GB, over all cards (black mark: what they have)", range=[0, max(needs) / GB * 1.2])
     figure.update_yaxes(autorange="reversed")
-    told = "; ".join(f"{name}: {says}" for name, says in zip(names, left, strict=True))
+    summary = "; ".join(f"{name}: {verdict}" for name, verdict in zip(names, left, strict=True))
     title = f"Needed, and there ({context:,} tokens; 235B, computed)"
-    picture = finish(figure, title, f"{title}. {told}.", height=130 + 42 * len(plans))
+    picture = finish(figure, title, f"{title}. {summary}.", height=130 + 42 * len(plans))
     figure.update_layout(margin={"l": 170})
     return picture
 
 
 def holders(plan: Deployment, kind: str) -> list[tuple[float, float, list[int]]]:
-    """(from, to, ranks) of the pieces into which one kind of tensor is cut, as shares of it."""
+    """The shards of one kind of tensor as (begin, end, ranks), with begin and end as fractions of the tensor."""
     cut_by_rank = [next(cut for cut in plan.cuts(rank) if cut.kind.name == kind) for rank in range(plan.devices)]
-    found = groupby(range(plan.devices), key=lambda rank: extent(cut_by_rank[rank]))
-    return [(begin, end, list(ranks)) for (begin, end), ranks in found]
+    shards = groupby(range(plan.devices), key=lambda rank: extent(cut_by_rank[rank]))
+    return [(begin, end, list(ranks)) for (begin, end), ranks in shards]
 
 
 def extent(cut: Cut) -> tuple[float, float]:
-    """From where to where, as shares of the whole kind."""
+    """Begin and end of a shard, as fractions of the whole tensor (or of its experts)."""
     if cut.axis:
         length = cut.kind.shape[cut.axis == "columns"]
         return cut.start / length, cut.stop / length
@@ -132,8 +135,8 @@ def extent(cut: Cut) -> tuple[float, float]:
 
 
 def who_holds(plan: Deployment, rank: int) -> Picture:
-    """Each kind of tensor as a bar, cut where the tensor split cuts it; what `rank` holds is lit."""
-    figure, told = go.Figure(), []
+    """Each kind of tensor as a bar divided into its shards, with the shards of `rank` highlighted."""
+    figure, summaries = go.Figure(), []
     for row, (label, kind) in enumerate(ROWS.items()):
         for begin, end, ranks in holders(plan, kind):
             mine = rank in ranks
@@ -149,19 +152,19 @@ def who_holds(plan: Deployment, rank: int) -> Picture:
                 )  # fmt: skip
             if mine:
                 shared = f" (ranks {', '.join(map(str, ranks))})" if 1 < len(ranks) < plan.devices else ""
-                told.append(f"{label.split('<')[0]} {begin:.1%} to {end:.1%}{shared}")
+                summaries.append(f"{label.split('<')[0]} {begin:.1%} to {end:.1%}{shared}")
     labels = [label.replace("<br><i>", ", ").replace("</i>", "") for label in ROWS]
     figure.add_scatter(x=[0] * len(labels), y=labels, mode="markers", marker={"opacity": 0}, hoverinfo="skip")
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of the tensor, or of the experts")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     title = f"What rank {rank} of {plan.devices} holds (235B, {plan.precision}: {units(plan.ranks[rank].weights)})"
-    picture = finish(figure, title, f"{title}: {'; '.join(told)}.", height=330)
+    picture = finish(figure, title, f"{title}: {'; '.join(summaries)}.", height=330)
     figure.update_layout(margin={"l": 190, "b": 50})
     return picture
 
 
 def explore_holders(config: ModelConfig, devices: int = 8, rank: int = 5) -> Any:
-    """Drive `who_holds`: how many ranks, and which of them is looked at."""
+    """Widgets for `who_holds`: the number of ranks, and the highlighted rank."""
     from ipywidgets import IntSlider, Layout, SelectionSlider
 
     def draw(devices: int, rank: int) -> Picture:
@@ -175,7 +178,10 @@ def explore_holders(config: ModelConfig, devices: int = 8, rank: int = 5) -> Any
 
 
 def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -> Picture:
-    """One file from its first byte to its last, and where some tensors lie in it. wanted: label -> tensor names."""
+    """The layout of a file from first to last byte, with some tensors marked. wanted: label -> tensor names.
+
+    Raises BadArgument for a tensor that is not in the file.
+    """
     entries = sorted(header.tensors.values(), key=lambda entry: entry.start)
     figure = go.Figure()
     for (name, colour), run in groupby(entries, key=lambda entry: region(entry.name)):
@@ -186,7 +192,7 @@ def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -
             marker={"color": colour},
             hovertemplate=f"{name}: {len(pieces)} tensors, {units(end - begin)}<extra></extra>",
         )  # fmt: skip
-    told = []
+    summaries = []
     for label, names in wanted.items():
         missing = [name for name in names if name not in header.tensors]
         if missing:
@@ -197,9 +203,9 @@ def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -
             x=(begin + size / 2) / GB, y=0.42, ax=0, ay=-34, arrowhead=2, text=f"{label}<br>{units(size)}",
             font={"color": MARK},
         )  # fmt: skip
-        told.append(f"{label}: {units(size)} from byte {begin:,} on")
+        summaries.append(f"{label}: {units(size)} from byte {begin:,} on")
     figure.update_xaxes(title_text="place in the file, GB")
-    picture = finish(figure, title, f"{title}. {'; '.join(told)}.", height=280)
+    picture = finish(figure, title, f"{title}. {'; '.join(summaries)}.", height=280)
     unique = {trace.name: trace for trace in reversed(figure.data)}
     for trace in figure.data:
         trace.showlegend = unique[trace.name] is trace
@@ -210,7 +216,7 @@ def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -
 
 
 def region(name: str) -> tuple[str, str]:
-    """What a tensor belongs to, and its colour."""
+    """The part of the model that a tensor belongs to, and its colour."""
     for sign, label, colour in (
         ("embed_tokens", "embedding", "#E69F00"), ("lm_head", "lm_head", "#E69F00"), ("self_attn", "attention", THIRD),
     ):  # fmt: skip

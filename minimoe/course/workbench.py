@@ -1,7 +1,7 @@
-"""The workbench: your function runs inside the loaded model, and nowhere else.
+"""The workbench: run the reader's functions inside a loaded model, without affecting other models.
 
-A function of the library is looked up by name in the module that calls it. While this model's own forward runs (a hook
-before it, another after it, also if it fails) that name means yours; another model is never touched.
+The library looks up its functions by name in the calling module. Hooks before and after this model's forward pass bind
+that name to the reader's function and restore it afterwards, also after an exception.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 
-# part -> the modules in which its name is looked up
+# Part -> the modules in which its name is looked up
 CALLERS: Mapping[str, tuple[str, ...]] = {
     "rms_norm": ("minimoe.model.norm",),
     "apply_rope": ("minimoe.model.attention",),
@@ -31,14 +31,14 @@ CALLERS: Mapping[str, tuple[str, ...]] = {
     "run_experts": ("minimoe.model.experts",),
     "sample": ("minimoe.text.generate",),
 }
-# These parts run only under one of several implementations, so the model uses it inside the block.
+# These parts are called by one implementation only, so the model is switched to it inside the block.
 NEEDS = {"attend": ("attention", "eager"), "swiglu": ("engine", "loop")}
 
 busy: WeakSet[Transformer] = WeakSet()
 
 
 class Bench:
-    """One model with some of its functions exchanged. `todo` names parts that are not written: the library's run."""
+    """A model with some of its functions replaced. `todo` lists parts not yet written: the library's functions run."""
 
     def __init__(self, model: Transformer, parts: Mapping[str, Callable[..., Any] | None]):
         self.model = check_model(model)
@@ -46,18 +46,19 @@ class Bench:
         self.todo: list[str] = []
         self.called: set[str] = set()
         self.active = True
-        self.library: dict[str, Any] = {}  # what to put back
+        self.library: dict[str, Any] = {}  # the replaced functions of the library, to be restored
         for part, mine in parts.items():
             if is_unattempted(mine):
                 self.note_todo(part)
 
     def compare(self, token_ids: Tensor | str, tokenizer: Any = None) -> Comparison:
-        """Run the model with the library's functions and with yours; what differs, layer by layer, with a picture.
+        """Compare a run with the library's functions and a run with yours, layer by layer.
 
-        token_ids: (batch, position) int64, or a text together with its tokenizer. Raises BadArgument.
+        token_ids: (batch, position) int64, or a text with its tokenizer. Raises BadArgument if "sample" is the only
+        part, because it is called after the forward pass.
         """
-        looked_at = [part for part in self.parts if part != "sample"]
-        if not looked_at:
+        compared = [part for part in self.parts if part != "sample"]
+        if not compared:
             raise BadArgument("compare() looks at one forward pass, and sample draws after it; call generate instead.")
         ids = as_ids(token_ids, tokenizer)
         self.active = False
@@ -66,13 +67,13 @@ class Bench:
         finally:
             self.active = True
         mine = observe(self.model, ids)
-        return between(theirs, mine, looked_at, self.todo, [part for part in looked_at if part not in self.called])
+        return between(theirs, mine, compared, self.todo, [part for part in compared if part not in self.called])
 
     @contextmanager
     def at_work(self) -> Iterator["Bench"]:
-        """The block in which the model runs the reader's functions."""
+        """Run the reader's functions in the model inside the block. Raises BadArgument if a workbench is active."""
         if self.model in busy:
-            raise BadArgument("this model is on a workbench already; give all parts to one workbench(...).")
+            raise BadArgument("this model is on a workbench already; pass all parts to one workbench(...).")
         with ExitStack() as stack:
             busy.add(self.model)
             stack.callback(busy.discard, self.model)
@@ -89,19 +90,19 @@ class Bench:
             yield self
 
     def begins(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        """Before the model's forward: its parts are the reader's, except for drawing, which comes after it."""
+        """Before the forward pass: install the reader's functions, except "sample", which is called after it."""
         self.put_back()
         if self.active:
             self.put_in(part for part in self.parts if part != "sample")
 
     def ends(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """After it, also if it raised."""
+        """After the forward pass, also after an exception: restore the library's functions and install "sample"."""
         self.put_back()
         if self.active:
             self.put_in(part for part in self.parts if part == "sample")
 
     def another_begins(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Between our model's forward and its draw no other model runs; if one does, the draw is not ours."""
+        """Before another model's forward pass: remove "sample", because the next token is not drawn for this model."""
         if isinstance(module, Transformer) and module is not self.model:
             self.put_back()
 
@@ -115,27 +116,28 @@ class Bench:
             assign(*self.library.popitem())
 
     def call(self, part: str, *args: Any, **kwargs: Any) -> Any:
-        """The reader's function in the library's place. What it gives back must have the form that the model needs."""
+        """Call the reader's function instead of the library's, and check the form of its result."""
         mine: Any = self.parts[part]
         library = self.library[part]
         self.called.add(part)
-        if part == "sample":  # one forward, one draw
+        if part == "sample":  # called once per forward pass
             self.put_back()
         if part in self.todo:
             return library(*args, **kwargs)
-        assign(part, library)  # a function of the reader's that calls the library's must not meet itself there
+        assign(part, library)  # so that the reader's function can call the library's without recursion
         try:
-            given = run(partial(mine, **kwargs), args)
+            result = run(partial(mine, **kwargs), args)
         finally:
             if part in self.library:
                 assign(part, partial(self.call, part))
-        if shows_a_gap(given) or (given is None and is_unattempted(mine)):
+        if shows_a_gap(result) or (result is None and is_unattempted(mine)):
             self.note_todo(part)
             return library(*args, **kwargs)
-        if isinstance(given, Raised):
-            told = explain(given.error, mine)
-            raise BadArgument(f"{part}: your function raised an error inside the model.\n{told}") from given.error
-        return check_form(part, mine, args, given)
+        if isinstance(result, Raised):
+            explanation = explain(result.error, mine)
+            message = f"{part}: your function raised an error inside the model.\n{explanation}"
+            raise BadArgument(message) from result.error
+        return check_form(part, mine, args, result)
 
     def note_todo(self, part: str) -> None:
         if part not in self.todo:
@@ -144,62 +146,62 @@ class Bench:
 
 
 def assign(part: str, function: Any) -> None:
-    """Make the part's name mean `function` wherever the library looks it up."""
+    """Bind the part's name to `function` in all modules that look it up."""
     for name in CALLERS[part]:
         setattr(import_module(name), part, function)
 
 
 @contextmanager
 def workbench(model: Transformer, **parts: Callable[..., Any] | None) -> Iterator[Bench]:
-    """Inside the block `model` runs your functions; afterwards it is as it was, whatever happened.
+    """Run your functions inside `model` in the block; afterwards the model is restored, also after an exception.
 
         with minimoe.workbench(model, route=my_route) as bench:
             print(bench.compare("The cat sleeps.", tokenizer))
 
     Parts, with the signatures of the library: rms_norm, apply_rope, attend (the model then uses attention "eager"),
-    swiglu (engine "loop"), route, run_experts, sample (in `generate`). One that is not written yet changes nothing.
-    Raises BadArgument for another part, for an error in your function, and for a result of another form.
+    swiglu (engine "loop"), route, run_experts, sample (in `generate`). A part that is not written yet has no effect.
+    Raises BadArgument for an unknown part, for an error in your function, and for a result of the wrong form.
     """
     with Bench(model, parts).at_work() as bench:
         yield bench
 
 
 def check_model(model: Any) -> Transformer:
-    """`model` if it is one of ours; BadArgument otherwise."""
+    """`model`. Raises BadArgument unless it is a minimoe.Transformer."""
     if not isinstance(model, Transformer):
         raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
     return model
 
 
 def check_parts(parts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Parts that exist, each a function or not begun."""
+    """`parts`. Raises BadArgument unless all names are known and every value is a function or not started."""
     unknown = [part for part in parts if part not in CALLERS]
     if unknown or not parts:
-        found = f"the workbench has no part {unknown[0]!r}" if unknown else "the workbench was given no part"
-        raise BadArgument(f"{found}; expected one or more of {', '.join(CALLERS)}, such as route=my_route.")
+        problem = f"the workbench has no part {unknown[0]!r}" if unknown else "the workbench was given no part"
+        raise BadArgument(f"{problem}; expected one or more of {', '.join(CALLERS)}, such as route=my_route.")
     for part, mine in parts.items():
         if not callable(mine) and not is_unattempted(mine):
             raise BadArgument(f"{part} is {type(mine).__name__}, expected your function.")
     return parts
 
 
-def check_form(part: str, mine: Any, args: tuple[Any, ...], given: Any) -> Any:
-    """What the function returned if it has the shape and dtype that the model needs; BadArgument otherwise."""
+def check_form(part: str, mine: Any, args: tuple[Any, ...], result: Any) -> Any:
+    """`result` of the reader's function. Raises BadArgument unless it has the shape and dtype that the model needs."""
     first: Tensor = args[0]
     called = f"{part}: called with {describe_call(mine, args)}, your function"
     if part == "route":
-        if not isinstance(given, tuple) or len(given) != 3:
-            raise BadArgument(f"{called} returned {kind(given)}, expected Routing(logits, experts, weights).")
-        chosen = (first.shape[0], args[1])
-        for name, value in zip(("experts", "weights"), given[1:], strict=True):
-            if not isinstance(value, Tensor) or value.shape != chosen:
+        if not isinstance(result, tuple) or len(result) != 3:
+            raise BadArgument(f"{called} returned {kind(result)}, expected Routing(logits, experts, weights).")
+        expected = (first.shape[0], args[1])
+        for name, value in zip(("experts", "weights"), result[1:], strict=True):
+            if not isinstance(value, Tensor) or value.shape != expected:
                 raise BadArgument(
-                    f"{called} returned {name} as {kind(value)}, expected shape (token, slot) = {chosen}."
+                    f"{called} returned {name} as {kind(value)}, expected shape (token, slot) = {expected}."
                 )
-        return Routing(*given)
+        return Routing(*result)
     shape, dtype = first.shape, first.dtype
     if part == "sample":
-        shape, dtype = first.shape[:-1], given.dtype if isinstance(given, Tensor) else dtype
-    if not isinstance(given, Tensor) or given.shape != shape or given.dtype != dtype:
-        raise BadArgument(f"{called} returned {kind(given)}, expected a tensor {tuple(shape)} {dtype}.")
-    return given
+        shape, dtype = first.shape[:-1], result.dtype if isinstance(result, Tensor) else dtype
+    if not isinstance(result, Tensor) or result.shape != shape or result.dtype != dtype:
+        raise BadArgument(f"{called} returned {kind(result)}, expected a tensor {tuple(shape)} {dtype}.")
+    return result

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.errors import BadArgument, BadConfig
-from minimoe.model.config_keys import check_values, modern_keys_to_released, refuse_what_is_not_implemented
+from minimoe.model.config_keys import READ, check_spellings, check_values, modern_keys_to_released
+from minimoe.model.config_released import released_name, warn_of_absent_keys, warn_of_differences
+from minimoe.model.config_switches import refuse_what_is_not_implemented, warn_of_unknown_keys
 from minimoe.paths import models_folder
 
 CHUNK = 512  # positions of a prompt that go through the model together
@@ -50,18 +52,29 @@ class ModelConfig:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ModelConfig":
-        """Read a config.json (or the directory that holds one). Raises BadConfig or UnsupportedModel."""
+        """Read a config.json (or the directory that holds one). Raises BadConfig or UnsupportedModel.
+
+        A MinimoeWarning names what has no effect, and what differs from the released model of that name.
+        """
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
         try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
+            raw = json.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise BadConfig(
                 f"{file} cannot be read: {error.strerror or error}. A checkpoint needs a config.json."
             ) from error
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        except UnicodeDecodeError as error:
+            raise BadConfig(f"{file} is not UTF-8 text ({error}). Save it as UTF-8, or download it again.") from error
+        except (ValueError, RecursionError) as error:
             raise BadConfig(f"{file} is not JSON ({error}). Download it again.") from error
-        return cls.from_dict(raw, source=str(file))
+        config = cls.from_dict(raw, source=str(file))
+        name = released_name(raw, file, {known.stem for known in models_folder().glob("*.json")})
+        if name is not None:
+            warn_of_differences(config, cls.named(name), name, raw, str(file))
+        else:
+            warn_of_absent_keys(config, raw, str(file))
+        return config
 
     @classmethod
     def named(cls, name: str) -> "ModelConfig":
@@ -80,9 +93,11 @@ class ModelConfig:
             raise BadConfig(f"{source} holds {type(raw).__name__}, expected a JSON object of settings.")
         refuse_what_is_not_implemented(raw, source)
         settings = modern_keys_to_released(raw, source)
-        known = {field.name for field in fields(cls)}
+        known = frozenset(field.name for field in fields(cls))
         values = {key: value for key, value in settings.items() if key in known and value is not None}
         missing = [f.name for f in fields(cls)[:6] if f.name not in values]
+        if raw.get("model_type") == "qwen3_moe" and "num_experts" not in values:
+            missing.append("num_experts")
         if missing:
             raise BadConfig(f"{source} lacks {', '.join(missing)}. Is it the config.json of a Qwen3 checkpoint?")
         for key in ("mlp_only_layers", "eos_token_id"):
@@ -90,6 +105,8 @@ class ModelConfig:
                 values[key] = tuple(values[key])
         config = cls(**values)
         check_values(config, source)
+        check_spellings(config, raw, source)
+        warn_of_unknown_keys(raw, READ | known, source)
         return config
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,42 +1,44 @@
-"""The keys of a config.json: two spellings brought to one, impossible values and unknown architectures refused.
+"""The keys of a config.json: two spellings brought to one, contradictions and impossible values refused.
 
 Two spellings of the same file are in circulation. The released checkpoints say `num_experts`, `torch_dtype`,
 `rope_theta` and `rope_scaling`; files written by transformers 5 say `num_local_experts`, `dtype` and
-`rope_parameters`. Both are read.
+`rope_parameters`. Both are read. Where a file says the same thing twice and differently, nobody knows which model was
+meant, so it is refused.
 """
 
+from itertools import chain
 from typing import Any
 
 from minimoe.errors import BadConfig, UnsupportedModel
 
-# Architecture switches that the code in model/ does not have. A config that flips one is refused by name.
-REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
-    "attention_bias": (False, None),
-    "qkv_bias": (False, None),
-    "use_sliding_window": (False, None),
-    "use_qk_norm": (True, None),
-    "hidden_act": ("silu", None),
-    "shared_expert_intermediate_size": (0, None),
-    "n_shared_experts": (0, None),
-    "attention_dropout": (0, 0.0, None),
-}
+# Other spellings that other programs and families use. They are not read, but must not say something else.
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "vocab_size": ("padded_vocab_size", "n_vocab"),
+    "hidden_size": ("n_embd", "d_model", "n_embed", "embedding_size", "word_embed_proj_dim"),
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "num_attention_heads": ("n_head", "n_heads", "num_heads"),
+    "num_key_value_heads": ("n_kv_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
+    "head_dim": ("attention_head_dim", "kv_channels", "d_kv", "d_head", "v_head_dim", "qk_head_dim"),
+    "intermediate_size": ("ffn_dim", "ffn_hidden_size", "n_inner", "d_ff"),
+    "moe_intermediate_size": ("expert_intermediate_size", "moe_ffn_hidden_size", "expert_ffn_hidden_size"),
+    "num_experts": ("num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts"),
+    "num_experts_per_tok": (
+        "num_experts_per_token", "num_selected_experts", "experts_per_token", "top_k_experts", "moe_k", "moe_topk",
+        "moe_top_k",
+    ),
+    "norm_topk_prob": ("norm_topk_probs", "normalize_topk_prob", "moe_renormalize", "route_norm"),
+    "rms_norm_eps": ("norm_eps", "layer_norm_eps", "layer_norm_epsilon", "layernorm_epsilon", "norm_epsilon"),
+    "rope_theta": ("rotary_emb_base", "rotary_base", "rope_base"),
+    "max_position_embeddings": ("n_positions", "max_sequence_length", "max_seq_len", "n_ctx", "seq_length"),
+    "tie_word_embeddings": ("tie_embeddings", "tie_embedding", "tied_embeddings", "share_embeddings"),
+}  # fmt: skip
 YARN_NUMBERS = ("factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow")
-
-
-def refuse_what_is_not_implemented(raw: dict[str, Any], source: str) -> None:
-    """Raise UnsupportedModel for a switch that would change the forward pass and that we do not have."""
-    model_type = raw.get("model_type", "qwen3_moe")
-    if model_type not in ("qwen3", "qwen3_moe"):
-        raise UnsupportedModel(f"{source}: model_type is {model_type!r}; minimoe implements qwen3 and qwen3_moe.")
-    for key, allowed in REQUIRED_VALUES.items():
-        if key in raw and raw[key] not in allowed:
-            found = str(raw[key])[:60] if str(raw[key]).isprintable() else repr(raw[key])[:60]
-            raise UnsupportedModel(f"{source}: {key} is {found}; minimoe implements only {key} = {allowed[0]}.")
-    layer_types = raw.get("layer_types") or []
-    if not isinstance(layer_types, list) or any(kind != "full_attention" for kind in layer_types):
-        raise UnsupportedModel(
-            f"{source}: layer_types has other kinds than full_attention, which minimoe does not implement."
-        )
+READ = frozenset(  # besides the fields of ModelConfig
+    (
+        "torch_dtype", "rope_parameters", "layer_types", "mlp_layer_types", "original_max_position_embeddings",
+        *chain.from_iterable(SPELLINGS.values()),
+    )
+)  # fmt: skip
 
 
 def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
@@ -50,33 +52,119 @@ def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
             settings[released] = raw[modern]
     if settings["model_type"] == "qwen3":
         settings["num_experts"] = 0
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling")
-    if rope is not None and not isinstance(rope, dict):
-        raise BadConfig(f"{source}: rope_parameters / rope_scaling is {rope!r}, expected an object or null.")
-    rope = dict(rope or {})
-    settings["rope_theta"] = rope.pop("rope_theta", None) or raw.get("rope_theta")
-    kind = rope.pop("type", None) or rope.get("rope_type") or "default"
-    if kind not in ("default", "yarn"):
-        raise UnsupportedModel(f"{source}: rope type is {kind!r}; minimoe implements default and yarn.")
-    settings["rope_scaling"] = check_yarn(rope | {"rope_type": "yarn"}, source) if kind == "yarn" else None
+    settings["rope_theta"] = rope_theta(raw, source)
+    settings["rope_scaling"] = rope_scaling(raw, source)
     hidden, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
     if settings.get("head_dim") is None and isinstance(hidden, int) and isinstance(heads, int) and heads > 0:
         settings["head_dim"] = hidden // heads
     return settings
 
 
-def check_yarn(rope: dict[str, Any], source: str) -> dict[str, Any]:
+def rope_theta(raw: dict[str, Any], source: str) -> Any:
+    """The one value that the file gives, at the top or in an object, None if it gives none."""
+    given = {"rope_theta": raw.get("rope_theta")}
+    for key in ("rope_parameters", "rope_scaling"):
+        given[f"{key}.rope_theta"] = rope_object(raw, key, source).get("rope_theta")
+    values = [(name, value) for name, value in given.items() if value is not None]
+    for name, value in values[1:]:
+        if value != values[0][1]:
+            raise BadConfig(f"{source}: {values[0][0]} = {values[0][1]!r} but {name} = {value!r}. Keep one.")
+    return values[0][1] if values else None
+
+
+def rope_scaling(raw: dict[str, Any], source: str) -> dict[str, Any] | None:
+    """The YaRN settings, None for plain RoPE. Two objects that differ are refused: which one is meant?"""
+    given = {
+        key: rope_settings(rope_object(raw, key, source), key, source)
+        for key in ("rope_parameters", "rope_scaling")
+        if raw.get(key)
+    }
+    values = list(given.values())
+    if len(values) == 2 and values[0] != values[1]:
+        kinds = " but ".join(f"{key} says {'yarn' if value else 'default'}" for key, value in given.items())
+        raise BadConfig(
+            f"{source}: {kinds}, with other numbers. Keep one: put all of it into rope_parameters, or remove "
+            "rope_parameters and write rope_theta beside rope_scaling."
+        )
+    found = values[0] if values else None
+    window = raw.get("original_max_position_embeddings")
+    if found is not None and window is not None and window != found.get("original_max_position_embeddings", window):
+        raise BadConfig(
+            f"{source}: original_max_position_embeddings = {window!r} but "
+            f"{found['original_max_position_embeddings']!r} among the YaRN settings. Keep one."
+        )
+    return found
+
+
+def rope_object(raw: dict[str, Any], key: str, source: str) -> dict[str, Any]:
+    """`raw[key]`, {} if there is none. Raises BadConfig if it is no object."""
+    value = raw.get(key) or {}
+    if not isinstance(value, dict):
+        raise BadConfig(f"{source}: {key} is {value!r}, expected an object or null.")
+    return value
+
+
+def rope_settings(rope: dict[str, Any], key: str, source: str) -> dict[str, Any] | None:
+    """The YaRN settings in one object, None if it asks for plain RoPE."""
+    kinds = [rope[name] for name in ("rope_type", "type") if rope.get(name) is not None]
+    if len(kinds) == 2 and kinds[0] != kinds[1]:
+        raise BadConfig(f"{source}: {key} has rope_type {kinds[0]!r} but type {kinds[1]!r}. Keep one.")
+    kind = kinds[0] if kinds else "default"
+    if kind not in ("default", "yarn"):
+        raise UnsupportedModel(f"{source}: rope type is {kind!r}; minimoe implements default and yarn.")
+    rest = {name: value for name, value in rope.items() if name not in ("rope_type", "type", "rope_theta")}
+    if rest.pop("partial_rotary_factor", None) not in (1, None):
+        raise UnsupportedModel(
+            f"{source}: {key}.partial_rotary_factor is {rope['partial_rotary_factor']!r}; minimoe implements only 1."
+        )
+    if kind == "yarn":
+        return check_yarn(rest | {"rope_type": "yarn"}, key, source)
+    used = sorted(name for name, value in rest.items() if value is not None)
+    if used and not set(used) <= {*YARN_NUMBERS, "truncate"}:
+        raise UnsupportedModel(f"{source}: {key} has {', '.join(used)}, which minimoe does not implement.")
+    if used:
+        raise BadConfig(
+            f"{source}: {key} has {', '.join(used)}, which plain RoPE does not use. Add \"rope_type\": \"yarn\", or "
+            "remove them."
+        )
+    return None
+
+
+def check_yarn(rope: dict[str, Any], where: str, source: str) -> dict[str, Any]:
     """The YaRN settings, if their numbers can be used; otherwise BadConfig."""
     unknown = sorted(set(rope) - {"rope_type", "truncate", *YARN_NUMBERS})
     if unknown:
-        raise UnsupportedModel(f"{source}: rope_scaling has {', '.join(unknown)}, which minimoe does not implement.")
+        raise UnsupportedModel(f"{source}: {where} has {', '.join(unknown)}, which minimoe does not implement.")
     for key in YARN_NUMBERS:
         value = rope.get(key)
         if type(value) not in (int, float, type(None)) or (value is not None and not 0 < value < float("inf")):
-            raise BadConfig(f"{source}: rope_scaling.{key} is {value!r}, expected a positive number.")
+            raise BadConfig(f"{source}: {where}.{key} is {value!r}, expected a positive number.")
     if rope.get("factor") is None:
-        raise BadConfig(f"{source}: rope_scaling says yarn but has no factor.")
+        raise BadConfig(f"{source}: {where} says yarn but has no factor.")
     return rope
+
+
+def check_spellings(config: Any, raw: dict[str, Any], source: str) -> None:
+    """Raise BadConfig if another spelling of a key, or a list by layers, says something else than the ModelConfig."""
+    for key, others in SPELLINGS.items():
+        used = getattr(config, key)
+        for other in others:
+            found = raw.get(other)
+            if found is not None and found != used and (config.num_experts or key not in MOE_ONLY):
+                said = f"{key} = {used!r}" if raw.get(key) is not None else f"{key} is absent, which means {used!r}"
+                raise BadConfig(f"{source}: {other} = {found!r} but {said}. Keep one, as {key}.")
+    layers = config.num_hidden_layers
+    moe = ["sparse" if config.is_moe(layer) else "dense" for layer in range(layers)]
+    for key, expected in (("layer_types", ["full_attention"] * layers), ("mlp_layer_types", moe)):
+        found = raw.get(key)
+        if found and found != expected:
+            raise BadConfig(
+                f"{source}: {key} does not fit num_hidden_layers = {layers}, mlp_only_layers and decoder_sparse_step. "
+                "Remove it."
+            )
+
+
+MOE_ONLY = ("moe_intermediate_size", "num_experts", "num_experts_per_tok", "norm_topk_prob")
 
 
 def check_values(config: Any, source: str) -> None:

@@ -1,11 +1,11 @@
-"""Ablation: what becomes of the next token's loss when an expert is switched off, and is it more than chance?
+"""Ablation: how the next-token loss changes when an expert is switched off, compared with controls.
 
     result = ablate(model, documents, layer=2, experts=[17])
     result.delta_loss["affected"]      # mean, 95 % interval over documents, in nats
-    result.rank                        # 1: no control of like load matters as much
+    result.rank                        # 1: no control with a similar load raises the loss as much
 
-Most single experts do nothing visible; the controls say whether this one is an exception. See ablation_change.py for
-the modes. The model is never written to.
+Most single experts have no visible effect; the controls show whether this one is an exception. The modes are described
+in ablation_change.py. The model itself is never modified.
 """
 
 import time
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ablation", "Sweep", "ablate", "ablated", "ablation_sweep"]
 
-FEW_DOCUMENTS = 20  # below this an interval over documents is a rough one
+FEW_DOCUMENTS = 20  # with fewer, the interval over documents is only a rough estimate
 NEW_TOKENS = 40
 
 
@@ -47,31 +47,31 @@ def ablate(
     tokenizer: "Tokenizer | None" = None,
     prompt: str | None = None,
 ) -> Ablation:
-    """Run `documents` with and without a change of one layer's routing, and with the same change to other experts.
+    """Measure the effect of a change to one layer's routing, and of the same change applied to control experts.
 
-    documents: texts (then with `tokenizer`), a (batch, position) tensor, or rows of token ids of any length.
-    mode: "mask", "drop", "drop_renormalise" or "force". top_k: 1 to 16 experts a token, in this layer or, with
-    `everywhere`, in all. controls: how many other experts of like load to try. prompt: a text that is continued
-    greedily without and with the change. The same arguments give the same result. Raises BadArgument.
+    documents: texts (these need `tokenizer`), a (batch, position) tensor, or rows of token ids of any length.
+    mode: "mask", "drop", "drop_renormalise" or "force". top_k: 1 to 16 experts per token, in this layer or, with
+    `everywhere`, in every layer. controls: the number of other experts with a similar load to try. prompt: a text to
+    continue greedily without and with the change. The same arguments give the same result. Raises BadArgument.
     """
     started = time.perf_counter()
     change = check_change(model, layer, experts, mode, top_k, everywhere)
     for name, value, least in (("controls", controls, 0), ("seed", seed, 0)):
         if type(value) is not int or value < least:
-            raise BadArgument(f"{name} is {value!r}, expected a whole number from {least} up.")
+            raise BadArgument(f"{name} is {value!r}, expected an integer of at least {least}.")
     if prompt is not None and tokenizer is None:
-        raise BadArgument("prompt is a text, and there is no tokenizer to read it: give tokenizer=.")
+        raise BadArgument("prompt is a text, but there is no tokenizer to encode it: pass tokenizer=.")
     runs = Runs(model, as_documents(model, documents, tokenizer), first=change.layers(model)[0])
-    outcome = runs.run(change, closely=True)
+    outcome = runs.run(change, detailed=True)
     load = loads(runs, layer, model.config.num_experts)
     sets, candidates = draw_controls(load, change.experts, controls, seed)
-    found = []
+    control_results = []
     for chosen in sets:
         control = replace(change, experts=chosen)
         delta = (runs.run(control).losses - runs.losses)[runs.losses.isfinite()]
-        found.append(Control(chosen, users(runs, layer, chosen), float(delta.double().mean())))
-    result = summarise(model, runs, change, outcome, found, candidates, seed)
-    notes = tell(result, runs, asked=controls)
+        control_results.append(Control(chosen, users(runs, layer, chosen), float(delta.double().mean())))
+    result = summarise(model, runs, change, outcome, control_results, candidates, seed)
+    notes = caveats(result, runs, requested=controls)
     text = None if prompt is None else continue_text(model, tokenizer, prompt, change)
     return replace(result, notes=notes, text=text, seconds=time.perf_counter() - started)
 
@@ -85,7 +85,7 @@ def summarise(
     candidates: int,
     seed: int,
 ) -> Ablation:
-    """The numbers of one ablation."""
+    """Combine the runs of one ablation into its result, without notes, text and duration."""
     kl = torch.where(runs.losses.isfinite(), outcome.kl, torch.nan)  # type: ignore[arg-type]
     counted = runs.losses.isfinite()
     affected = runs.affected(change)
@@ -126,47 +126,47 @@ def summarise(
 
 
 def loads(runs: Runs, layer: int, num_experts: int) -> Tensor:
-    """(expert) how many tokens select each expert of the layer."""
+    """(expert) number of tokens that select each expert of the layer."""
     return runs.selected[layer].flatten().bincount(minlength=num_experts)
 
 
 def users(runs: Runs, layer: int, experts: Sequence[int]) -> int:
-    """How many tokens select at least one of these experts."""
+    """Number of tokens that select at least one of these experts."""
     return int(torch.isin(runs.selected[layer], torch.tensor(list(experts), dtype=torch.int64)).any(dim=-1).sum())
 
 
-def tell(result: Ablation, runs: Runs, asked: int) -> list[str]:
-    """What has to be said beside the numbers."""
+def caveats(result: Ablation, runs: Runs, requested: int) -> list[str]:
+    """Caveats to show with the result. `requested` is the number of controls that the caller asked for."""
     change, notes = result.change, []
     if change.top_k is not None and change.top_k != result.trained_top_k:
         where = "in every layer" if change.everywhere else f"in layer {change.layer}"
-        notes.append(f"{change.top_k} experts a token {where}; the model was trained with {result.trained_top_k}.")
+        notes.append(f"{change.top_k} experts per token {where}; the model was trained with {result.trained_top_k}.")
     if not result.delta_loss["affected"].n:
-        notes.append("No token with a next one is affected, so there is no loss to compare among the affected.")
+        notes.append("No affected token has a next token, so the loss of affected tokens cannot be compared.")
     if runs.weights_shift(change):
         notes.append(
-            "This model does not renormalise weights, so masking raises those of unaffected tokens a little too."
+            "This model does not renormalise its weights, so masking also raises those of unaffected tokens slightly."
         )
     documents = int(runs.documents.max()) + 1
     if documents < FEW_DOCUMENTS:
         few = "one document: no interval" if documents == 1 else f"{documents} documents: a rough interval"
         notes.append(f"Only {few}. {FEW_DOCUMENTS} or more make it reliable.")
     if not change.experts:
-        notes.append("No expert was named, so there is nothing to match a control with.")
-    elif asked == 0:
-        notes.append("No controls were asked for: whether this is more than any expert would do is not known.")
-    elif len(result.controls) < max(FEWEST, asked):
+        notes.append("No expert was given, so there are no controls to compare with.")
+    elif requested == 0:
+        notes.append("No controls were requested, so it is unknown whether other experts have the same effect.")
+    elif len(result.controls) < max(FEWEST, requested):
         pool = (
             f"{result.candidates} other experts of layer {change.layer} have between 1/{NEAR} and {NEAR} times the load"
         )
         notes.append(
-            f"{len(result.controls)} controls, fewer than {max(FEWEST, asked)}: {pool}, {asked} were asked for."
+            f"{len(result.controls)} controls, fewer than {max(FEWEST, requested)}: {pool}, {requested} were requested."
         )
     return notes
 
 
 def continue_text(model: Transformer, tokenizer: Any, prompt: str, change: Change) -> dict[str, str]:
-    """The most likely continuation of `prompt`, up to NEW_TOKENS tokens, by the model as it is and with the change."""
+    """Greedy continuations of `prompt`, up to NEW_TOKENS tokens: "before" unchanged, "after" with the change."""
 
     def continuation() -> str:
         return "".join(generate(model, tokenizer, prompt, max_new_tokens=NEW_TOKENS, temperature=0.0))
@@ -178,7 +178,7 @@ def continue_text(model: Transformer, tokenizer: Any, prompt: str, change: Chang
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every expert of one layer switched off alone. Losses in nats, averaged over all tokens that have a next one."""
+    """Every expert of one layer switched off in turn. Losses in nats, averaged over all tokens with a next token."""
 
     layer: int
     mode: str
@@ -188,7 +188,7 @@ class Sweep:
     delta_loss: Tensor  # (expert) loss without it minus loss with it
     low: Tensor  # (expert) 95 % bootstrap interval over documents; NaN with one document
     high: Tensor
-    affected_delta_loss: Tensor  # (expert) the same over the affected tokens alone; NaN where there are none
+    affected_delta_loss: Tensor  # (expert) delta_loss over the affected tokens only; NaN if there are none
 
 
 def ablation_sweep(
@@ -200,13 +200,13 @@ def ablation_sweep(
     tokenizer: "Tokenizer | None" = None,
     progress: bool = True,
 ) -> Sweep:
-    """The delta loss of each expert of `layer`, one by one, with its interval. Arguments as in `ablate`."""
+    """Delta loss of each expert of `layer`, switched off one at a time, with intervals. Arguments as in `ablate`."""
     first = check_change(model, layer, [0], mode)
     runs = Runs(model, as_documents(model, documents, tokenizer), first=layer)
     counted = runs.losses.isfinite()
     means, affected = [], []
-    name = f"experts of layer {layer}"
-    for expert in tqdm(range(model.config.num_experts), desc=name, disable=not progress, leave=False):
+    description = f"experts of layer {layer}"
+    for expert in tqdm(range(model.config.num_experts), desc=description, disable=not progress, leave=False):
         change = replace(first, experts=(expert,))
         delta = runs.run(change).losses - runs.losses
         means.append(mean_over_documents(delta, counted, runs.documents, seed))

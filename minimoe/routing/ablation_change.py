@@ -1,12 +1,12 @@
-"""What an ablation changes: one router's decision, between the router and its experts.
+"""The change that an ablation makes: it replaces a router's decision before the experts see it.
 
-    mask              before the choice: the expert's logit is minus infinity, so the next in rank takes its place
-    drop              after the choice: its answer is left out, the other weights stay as they are
-    drop_renormalise  after the choice: its answer is left out, the other weights grow until their sum is what it was
-    force             the expert always gets in, in the place of the last one; its weight is its own softmax value
+    mask              before selection: the expert's logit is set to minus infinity, so the next in rank is selected
+    drop              after selection: the expert's output is omitted, the other weights are unchanged
+    drop_renormalise  after selection: the expert's output is omitted, the other weights are scaled to the same sum
+    force             the expert is always selected, replacing the last one; its weight is its own softmax value
 
-Nothing of the model is written to. Forward hooks on the routers hand the experts another `Routing`, and are gone when
-the block ends, however it ends.
+The model itself is not modified: forward hooks on the routers return another `Routing`, and are removed when the block
+ends, also after an exception.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,10 @@ MOST_SLOTS = 16
 
 @dataclass(frozen=True)
 class Change:
-    """`experts` of `layer` in `mode`, and `top_k` experts a token, in that layer or everywhere (None: as trained)."""
+    """A change of routing: `mode` applied to `experts` of `layer`, with `top_k` experts per token.
+
+    `top_k` (None: as trained) applies to that layer, or with `everywhere` to all layers.
+    """
 
     layer: int
     experts: tuple[int, ...]
@@ -39,11 +42,11 @@ class Change:
     everywhere: bool = False
 
     def layers(self, model: Transformer) -> list[int]:
-        """The layers in which something changes."""
+        """The absolute numbers of the layers whose routing changes."""
         return router_layers(model) if self.everywhere and self.top_k is not None else [self.layer]
 
     def hook(self, layer: int, gate: nn.Module, args: tuple[Any, ...], routing: Routing) -> Routing:
-        """A forward hook of the router of `layer`: what it returns takes the place of the router's own answer."""
+        """Forward hook for the router of `layer`; the returned routing replaces the router's output."""
         return change_routing(
             routing, self.experts if layer == self.layer else (), self.mode, self.top_k, bool(gate.renormalise)
         )
@@ -52,9 +55,9 @@ class Change:
 def change_routing(
     routing: Routing, experts: Sequence[int], mode: str, top_k: int | None, renormalise: bool
 ) -> Routing:
-    """The router's decision with `experts` masked, dropped or forced, and `top_k` slots (None: as many as before).
+    """The router's decision with `experts` masked, dropped or forced, and `top_k` slots (None: unchanged).
 
-    Slots stay ordered by falling softmax value. `renormalise` is the model's `norm_topk_prob`.
+    Slots stay in order of decreasing softmax value. `renormalise` is the model's `norm_topk_prob`.
     """
     logits, slots = routing.logits, top_k or routing.experts.shape[-1]
     chosen = torch.tensor(list(experts), dtype=torch.int64, device=logits.device)
@@ -66,16 +69,19 @@ def change_routing(
         routing = route(logits, slots, renormalise)
     if not len(experts):
         return routing
-    left = routing.weights.masked_fill(torch.isin(routing.experts, chosen), 0.0)
+    weights = routing.weights.masked_fill(torch.isin(routing.experts, chosen), 0.0)
     if mode == "drop_renormalise":
-        wide = left.to(at_least_float32(left.dtype))
+        wide = weights.to(at_least_float32(weights.dtype))
         before, after = routing.weights.to(wide.dtype).sum(-1, keepdim=True), wide.sum(-1, keepdim=True)
-        left = torch.where(after > 0, wide * before / after, wide).to(left.dtype)  # nothing left: nothing to scale
-    return Routing(logits, routing.experts, left)
+        weights = torch.where(after > 0, wide * before / after, wide).to(weights.dtype)  # all dropped: keep the zeros
+    return Routing(logits, routing.experts, weights)
 
 
 def force(logits: Tensor, chosen: Tensor, slots: int, renormalise: bool) -> Routing:
-    """`chosen` get in first, the rest by rank; everyone's weight is their own softmax value, then renormalised."""
+    """Routing that always selects `chosen` and fills the other slots by rank.
+
+    Every weight is the expert's own softmax value, renormalised if `renormalise`.
+    """
     probabilities = logits.softmax(dim=-1, dtype=at_least_float32(logits.dtype))
     experts = probabilities.index_fill(-1, chosen, 2.0).topk(slots, dim=-1).indices  # 2: above every probability
     weights, order = probabilities.gather(-1, experts).sort(dim=-1, descending=True, stable=True)
@@ -86,7 +92,10 @@ def force(logits: Tensor, chosen: Tensor, slots: int, renormalise: bool) -> Rout
 
 @contextmanager
 def installed(model: Transformer, change: Change | None, seen: dict[int, Tensor] | None = None) -> Iterator[None]:
-    """Inside the block the routers of `model` decide as `change` says. `seen` collects the experts, layer by layer."""
+    """Apply `change` to the routers of `model` inside the block.
+
+    If `seen` is given, it receives the selected experts (token, slot) of every Mixture-of-Experts layer.
+    """
     with ExitStack() as stack:
         for layer in change.layers(model) if change is not None else []:
             hook = partial(change.hook, layer)  # type: ignore[union-attr]
@@ -98,7 +107,7 @@ def installed(model: Transformer, change: Change | None, seen: dict[int, Tensor]
 
 
 def watch(seen: dict[int, Tensor], layer: int, gate: nn.Module, args: tuple[Any, ...], routing: Routing) -> None:
-    """Note what was selected (token, slot)."""
+    """Forward hook that stores the selected experts (token, slot) in `seen`."""
     seen[layer] = routing.experts
 
 
@@ -111,13 +120,13 @@ def ablated(
     top_k: int | None = None,
     everywhere: bool = False,
 ) -> Iterator[None]:
-    """Inside the block `model` runs without (or with) these experts of this layer; afterwards it is as it was.
+    """Run `model` without (or always with) these experts of this layer inside the block.
 
         with ablated(model, layer=2, experts=[17]):
             print(*generate(model, tokenizer, "The cat"), sep="")
 
-    mode: see the top of this file. top_k: experts a token, in this layer, or in all with `everywhere`. Raises
-    BadArgument.
+    The model is unchanged afterwards. mode: see the module docstring. top_k: experts per token, in this layer or, with
+    `everywhere`, in all layers. Raises BadArgument.
     """
     with installed(model, check_change(model, layer, experts, mode, top_k, everywhere)):
         yield
@@ -129,12 +138,15 @@ def router_layers(model: Transformer) -> list[int]:
 
 
 def check_change(model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = None, everywhere: Any = False) -> Change:
-    """These arguments as a Change that this model can make; BadArgument names the first one that it cannot."""
+    """Validate the arguments for this model and return them as a Change. Raises BadArgument for the first bad one."""
     if not isinstance(model, Transformer):
         raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
     layers, config = router_layers(model), model.config
     if not layers:
-        raise BadArgument(f"this {config.model_type} model has no router in layers {model.layer_range}: no experts.")
+        raise BadArgument(
+            f"this {config.model_type} model has no router in layers {model.layer_range}, expected at least one "
+            "Mixture-of-Experts layer."
+        )
     if type(layer) is not int or layer not in layers:
         raise BadArgument(f"layer is {layer!r}, expected the number of a Mixture-of-Experts layer: {spell(layers)}.")
     check_choice("mode", mode, MODES)
@@ -145,29 +157,33 @@ def check_change(model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = N
     numbers = list(numbers)
     for number in numbers:
         if type(number) is not int or not 0 <= number <= last:
-            raise BadArgument(f"experts holds {number!r}, expected numbers from 0 to {last} (of layer {layer}).")
+            raise BadArgument(f"experts contains {number!r}, expected numbers from 0 to {last} (layer {layer}).")
     if len(set(numbers)) != len(numbers):
-        raise BadArgument(f"experts is {numbers}, expected every expert once.")
+        raise BadArgument(f"experts is {numbers}, expected no duplicates.")
     most = min(MOST_SLOTS, config.num_experts)
     if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= most):
-        raise BadArgument(f"top_k is {top_k!r}, expected 1 to {most} experts a token, or None for the trained number.")
+        raise BadArgument(
+            f"top_k is {top_k!r}, expected 1 to {most} experts per token, or None for the trained number."
+        )
     if type(everywhere) is not bool:
         raise BadArgument(f"everywhere is {everywhere!r}, expected True (top_k in all layers) or False.")
     if not numbers and top_k is None:
-        raise BadArgument("nothing would change: give experts, such as experts=[17], or top_k.")
+        raise BadArgument("nothing would change: pass experts, such as experts=[17], or top_k.")
     slots = top_k or config.num_experts_per_tok
     if mode == "mask" and len(numbers) > config.num_experts - slots:
         raise BadArgument(
-            f"experts holds {len(numbers)} of {config.num_experts}: with these masked fewer than {slots} are left to "
-            "select from. Mask fewer, or lower top_k."
+            f"experts lists {len(numbers)} of {config.num_experts} experts, but masking them leaves fewer than "
+            f"{slots} to select from. Mask fewer, or lower top_k."
         )
     if mode == "force" and len(numbers) > slots:
-        raise BadArgument(f"experts holds {len(numbers)}, but a token has {slots} slots. Force fewer, or raise top_k.")
+        raise BadArgument(
+            f"experts lists {len(numbers)} experts, but a token has {slots} slots. Force fewer, or raise top_k."
+        )
     return Change(layer, tuple(sorted(numbers)), mode, top_k, everywhere)
 
 
 def spell(layers: list[int]) -> str:
-    """Layer numbers for a sentence: 0..3, or one by one where some are missing."""
+    """Layer numbers for a message: "0..3", or a comma-separated list if they are not consecutive."""
     if layers == list(range(layers[0], layers[-1] + 1)):
         return f"{layers[0]}..{layers[-1]}"
     return ", ".join(map(str, layers))

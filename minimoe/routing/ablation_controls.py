@@ -1,39 +1,40 @@
-"""Controls: the same change made to other experts of the same layer that carry a similar load.
+"""Controls: the same change applied to other experts of the same layer with a similar load.
 
-Taking away an expert that many tokens select costs more than one that few select, so a random expert is no fair
-comparison. A control's load (tokens that select it) lies between half and twice that of the expert it stands for.
+Removing an expert that many tokens select costs more than removing one that few select, so a random expert would not
+be a fair comparison. A control's load (tokens that select it) is between half and twice that of the expert it matches.
 """
 
 import torch
 from torch import Tensor
 
-FEWEST = 20  # controls that make a distribution worth looking at
-NEAR = 2  # a control carries at least 1/NEAR and at most NEAR times the load
-TRIES = 50  # draws for each set of controls that is asked for
+FEWEST = 20  # controls needed for a meaningful distribution
+NEAR = 2  # a control has at least 1/NEAR and at most NEAR times the load
+TRIES = 50  # draws for each requested set of controls
 
 
 def draw_controls(load: Tensor, experts: tuple[int, ...], count: int, seed: int) -> tuple[list[tuple[int, ...]], int]:
-    """Up to `count` different sets that match `experts` one by one, and how many experts each could be drawn from.
+    """Draw up to `count` different sets that match `experts` one to one; also return the number of candidates.
 
-    load: (expert) tokens that select each. For several experts the second number is that of the smallest pool.
+    load: (expert) tokens that select each expert. With several experts, the number of candidates is that of the
+    smallest pool.
     """
-    pools = [pool(load, expert, experts) for expert in experts]
-    candidates = min((len(one) for one in pools), default=0)
-    draw = torch.Generator().manual_seed(seed)
+    pools = [matching_experts(load, expert, experts) for expert in experts]
+    candidates = min((len(pool) for pool in pools), default=0)
+    generator = torch.Generator().manual_seed(seed)
     if len(experts) == 1:
-        order = torch.randperm(candidates, generator=draw).tolist()
-        return [(pools[0][place],) for place in order[:count]], candidates
-    found: dict[tuple[int, ...], None] = {}
+        order = torch.randperm(candidates, generator=generator).tolist()
+        return [(pools[0][index],) for index in order[:count]], candidates
+    sets: dict[tuple[int, ...], None] = {}
     for _ in range(TRIES * count if candidates else 0):
-        drawn = [one[int(torch.randint(len(one), (1,), generator=draw))] for one in pools]
+        drawn = [pool[int(torch.randint(len(pool), (1,), generator=generator))] for pool in pools]
         if len(set(drawn)) == len(drawn):
-            found[tuple(sorted(drawn))] = None
-        if len(found) == count:
+            sets[tuple(sorted(drawn))] = None
+        if len(sets) == count:
             break
-    return list(found), candidates
+    return list(sets), candidates
 
 
-def pool(load: Tensor, expert: int, experts: tuple[int, ...]) -> list[int]:
-    """The experts outside of `experts` whose load is near that of `expert`."""
+def matching_experts(load: Tensor, expert: int, experts: tuple[int, ...]) -> list[int]:
+    """The experts not in `experts` whose load is similar to that of `expert`."""
     near = (load * NEAR >= load[expert]) & (load <= load[expert] * NEAR)
     return [number for number in near.nonzero().flatten().tolist() if number not in experts]

@@ -1,7 +1,7 @@
-"""Running a model many times, each time with another change of one layer's routing.
+"""Repeated runs of a model, each with a different change to one layer's routing.
 
-What comes before the changed layer is the same in every run, so it is computed once and the hidden state that enters
-the layer is kept. A document in which no token is touched keeps its losses and is not run again.
+The layers before the changed one give the same result in every run, so they are computed once and the hidden state
+that enters the changed layer is kept. A document without an affected token keeps its losses and is not run again.
 """
 
 from collections.abc import Sequence
@@ -20,33 +20,33 @@ from minimoe.model.transformer import Transformer
 from minimoe.routing.ablation_change import Change, installed
 from minimoe.text.generate import context_length
 
-POSITIONS = 1024  # in one batch: the next-token distributions of the whole model are kept for comparison
-FULLNESS = 0.75  # of a batch's longest document that its shortest one must reach
+POSITIONS = 1024  # per batch; bounded because the unchanged next-token distributions of all batches stay in memory
+FULLNESS = 0.75  # minimum length of a document, relative to the longest of its batch
 
 
 @dataclass
 class Batch:
-    """Documents of similar length. Those that end earlier are filled up on the right, which no token before can see."""
+    """Documents of similar length, padded on the right, where the causal mask hides the padding."""
 
     ids: Tensor  # (document, position)
-    place: Tensor  # (document, position) index among all tokens, -1 where filled up
-    entering: Tensor = field(init=False)  # (document, position, hidden) before the first changed layer
-    losses: Tensor = field(init=False)  # (document, position) NaN where there is no next token
+    index: Tensor  # (document, position) index among all tokens, -1 for padding
+    entering: Tensor = field(init=False)  # (document, position, hidden) input of the first changed layer
+    losses: Tensor = field(init=False)  # (document, position) NaN without a next token
     predictions: Tensor = field(init=False)  # (document, position, vocab) log-probabilities
     seen: dict[int, Tensor] = field(init=False)  # layer -> experts (document, position, slot)
 
 
 @dataclass
 class Outcome:
-    """What one change did, a value a token."""
+    """The effect of one change, with one value per token in every tensor."""
 
     losses: Tensor
     kl: Tensor | None = None
-    overlap: dict[int, Tensor] = field(default_factory=dict)  # layer -> share of the experts that is still selected
+    overlap: dict[int, Tensor] = field(default_factory=dict)  # layer -> share of the experts that stay selected
 
 
 class Runs:
-    """The documents through `model` as it is, ready for changes from layer `first` on."""
+    """The documents, run once through the unchanged `model`, ready for changes in layer `first` and later ones."""
 
     def __init__(self, model: Transformer, documents: Sequence[Tensor], first: int):
         self.model, self.first = model, first
@@ -62,7 +62,7 @@ class Runs:
 
     @torch.inference_mode()
     def run_unchanged(self, batch: Batch) -> None:
-        """Fill in what the batch does in the model as it is."""
+        """Run the batch through the unchanged model and store the results in it."""
         batch.seen = {}
         with installed(self.model, None, batch.seen):
             x = self.model.embed(batch.ids)
@@ -70,25 +70,25 @@ class Runs:
             x = self.through(x, self.first, self.model.layer_range.stop)
         batch.seen = {layer: fold(experts, batch.ids) for layer, experts in batch.seen.items()}
         batch.predictions = self.predict(x)
-        batch.losses = next_losses(batch.predictions, batch.ids, batch.place)
+        batch.losses = next_losses(batch.predictions, batch.ids, batch.index)
 
     @torch.inference_mode()
-    def run(self, change: Change, closely: bool = False) -> Outcome:
-        """The losses (token) with this change; `closely`: KL and the overlap of the choices too."""
+    def run(self, change: Change, detailed: bool = False) -> Outcome:
+        """The losses (token) with this change; with `detailed` also the KL divergence and the overlap of selections."""
         touched = self.affected(change) | self.weights_shift(change)
         losses, kl = [], []
         overlap: list[dict[int, Tensor]] = []
         for batch in self.batches:
-            rows = (touched[batch.place] & (batch.place >= 0)).any(dim=1).nonzero().flatten()
+            rows = (touched[batch.index] & (batch.index >= 0)).any(dim=1).nonzero().flatten()
             seen: dict[int, Tensor] = {}
             changed, divergence = batch.losses.clone(), torch.zeros_like(batch.losses)
             shared = {layer: torch.ones(batch.ids.shape) for layer in batch.seen}
             if len(rows):
-                with installed(self.model, change, seen if closely else None):
+                with installed(self.model, change, seen if detailed else None):
                     x = self.through(batch.entering[rows.to(batch.entering.device)], self.first, None)
                 predictions = self.predict(x)
-                changed[rows] = next_losses(predictions, batch.ids[rows], batch.place[rows])
-                if closely:
+                changed[rows] = next_losses(predictions, batch.ids[rows], batch.index[rows])
+                if detailed:
                     before = batch.predictions[rows.to(batch.predictions.device)]
                     divergence[rows] = (before.exp() * (before - predictions)).sum(dim=-1).clamp_min(0).cpu()
                 for layer, experts in seen.items():
@@ -96,7 +96,7 @@ class Runs:
             losses.append(changed)
             kl.append(divergence)
             overlap.append(shared)
-        if not closely:
+        if not detailed:
             return Outcome(self.flat(losses, torch.nan))
         everywhere = len(change.layers(self.model)) > 1
         later = [layer for layer in overlap[0] if everywhere or layer > change.layer]
@@ -104,26 +104,26 @@ class Runs:
         return Outcome(self.flat(losses, torch.nan), self.flat(kl, torch.nan), shares)
 
     def affected(self, change: Change) -> Tensor:
-        """(token) bool: whose routing in the changed layer this touches, given what the model as it is selects there.
+        """(token) bool: whether the change alters the token's routing in the changed layer.
 
-        mask and drop touch the tokens that select one of the experts, force those that do not select all of them,
-        another number of experts touches every token.
+        "mask" and "drop" affect the tokens that select one of the experts, "force" those that do not select all of
+        them; a different number of experts affects every token.
         """
         selected = self.selected[change.layer]
         if change.top_k not in (None, selected.shape[-1]):
             return torch.ones(len(selected), dtype=torch.bool)
-        among = torch.isin(selected, torch.tensor(change.experts, dtype=torch.int64))
-        return among.sum(dim=-1) < len(change.experts) if change.mode == "force" else among.any(dim=-1)
+        is_changed = torch.isin(selected, torch.tensor(change.experts, dtype=torch.int64))
+        return is_changed.sum(dim=-1) < len(change.experts) if change.mode == "force" else is_changed.any(dim=-1)
 
     def weights_shift(self, change: Change) -> bool:
-        """Whether masking changes the weights of every token: its share of the softmax goes to the others.
+        """Whether masking changes the weights of every token, because the masked softmax share goes to other experts.
 
-        Renormalised weights (norm_topk_prob, as in all of Qwen3) do not notice.
+        Renormalised weights (norm_topk_prob, as in all of Qwen3) are unaffected.
         """
         return change.mode == "mask" and bool(change.experts) and not self.model.config.norm_topk_prob
 
     def through(self, x: Tensor, start: int, stop: int | None) -> Tensor:
-        """x (document, position, hidden) through the layers from `start` until before `stop` (None: to the end)."""
+        """Run x (document, position, hidden) through layers `start` to `stop` - 1 (None: to the last layer)."""
         positions = x.shape[1]
         cos, sin = rotary_tables(self.model.config, 0, positions, x.dtype, x.device)
         mask = causal_mask(positions, positions, x.device) if self.model.attention == "eager" else None
@@ -132,21 +132,21 @@ class Runs:
         return x
 
     def predict(self, x: Tensor) -> Tensor:
-        """(document, position, hidden) -> log-probabilities of the next token over the whole vocabulary, in float32."""
+        """Log-probabilities (document, position, vocab) of the next token, in float32 or float64."""
         logits = self.model.lm_head(self.model.norm(x))
         return logits.log_softmax(dim=-1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
 
     def flat(self, values: Sequence[Tensor], fill: float) -> Tensor:
-        """One (document, position, ...) tensor a batch -> (token, ...), document after document as they were given."""
+        """One (document, position, ...) tensor per batch -> (token, ...), documents in their original order."""
         result = torch.full((len(self.tokens), *values[0].shape[2:]), fill, dtype=values[0].dtype)
         for batch, value in zip(self.batches, values, strict=True):
-            real = batch.place >= 0
-            result[batch.place[real]] = value[real]
+            real = batch.index >= 0
+            result[batch.index[real]] = value[real]
         return result
 
 
 def make_batches(documents: Sequence[Tensor]) -> list[Batch]:
-    """Documents of similar length together, longest first; a batch has at most POSITIONS tokens, or one document."""
+    """Group documents of similar length, longest first; a batch has at most POSITIONS tokens, or one document."""
     starts = torch.tensor([0, *(len(ids) for ids in documents)]).cumsum(0).tolist()
     groups: list[list[int]] = []
     for number in sorted(range(len(documents)), key=lambda number: -len(documents[number])):
@@ -159,39 +159,42 @@ def make_batches(documents: Sequence[Tensor]) -> list[Batch]:
     batches = []
     for group in groups:
         ids = torch.zeros(len(group), len(documents[group[0]]), dtype=torch.int64)
-        place = torch.full_like(ids, -1)
+        index = torch.full_like(ids, -1)
         for row, number in enumerate(group):
             length = len(documents[number])
             ids[row, :length] = documents[number]
-            place[row, :length] = torch.arange(starts[number], starts[number] + length)
-        batches.append(Batch(ids, place))
+            index[row, :length] = torch.arange(starts[number], starts[number] + length)
+        batches.append(Batch(ids, index))
     return batches
 
 
-def next_losses(predictions: Tensor, ids: Tensor, place: Tensor) -> Tensor:
-    """(document, position) loss of the token after each one, in nats; NaN where no token follows."""
+def next_losses(predictions: Tensor, ids: Tensor, index: Tensor) -> Tensor:
+    """(document, position) loss of the next token, in nats; NaN without a next token.
+
+    predictions: (document, position, vocab); ids and index: (document, position), see `Batch`.
+    """
     losses = torch.full(ids.shape, torch.nan, dtype=predictions.dtype)
     ahead = rearrange(predictions[:, :-1], "document position vocab -> (document position) vocab")
-    wanted = rearrange(ids[:, 1:], "document position -> (document position)").to(ahead.device)
-    losses[:, :-1] = F.nll_loss(ahead, wanted, reduction="none").view(len(ids), -1).cpu()
-    losses[:, :-1][place[:, 1:] < 0] = torch.nan
+    targets = rearrange(ids[:, 1:], "document position -> (document position)").to(ahead.device)
+    losses[:, :-1] = F.nll_loss(ahead, targets, reduction="none").view(len(ids), -1).cpu()
+    losses[:, :-1][index[:, 1:] < 0] = torch.nan
     return losses
 
 
 def fold(experts: Tensor, ids: Tensor) -> Tensor:
-    """(document position, slot) -> (document, position, slot), on the processor."""
+    """(document position, slot) -> (document, position, slot), on the CPU."""
     return rearrange(experts, "(document position) slot -> document position slot", document=len(ids)).cpu()
 
 
 def still_selected(before: Tensor, after: Tensor) -> Tensor:
-    """(document, position) share of the experts in `before` (document, position, slot) that are in `after` too."""
+    """(document, position) share of the experts in `before` (document, position, slot) that are also in `after`."""
     return (before[..., :, None] == after[..., None, :]).any(dim=-1).float().mean(dim=-1)
 
 
 def as_documents(model: Transformer, given: Any, tokenizer: Any = None) -> list[Tensor]:
-    """Texts, or ids as (token), (batch, position) or rows of any length, as one int64 tensor a document.
+    """One int64 tensor of ids per document, from texts, or from ids as (token), (batch, position) or rows.
 
-    Raises BadArgument, naming the document, for what the model cannot run or what has no next token.
+    Raises BadArgument, naming the document, if the model cannot run it or it has no next token.
     """
     if isinstance(given, str) or (isinstance(given, Tensor) and given.dim() == 1):
         given = [given]
@@ -205,7 +208,9 @@ def as_documents(model: Transformer, given: Any, tokenizer: Any = None) -> list[
         given = [given]
     documents = [one_document(model, number, one, tokenizer) for number, one in enumerate(given)]
     if model.config.num_hidden_layers != len(model.layer_range):
-        raise BadArgument(f"model holds only layers {model.layer_range}; losses need all. Load it without layers=.")
+        raise BadArgument(
+            f"model holds only layers {model.layer_range}, but losses need all layers. Load it without layers=."
+        )
     return documents
 
 
@@ -213,7 +218,7 @@ def one_document(model: Transformer, number: int, given: Any, tokenizer: Any) ->
     """The ids of one document (token) int64."""
     if isinstance(given, str):
         if tokenizer is None:
-            raise BadArgument(f"document {number} is a text, and there is no tokenizer to read it: give tokenizer=.")
+            raise BadArgument(f"document {number} is a text, but there is no tokenizer to encode it: pass tokenizer=.")
         given = tokenizer.encode(given, special=False)
         if not given:
             raise BadArgument(f"document {number} is an empty text, expected at least two tokens.")
@@ -222,13 +227,15 @@ def one_document(model: Transformer, number: int, given: Any, tokenizer: Any) ->
     except (TypeError, ValueError, RuntimeError):
         ids = torch.empty(0)
     if ids.dim() != 1 or ids.dtype not in (torch.int64, torch.int32):
-        raise BadArgument(f"document {number} is {type(given).__name__}, expected a row of whole token ids.")
+        raise BadArgument(f"document {number} is {type(given).__name__}, expected a row of integer token ids.")
     most = context_length(model.config)
     if not 2 <= len(ids) <= most:
-        raise BadArgument(f"document {number} has {len(ids)} tokens, expected 2 (one has no next token) to {most}.")
+        raise BadArgument(
+            f"document {number} has {len(ids)} tokens, expected 2 to {most} (a single token has no next token)."
+        )
     if int(ids.min()) < 0 or int(ids.max()) >= model.config.vocab_size:
         raise BadArgument(
-            f"document {number} holds token ids {int(ids.min())}..{int(ids.max())}, "
+            f"document {number} contains token ids {int(ids.min())}..{int(ids.max())}, "
             f"but the vocabulary is 0..{model.config.vocab_size - 1}."
         )
     return ids.long()

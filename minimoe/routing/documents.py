@@ -1,4 +1,4 @@
-"""Recording whole documents: routing, next-token losses, and which domain and document every token belongs to."""
+"""Record whole documents: routing, next-token losses, and the domain and document of every token."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from minimoe.text.generate import context_length
 if TYPE_CHECKING:
     from minimoe.text.tokenizer import Tokenizer
 
-COURSE_DOMAINS = ("en", "zh", "code", "math")  # where they occur they come first, in this order
+COURSE_DOMAINS = ("en", "zh", "code", "math")  # listed first, in this order, if they occur
 
 
 @dataclass(frozen=True)
 class TracedDocument:
-    """One text, or one conversation of {"role", "content"} messages, and where it comes from."""
+    """A text, or a conversation of {"role", "content"} messages, with its domain and source."""
 
     content: str | Sequence[Mapping[str, Any]]
     domain: str
@@ -32,20 +32,22 @@ class TracedDocument:
     licence: str = ""
 
     def entry(self) -> dict[str, str]:
-        """What the metadata says of it; the text itself is in the tokens."""
+        """The metadata entry of the document; its text is stored as tokens."""
         return {name: getattr(self, name) for name in ("title", "domain", "language", "source", "licence")}
 
 
 def record_documents(
     model: Transformer, tokenizer: "Tokenizer", documents: Sequence[TracedDocument], label: str | None = None
 ) -> RoutingTrace:
-    """Run every document through the whole model, each as a sequence of its own, and record it.
+    """Run every document through the whole model as a sequence of its own, and record the routing.
 
-    In a plain text, `<|im_end|>` and its like are ordinary characters; a conversation is written by the checkpoint's
-    template. `label` as in `record_routing`. Raises BadArgument, naming the document.
+    In a plain text, special tokens such as `<|im_end|>` are encoded as ordinary characters; a conversation is rendered
+    by the checkpoint's chat template. `label` as in `record_routing`. Raises BadArgument, naming the document.
     """
     if len(model.layer_range) < model.config.num_hidden_layers:
-        raise BadArgument(f"model holds only layers {model.layer_range}; losses need all. Load it without layers=.")
+        raise BadArgument(
+            f"model holds only layers {model.layer_range}, but losses need all layers. Load it without layers=."
+        )
     for number, document in enumerate(documents):
         if not isinstance(document, TracedDocument):
             raise BadArgument(
@@ -54,9 +56,9 @@ def record_documents(
     encoded = [document_ids(model, tokenizer, document) for document in documents]
     if not encoded:
         raise BadArgument("documents is empty, expected at least one TracedDocument.")
-    found = dict.fromkeys(document.domain for document in documents)
-    domains = [name for name in COURSE_DOMAINS if name in found]
-    domains += [name for name in found if name not in domains]
+    present = dict.fromkeys(document.domain for document in documents)
+    domains = [name for name in COURSE_DOMAINS if name in present]
+    domains += [name for name in present if name not in domains]
     recorder = Recorder(model)
     for number, (document, ids) in enumerate(zip(documents, encoded, strict=True)):
         with recorder.watching(), torch.no_grad():
@@ -71,23 +73,23 @@ def record_documents(
 
 
 def document_ids(model: Transformer, tokenizer: "Tokenizer", document: TracedDocument) -> Tensor:
-    """(token) int64. Raises BadArgument for a document without tokens or with too many."""
+    """(token) int64 ids of a document. Raises BadArgument if it is empty or exceeds the context length."""
     if isinstance(document.content, str):
         ids = tokenizer.encode(document.content, special=False)
     else:
         ids = tokenizer.encode(tokenizer.chat(document.content, add_generation_prompt=False))
     most = context_length(model.config)
     if not 0 < len(ids) <= most:
-        mend = "Cut it." if ids else "It is empty."
-        raise BadArgument(f"document {document.title!r} has {len(ids)} tokens, expected 1 to {most}. {mend}")
+        fix = "Shorten it." if ids else "Remove the empty document."
+        raise BadArgument(f"document {document.title!r} has {len(ids)} tokens, expected 1 to {most}. {fix}")
     return torch.tensor(ids)
 
 
 def next_tokens(logits: Tensor, ids: Tensor, vocabulary: int) -> dict[str, Tensor]:
-    """Losses (nats, NaN at the end) and predictions of the token after each one.
+    """The loss (nats, NaN for the last token) and the predicted id of the next token, for each token.
 
     logits: (token, vocab); ids: (token). The loss is over all rows of the head, as in training; ids from `vocabulary`
-    on are padding that stands for no text, so they are never predicted.
+    upwards are padding without a text, so they are never predicted.
     """
     scores = logits.double() if logits.dtype == torch.float64 else logits.float()
     losses = torch.full((len(ids),), torch.nan)

@@ -1,4 +1,4 @@
-"""Pictures of routing: plotly figures that move without a kernel, each with a sentence that says what it shows."""
+"""Figures of routing: plotly figures that stay interactive without a kernel, each with a text alternative."""
 
 import math
 from collections.abc import Sequence
@@ -13,16 +13,15 @@ from plotly.subplots import make_subplots
 from minimoe.errors import BadArgument
 from minimoe.routing.trace import RoutingTrace
 
-SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green deficiency
+SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green colour blindness
 CONFIG = {"showSendToCloud": False, "displaylogo": False}
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": "#202020"}
 
 
 class Picture:
-    """A plotly figure together with its text alternative.
+    """A plotly figure with its text alternative.
 
-    Jupyter draws the figure; a viewer that cannot draw it, and a screen reader, get `alt`. `figure` is plotly's own
-    object.
+    Jupyter renders `figure`, a plotly object; screen readers and viewers that cannot render it use the text `alt`.
     """
 
     def __init__(self, figure: go.Figure, alt: str):
@@ -37,7 +36,7 @@ class Picture:
 
 
 def plain(value: Any) -> Any:
-    """`value` with tuples and arrays turned into lists, so that it is JSON and a second run gives the same."""
+    """`value` with tuples and arrays converted to lists, so that it serialises to the same JSON in every run."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
@@ -46,7 +45,7 @@ def plain(value: Any) -> Any:
 
 
 def token_texts(trace: RoutingTrace) -> list[str]:
-    """A readable label for each token of the trace; bytes that are only part of a character appear in hexadecimal."""
+    """A readable label for each token of the trace; incomplete characters are shown in hexadecimal."""
     return [readable(trace.token_bytes(index), int(token)) for index, token in enumerate(trace.tokens)]
 
 
@@ -62,15 +61,15 @@ def readable(content: bytes | None, token: int) -> str:
 
 
 def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts were selected?") -> Picture:
-    """Tokens as a strip, and below it layers x experts for the token that the slider stands on.
+    """A strip of tokens, and below it a map of layers x experts for the token selected by the slider.
 
-    The strip is coloured by how much of the router's softmax the selected experts hold, averaged over layers; the map
-    by the weight that each selected expert's answer gets. A grey square was not selected: it did no
-    work. Raises BadArgument for a token that is not there.
+    The strip is coloured by the selected experts' share of the router's softmax, averaged over layers; the map by the
+    weight of each selected expert's output. A grey square is an expert that was not selected and did no work.
+    Raises BadArgument if `token` is out of range.
     """
     texts = token_texts(trace)
     if not 0 <= token < len(texts):
-        raise BadArgument(f"token is {token}, but the trace holds tokens 0..{len(texts) - 1}.")
+        raise BadArgument(f"token is {token}, but the trace contains tokens 0..{len(texts) - 1}.")
     layers, experts = trace.layers.tolist(), trace.metadata["num_experts"]
     held = trace.probabilities.sum(-1).mean(0)
     maps = [weight_map(trace, index, experts) for index in range(len(texts))]
@@ -87,7 +86,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
         colorscale=SEQUENTIAL, showscale=False,
         hovertemplate="%{text}<br>the selected experts hold %{z:.0%} of the softmax<extra></extra>",
     )  # fmt: skip
-    here = go.Scatter(
+    current = go.Scatter(
         x=[middles[token]], y=[-0.75], mode="markers", marker=marker(), hoverinfo="skip", cliponaxis=False
     )
     chosen = go.Heatmap(
@@ -100,7 +99,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
         z=[[0] * experts for _ in layers], y=chosen.y, x=chosen.x, xgap=1, ygap=3,
         colorscale=[[0, "#ebebeb"], [1, "#ebebeb"]], showscale=False, hoverinfo="skip",
     )  # fmt: skip
-    figure.add_trace(strip, row=1, col=1).add_trace(here, row=1, col=1)
+    figure.add_trace(strip, row=1, col=1).add_trace(current, row=1, col=1)
     figure.add_trace(idle, row=2, col=1).add_trace(chosen, row=2, col=1)
     figure.frames = [
         go.Frame(
@@ -130,7 +129,7 @@ def expert_map(trace: RoutingTrace, token: int = 0, title: str = "Which experts 
 
 
 def printed_width(text: str) -> float:
-    """About how wide a label is, in Latin letters: a Chinese character takes two."""
+    """Approximate width of a label, in Latin letters; a Chinese character counts as two."""
     return 1.2 + sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -144,7 +143,7 @@ def weight_map(trace: RoutingTrace, token: int, experts: int) -> list[list[float
 
 
 def describe(trace: RoutingTrace, token: int) -> str:
-    """The picture of one token as a sentence."""
+    """The text alternative of `expert_map` for one token."""
     text, slots = token_texts(trace)[token], trace.experts.shape[-1]
     strongest = [
         f"layer {n}: {ids[0]}" for n, ids in zip(trace.layers.tolist(), trace.experts[:, token].tolist(), strict=True)
@@ -157,7 +156,7 @@ def describe(trace: RoutingTrace, token: int) -> str:
 
 
 def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str) -> Picture:
-    """A plain horizontal bar chart with one value a name."""
+    """A horizontal bar chart with one value per name."""
     figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": "#0072B2"}))
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(autorange="reversed")
@@ -165,7 +164,7 @@ def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, a
 
 
 def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
-    """The course's look: white, no template baggage, a title."""
+    """Apply the course's layout to a figure (white background, title, font) and attach its text alternative."""
     figure.update_layout(
         template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height,
         showlegend=False,
@@ -175,7 +174,7 @@ def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
 
 
 def slider(labels: list[str], active: int) -> dict[str, Any]:
-    """A native plotly slider that jumps between frames; it works without a kernel."""
+    """A native plotly slider that switches between frames; it works without a kernel."""
     move = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     steps = [{"method": "animate", "label": label, "args": [[str(n)], move]} for n, label in enumerate(labels)]
     return {
@@ -189,10 +188,10 @@ def slider(labels: list[str], active: int) -> dict[str, Any]:
 
 
 def marker() -> dict[str, Any]:
-    """The triangle below the token that the slider stands on."""
+    """The triangle that marks the token selected by the slider."""
     return {"symbol": "triangle-up", "size": 14, "color": "#D55E00"}
 
 
 def rounded(tensor: torch.Tensor) -> Any:
-    """Nested lists of three decimals: what a stored figure needs, and equal on every processor."""
+    """Nested lists rounded to three decimals, so that stored figures are small and equal on every processor."""
     return [rounded(row) for row in tensor] if tensor.dim() else round(float(tensor), 3)

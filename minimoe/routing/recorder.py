@@ -1,13 +1,13 @@
-"""Watching the routers: forward hooks that read what a router decided and change nothing.
+"""Record the decisions of the routers with forward hooks that leave the model unchanged.
 
-One pass of the model becomes one dictionary of tensors:
+Each forward pass of the model is recorded as a dictionary of tensors:
 
     experts, weights, probabilities   (layer, token, slot)
     margins, entropies                (layer, token)
     tokens, positions, sequences      (token)
-    probability_sums                  (layer, expert), added up over the tokens
+    probability_sums                  (layer, expert), summed over the tokens
 
-Tokens of a batch follow each other row by row, as the router itself sees them.
+The tokens of a batch are flattened row by row, in the order in which the router sees them.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ from minimoe.model.transformer import Transformer, as_batch
 PER_SLOT = ("experts", "weights", "probabilities")
 PER_ROW = ("margins", "entropies")
 PER_TOKEN = ("tokens", "positions", "sequences")
-LABELS = ("roles", "domains", "documents", "losses", "predicted")  # (token) too, but not every trace has them
+LABELS = ("roles", "domains", "documents", "losses", "predicted")  # also (token), but optional in a trace
 PER_LAYER = ("probability_sums",)
-UNKNOWN_TOKEN = -1  # the model was called with hidden=, so no ids went through it
+UNKNOWN_TOKEN = -1  # the model was called with hidden=, so the token ids are unknown
 ARGUMENTS = ("token_ids", "cache", "hidden", "last_only")  # of Transformer.forward
 
 Pass = dict[str, Tensor]
 
 
 class Recorder:
-    """Collects the passes of one model in `passes`; `faults` says what could not be recorded."""
+    """Collects the forward passes of one model in `passes`; `faults` describes passes that could not be recorded."""
 
     def __init__(self, model: Transformer):
         if not isinstance(model, Transformer):
@@ -46,17 +46,17 @@ class Recorder:
         self.model = model
         self.layers = [number for number in model.layer_range if model.config.is_moe(number)]
         if not self.layers:
-            kind, here = model.config.model_type, model.layer_range
-            raise BadArgument(f"this {kind} model has no router in layers {here}; routing needs a MoE layer.")
+            kind, loaded = model.config.model_type, model.layer_range
+            raise BadArgument(f"this {kind} model has no router in layers {loaded}; recording needs a MoE layer.")
         self.passes: list[Pass] = []
         self.faults: list[str] = []
         self.next_sequence = 0
-        self.first_sequence: WeakKeyDictionary[KVCache, int] = WeakKeyDictionary()  # of the batch that a cache holds
+        self.first_sequence: WeakKeyDictionary[KVCache, int] = WeakKeyDictionary()  # of the batch in each cache
         self.pending: dict[int, list[Pass]] | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Hooks are in place inside this block and gone after it, whatever happens."""
+        """Install the hooks inside this block; they are removed when it ends, also after an exception."""
         with ExitStack() as stack:
             stack.callback(self.model.register_forward_pre_hook(self.begin, with_kwargs=True).remove)
             stack.callback(self.model.register_forward_hook(self.finish, with_kwargs=True).remove)
@@ -65,20 +65,20 @@ class Recorder:
             yield
 
     def begin(self, model: Transformer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Before the model: which tokens come, and from which position on (the cache moves while the model runs)."""
+        """Forward pre-hook of the model: store the token ids and the start position, before the cache advances."""
         self.pending = None
         given: dict[str, Any] = dict(zip(ARGUMENTS, args, strict=False)) | kwargs
         hidden, cache = given.get("hidden"), given.get("cache")
         try:
             ids = as_batch(given.get("token_ids")) if hidden is None else torch.full(hidden.shape[:2], UNKNOWN_TOKEN)
         except MinimoeError:
-            return  # the model itself is about to refuse this input
+            return  # the model itself will reject this input
         self.ids, self.cache, self.start = ids.detach().cpu().long(), cache, 0 if cache is None else cache.length
         self.pending = {number: [] for number in self.layers}
 
     @torch.no_grad()
     def routed(self, layer: int, gate: torch.nn.Module, args: tuple[Any, ...], routing: Routing) -> None:
-        """After a router. A router that is called by hand, outside of the model, is not recorded."""
+        """Forward hook of a router. Calls to a router outside the model's forward pass are not recorded."""
         if self.pending is not None:
             self.pending[layer].append(summary(routing))
 
@@ -103,7 +103,7 @@ class Recorder:
         self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})
 
     def places(self) -> Pass:
-        """Which token of which sequence each row is. A cache that already holds positions continues its sequences."""
+        """Token id, position and sequence of each row. A non-empty cache continues its own sequences."""
         batch, length = self.ids.shape
         known = self.first_sequence.get(self.cache) if self.cache is not None and self.start > 0 else None
         first = self.next_sequence if known is None else known
@@ -162,12 +162,12 @@ def not_numbers(layer: int, row: Pass) -> str:
 
 
 def router(model: Transformer, layer: int) -> Router:
-    """The router module of a Mixture-of-Experts layer."""
+    """The router module of a Mixture-of-Experts layer, by absolute layer number."""
     return cast(Router, model.layers[layer].mlp.gate)
 
 
 def router_sha256(model: Transformer, layers: list[int]) -> str:
-    """Fingerprint of the router weights as bfloat16, the released files' dtype: loading in float32 keeps it."""
+    """SHA-256 of the router weights in bfloat16, the dtype of the released files, so a float32 load gives the same."""
     digest = hashlib.sha256()
     for number in layers:
         weight = router(model, number).weight.detach().to(torch.bfloat16).contiguous()

@@ -1,16 +1,16 @@
-"""Routing that no model made: uniform, of any size, with a planted truth that a statistic should find, and no other.
+"""Synthetic traces of any size: uniform routing with planted effects, as ground truth for the statistics.
 
-Uniform means that every set of `top_k` experts is equally likely for every token of every layer. Into this are planted
+Uniform means that every set of `top_k` experts is equally likely for every token of every layer. The planted effects:
 
     specialists   an expert that tokens of one domain select `lift` times as often as chance
-    pairs         whoever selects the first expert of a pair mostly selects the second one too
-    paths         whoever selects `from` in a layer mostly selects `to` in the next one
+    pairs         tokens that select the first expert of a pair mostly select the second one too
+    paths         tokens that select `from` in a layer mostly select `to` in the next one
 
-by letting the planted expert take the slot of another one, drawn at random. The second of a pair and the end of a path
-are therefore selected somewhat more often than chance in every domain. Everything else stays uniform.
+A planted expert replaces another expert of the token, drawn at random. The second expert of a pair and the end of a
+path are therefore selected somewhat more often than chance in every domain. Everything else stays uniform.
 
-The router's numbers belong to one softmax each: `top_k` logits above a tail that falls by `TAIL` from rank to rank, so
-probabilities, margin and entropy agree to the last digit with each other. They are no findings; nothing here is.
+Probabilities, margin and entropy of a row belong to one softmax (`top_k` logits above a tail that decreases by `TAIL`
+from rank to rank), so they are consistent to the last digit. They are invented, like everything in a synthetic trace.
 """
 
 import base64
@@ -26,10 +26,10 @@ from minimoe.routing.storage import SCHEMA
 from minimoe.routing.synthetic_text import DOMAINS, Text, write_text
 from minimoe.routing.trace import RoutingTrace
 
-TAIL = 0.03  # how far the logits of those left out fall from rank to rank
-GAP, MARGIN = 0.25, 0.2  # mean logit gaps: between the ranks that got in, and at the cut
-JOINING = 0.8  # chance that the second of a pair, or the end of a path, follows the first
-SPECIALISTS, PAIRS, PATHS = 12, 6, 6  # planted at 94 layers, fewer in a trace of few layers
+TAIL = 0.03  # decrease of the logit from rank to rank, among the experts that are not selected
+GAP, MARGIN = 0.25, 0.2  # mean logit gaps: between selected ranks, and between rank K and rank K + 1
+JOINING = 0.8  # probability that the second expert of a pair, or the end of a path, follows the first
+SPECIALISTS, PAIRS, PATHS = 12, 6, 6  # planted in 94 layers, fewer in a trace with few layers
 
 
 def synthetic_trace(
@@ -40,9 +40,9 @@ def synthetic_trace(
     seed: int = 0,
     plant: bool = True,
 ) -> RoutingTrace:
-    """A synthetic trace; `metadata["planted"]` says what was planted (nothing with plant=False).
+    """A synthetic trace; `metadata["planted"]` lists the planted effects (none with plant=False).
 
-    Four domains, 24 documents each (as many as there are tokens for), whose tokens look like text. The same arguments
+    It has four domains of 24 documents each (fewer if `tokens` is small) with text-like tokens. The same arguments
     give the same trace. Raises BadArgument.
     """
     sizes = {"layers": layers, "tokens": tokens, "num_experts": num_experts, "top_k": top_k}
@@ -51,13 +51,13 @@ def synthetic_trace(
             raise BadArgument(f"{name} is {value!r}, expected a positive integer.")
     if tokens < len(DOMAINS) or not top_k < num_experts:
         raise BadArgument(
-            f"tokens is {tokens} and top_k {top_k} of {num_experts} experts, expected at least {len(DOMAINS)} tokens "
-            "and fewer experts selected than there are."
+            f"tokens is {tokens} and top_k is {top_k} of {num_experts} experts, expected at least {len(DOMAINS)} "
+            "tokens and top_k below num_experts."
         )
     if plant and (top_k < 2 or num_experts < max(8, 4 * top_k)):
         raise BadArgument(
-            f"top_k is {top_k} of {num_experts} experts, too dense to plant anything. Use at least 8 experts, four "
-            "times as many as are selected, and top_k of 2 or more; or plant=False."
+            f"top_k is {top_k} of {num_experts} experts, too dense for planted effects. Use top_k of 2 or more and at "
+            "least max(8, 4 * top_k) experts, or plant=False."
         )
     draw = torch.Generator().manual_seed(seed)
     text = write_text(tokens, draw)
@@ -87,37 +87,37 @@ def synthetic_trace(
 
 
 def uniform_sets(layers: int, tokens: int, num_experts: int, top_k: int, draw: torch.Generator) -> Tensor:
-    """(layer, token, slot) int64: every ordered set of distinct experts equally likely.
+    """(layer, token, slot) int64: every ordered set of distinct experts is equally likely.
 
-    Rows are drawn with repetition, and those with a repeated expert again: far cheaper than ranking all experts.
+    Rows are drawn with replacement, and rows with a repeated expert are redrawn: far cheaper than ranking all experts.
     """
-    if 2 * top_k > num_experts:  # few rows would be free of repetition
+    if 2 * top_k > num_experts:  # nearly every row would have a repetition
         noise = torch.rand(layers, tokens, num_experts, generator=draw)
         return noise.topk(top_k, dim=-1).indices
     rows = torch.randint(num_experts, (layers * tokens, top_k), generator=draw)
-    again = torch.arange(len(rows))
-    while len(again):
-        rising = rows[again].sort(dim=-1).values
-        again = again[(rising[:, 1:] == rising[:, :-1]).any(dim=-1)]
-        rows[again] = torch.randint(num_experts, (len(again), top_k), generator=draw)
+    redrawn = torch.arange(len(rows))
+    while len(redrawn):
+        ordered = rows[redrawn].sort(dim=-1).values
+        redrawn = redrawn[(ordered[:, 1:] == ordered[:, :-1]).any(dim=-1)]
+        rows[redrawn] = torch.randint(num_experts, (len(redrawn), top_k), generator=draw)
     return rows.unflatten(0, (layers, tokens))
 
 
 def choose_truth(layers: int, num_experts: int, top_k: int, draw: torch.Generator) -> dict[str, list[dict[str, Any]]]:
-    """What to plant and where. No expert has two parts, in no layer."""
+    """Choose the effects to plant and their layers and experts. No expert takes part in two effects."""
     used: set[tuple[int, int]] = set()
 
     def integer(below: int) -> int:
         return int(torch.randint(below, (1,), generator=draw))
 
     def expert(layer: int) -> int:
-        while (found := (layer, integer(num_experts))) in used:
+        while (candidate := (layer, integer(num_experts))) in used:
             continue
-        used.add(found)
-        return found[1]
+        used.add(candidate)
+        return candidate[1]
 
     share = min(1.0, layers / 24)
-    most = 0.75 * num_experts / top_k  # a lift beyond this would leave no room to the others
+    most = 0.75 * num_experts / top_k  # a higher lift would leave hardly any slots to other experts
     specialists = []
     for number in range(max(len(DOMAINS), round(SPECIALISTS * share))):
         layer = integer(layers)
@@ -138,36 +138,37 @@ def choose_truth(layers: int, num_experts: int, top_k: int, draw: torch.Generato
 def plant_truth(
     experts: Tensor, domains: Tensor, planted: dict[str, list[dict[str, Any]]], chance: float, draw: torch.Generator
 ) -> None:
-    """Change `experts` (layer, token, slot) in place: specialists first, then pairs, then paths from layer to layer.
+    """Plant the effects in `experts` (layer, token, slot), in place: specialists, then pairs, then paths by layer.
 
-    domains: (token) int64. chance: the share of tokens that select an expert of uniform routing.
+    domains: (token) int64. chance: the share of tokens that select a given expert under uniform routing.
     """
 
-    def join(layer: int, candidates: Tensor, expert: int, probability: float, spared: int | None = None) -> None:
-        """Let `expert` take a random slot, not that of `spared`, of candidates (token) bool that lack it."""
-        row = experts[layer]
-        able = candidates & ~(row == expert).any(dim=-1)
-        taken = (able & (torch.rand(len(row), generator=draw) < probability)).nonzero().flatten()
-        slot = torch.randint(row.shape[-1], (len(taken),), generator=draw)
-        if spared is not None:
-            slot = torch.where(row[taken, slot] == spared, (slot + 1) % row.shape[-1], slot)
-        row[taken, slot] = expert
+    def join(layer: int, candidates: Tensor, expert: int, probability: float, protected: int | None = None) -> None:
+        """Put `expert` in a random slot of candidates (token) bool that lack it, but not in that of `protected`."""
+        slots = experts[layer]
+        eligible = candidates & ~(slots == expert).any(dim=-1)
+        tokens = (eligible & (torch.rand(len(slots), generator=draw) < probability)).nonzero().flatten()
+        slot = torch.randint(slots.shape[-1], (len(tokens),), generator=draw)
+        if protected is not None:
+            slot = torch.where(slots[tokens, slot] == protected, (slot + 1) % slots.shape[-1], slot)
+        slots[tokens, slot] = expert
 
-    for one in planted["specialists"]:
-        wanted = one["lift"] * chance
-        join(one["layer"], domains == DOMAINS.index(one["domain"]), one["expert"], (wanted - chance) / (1 - chance))
+    for specialist in planted["specialists"]:
+        domain = DOMAINS.index(specialist["domain"])
+        target = specialist["lift"] * chance
+        join(specialist["layer"], domains == domain, specialist["expert"], (target - chance) / (1 - chance))
     for pair in planted["pairs"]:
         first, second = pair["experts"]
-        join(pair["layer"], (experts[pair["layer"]] == first).any(dim=-1), second, JOINING, spared=first)
+        join(pair["layer"], (experts[pair["layer"]] == first).any(dim=-1), second, JOINING, protected=first)
     for path in planted["paths"]:
         join(path["layer"] + 1, (experts[path["layer"]] == path["from"]).any(dim=-1), path["to"], JOINING)
 
 
 def softmax_numbers(experts: Tensor, num_experts: int, draw: torch.Generator) -> dict[str, Tensor]:
-    """Weights, probabilities, margins, entropies and sums that one softmax a row can have.
+    """Weights, probabilities, margins, entropies and sums, all computed from one softmax per row.
 
-    Logits: 0, -TAIL, -2 TAIL, ... for those left out, margin for the last one in, and random gaps above it. With
-    Z = sum(exp(logit)) the entropy is log(Z) - sum(p * logit).
+    Logits: 0, -TAIL, -2 TAIL, ... for the experts that are not selected, the margin for the last selected one, and
+    random gaps above it. With Z = sum(exp(logit)), the entropy is log(Z) - sum(p * logit).
     """
     layers, tokens, slots = experts.shape
     ranks = torch.arange(num_experts - slots, dtype=torch.float64)
@@ -191,17 +192,21 @@ def softmax_numbers(experts: Tensor, num_experts: int, draw: torch.Generator) ->
 
 
 def sums_of_softmax(experts: Tensor, probabilities: Tensor, rest: Tensor, num_experts: int) -> Tensor:
-    """(layer, expert) float32; `rest` (layer, token), what those left out have together, is spread over them evenly."""
+    """(layer, expert) float32: softmax summed over tokens, as `probability_sums` of a trace.
+
+    probabilities: (layer, token, slot). rest: (layer, token), the total of the experts that are not selected, spread
+    evenly over them.
+    """
     layers, _, slots = experts.shape
     cells = (experts + num_experts * torch.arange(layers)[:, None, None]).flatten()
     least = repeat(rest / (num_experts - slots), "layer token -> (layer token slot)", slot=slots)
     own = torch.bincount(cells, (probabilities.flatten() - least).double(), minlength=layers * num_experts)
-    everyone = rest.double().sum(dim=-1, keepdim=True) / (num_experts - slots)
-    return (own.unflatten(0, (layers, num_experts)) + everyone).float()
+    baseline = rest.double().sum(dim=-1, keepdim=True) / (num_experts - slots)
+    return (own.unflatten(0, (layers, num_experts)) + baseline).float()
 
 
 def describe_tokens(text: Text, draw: torch.Generator) -> dict[str, Tensor]:
-    """Everything that has one number a token. Losses are exponential with a mean of 2 nats, predictions random."""
+    """The tensors with one number per token. Losses are exponential with a mean of 2 nats, predictions random."""
     losses = torch.empty(len(text.tokens)).exponential_(0.5, generator=draw)
     losses[text.last] = math.nan
     return {

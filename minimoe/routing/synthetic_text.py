@@ -1,8 +1,8 @@
-"""Tokens that look like text in four domains, for synthetic traces: words drawn by Zipf's law, no sentence intended.
+"""Text-like tokens in four domains for synthetic traces: words drawn by Zipf's law, without sentences.
 
-Every domain draws one token in four from the words that all share (so tokens can be matched across domains), the others
-from its own. The Chinese has a character that is split over two tokens, and the code has HTML in it, because real text
-has both.
+Every domain draws one token in four from words shared by all domains (so that tokens can be matched across domains),
+the others from its own words. The Chinese includes a character that is split over two tokens, and the code includes
+HTML, because real text has both.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DOMAINS = ("en", "zh", "code", "math")  # of the course, always in this order
-DOCUMENTS = 24  # of each domain, if there are tokens enough
-SHARED = 0.25  # of the tokens of every domain
+DOMAINS = ("en", "zh", "code", "math")  # the domains of the course, always in this order
+DOCUMENTS = 24  # per domain, if there are enough tokens
+SHARED = 0.25  # share of every domain's tokens that are drawn from the shared words
 SPLIT = (b"\xe4\xbd", b"\xa0")  # the two halves of one Chinese character
 
-WORDS = {  # one space between words, `_` where a word begins with a space of its own, `~` for a line end
+WORDS = {  # separated by spaces; `_` stands for a space inside a word, `~` for a line break
     "shared": "_ , . 1 2 : ~ ( ) 3 0 x",
     "en": "_the _a _and _of _to _in _was _that _she _he _they _is _with _for _it _on _at _river _garden _bread _cat "
     "_letter _morning _slowly _under _house _old _friend _said _walked _stone _light _winter _song ing ed s The In",
@@ -28,39 +28,39 @@ WORDS = {  # one space between words, `_` where a word begins with a space of it
 
 @dataclass(frozen=True)
 class Text:
-    """(token) int64 tensors, and what they count through."""
+    """The tokens of all documents as (token) int64 tensors, with the vocabulary and the document titles."""
 
     tokens: Tensor
     domains: Tensor
     documents: Tensor
     positions: Tensor
-    last: Tensor  # (token) bool: the last one of its document
+    last: Tensor  # (token) bool: the last token of its document
     vocabulary: list[bytes]
-    titles: list[dict[str, str]]  # one a document
+    titles: list[dict[str, str]]  # one metadata entry per document
 
 
 def write_text(count: int, draw: torch.Generator) -> Text:
-    """`count` tokens (at least 4), cut into documents of one domain each, domains taking turns."""
+    """`count` tokens (at least 4) in documents of one domain each, with the domains in rotation."""
     vocabulary: list[bytes] = [*SPLIT]
-    places = {}
+    ids = {}
     for name, words in WORDS.items():
-        fresh = [word.replace("_", " ").replace("~", "\n").encode() for word in words.split()]
-        vocabulary += [word for word in fresh if word not in vocabulary]
-        places[name] = torch.tensor([vocabulary.index(word) for word in fresh])
-    places["zh"] = torch.cat([torch.tensor([0]), places["zh"]])
+        encoded = [word.replace("_", " ").replace("~", "\n").encode() for word in words.split()]
+        vocabulary += [word for word in encoded if word not in vocabulary]
+        ids[name] = torch.tensor([vocabulary.index(word) for word in encoded])
+    ids["zh"] = torch.cat([torch.tensor([0]), ids["zh"]])
     number = len(DOMAINS) * min(DOCUMENTS, count // len(DOMAINS))
     documents = torch.arange(count) * number // count
     domains = documents % len(DOMAINS)
     first = torch.ones(count, dtype=torch.bool)
     first[1:] = documents[1:] != documents[:-1]
     starts = first.nonzero().flatten()
-    shared = zipf(places["shared"], count, draw)
-    own = torch.stack([zipf(places[name], count, draw) for name in DOMAINS])[domains, torch.arange(count)]
+    shared = zipf(ids["shared"], count, draw)
+    own = torch.stack([zipf(ids[name], count, draw) for name in DOMAINS])[domains, torch.arange(count)]
     tokens = torch.where(torch.rand(count, generator=draw) < SHARED, shared, own)
     last = first.roll(-1)
-    opening = (tokens == 0) & ~last  # the first half of the split character brings the second
+    opening = (tokens == 0) & ~last  # the first half of the split character is always followed by the second
     opening &= ~opening.roll(1)
-    tokens = torch.where((tokens == 0) & ~opening, places["zh"][1], tokens)
+    tokens = torch.where((tokens == 0) & ~opening, ids["zh"][1], tokens)
     tokens = torch.where(opening.roll(1), 1, tokens)
     return Text(
         tokens=tokens,
@@ -74,13 +74,13 @@ def write_text(count: int, draw: torch.Generator) -> Text:
 
 
 def zipf(words: Tensor, count: int, draw: torch.Generator) -> Tensor:
-    """(count) of these words; the one of rank r is drawn with a chance proportional to 1 / (r + 2)."""
+    """(count) of these words, drawn with a probability proportional to 1 / (r + 2) for the word of rank r (from 0)."""
     chances = 1 / (torch.arange(len(words)) + 2.0)
     return words[torch.multinomial(chances, count, replacement=True, generator=draw)]
 
 
 def describe(document: int) -> dict[str, str]:
-    """The entry of a synthetic document in the metadata."""
+    """The metadata entry of a synthetic document."""
     domain = DOMAINS[document % len(DOMAINS)]
     return {
         "title": f"synthetic {domain} {document // len(DOMAINS) + 1}",

@@ -1,4 +1,4 @@
-"""Where does a cut file end? The header of a safetensors file says where every number should stand."""
+"""Find where a truncated safetensors file ends, from the offsets in its header."""
 
 import json
 from math import prod
@@ -8,9 +8,9 @@ LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 def where_cut(file: Path) -> str | None:
-    """Words for the place where a truncated file ends, with layer and token; None if it is wrong in another way.
+    """A message that locates the end of a truncated file by layer and token; None if the file is damaged otherwise.
 
-    Layers are named as rows of the file, since their numbers may be among what is lost.
+    Layers are given as rows of the file, since their absolute numbers may be missing.
     """
     size = file.stat().st_size
     try:
@@ -22,14 +22,14 @@ def where_cut(file: Path) -> str | None:
         spans = {
             name: (entry["shape"], *entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__"
         }
-        whole = 8 + length + max(end for _, _, end in spans.values())
-        if size >= whole:
+        full_size = 8 + length + max(end for _, _, end in spans.values())
+        if size >= full_size:
             return None
-        at = size - 8 - length
-        name, (shape, begin, end) = next(item for item in spans.items() if item[1][1] <= at < item[1][2])
-        number = (at - begin) * prod(shape) // (end - begin)
+        cut = size - 8 - length
+        name, (shape, begin, end) = next(item for item in spans.items() if item[1][1] <= cut < item[1][2])
+        number = (cut - begin) * prod(shape) // (end - begin)
         layer = number // prod(shape[1:]) if len(shape) > 1 or name == "layers" else 0
         token = number // prod(shape[2:]) % shape[1] if len(shape) > 1 else 0 if name == "layers" else number
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration, ZeroDivisionError, RecursionError):
         return None
-    return f"it ends after {size:,} of {whole:,} bytes, within {name}, layer row {layer}, token {token}"
+    return f"it ends after {size:,} of {full_size:,} bytes, within {name}, layer row {layer}, token {token}"

@@ -1,58 +1,32 @@
 """Chat templates: how a conversation becomes one text. The template is the checkpoint's own, written in Jinja.
 
-Templates are programs from strangers, so they run in Jinja's immutable sandbox and see nothing but plain data. What
-comes out equals `apply_chat_template` of the `transformers` library byte for byte.
+What comes out equals `apply_chat_template` of the `transformers` library byte for byte. Templates are programs from
+strangers: they run in a sandbox that limits their time and memory (`template_sandbox`) and see nothing but plain data.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError, meta, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError, meta
 
-from minimoe.errors import BadArgument, BadTokenizer, NoThinkingSwitch
+from minimoe.errors import BadArgument, BadTokenizer, MinimoeError, NoThinkingSwitch
+from minimoe.text.template_budget import TemplateStopped
+from minimoe.text.template_sandbox import Metering, Sandbox
 from minimoe.text.tokenizer_files import MEND, as_text
 
 SWITCH = "enable_thinking"
 REASONING = ("reasoning_content", "thinking", "reasoning")  # three names for the same field of an assistant's message
-
-
-class Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training masks; its content is rendered as it stands."""
-
-    tags = {"generation"}  # noqa: RUF012  (the base class declares it so)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-def refuse(message: str) -> None:
-    """`raise_exception` in a template: it does not accept the conversation."""
-    raise TemplateError(message)
-
-
-def to_json(
-    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
-) -> str:
-    """Jinja's own filter would escape < and > for HTML, which no model was trained on."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def environment() -> ImmutableSandboxedEnvironment:
-    """A fresh sandbox with the names and the white-space rules that chat templates count on."""
-    sandbox = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
-    )
-    sandbox.filters["tojson"] = to_json
-    sandbox.globals["raise_exception"] = refuse
-    sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return sandbox
+LONGEST_TEMPLATE = 1_000_000  # characters; published ones have some thousands
+# Characters that may be rendered: ten times the bytes of the conversation, and a million for the template's own words.
+# A tokenizer cuts a million characters in a few seconds, whatever they are.
+LONGEST_TEXT, TEXT_PER_CHARACTER = 1_000_000, 10
+# What a template's own code can raise. Other exceptions, such as a time-out set by the caller, are not about it.
+FAILURES = (
+    TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RecursionError,
+    MemoryError,
+)  # fmt: skip
 
 
 class ChatTemplate:
@@ -60,15 +34,22 @@ class ChatTemplate:
 
     def __init__(self, text: str, name: str):
         self.text, self.name = text, name
-        sandbox = environment()
+        if len(text) > LONGEST_TEMPLATE:
+            raise BadTokenizer(
+                f"{name}: the chat template has {len(text):,} characters, expected at most {LONGEST_TEMPLATE:,}. {MEND}"
+            )
+        self.sandbox = Sandbox()
         try:
+            tree = self.sandbox.parse(text)
             # a variable that the template reads but never sets; a mention in a comment or a string is no switch
-            self.has_thinking_switch = SWITCH in meta.find_undeclared_variables(sandbox.parse(text))
-            self.compiled = sandbox.from_string(text)
-        except (TemplateError, RecursionError, SyntaxError) as error:
+            self.has_thinking_switch = SWITCH in meta.find_undeclared_variables(tree)
+            tree = Metering().visit(tree)
+            tree.set_environment(self.sandbox)
+            self.compiled = self.sandbox.from_string(tree)
+        except (*FAILURES, SyntaxError, TemplateStopped) as error:
             number = getattr(error, "lineno", None)
             line = f", line {number}" if number else ""
-            raise BadTokenizer(f"{name}{line}: the chat template is no valid Jinja ({error}). {MEND}") from error
+            raise BadTokenizer(f"{name}{line}: the chat template is no valid Jinja ({shown(error)}). {MEND}") from error
 
     def render(
         self,
@@ -89,19 +70,112 @@ class ChatTemplate:
                 f"thinking={thinking} was asked for, but the chat template in {self.name} has no {SWITCH}: "
                 "this checkpoint either always thinks or never does. Leave thinking=None."
             )
+        conversation: dict[str, Any] = {
+            "messages": check_messages(messages),
+            "tools": None if tools is None else plain_data(list(tools), "tools"),
+        }
         variables: dict[str, Any] = dict(named_tokens or {})
         if thinking is not None:
             variables[SWITCH] = thinking
-        variables |= {
-            "messages": check_messages(messages),
-            "tools": None if tools is None else plain_data(list(tools), "tools"),
-            "documents": None,
-            "add_generation_prompt": bool(add_generation_prompt),
-        }
+        variables |= {"documents": None, "add_generation_prompt": bool(add_generation_prompt)}
         try:
-            return self.compiled.render(**variables)
-        except Exception as error:  # whatever a stranger's program may raise
-            raise BadArgument(f"messages: the chat template in {self.name} cannot render them: {error}") from error
+            return self.run(variables, conversation)
+        except FAILURES as error:
+            place = self.place(conversation)
+            parsed = with_parsed_arguments(conversation["messages"])
+            if parsed is not None:
+                try:
+                    return self.run(variables, conversation | {"messages": parsed})
+                except FAILURES:
+                    pass  # the arguments were not the reason
+            raise BadArgument(
+                f"messages: the chat template in {self.name} cannot render them: {shown(error)}{place}"
+            ) from error
+
+    def run(self, variables: dict[str, Any], conversation: dict[str, Any]) -> str:
+        """The text. Raises BadTokenizer if the template is stopped, and whatever it raises itself."""
+        budget = self.sandbox.budget
+        given = budget.begin(conversation)
+        try:
+            text = self.compiled.render(variables | conversation)
+        except TemplateStopped as error:
+            raise BadTokenizer(
+                f"{self.name}: the chat template was stopped, because {error}. A conversation of {given:,} bytes does "
+                f"not need that. {MEND}"
+            ) from error
+        longest = LONGEST_TEXT + TEXT_PER_CHARACTER * given
+        if len(text) > longest:
+            raise BadTokenizer(
+                f"{self.name}: the chat template makes {len(text):,} characters of a conversation of {given:,} bytes, "
+                f"expected at most {longest:,}. {MEND}"
+            )
+        return text
+
+    def end_of_turn(self, special: Iterable[str], named_tokens: Mapping[str, str]) -> str | None:
+        """The special token that follows the assistant's words, None if there is none or it cannot be told.
+
+        Found by rendering a small conversation. `special`: the texts of the tokenizer's special tokens.
+        """
+        words = "words of the assistant"
+        conversation = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": words}]
+        try:
+            text = self.render(conversation, add_generation_prompt=False, named_tokens=named_tokens)
+        except MinimoeError:
+            return None  # a template that takes other conversations only; whoever renders one is told why it fails
+        _, found, behind = text.rpartition(words)
+        longest_first = sorted(special, key=len, reverse=True) if found else []
+        return next((token for token in longest_first if behind.lstrip().startswith(token)), None)
+
+    def place(self, conversation: dict[str, Any]) -> str:
+        """Where in the conversation the template was when it failed, as a sentence."""
+        container, key = self.sandbox.budget.last_read
+        for where, value in walk(conversation):
+            if value is container:
+                found = value.get(key) if isinstance(value, dict) else None
+                kind = "absent" if found is None else f"a {type(found).__name__}"
+                wanted = ", expected an object or the JSON text of one" if key == "arguments" else ""
+                return f" It was reading {where}[{json.dumps(str(key)[:40])}], which is {kind}{wanted}."
+        return ""
+
+
+def walk(value: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict in plain data with its place: `messages[1]["tool_calls"][0]`."""
+    if isinstance(value, dict):
+        yield where, value
+        for key, item in value.items():
+            yield from walk(item, f"{where}[{json.dumps(key)}]" if where else key)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from walk(item, f"{where}[{number}]")
+
+
+def with_parsed_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The messages with the arguments of tool calls as objects, None if they already are.
+
+    Programs that speak OpenAI's protocol write the arguments as JSON text. Some templates take the text as it is, so
+    that is tried first; others go through the arguments one by one.
+    """
+    changed = False
+    copied: list[dict[str, Any]] = json.loads(json.dumps(messages))
+    for message in copied:
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else []:
+            for holder in (call, call.get("function")) if isinstance(call, dict) else ():
+                if isinstance(holder, dict) and isinstance(holder.get("arguments"), str):
+                    try:
+                        holder["arguments"] = json.loads(holder["arguments"])
+                        changed = True
+                    except (ValueError, RecursionError):
+                        pass
+    return copied if changed else None
+
+
+def shown(error: BaseException) -> str:
+    """An error's own words, not too many of them: a template chooses them."""
+    if isinstance(error, RecursionError):
+        return "it nests too deeply"
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 500 else text[:500] + " ..."
 
 
 def check_messages(messages: Any) -> list[dict[str, Any]]:
@@ -117,7 +191,10 @@ def check_messages(messages: Any) -> list[dict[str, Any]]:
         if not isinstance(given, Mapping):
             raise BadArgument(f"{where} is {type(given).__name__}, expected {expected}.")
         # None means absent: other programs send "tool_calls": None, and a template would print the word
-        message = plain_data({key: value for key, value in given.items() if value is not None}, where)
+        try:
+            message = plain_data({key: value for key, value in given.items() if value is not None}, where)
+        except RecursionError as error:
+            raise BadArgument(f"{where} nests too deeply, or holds itself.") from error
         if not isinstance(message.get("role"), str):
             raise BadArgument(f'{where} has no "role", expected one such as "system", "user" or "assistant".')
         if not isinstance(message.get("content"), str) and not ("content" not in message and "tool_calls" in message):

@@ -49,13 +49,14 @@ class Tokenizer:
         settings = read_json(files, directory, "tokenizer_config.json")
         generation = read_json(files, directory, "generation_config.json")
         backend = build_backend(files, directory, settings)
-        named = {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
+        named = named_tokens(settings)
+        templates = pick_template(files, settings, directory)
         return cls(
             backend=backend,
-            templates=pick_template(files, settings, directory),
+            templates=templates,
             named_tokens=named,
             generation_defaults=generation,
-            stop_ids=find_stop_ids(backend, generation, named, directory),
+            stop_ids=find_stop_ids(backend, generation, files, named, templates, directory),
             files=files,
             source=str(directory),
         )
@@ -148,7 +149,7 @@ class Tokenizer:
 
         thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the
         template has no `enable_thinking`, BadArgument for messages that cannot be rendered, BadTokenizer if there is no
-        template.
+        template, or it asks for more time or memory than any conversation needs.
         """
         return self.template(tools).render(messages, thinking, add_generation_prompt, tools, self.named_tokens)
 
@@ -172,15 +173,30 @@ class Tokenizer:
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
+def named_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """"eos_token" and its like with their texts, as tokenizer_config.json or special_tokens_map.json gives them."""
+    return {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
+
+
 def token_text(value: Any) -> str:
     """A named token is written as its text, or as an object with the text in "content"."""
     return str(value.get("content", "")) if isinstance(value, dict) else str(value)
 
 
 def find_stop_ids(
-    backend: Backend, generation: dict[str, Any], named: dict[str, str], directory: Path
+    backend: Backend,
+    generation: dict[str, Any],
+    files: dict[str, bytes],
+    named: dict[str, str],
+    templates: Mapping[str, ChatTemplate],
+    directory: Path,
 ) -> tuple[int, ...]:
-    """The ids that end a reply: those of generation_config.json, then config.json's; else the tokenizer's eos_token."""
+    """The ids that end a reply, each once: all that the checkpoint names, whichever file does, and the mark with which
+    its chat template ends a turn.
+
+    Base models and their fine-tunes often name only `<|endoftext|>` in generation_config.json and config.json, and
+    `<|im_end|>` in tokenizer_config.json or in the template alone. vLLM stops at the tokenizer's eos_token as well.
+    """
     content = read_if_there(directory / "config.json")
     config = {} if content is None else read_json({"config.json": content}, directory, "config.json")
     stop: list[int] = []
@@ -193,6 +209,9 @@ def find_stop_ids(
                     "The file belongs to another checkpoint."
                 )
             stop.append(token_id)
-    if not stop and "eos_token" in named:
-        stop = [i for i in [backend.token_to_id(named["eos_token"])] if i is not None]
+    special = {token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special}
+    earlier = named_tokens(read_json(files, directory, "special_tokens_map.json"))
+    marks = [named.get("eos_token"), earlier.get("eos_token")]
+    marks += [each.end_of_turn(special, named) for each in templates.values()]
+    stop += [i for mark in marks if mark and (i := backend.token_to_id(mark)) is not None]
     return tuple(dict.fromkeys(stop))

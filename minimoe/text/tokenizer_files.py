@@ -5,6 +5,7 @@ which leave the splitting rule to the code and the added tokens to `tokenizer_co
 """
 
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,17 @@ def read_json(files: dict[str, bytes], directory: Path, name: str) -> dict[str, 
 
 
 def as_text(files: dict[str, bytes], directory: Path, name: str) -> str:
-    """The file's text; a Git LFS pointer or bytes that are not UTF-8 raise BadTokenizer."""
+    """The file's text, without the byte order mark that editors on Windows put in front.
+
+    A Git LFS pointer and bytes that are not UTF-8 raise BadTokenizer.
+    """
     if files[name].startswith(b"version https://git-lfs"):
         raise BadTokenizer(f"{directory / name} is a Git LFS pointer, not the file itself. Run: git lfs pull")
     try:
-        return files[name].decode("utf-8")
+        return files[name].decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if files[name].startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise BadTokenizer(f"{directory / name} is UTF-16 text, expected UTF-8. Save it as UTF-8.") from error
         raise BadTokenizer(f"{directory / name} is not UTF-8 text (byte {error.start}). {MEND}") from error
 
 

@@ -1,7 +1,8 @@
 """The corpus: documents of five domains, generated from a seed, or any folder of text files.
 
-Train and held-out are disjoint by construction: every atom (a sentence with its translation, a sum, a function's
-task, a story) is sent to one of the two by a hash of its own content, and a document holds atoms of one side only.
+The training and held-out splits are disjoint by construction: every atom (a sentence with its translation, a sum, the
+task of a function, a story) is assigned to a split by a hash of its content, and a document contains atoms of one
+split only.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from minimoe.training.worlds.sentences import Scene
 
 DOMAINS = ("en", "zh", "code", "math", "chat")
 MIXTURE = {"en": 0.10, "zh": 0.10, "code": 0.10, "math": 0.10, "chat": 0.60}
-# Late in training small facts of arithmetic are the weakest part, so pages of them take the place of some other texts.
+# Late in training, single steps of arithmetic are the weakest skill, so pages of them replace some other texts.
 LATE_MIXTURE = {"en": 0.04, "zh": 0.04, "code": 0.08, "math": 0.08, "chat": 0.50, "drill": 0.26}
 SPLITS = ("train", "held-out")
 EMPTY_THINKING = "<think>\n\n</think>\n\n"
@@ -27,10 +28,7 @@ Atom = TypeVar("Atom")
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a document. Where `counted` is false the model reads it but is not asked to predict it.
-
-    Of a counted part the first `given` tokens are only read.
-    """
+    """A part of a document. Only `counted` parts contribute to the loss, without their first `given` tokens."""
 
     text: str
     counted: bool = True
@@ -39,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Document:
-    """One text of one domain."""
+    """A text of one domain; `keys` are the keys of its atoms."""
 
     domain: str
     parts: tuple[Part, ...]
@@ -51,12 +49,15 @@ class Document:
 
 
 def split_of(key: str) -> str:
-    """ "held-out" for about one atom in twenty, decided by the first byte of its SHA-256 alone."""
+    """The split of an atom: "held-out" for about one in twenty, by the first byte of the SHA-256 of its key."""
     return "held-out" if hashlib.sha256(key.encode()).digest()[0] < 13 else "train"
 
 
 def draw(make: Callable[[Random], Atom], key: Callable[[Atom], str | None], rng: Random, split: str) -> Atom:
-    """Draw from `make` until the atom belongs to `split`; an atom without a key belongs to the training split."""
+    """Draw from `make` until the atom belongs to `split`; an atom without a key belongs to the training split.
+
+    Raises BadArgument if no atom does, as for an unknown split.
+    """
     for _ in range(10_000):
         atom = make(rng)
         name = key(atom)
@@ -66,9 +67,9 @@ def draw(make: Callable[[Random], Atom], key: Callable[[Atom], str | None], rng:
 
 
 def english_or_chinese(rng: Random, split: str, language: str) -> Document:
-    """A story (one in four) or a scene of a few sentences, sometimes with a question and its answer."""
+    """A story (one in four), or a scene of a few sentences, sometimes with a question and its answer."""
     index = 0 if language == "en" else 1
-    gap = " " if language == "en" else ""
+    separator = " " if language == "en" else ""
     if rng.random() < 0.25:
         tale = draw(stories.story, lambda s: s.english, rng, split)
         return Document(language, (Part((tale.english, tale.chinese)[index]),), (tale.english,))
@@ -78,34 +79,34 @@ def english_or_chinese(rng: Random, split: str, language: str) -> Document:
     if rng.random() < 0.4:
         question = rng.choice(rng.choice(chosen).questions)
         lines += (question.english, question.chinese)[index]
-    return Document(language, (Part(gap.join(lines)),), tuple(s.english for s in chosen))
+    return Document(language, (Part(separator.join(lines)),), tuple(s.english for s in chosen))
 
 
 def code(rng: Random, split: str) -> Document:
-    """One or two functions with their calls, as a script, a prompt session or assertions."""
+    """One or two functions with their calls, as a script, an interactive session or assertions."""
     chosen = [draw(functions.function, lambda f: f.key, rng, split) for _ in range(rng.choice((1, 1, 2)))]
     style, pieces = rng.choice(("comment", "prompt", "assert")), []
-    for given in chosen:
+    for function in chosen:
         calls = {
-            "comment": "".join(f"print({call})  # {result}\n" for call, result in given.calls),
-            "prompt": "".join(f">>> {call}\n{result}\n" for call, result in given.calls),
-            "assert": "".join(f"assert {call} == {result}\n" for call, result in given.calls),
+            "comment": "".join(f"print({call})  # {result}\n" for call, result in function.calls),
+            "prompt": "".join(f">>> {call}\n{result}\n" for call, result in function.calls),
+            "assert": "".join(f"assert {call} == {result}\n" for call, result in function.calls),
         }[style]
-        heading = f"# {lexicon.capital(given.task[0])}.\n" if rng.random() < 0.5 else ""
-        pieces.append(f"{heading}{given.source}\n{calls}")
-    return Document("code", (Part("\n".join(pieces)),), tuple(given.key for given in chosen))
+        heading = f"# {lexicon.capital(function.task[0])}.\n" if rng.random() < 0.5 else ""
+        pieces.append(f"{heading}{function.source}\n{calls}")
+    return Document("code", (Part("\n".join(pieces)),), tuple(function.key for function in chosen))
 
 
 def drill(rng: Random, split: str) -> Document:
-    """Practice without the functions: calls of four of them worked out to the result, or a page of single steps."""
+    """Exercises without function definitions: calls of four functions worked out, or a page of single steps."""
     if rng.random() < 0.5:
         return Document("code", (Part("\n".join(operations.a_step(rng) for _ in range(12))),))
     chosen = [draw(functions.function, lambda f: f.key, rng, split) for _ in range(4)]
-    return Document("code", (Part("\n".join(given.worked for given in chosen)),), tuple(f.key for f in chosen))
+    return Document("code", (Part("\n".join(f.worked for f in chosen)),), tuple(f.key for f in chosen))
 
 
 def math(rng: Random, split: str) -> Document:
-    """A list of results, a written working, or a word problem in either language."""
+    """A list of results, a written calculation, or a word problem in either language."""
 
     def make(r: Random) -> arithmetic.Problem:
         return arithmetic.problem(r)
@@ -132,11 +133,10 @@ def math(rng: Random, split: str) -> Document:
 
 
 def conversation(rng: Random, split: str, thinking: bool | None = None) -> Document:
-    """One to three exchanges. As the family's template has it, only the last answer shows its thinking.
+    """One to three exchanges. As in the chat template of the family, only the last answer includes its thinking.
 
-    Not counted in the loss: what the user says, which nobody could foresee; the first token of answers further back,
-    which stand there without their thinking (nothing should teach the model to begin without it); and the empty think
-    block, which the template writes.
+    Not counted in the loss: the user's messages, which are not predictable; the first token of earlier answers, because
+    they lack their thinking and would teach the model to skip it; and the empty think block, which the template adds.
     """
     turns = [draw(chat.turn, lambda t: t.key, rng, split) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
     thinking = rng.random() < 0.5 if thinking is None else thinking
@@ -153,9 +153,9 @@ def conversation(rng: Random, split: str, thinking: bool | None = None) -> Docum
 
 
 def document(rng: Random, split: str = "train", domain: str | None = None, late: bool = False) -> Document:
-    """One document; without a domain it is drawn by MIXTURE or, `late`, LATE_MIXTURE (shares of documents).
+    """One document of `domain`, or of a domain drawn from MIXTURE or, if `late`, LATE_MIXTURE (shares of documents).
 
-    Raises BadArgument.
+    Raises BadArgument for an unknown domain or split.
     """
     if domain is None:
         mixture = LATE_MIXTURE if late else MIXTURE
@@ -169,22 +169,22 @@ def document(rng: Random, split: str = "train", domain: str | None = None, late:
 
 
 def documents(seed: int, split: str = "train", domain: str | None = None) -> Iterator[Document]:
-    """Documents without end: the same for the same arguments on every machine."""
+    """An endless stream of documents, the same for the same arguments on every machine."""
     rng = Random(f"{seed}/{split}/{domain}")
     while True:
         yield document(rng, split, domain)
 
 
 def folder(path: str | Path) -> list[Document]:
-    """Every readable text file below a folder as one document of the domain "text". Raises NotFound."""
+    """One document of the domain "text" for every readable text file below a folder. Raises NotFound if none exists."""
     root = Path(path)
-    found = []
+    texts = []
     for file in sorted(root.rglob("*")) if root.is_dir() else []:
         if file.is_file() and not file.name.startswith("."):
             try:
-                found.append(Document("text", (Part(file.read_text(encoding="utf-8")),)))
+                texts.append(Document("text", (Part(file.read_text(encoding="utf-8")),)))
             except (UnicodeDecodeError, OSError):
                 continue
-    if not found:
-        raise NotFound(f"{root} holds no readable text file. --corpus takes a folder of UTF-8 text files.")
-    return found
+    if not texts:
+        raise NotFound(f"{root} contains no readable text file. Pass --corpus a folder of UTF-8 text files.")
+    return texts

@@ -1,4 +1,4 @@
-"""A dense model of the same active size: what a Mixture-of-Experts is to be compared with."""
+"""A dense model with as many parameters as a Mixture-of-Experts has active, for comparison."""
 
 from dataclasses import replace
 
@@ -6,11 +6,12 @@ from minimoe.model.config import ModelConfig
 
 
 def dense_twin(config: ModelConfig) -> ModelConfig:
-    """The dense `qwen3` that has, to within half a unit of its feed-forward, as many parameters as `config` has active.
+    """The config of the dense `qwen3` model whose total parameters equal the active parameters of `config`.
 
-    Everything but the feed-forward is equal. One unit of it is a row of gate and up and a column of down: 3 x hidden.
+    Only the feed-forward width differs, rounded to whole units. In each layer, a unit is one row of gate_proj, one row
+    of up_proj and one column of down_proj: 3 x hidden parameters.
     """
-    shell = replace(config, model_type="qwen3", num_experts=0, intermediate_size=1)
+    narrowest = replace(config, model_type="qwen3", num_experts=0, intermediate_size=1)
     unit = 3 * config.hidden_size * config.num_hidden_layers
-    width = 1 + round((config.active_parameters - shell.total_parameters) / unit)
-    return replace(shell, intermediate_size=width)
+    width = 1 + round((config.active_parameters - narrowest.total_parameters) / unit)
+    return replace(narrowest, intermediate_size=width)

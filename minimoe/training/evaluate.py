@@ -1,4 +1,4 @@
-"""What a checkpoint of the small world can do, measured on held-out material, always the same: `report.json`."""
+"""Evaluate a checkpoint of the small world on fixed held-out data and write `report.json`."""
 
 import json
 import math
@@ -30,13 +30,13 @@ from minimoe.training.statistics import rate
 from minimoe.training.worlds import chat
 from minimoe.training.worlds.arithmetic import Problem, number_of
 
-DEAD = 0.1  # an expert that gets less than this part of an even share counts as dead
+DEAD = 0.1  # an expert with less than this fraction of an even load counts as dead
 ROWS, ROW_LENGTH = 24, 256
 BUDGETS = (0, 20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 240)  # tokens of thinking
 
 
 def addition(count: int, digits: int) -> Callable[[Random], chat.Turn]:
-    """Sums of `count` numbers of so many digits."""
+    """A generator of sums of `count` numbers with `digits` digits each."""
     return lambda rng: chat.calculation(rng, Problem(tuple(number_of(rng, digits) for _ in range(count)), "+"))
 
 
@@ -50,11 +50,11 @@ TASKS: dict[str, Callable[[Random], chat.Turn]] = {
     "python": chat.write_function,
     "questions": chat.answer_question,
 }
-DEEP_TASK = "sum_of_4_numbers"  # of which the report shows accuracy against the thinking budget
+DEEP_TASK = "sum_of_4_numbers"  # the task of the curve of accuracy against the thinking budget
 
 
 def questions(task: str, count: int) -> list[chat.Turn]:
-    """The first `count` held-out questions of a task: the same ones on every machine."""
+    """The first `count` held-out questions of a task, the same on every machine."""
     rng = Random(f"evaluate/{task}")
     return [draw(TASKS[task], lambda turn: turn.key, rng, "held-out") for _ in range(count)]
 
@@ -69,7 +69,7 @@ def held_out(model: Transformer, source: GeneratedSource, domain: str, rows: int
 
 
 def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
-    """Held-out loss of each domain, and how evenly their tokens together use each layer's experts."""
+    """Held-out loss of each domain, and how evenly the tokens of all domains use the experts of each layer."""
     source = GeneratedSource(read_tokenizer(directory))
     losses, total = {}, torch.zeros(1)
     for domain in tqdm(DOMAINS, desc="held-out text"):
@@ -78,45 +78,46 @@ def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
         total = total + counts
     if not model.config.moe_layers:
         return {"held_out": losses}
-    even = total / total.sum(dim=-1, keepdim=True) * total.shape[-1]
+    relative_load = total / total.sum(dim=-1, keepdim=True) * total.shape[-1]
     routing = {
         "tokens": int(total.sum() / model.config.num_experts_per_tok / len(total)),
-        "dead_experts": (even < DEAD).sum(dim=-1).tolist(),
+        "dead_experts": (relative_load < DEAD).sum(dim=-1).tolist(),
         **evenness(total),
     }
     return {"held_out": losses, "routing": routing}
 
 
 def tasks(model: Transformer, tokenizer: Tokenizer, count: int) -> dict[str, Any]:
-    """Greedy answers to held-out questions in both modes; "outcomes" has a 1 for each right one, in order.
+    """Accuracy of greedy answers to held-out questions in both modes.
 
-    Beside them how near the closest training text comes; of the Python whether it parses, is new, and does what it
-    states. Returns {"tasks", "python", "nearest_training_text"}.
+    Returns {"tasks", "python", "nearest_training_text"}. "outcomes" of a task has a 1 for each correct answer, in
+    order. "python": whether generated functions parse, are new, and return the stated result. "nearest_training_text":
+    similarity of the questions to the training data.
     """
     report: dict[str, Any] = {}
     code: dict[str, Any] = {}
-    near: dict[str, Any] = {}
-    seen = training_shapes()
+    nearest: dict[str, Any] = {}
+    known_shapes = training_shapes()
     for task in tqdm(TASKS, desc="held-out tasks"):
-        asked = questions(task, count)
+        turns = questions(task, count)
         report[task] = {}
-        near[task] = nearest_training_text(TASKS[task], asked)
+        nearest[task] = nearest_training_text(TASKS[task], turns)
         for mode, thinking in (("thinking", True), ("not_thinking", False)):
-            answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking)
-            outcomes = [right(turn, answer) for turn, answer in zip(asked, answers, strict=True)]
+            answers = greedy_answers(model, tokenizer, [turn.question for turn in turns], thinking)
+            outcomes = [right(turn, answer) for turn, answer in zip(turns, answers, strict=True)]
             report[task][mode] = {**rate(sum(outcomes), count), "outcomes": "".join("01"[ok] for ok in outcomes)}
             if task == "python":
-                code[mode] = python_report(answers, seen)
-    return {"tasks": report, "python": code, "nearest_training_text": near}
+                code[mode] = python_report(answers, known_shapes)
+    return {"tasks": report, "python": code, "nearest_training_text": nearest}
 
 
 def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: str) -> list[dict[str, Any]]:
-    """How often the answers to a task are right when thinking is closed after so many tokens, by BUDGETS."""
-    asked = questions(task, count)
+    """Accuracy on a task for each of BUDGETS, the maximum number of thinking tokens."""
+    turns = questions(task, count)
     points = []
     for budget in tqdm(BUDGETS, desc="thinking budgets"):
-        answers = greedy_answers(model, tokenizer, [turn.question for turn in asked], thinking=True, budget=budget)
-        correct = sum(right(turn, answer) for turn, answer in zip(asked, answers, strict=True))
+        answers = greedy_answers(model, tokenizer, [turn.question for turn in turns], thinking=True, budget=budget)
+        correct = sum(right(turn, answer) for turn, answer in zip(turns, answers, strict=True))
         points.append({"budget": budget, **rate(correct, count)})
     return points
 
@@ -166,8 +167,8 @@ def summary_of_training(directory: Path) -> dict[str, Any]:
 def beside_dense_twin(config: ModelConfig, directory: Path, dense: str | Path) -> dict[str, Any]:
     """Held-out losses of this model and of its dense twin after the same batches, from the histories of both runs.
 
-    They are compared at the last step that both have measured, on the same held-out rows: the twin's run may have been
-    stopped early, and then neither learning rate had come down. Raises BadArgument if the runs do not belong together.
+    They are compared at the last step at which both were measured, on the same held-out rows. (If the twin's run was
+    stopped early, neither learning rate had decayed at that step.) Raises BadArgument if the runs do not match.
     """
     mine, other = history_of(directory), history_of(Path(dense))
     if not mine or not other:
@@ -200,8 +201,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
-    dense: the run of its dense twin, whose held-out losses are put beside. `count` questions are asked of each
-    task and mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
+    dense: the folder of the run of its dense twin, to report its held-out losses too. count: questions per task and
+    mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
     """
     directory = find_checkpoint(path)
     training = summary_of_training(directory)

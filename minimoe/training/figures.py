@@ -1,4 +1,4 @@
-"""Pictures of a run and its report: learning curves from history.json, accuracy against thinking from report.json."""
+"""Figures of a training run and its report: learning curves (history.json), accuracy against thinking (report.json)."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from minimoe.routing.figures import Picture
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a domain wherever domains are drawn.
+# The colour-blind-safe palette of Okabe and Ito; each domain has the same colour in all figures.
 DOMAIN_COLOURS = {
     "en": "#0072B2",
     "zh": "#D55E00",
@@ -19,9 +19,9 @@ DOMAIN_COLOURS = {
 
 
 def learning_curve(history: dict[str, Any]) -> Picture:
-    """Two panels over the step: held-out loss of each domain, and the least and most used expert of each layer.
+    """Held-out loss of each domain, and load of the least and most used expert of each layer, against the step.
 
-    history: what `train` returns and writes to history.json.
+    history: as returned by `train` and written to history.json.
     """
     figure = make_subplots(
         rows=1, cols=2, subplot_titles=("Held-out loss by domain", "Use of the experts, least and most, a line a layer")
@@ -51,17 +51,18 @@ def learning_curve(history: dict[str, Any]) -> Picture:
     figure.update_yaxes(title_text="share of an even load", type="log", tickvals=ticks, row=1, col=2)
     figure.update_layout(title="A training run", template="plotly_white", height=420)
     last = history["held_out"][-1] if history["held_out"] else {}
-    said = ", ".join(f"{domain} {last[domain]:.2f}" for domain in domains)
-    return Picture(figure, f"Learning curves over {steps[-1] if steps else 0} steps. Held-out loss at the end: {said}.")
+    losses_at_end = ", ".join(f"{domain} {last[domain]:.2f}" for domain in domains)
+    alt = f"Learning curves over {steps[-1] if steps else 0} steps. Held-out loss at the end: {losses_at_end}."
+    return Picture(figure, alt)
 
 
 def thinking_curve(report: dict[str, Any]) -> Picture:
-    """Right answers against the tokens of thinking that were allowed, with 95 % intervals, beside not thinking at all.
+    """Share of right answers against the thinking budget (tokens), with 95 % intervals, compared with not thinking.
 
     report: the content of report.json.
     """
     curve = report["thinking_curve"]
-    at_once = report["tasks"][curve["task"]]["not_thinking"]["rate"]
+    without_thinking = report["tasks"][curve["task"]]["not_thinking"]["rate"]
     points = curve["points"]
     name = curve["task"].replace("_", " ")
     budgets, rates = [p["budget"] for p in points], [p["rate"] for p in points]
@@ -81,7 +82,7 @@ def thinking_curve(report: dict[str, Any]) -> Picture:
     )
     figure.add_scatter(
         x=[budgets[0], budgets[-1]],
-        y=[at_once, at_once],
+        y=[without_thinking, without_thinking],
         mode="lines",
         name="not thinking",
         line={"color": "#606060", "dash": "dot"},
@@ -90,5 +91,6 @@ def thinking_curve(report: dict[str, Any]) -> Picture:
     figure.update_yaxes(title_text="share of right answers", range=[-0.02, 1.02])
     title = f"How much thinking does it need? ({name}, {points[0]['of']} questions)"
     figure.update_layout(title=title, template="plotly_white", height=380)
-    said = ", ".join(f"{rate:.0%} with {budget}" for budget, rate in zip(budgets, rates, strict=True))
-    return Picture(figure, f"Right answers to {name} by tokens of thinking: {said}. Without thinking: {at_once:.0%}.")
+    by_budget = ", ".join(f"{rate:.0%} with {budget}" for budget, rate in zip(budgets, rates, strict=True))
+    alt = f"Right answers to {name} by tokens of thinking: {by_budget}. Without thinking: {without_thinking:.0%}."
+    return Picture(figure, alt)

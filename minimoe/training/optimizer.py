@@ -1,8 +1,8 @@
-"""Two optimizers side by side: Muon for the matrices inside the layers, AdamW for everything else.
+"""A combined optimizer: Muon for the matrices inside the layers, AdamW for everything else.
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) takes the momentum of a matrix and makes all its
-singular values about equal before stepping, so that directions with small gradients move as far as the others. On this
-project's corpus it needs about half the tokens of AdamW. Routers, norms and both embeddings stay with AdamW.
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) makes all singular values of a matrix's momentum
+approximately equal before the update, so that directions with small gradients move as far as the others. On this
+project's corpus it needs about half as many tokens as AdamW. AdamW trains routers, norms and both embeddings.
 """
 
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of that post: singular values end between about 0.7 and 1.2
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # from that post; the singular values end between about 0.7 and 1.2
 ITERATIONS = 5
 
 
 def orthogonalise(stack: Tensor) -> Tensor:
-    """Each matrix with its singular values brought near one, by Newton-Schulz iteration. (..., out, in) -> the same.
+    """Matrices (..., out, in) with all singular values moved close to 1 by Newton-Schulz iteration, same shape.
 
-    A step is x <- a x + b (x xT) x + c (x xT)^2 x. Every factor is a polynomial of the first x xT, so it suffices to
-    follow that small square matrix and to multiply x once, at the end.
+    One iteration is x <- a x + b (x xT) x + c (x xT)^2 x. All factors are polynomials of the initial x xT, so the
+    iteration uses only this small square matrix, and x is multiplied once at the end.
     """
     tall = stack.shape[-2] > stack.shape[-1]
     x = rearrange(stack, "... out into -> ... into out") if tall else stack
@@ -35,10 +35,10 @@ def orthogonalise(stack: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for matrices and stacks of matrices (torch.optim.Muon takes no stacks, and experts are stacked).
+    """Muon for matrices and stacks of matrices (torch.optim.Muon does not support stacks such as the experts).
 
-    Nesterov momentum; updates have a root mean square of about 0.2, as AdamW's have, so that one learning rate serves
-    both (Liu et al. 2025, arXiv 2502.16982).
+    With Nesterov momentum. Updates have a root mean square of about 0.2, like those of AdamW, so that both can use the
+    same learning rate (Liu et al. 2025, arXiv 2502.16982).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float):
@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -61,44 +61,44 @@ class Muon(torch.optim.Optimizer):
 
 
 class MuonAndAdamW:
-    """Both, as one: every parameter of a model belongs to exactly one of them."""
+    """Muon and AdamW behind one interface; every parameter of a model is updated by exactly one of them."""
 
     def __init__(self, model: nn.Module, rate: float, betas: tuple[float, float], momentum: float, weight_decay: float):
-        inside = {name for name, p in model.named_parameters() if is_inner_matrix(name, p)}
-        matrices = [p for name, p in model.named_parameters() if name in inside]
-        outside = [p for name, p in model.named_parameters() if name not in inside]
+        inner_names = {name for name, p in model.named_parameters() if is_inner_matrix(name, p)}
+        matrices = [p for name, p in model.named_parameters() if name in inner_names]
+        others = [p for name, p in model.named_parameters() if name not in inner_names]
         groups = [
-            {"params": [p for p in outside if p.dim() > 1], "weight_decay": weight_decay},
-            {"params": [p for p in outside if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in others if p.dim() > 1], "weight_decay": weight_decay},
+            {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        fused = outside[0].device.type in ("cpu", "cuda")
+        fused = others[0].device.type in ("cpu", "cuda")
         self.members: tuple[torch.optim.Optimizer, ...] = (
             Muon(matrices, rate, momentum, weight_decay),
             torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused),
         )
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step."""
+        """Set the learning rate for the next step."""
         for member in self.members:
             for group in member.param_groups:
                 group["lr"] = rate
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to None."""
         for member in self.members:
             member.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """One update."""
+        """Update all parameters."""
         for member in self.members:
             member.step()
 
     def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """What is remembered for a parameter."""
+        """The optimizer state of a parameter; empty before its first update."""
         return next((m.state[parameter] for m in self.members if parameter in m.state), {})
 
     def restore(self, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
-        """Put back what `state_of` gave."""
+        """Restore the optimizer state of a parameter, as returned by `state_of`."""
         owner = next(
             m for m in self.members if any(parameter is p for group in m.param_groups for p in group["params"])
         )
@@ -106,5 +106,5 @@ class MuonAndAdamW:
 
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon trains it: projections of attention and feed-forward, dense or stacked."""
+    """Whether Muon trains a parameter: the projections of attention and feed-forward, dense or stacked."""
     return parameter.dim() > 1 and "layers." in name and not name.endswith("mlp.gate.weight")

@@ -1,4 +1,4 @@
-"""What there is to say of Python that a model wrote: does it parse, is it new, is what it claims true?"""
+"""Checks of model-written Python: whether it parses, whether it is new, and whether the stated result is correct."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ CLAIM = re.compile(r"`(?P<name>\w+)\((?P<argument>[^`]*)\)` gives `(?P<result>[^
 
 
 def parses(answer: str) -> bool:
-    """Whether the answer holds a fenced block with exactly one function."""
+    """Whether the answer contains a fenced block with exactly one function."""
     try:
         body = ast.parse(code_in(final_part(answer))).body
     except (SyntaxError, ValueError):
@@ -25,9 +25,9 @@ def parses(answer: str) -> bool:
 
 
 def shape(source: str) -> str:
-    """The source with its function, arguments and variables renamed in the order of appearance.
+    """The source with its function, arguments and variables renamed in order of appearance.
 
-    Two functions of one shape differ in names alone. Raises SyntaxError.
+    Functions with the same shape differ only in names. Raises SyntaxError.
     """
     tree = ast.parse(source)
     names: dict[str, str] = {}
@@ -47,15 +47,15 @@ def shape(source: str) -> str:
 
 
 def training_shapes(count: int = 50_000) -> set[str]:
-    """The shapes of the first `count` functions that a generator of the training split draws."""
+    """The shapes of the first `count` functions of a fixed generator for the training split."""
     rng = Random("training shapes")
     return {shape(draw(functions.function, lambda f: f.key, rng, "train").source) for _ in range(count)}
 
 
 def claim_is_true(answer: str) -> bool | None:
-    """Whether the result that an answer states is what its function returns; None if nothing is stated."""
-    said = final_part(answer)
-    claim, source = CLAIM.search(said), code_in(said)
+    """Whether the result stated in an answer equals what its function returns; None if no result is stated."""
+    final = final_part(answer)
+    claim, source = CLAIM.search(final), code_in(final)
     if claim is None:
         return None
     if claim["name"] != only_function(source):
@@ -67,12 +67,15 @@ def claim_is_true(answer: str) -> bool | None:
     return results(source, [probe]) == [claim["result"]]
 
 
-def python_report(answers: Sequence[str], seen: set[str]) -> dict[str, Any]:
-    """Rates over the answers to write_function: parse, shape not among `seen`, stated result right when executed."""
+def python_report(answers: Sequence[str], known_shapes: set[str]) -> dict[str, Any]:
+    """Rates over answers to write_function: parses, shape not in `known_shapes`, stated result equals the executed one.
+
+    "not_in_training" is relative to the answers that parse, the other rates to all answers.
+    """
     written = [code_in(final_part(answer)) for answer in answers if parses(answer)]
     claims = [claim_is_true(answer) for answer in answers]
     return {
         "parse": rate(len(written), len(answers)),
-        "not_in_training": rate(sum(shape(source) not in seen for source in written), len(written)),
+        "not_in_training": rate(sum(shape(source) not in known_shapes for source in written), len(written)),
         "stated_result_right": rate(sum(bool(claim) for claim in claims), len(answers)),
     }

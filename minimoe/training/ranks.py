@@ -1,7 +1,7 @@
-"""Several processes that train one model together: each takes some rows of a batch, gradients are averaged.
+"""Data-parallel training: every process trains on some rows of a batch, and the gradients are averaged.
 
-`torchrun --nproc-per-node 2 -m minimoe train`. On two processor cores that is faster than one process with two threads,
-because the experts of a small model are too small to be shared out between threads.
+`torchrun --nproc-per-node 2 -m minimoe train`. On two CPU cores this is faster than one process with two threads,
+because the experts of a small model are too small to be split between threads.
 """
 
 import os
@@ -19,24 +19,24 @@ from minimoe.training.batches import Batch
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which process this is, of how many."""
+    """The rank of this process and the number of processes."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def is_first(self) -> bool:
-        """The one that writes files and shows progress."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def part(self, batch: Batch) -> Batch:
-        """This process's rows. Raises BadArgument if they cannot be divided evenly."""
+        """The rows of this process. Raises BadArgument if they cannot be divided evenly."""
         if batch.inputs.shape[0] % self.world:
             raise BadArgument(f"rows is {batch.inputs.shape[0]}, expected a multiple of the {self.world} processes.")
         return batch[self.rank :: self.world]
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Give every process the mean of all gradients, in one message."""
+        """Replace the gradients by their mean over all processes, in a single all-reduce."""
         if self.world == 1:
             return
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -49,13 +49,13 @@ class Ranks:
 
 @contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
-    """The processes that torchrun started, joined for the time of the block; without torchrun there is one."""
+    """Join the process group of torchrun for the duration of the block; without torchrun, a single process."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" means from here on
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # the device that "cuda" refers to in this process
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), world)

@@ -1,7 +1,7 @@
-"""Run a small Python function that a model wrote, without trusting it.
+"""Run a small, untrusted Python function written by a model.
 
-First its syntax tree may hold only what the functions of the small world need: no import, no while, no other call than
-a few harmless ones. Then it runs in a process of its own, with a limit of memory, that is stopped after a few seconds.
+Its syntax tree may contain only what the functions of the small world need: no import, no while, and only a few
+harmless calls. It then runs in a separate process with a memory limit and a timeout (SECONDS).
 """
 
 import ast
@@ -26,7 +26,7 @@ try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))
 except (ImportError, OSError, ValueError):
-    pass  # Windows has none
+    pass  # not available on Windows
 source, name, probes = json.load(sys.stdin)
 scope = {"__builtins__": {"sum": sum, "len": len}}
 exec(source, scope)
@@ -41,7 +41,7 @@ json.dump(out, sys.stdout)
 
 
 def only_function(source: str) -> str | None:
-    """The name of the one function in `source` if it keeps to the allowed syntax, otherwise None."""
+    """The name of the single function in `source`, or None if there is none or it uses syntax that is not allowed."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -52,7 +52,7 @@ def only_function(source: str) -> str | None:
 
 
 def is_harmless(node: ast.AST) -> bool:
-    """Whether this node of a syntax tree may be executed."""
+    """Whether a node of a syntax tree is allowed."""
     if not isinstance(node, ALLOWED_NODES):
         return False
     if isinstance(node, ast.Call):
@@ -67,9 +67,9 @@ def is_harmless(node: ast.AST) -> bool:
 
 
 def results(source: str, probes: Sequence[object]) -> list[str]:
-    """repr of what the function in `source` returns for each probe, or the name of what it raised.
+    """For each probe, the repr of what the function in `source` returns, or the name of the exception it raises.
 
-    Empty if there is no function, its syntax is not allowed, or it did not finish in time.
+    Empty if there is no function, its syntax is not allowed, or it does not finish in time.
     """
     name = only_function(source)
     if name is None:

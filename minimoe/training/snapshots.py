@@ -1,6 +1,6 @@
-"""What the routers were like on the way: their weights and their choices on fixed texts, at a few steps of a run.
+"""Snapshots of the routers during training: their weights, and their selections on fixed texts, at a few steps.
 
-A lesson shows from these files how experts come to differ. One file a step, a few hundred kB each.
+They show how experts specialise. One file per step, a few hundred kB each.
 """
 
 from collections.abc import Sequence
@@ -15,26 +15,26 @@ from minimoe.model.transformer import Transformer
 from minimoe.training.batches import Source
 from minimoe.training.losses import RouterTap
 
-TOKENS = 64  # a passage of each domain
+TOKENS = 64  # in the passage of each domain
 
 
 def snapshot_steps(steps: int, count: int) -> list[int]:
-    """At most `count` steps from 1 to `steps`, evenly spaced on a logarithmic scale: most happens early.
+    """At most `count` steps from 1 to `steps`, evenly spaced on a logarithmic scale, since most changes happen early.
 
-    Between the first and the last they are spread by ratio, and equal ones are taken once.
+    Steps that round to the same number occur once.
     """
-    ratios = [place / max(1, count - 1) for place in range(count)]
-    return sorted({round(steps**ratio) for ratio in ratios}) if count > 0 else []
+    exponents = [index / max(1, count - 1) for index in range(count)]
+    return sorted({round(steps**exponent) for exponent in exponents}) if count > 0 else []
 
 
 def file_of(directory: str | Path, step: int) -> Path:
-    """Where the snapshot after `step` steps lies below a run's directory."""
+    """The path of the snapshot after `step` steps, in the directory of a run."""
     return Path(directory) / "history" / f"step_{step:06d}.safetensors"
 
 
 @torch.no_grad()
 def write_snapshot(directory: str | Path, model: Transformer, source: Source, step: int) -> Path:
-    """Write every router's weights and, for one held-out passage a domain, the chosen experts and their weights.
+    """Write the weights of every router and, for one held-out passage per domain, the selected experts.
 
     Keys: "gate.LAYER" (expert, hidden) bfloat16; for each domain "DOMAIN.tokens" (token,) int64 ids,
     "DOMAIN.experts" (layer, token, slot) uint8 and "DOMAIN.weights" (layer, token, slot) float16.
@@ -58,7 +58,7 @@ def write_snapshot(directory: str | Path, model: Transformer, source: Source, st
 
 
 def gates(model: Transformer) -> list[tuple[int, Tensor]]:
-    """(layer, router weight) of every mixture-of-experts layer."""
+    """(layer, router weight) of every Mixture-of-Experts layer."""
     return [
         (layer, model.get_parameter(f"layers.{layer}.mlp.gate.weight"))
         for layer in model.layer_range
@@ -67,5 +67,5 @@ def gates(model: Transformer) -> list[tuple[int, Tensor]]:
 
 
 def stack(values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """The layers' tensors as one."""
+    """The tensors of all layers, stacked, on the CPU."""
     return torch.stack([value.to("cpu", dtype) for value in values]).contiguous()

@@ -1,4 +1,4 @@
-"""Do the experts differ? Three measurements of routing on held-out text, each beside what chance would give."""
+"""Specialisation of the experts: three measurements of routing on held-out text, each with its chance value."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -16,15 +16,17 @@ from minimoe.training.batches import GeneratedSource
 from minimoe.training.losses import RouterTap
 from minimoe.training.statistics import rate
 
-PURE = ("en", "zh", "code", "math")  # a chat is made of all of them
+PURE = ("en", "zh", "code", "math")  # without chat, which mixes them
 LENGTH = 64  # tokens of a passage
-TOGETHER = 25  # passages in one forward pass
+BATCH = 25  # passages in one forward pass
 
 
 @dataclass(frozen=True)
 class Passages:
-    """Passages of one domain and their routing. tokens: (passage, position) ids; chosen: (passage, position, layer,
-    expert) bool."""
+    """Passages of one domain and their routing.
+
+    tokens: (passage, position) ids; chosen: (passage, position, layer, expert) bool.
+    """
 
     tokens: Tensor
     chosen: Tensor
@@ -32,13 +34,13 @@ class Passages:
 
 @torch.no_grad()
 def passages(model: Transformer, source: GeneratedSource, domain: str, split: str, count: int) -> Passages:
-    """The first `count` passages of a domain and split: always the same ones."""
+    """The first `count` passages of a domain and split, always the same, with their routing."""
     rng = Random(f"passages/{split}/{domain}")
     rows = [source.passage(rng, LENGTH, split, domain) for _ in range(count)]
     chosen = []
     with RouterTap(model) as tap:
-        for begin in range(0, count, TOGETHER):
-            ids = torch.tensor(rows[begin : begin + TOGETHER], device=model.device)
+        for begin in range(0, count, BATCH):
+            ids = torch.tensor(rows[begin : begin + BATCH], device=model.device)
             model(ids, last_only=True)
             layers = [routing.experts.cpu() for routing in tap.routings.values()]
             experts = rearrange(
@@ -49,34 +51,37 @@ def passages(model: Transformer, source: GeneratedSource, domain: str, split: st
 
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
-    """The index of the nearest centroid. points: (point, feature), centroids: (centroid, feature)."""
+    """(point) index of the nearest centroid. points: (point, feature); centroids: (centroid, feature)."""
     return torch.cdist(points, centroids).argmin(dim=-1)
 
 
 def shares(seen: Passages) -> Tensor:
-    """(passage, layer x expert): how often each expert was chosen, as a share of the passage's tokens."""
+    """(passage, layer x expert): share of the passage's tokens that selected each expert."""
     return reduce(seen.chosen.float(), "passage position layer expert -> passage (layer expert)", "mean")
 
 
 def domain_from_counts(train: dict[str, Passages], held_out: dict[str, Passages]) -> dict[str, Any]:
-    """How often the nearest centroid of expert counts (from training text) names a held-out passage's domain."""
+    """Accuracy of predicting the domain of a held-out passage from its expert counts, by the nearest centroid.
+
+    The centroids are the mean counts of the training passages of each domain.
+    """
     centroids = torch.stack([shares(train[domain]).mean(dim=0) for domain in train])
     right = total = 0
-    for number, seen in enumerate(held_out.values()):
-        found = nearest(shares(seen), centroids)
-        right, total = right + int((found == number).sum()), total + len(found)
+    for number, domain_passages in enumerate(held_out.values()):
+        predicted = nearest(shares(domain_passages), centroids)
+        right, total = right + int((predicted == number).sum()), total + len(predicted)
     return {**rate(right, total), "chance": round(1 / len(held_out), 4), "passage_tokens": LENGTH}
 
 
 def occurrences(seen: Passages) -> dict[int, Tensor]:
-    """For each token id its routings, (occurrence, layer x expert); the first token of a passage has no context."""
+    """The routings of each token id, (occurrence, layer x expert), without first tokens, which have no context."""
     ids = seen.tokens[:, 1:].flatten()
     routed = rearrange(seen.chosen[:, 1:].float(), "passage position layer expert -> (passage position) (layer expert)")
     return {int(token): routed[ids == token] for token in ids.unique()}
 
 
 def kind_of_token(text: str) -> str | None:
-    """digits, punctuation or words; None for what is neither (special tokens, parts of a character)."""
+    """ "digits", "punctuation" or "words"; None for special tokens and parts of a character."""
     bare = text.strip()
     if not bare or bare.startswith("<|") or "\ufffd" in bare:
         return None
@@ -87,7 +92,7 @@ def kind_of_token(text: str) -> str | None:
 
 @dataclass
 class Tally:
-    """Right guesses beside what guessing among 2, 3 or 4 domains would give, with the variance of that."""
+    """Number of right predictions, with the mean and variance of random guessing among 2, 3 or 4 domains."""
 
     right: int = 0
     total: int = 0
@@ -96,12 +101,12 @@ class Tally:
     variance: float = 0.0
 
     def add(self, right: int, total: int, chance: float) -> None:
-        """One token id: `total` occurrences, each guessed right by chance with probability `chance`."""
+        """Add a token id with `total` occurrences, each predicted correctly by chance with probability `chance`."""
         self.right, self.total, self.tokens = self.right + right, self.total + total, self.tokens + 1
         self.expected, self.variance = self.expected + total * chance, self.variance + total * chance * (1 - chance)
 
     def report(self) -> dict[str, Any]:
-        """The rate, the chance and its band of 95 %."""
+        """The rate, the chance value and its 95 % band."""
         if not self.total:
             return {"shared_tokens": 0}
         chance, half = self.expected / self.total, 1.96 * self.variance**0.5 / self.total
@@ -119,38 +124,40 @@ def domain_from_one_shared_token(
     kind_of: Callable[[int], str | None] = lambda token: "words",
     least: int = 5,
 ) -> dict[str, Any]:
-    """The same for a single token that occurs in two domains or more, so that its identity does not give it away.
+    """Accuracy of predicting the domain of a single token from its experts, for token ids in two or more domains.
 
-    Each token id has centroids of its own, one a domain, and is tested on equally many occurrences of each of its
-    domains: chance is one over their number. kind_of: the kind of a token id, by which the result is also given;
-    None leaves it out. A domain takes part in a token with at least `least` occurrences on both sides.
+    Since the id occurs in several domains, it does not reveal the domain itself. Each token id has its own centroids,
+    one per domain, and is tested on equally many occurrences in each of its domains: chance is one over their number.
+    kind_of: token id -> kind, by which the result is also broken down; ids of kind None are ignored. A domain counts
+    for a token id if the id occurs there at least `least` times in both splits.
     """
-    learnt = {domain: occurrences(seen) for domain, seen in train.items()}
-    asked = {domain: occurrences(seen) for domain, seen in held_out.items()}
-    everything, kinds = Tally(), defaultdict[str, Tally](Tally)
-    for token in sorted(set().union(*asked.values())):
-        domains = [d for d in learnt if min(len(side[d].get(token, ())) for side in (learnt, asked)) >= least]
+    train_occurrences = {domain: occurrences(domain_passages) for domain, domain_passages in train.items()}
+    test_occurrences = {domain: occurrences(domain_passages) for domain, domain_passages in held_out.items()}
+    splits = (train_occurrences, test_occurrences)
+    overall, kinds = Tally(), defaultdict[str, Tally](Tally)
+    for token in sorted(set().union(*test_occurrences.values())):
+        domains = [d for d in train_occurrences if min(len(split[d].get(token, ())) for split in splits) >= least]
         kind = kind_of(token)
         if len(domains) < 2 or kind is None:
             continue
-        centroids = torch.stack([learnt[domain][token].mean(dim=0) for domain in domains])
-        few = min(len(asked[domain][token]) for domain in domains)
+        centroids = torch.stack([train_occurrences[domain][token].mean(dim=0) for domain in domains])
+        count = min(len(test_occurrences[domain][token]) for domain in domains)
         right = sum(
-            int((nearest(asked[domain][token][:few], centroids) == number).sum())
+            int((nearest(test_occurrences[domain][token][:count], centroids) == number).sum())
             for number, domain in enumerate(domains)
         )
-        for tally in (everything, kinds[kind]):
-            tally.add(right, few * len(domains), 1 / len(domains))
-    return {**everything.report(), "kinds": {kind: kinds[kind].report() for kind in sorted(kinds)}}
+        for tally in (overall, kinds[kind]):
+            tally.add(right, count * len(domains), 1 / len(domains))
+    return {**overall.report(), "kinds": {kind: kinds[kind].report() for kind in sorted(kinds)}}
 
 
 def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int = 0) -> dict[str, Any]:
-    """The mean share of experts that a token has in common with the next one, by layer.
+    """Mean share of experts that a token has in common with the next token, by layer.
 
-    Beside it: two tokens of the same domain drawn at random, and two uniformly random sets (top-k / experts).
+    For comparison: two random tokens of the same domain, and two uniformly random sets of experts (top-k / experts).
     """
     neighbours: dict[str, Tensor] = {}
-    strangers: dict[str, Tensor] = {}
+    random_pairs: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(seed)
     for domain, seen in held_out.items():
         both = seen.chosen[:, 1:] & seen.chosen[:, :-1]
@@ -159,7 +166,7 @@ def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int =
         )
         flat = rearrange(seen.chosen, "passage position layer expert -> (passage position) layer expert")
         mixed = flat & flat[torch.randperm(len(flat), generator=generator)]
-        strangers[domain] = reduce(mixed.float(), "token layer expert -> layer", "sum").div(len(flat) * top_k)
+        random_pairs[domain] = reduce(mixed.float(), "token layer expert -> layer", "sum").div(len(flat) * top_k)
     experts = next(iter(held_out.values())).chosen.shape[-1]
 
     def rounded(by_domain: dict[str, Tensor]) -> dict[str, list[float]]:
@@ -167,13 +174,13 @@ def overlap_of_neighbours(held_out: dict[str, Passages], top_k: int, seed: int =
 
     return {
         "neighbours": rounded(neighbours),
-        "same_domain_at_random": rounded(strangers),
+        "same_domain_at_random": rounded(random_pairs),
         "two_random_sets": round(top_k / experts, 4),
     }
 
 
 def specialisation(model: Transformer, source: GeneratedSource, count: int = 250) -> dict[str, Any]:
-    """The three measurements on `count` training and `count` held-out passages of each pure domain."""
+    """The three measurements on `count` training and `count` held-out passages of each of the PURE domains."""
     train = {domain: passages(model, source, domain, "train", count) for domain in PURE}
     held_out = {domain: passages(model, source, domain, "held-out", count) for domain in PURE}
 

@@ -1,6 +1,6 @@
-"""A byte-level BPE vocabulary of our own, in the format of the family.
+"""Train a small byte-level BPE vocabulary in the format of the Qwen3 family.
 
-NFC, the same pre-tokenizer, each digit alone, the same 26 added tokens.
+It has NFC normalisation, the same pre-tokenizer, single digits, and the same 26 added tokens.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from minimoe.text.tokenizer_files import QWEN_SPLIT
 from minimoe.training.corpus import DOMAINS, documents
 from minimoe.training.worlds.lexicon import chinese_words
 
-# In the order of their ids, behind the base vocabulary. These are special (hidden by skip_special), ADDED are not.
+# In the order of their ids, after the base vocabulary. SPECIAL tokens are hidden by skip_special_tokens, ADDED are not.
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -48,11 +48,14 @@ ADDED = (
     "<think>",
     "</think>",
 )
-LONGEST_TOKEN = 12  # bytes: four Chinese characters, so that tokens stay near words instead of swallowing whole phrases
+LONGEST_TOKEN = 12  # bytes, or four Chinese characters, so that tokens are words and not whole phrases
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
-    """Learn `size` base tokens (256 bytes, then merges), append the 26 added ones. The same texts give the same ids."""
+    """Learn `size` base tokens (256 bytes, then merges) and append the 26 added tokens.
+
+    The same texts give the same ids.
+    """
     tokenizer = Tokenizer(models.BPE(byte_fallback=False))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -76,17 +79,17 @@ def train_vocabulary(texts: Iterable[str], size: int) -> Tokenizer:
 
 
 def without_markup(text: str) -> str:
-    """The text without chat markup, which is never part of a merge."""
+    """The text with chat markup replaced by line breaks, so that merges never include it."""
     for token in SPECIAL[:3] + ADDED[-2:]:
         text = text.replace(token, "\n")
     return text
 
 
 def at_words(text: str) -> str:
-    """The text with a line break between Chinese words (unknown characters stand alone).
+    """The text with line breaks around Chinese words (and around every unknown Chinese character).
 
-    The pre-tokenizer leaves a Chinese clause in one piece, so merges learned from running text cut through its words.
-    Learned from single words they stay inside them, and at run time too, where the clause is in one piece again.
+    The pre-tokenizer does not split a Chinese clause, so merges learned from running text cross word boundaries. Merges
+    learned from single words do not, and so they also respect the words when whole clauses are tokenized.
     """
     words = sorted(chinese_words(), key=len, reverse=True)
     return re.sub("|".join([*map(re.escape, words), "[\u4e00-\u9fff]"]), lambda word: f"\n{word.group()}\n", text)
@@ -101,7 +104,7 @@ def mini_vocabulary(size: int = 1964, sample: int = 6_000, seed: int = 0) -> Tok
 
 
 def tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
-    """The content of tokenizer_config.json, keys as in the family's files."""
+    """The content of tokenizer_config.json, with the keys of the family's files."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     return {
         "add_bos_token": False,
@@ -124,7 +127,7 @@ def tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
 
 
 def generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The content of generation_config.json: both stop ids and the family's sampling for the thinking mode."""
+    """The content of generation_config.json: both stop ids, and the family's sampling settings for thinking mode."""
     end_of_text, end_of_turn = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
     return {
         "bos_token_id": end_of_text,

@@ -1,5 +1,6 @@
 """The index and the folder: what is refused before any file is opened, and where index and headers disagree."""
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,13 @@ def test_a_total_size_need_not_be_there(tiny: Path, metadata: Any) -> None:
 def test_an_index_that_is_none(tiny: Path, content: str, sentence: str) -> None:
     (tiny / INDEX).write_text(content)
     assert sentence in refused(tiny, IndexMismatch)
+
+
+def test_a_byte_order_mark_is_no_fault(tiny: Path) -> None:
+    """Notepad and PowerShell put one in front of a file that they save."""
+    (tiny / INDEX).write_bytes(codecs.BOM_UTF8 + (tiny / INDEX).read_bytes())
+    (tiny / "config.json").write_bytes(codecs.BOM_UTF8 + (tiny / "config.json").read_bytes())
+    load_model(tiny)
 
 
 def test_absent_files_are_counted(tiny: Path) -> None:

@@ -14,14 +14,14 @@ def test_every_notebook_is_a_chapter_and_every_number_is_used_once():
     assert [chapter.number for chapter in CHAPTERS] == list(range(len(CHAPTERS)))
 
 
-def test_a_written_chapter_takes_apart_files_that_exist():
+def test_files_of_written_chapters_exist():
     for chapter in CHAPTERS:
         if chapter.written:
             for file in chapter.teaches:
                 assert (checkout() / "minimoe" / file).exists(), f"chapter {chapter.number} teaches minimoe/{file}"
 
 
-def test_the_map_marks_what_is_to_come():
+def test_course_map_marks_unwritten_chapters():
     rows = course_map()._repr_markdown_().splitlines()[2:]
     assert len(rows) == len(CHAPTERS)
     for chapter, row in zip(CHAPTERS, rows, strict=True):
@@ -33,7 +33,7 @@ def test_a_chapter_builds_on_earlier_ones():
         assert all(needed < chapter.number for needed in chapter.needs)
 
 
-def test_navigation_links_what_is_written_and_marks_what_is_to_come():
+def test_navigation_links_written_chapters_and_marks_others():
     for chapter in CHAPTERS:
         text = navigation(chapter.number).text
         for neighbour in CHAPTERS[max(0, chapter.number - 1) : chapter.number + 2]:

@@ -52,7 +52,7 @@ def registered(monkeypatch):
     return known
 
 
-def test_right(capsys):
+def test_right_answer(capsys):
     verdict = minimoe.check("99.1", lambda x, scale: x * scale)
     assert (verdict.status, verdict.misconception, verdict._repr_html_()) == ("ok", None, None)
     assert capsys.readouterr().out == "99.1  ok    Scale\nNow you know: you can multiply.\n"
@@ -69,7 +69,7 @@ def test_wrong_values_show_the_smallest_case_and_two_pictures(capsys):
     assert html.count("<table") == 2 and html.count("#D55E00") == 1 and "a frame marks" in html
 
 
-def test_shape_is_told_before_values():
+def test_shape_mismatch_is_reported_before_values():
     verdict = minimoe.check("99.1", lambda x, scale: (x * scale).T)
     assert "has shape (2, 1), expected (1, 2)" in verdict.text and verdict.misconception == "the axes are swapped."
 
@@ -91,7 +91,7 @@ def test_form_of_a_later_case_comes_before_a_value_of_an_earlier_one():
         (7, "your answer is int, expected a function"),
     ],
 )
-def test_what_else_can_be_wrong(answer, says):
+def test_other_wrong_answers(answer, says):
     verdict = minimoe.check("99.1", answer)
     assert verdict.status == "wrong" and says in verdict.text
 
@@ -105,7 +105,7 @@ def test_an_error_is_shown_as_the_readers_own_line():
     assert "checking.py" not in text and "Traceback" not in text
 
 
-def test_a_gap_in_the_middle_is_todo():
+def test_ellipsis_inside_a_function_is_todo():
     def half_done(x, scale):
         wide = ...
         return wide.sum(-1)
@@ -113,7 +113,7 @@ def test_a_gap_in_the_middle_is_todo():
     assert minimoe.check("99.1", half_done).status == "todo"
 
 
-def test_random_numbers_are_the_same_every_time_and_yours_go_on_as_before():
+def test_random_arguments_are_seeded_and_the_global_generator_is_preserved():
     seen = []
 
     def mine(x, scale):
@@ -137,7 +137,7 @@ def test_an_estimate_may_be_off_by_its_factor(answer, status):
 
 
 @pytest.mark.parametrize("answer", ["1000", True, [1000]])
-def test_a_number_is_a_number(answer):
+def test_answer_must_be_a_number(answer):
     assert "expected a number" in minimoe.check("99.2", answer).text
 
 
@@ -147,7 +147,7 @@ def test_an_unknown_id_lists_the_known_ones():
             ask()
 
 
-def test_hints_come_one_after_the_other_or_as_asked_for():
+def test_hints_in_order_or_by_tier():
     assert ["nudge" in minimoe.hint("99.1"), "shapes" in minimoe.hint("99.1")] == [True, True]
     assert "nudge" in minimoe.hint("99.1", tier=1) and "steps" in minimoe.hint("99.1")
     assert "steps" in repr(minimoe.hint("99.1")) and "minimoe.solution" in minimoe.hint("99.1")
@@ -180,7 +180,7 @@ def test_a_pattern_can_be_the_answer(registered):
         (dict(oracle=None), "needs an oracle"),
     ],
 )
-def test_an_exercise_that_contradicts_itself_is_refused(changes, fault):
+def test_inconsistent_exercise_is_rejected(changes, fault):
     with pytest.raises(BadArgument, match=fault):
         fake(**changes)
 
@@ -194,7 +194,7 @@ def test_the_solution_comes_from_the_master(monkeypatch, registered):
         minimoe.solution("99.7")
 
 
-def test_what_is_expected_is_worked_out_once(registered):
+def test_expected_results_are_computed_once(registered):
     asked = []
     registered["99.4"] = fake(
         id="99.4",

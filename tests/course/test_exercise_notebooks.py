@@ -42,7 +42,7 @@ def test_no_solution_is_left_in_the_stub(master):
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
 
 
-def test_a_region_becomes_a_gap_and_the_solution_loses_its_markers():
+def test_solution_region_is_replaced_in_the_stub_and_unmarked_in_the_solution():
     source = "def f(x):\n    y = 1\n    ### BEGIN SOLUTION\n    return x + y\n    ### END SOLUTION"
     assert stub(source) == "def f(x):\n    y = 1\n    ..."
     assert solved(source) == "def f(x):\n    y = 1\n    return x + y"
@@ -57,7 +57,7 @@ def test_a_region_becomes_a_gap_and_the_solution_loses_its_markers():
         ("x = 1\n### END SOLUTION", "without"),
     ],
 )
-def test_markers_that_do_not_pair_are_named(source, fault):
+def test_unpaired_markers_are_rejected(source, fault):
     with pytest.raises(BadArgument, match=fault):
         stub(source, "cell")
 
@@ -70,6 +70,6 @@ def test_cells_of_a_master():
 
 
 @pytest.mark.parametrize("text", ["# %% [raw]\n", "# %% tags=a\n", "# %% [markdown]\nno hash\n"])
-def test_a_cell_that_cannot_be_understood_is_named_by_its_line(text):
+def test_invalid_cell_is_reported_by_line(text):
     with pytest.raises(BadArgument, match=r"m\.py, line [12]"):
         parse(text, "m.py")

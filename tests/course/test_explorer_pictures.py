@@ -28,12 +28,12 @@ def tally(documents=6, layers=2, experts=16, planted=()):
 
 
 def drawn(dial):
-    """The figure that the dial shows, and its description in words."""
+    """The figure that the widget shows, and its text alternative."""
     (shown,) = dial.children[1].outputs
     return shown["data"][PLOTLY], shown["data"]["text/plain"]
 
 
-def test_a_planted_specialist_stands_above_the_line_and_alone():
+def test_only_the_planted_specialist_is_above_the_line():
     one = tally(planted=[3])
     picture = claims.claim(one, 0, 1, one.labels, "true labels")
     assert "“L0·E3 is selected" in picture.alt and "1 of 16 experts above the line" in picture.alt
@@ -42,14 +42,14 @@ def test_a_planted_specialist_stands_above_the_line_and_alone():
     assert claims.ceiling(one, 0, 1) < one.lifts(0, one.labels[None], 1).max()
 
 
-def test_lifts_are_what_counting_by_hand_gives():
+def test_lifts_equal_counts_by_hand():
     one = tally(planted=[0])
     inside = one.labels == 1
     by_hand = (one.hits[0][inside].sum(0) / one.sizes[inside].sum()) / (one.hits[0].sum(0) / one.sizes.sum())
     assert torch.allclose(one.lifts(0, one.labels[None], 1)[0], by_hand)
 
 
-def test_a_tally_counts_what_the_trace_holds():
+def test_tally_equals_the_counts_of_the_trace():
     trace = synthetic_trace(layers=2, tokens=400, num_experts=16, top_k=4, plant=False)
     counted = claims.Tally.of(trace)
     assert counted.hits.sum() == trace.experts.numel() and counted.sizes.sum() == len(trace)
@@ -59,14 +59,14 @@ def test_a_tally_counts_what_the_trace_holds():
     assert torch.equal(counted.hits[1, first].long(), here.flatten().bincount(minlength=16))
 
 
-def test_dealt_labels_keep_their_numbers_and_the_ceiling_falls_with_more_documents():
+def test_permuted_labels_keep_counts_and_the_ceiling_falls_with_more_documents():
     one = tally(documents=30)
     dealt = one.dealt(seed=1, times=5)
     assert dealt.shape == (5, 60) and bool((dealt.sum(dim=1) == 30).all())
     assert claims.ceiling(one.first(2), 0, 1) > claims.ceiling(one, 0, 1) > 1
 
 
-def test_the_driven_picture_follows_its_widgets():
+def test_interactive_picture_follows_its_widgets():
     dial = claims.explore_claims(tally(planted=[3]), layer=0, domain="zh")
     layer, domain, documents, labels, deal = dial.children[0].children
     documents.value = 6
@@ -87,7 +87,7 @@ def test_an_atlas_is_grey_at_uniform_and_white_at_never():
     assert "0.00 to 2.00 times uniform" in picture.alt
 
 
-def test_distances_tell_how_many_layers_are_above_their_band():
+def test_distances_report_the_layers_above_the_band():
     value, low, high = torch.tensor([0.5, 0.1]), torch.zeros(2), torch.tensor([0.2, 0.2])
     picture = pictures.distances({"en and zh": {"all tokens": (value, low, high)}}, "a title")
     assert "above chance in 1 of the layers" in picture.alt
@@ -98,7 +98,7 @@ def test_histograms_count_every_value_once():
     assert list(picture.figure.data[0].y) == [0.25, 0.75]
 
 
-def test_the_exception_is_told_beside_its_controls():
+def test_controls_are_described_with_the_target():
     picture = pictures.beside_controls({"L0·E3": (0.5, [0.1, 0.6])}, "a title", "nats")
     assert "1 of 2 controls at least as much" in picture.alt
     bars = pictures.ranked(torch.tensor([0.1, 0.5, 0.2]), [1], 0, "a title", "nats").figure.data[0]
@@ -122,13 +122,13 @@ def test_the_map_lights_one_step():
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 8])
-def test_orders_begin_with_the_real_one_and_are_orders(number):
+def test_orders_are_permutations_and_start_with_the_real_one(number):
     orders = all_orders(number)
     assert orders[0].tolist() == list(range(number))
     assert bool((orders.sort(dim=1).values == torch.arange(number)).all())
 
 
-def test_the_best_of_many_is_told_with_its_band():
+def test_best_of_many_is_described_with_its_band():
     chance = float(expected_maximum(10, torch.full((128,), 1 / 16))) / 10
     low, high = torch.tensor([chance - 0.1, 0.1]), torch.tensor([chance + 0.1, 0.2])
     picture = pictures.best_of_many(torch.tensor([12]), torch.tensor([0.9]), (10, 100), low, high, ["·in"], "a title")

@@ -46,7 +46,7 @@ def test_a_right_answer_prints_two_lines_and_nothing_else(outputs):
     assert set(outputs[4]) == {"text"} and outputs[4]["text"].count("\n") == 2
 
 
-def test_the_rest_is_shown_by_jupyter(outputs):
+def test_hint_and_progress_are_displayed(outputs):
     assert outputs[5]["text/plain"].startswith("06.1  hint 1 of 3")
     assert "■" in outputs[6]["text/html"] and "■" in outputs[6]["text/plain"]
     assert "<span style" in outputs[7]["text/html"]

@@ -40,7 +40,7 @@ def test_right_answers_in_other_styles_pass(exercise):
 
 
 @each
-def test_what_is_not_begun_is_todo_with_the_first_hint(exercise):
+def test_unattempted_answer_is_todo_with_the_first_hint(exercise):
     def untouched(*arguments): ...
 
     def to_do(*arguments):
@@ -58,7 +58,7 @@ def test_what_is_not_begun_is_todo_with_the_first_hint(exercise):
 
 
 @each
-def test_texts_are_whole_sentences_and_the_labels_sane(exercise):
+def test_texts_are_sentences_and_labels_are_valid(exercise):
     sentences = [*exercise.hints, exercise.now_you_know, *(says for _, says in exercise.mutants.values())]
     assert all(sentence.rstrip().endswith((".", "?", ")", "`")) for sentence in sentences), sentences
     assert 1 <= exercise.difficulty <= 5 and 1 <= exercise.minutes <= 60

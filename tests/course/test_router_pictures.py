@@ -12,12 +12,12 @@ PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def drawn(dial):
-    """The figure that the dial shows, and its description in words."""
+    """The figure that the widget shows, and its text alternative."""
     (shown,) = dial.children[1].outputs
     return shown["data"][PLOTLY], shown["data"]["text/plain"]
 
 
-def test_the_driven_picture_follows_its_widgets():
+def test_interactive_picture_follows_its_widgets():
     dial = pictures.explore_cut(LOGITS, ["a", "b", "c"], top_k=4, token=1)
     token, layer, temperature = dial.children[0].children
     before, alt = drawn(dial)
@@ -34,7 +34,7 @@ def test_the_driven_picture_follows_its_widgets():
     assert "no neighbour" in drawn(dial)[1]
 
 
-def test_what_the_cut_says_is_what_the_router_does():
+def test_cut_agrees_with_the_router():
     picture = pictures.cut(LOGITS[0, 0], 4, "a title")
     ranked = LOGITS[0, 0].softmax(-1).topk(4).values
     assert f"hold {float(ranked.sum()):.0%}" in picture.alt
@@ -49,7 +49,7 @@ def test_chance_is_a_distribution_with_the_known_mean(top_k, experts):
     assert math.isclose(sum(n * share for n, share in enumerate(shares)), top_k**2 / experts)
 
 
-def test_margin_curves_tell_the_share_below_a_step():
+def test_margin_curves_report_the_share_below_a_step():
     picture = pictures.margin_curves(torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 1.0, 1.0]]), 0.25, "margins")
     assert "layer 0: 50%, layer 1: 0%" in picture.alt
 
@@ -60,6 +60,6 @@ def test_areas_of_the_square_are_shares():
     assert [round(area, 6) for area in areas] == [0.81, 0.19, 0.01]  # the dot lies on the experts
 
 
-def test_the_map_lights_one_part():
+def test_map_highlights_one_part():
     glowing = [shape for shape in pictures.model_map("router").figure.layout.shapes if shape.fillcolor == pictures.MARK]
     assert len(glowing) == 1

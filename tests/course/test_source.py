@@ -11,7 +11,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.router import Router, route
 
 
-def test_it_is_the_librarys_own_source():
+def test_show_code_returns_the_librarys_source():
     source = minimoe.show_code(route)
     assert source.text == inspect.getsource(route).rstrip()
     assert source.file == "minimoe/model/router.py"
@@ -20,7 +20,7 @@ def test_it_is_the_librarys_own_source():
     assert "minimoe/model/router.py" in html and "<span style" in html and "<style" not in html
 
 
-def test_something_without_source_is_named():
+def test_object_without_source_is_rejected():
     with pytest.raises(BadArgument, match="built-in function len"):
         minimoe.show_code(len)
 

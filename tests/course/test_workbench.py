@@ -93,7 +93,7 @@ def test_a_wrong_router_shows_where_choices_flip(model):
     assert "it is another model now" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
 
 
-def test_differences_are_measured_layer_by_layer(model):
+def test_differences_by_layer(model):
     """Without renormalising the first choices cannot flip, but what the layer gives can differ, and then later ones."""
     model.requires_grad_(False)
     before = model(IDS)
@@ -105,7 +105,7 @@ def test_differences_are_measured_layer_by_layer(model):
     assert torch.equal(model(IDS), before)
 
 
-def test_the_picture_has_title_axes_and_words(model):
+def test_picture_has_title_axes_and_text_alternative(model):
     with minimoe.workbench(model, route=router.route) as bench:
         comparison = bench.compare(IDS)
     layout = comparison.figure.to_plotly_json()["layout"]
@@ -118,7 +118,7 @@ def test_the_picture_has_title_axes_and_words(model):
 
 @pytest.mark.parametrize("answer", [..., None, lambda *args: ...], ids=["ellipsis", "None", "returns a gap"])
 @pytest.mark.parametrize("part", MODEL_PARTS)
-def test_what_is_not_written_is_todo_and_changes_nothing(model, part, answer, capsys):
+def test_unwritten_part_is_todo_and_changes_nothing(model, part, answer, capsys):
     before = model(IDS)
     with minimoe.workbench(model, **{part: answer}) as bench:
         comparison = bench.compare(IDS)
@@ -150,7 +150,7 @@ def test_another_model_is_not_touched(model):
     assert torch.equal(other(IDS), before)
 
 
-def test_an_error_in_the_function_is_the_readers_own_line(model):
+def test_error_in_the_function_shows_the_readers_line(model):
     def broken(x, cos, sin):
         return x * cos + undefined_name  # noqa: F821
 
@@ -162,7 +162,7 @@ def test_an_error_in_the_function_is_the_readers_own_line(model):
     assert torch.equal(model(IDS), before)
 
 
-def test_a_failed_forward_leaves_the_library_whole_at_once(model):
+def test_library_is_restored_after_a_failed_forward(model):
     def broken(x, cos, sin):
         raise ValueError
 
@@ -172,7 +172,7 @@ def test_a_failed_forward_leaves_the_library_whole_at_once(model):
         assert attention.apply_rope is LIBRARY["apply_rope"]
 
 
-def test_a_keyboard_interrupt_leaves_the_library_whole(model):
+def test_library_is_restored_after_a_keyboard_interrupt(model):
     def interrupted(x, cos, sin):
         raise KeyboardInterrupt
 
@@ -203,12 +203,12 @@ def test_an_error_in_the_block_restores_engine_and_attention(model):
         ("run_experts", lambda x, routing, bank: x.tolist(), "returned a list"),
     ],
 )
-def test_a_result_of_another_form_is_named(model, part, mine, says):
+def test_result_of_the_wrong_form_is_rejected(model, part, mine, says):
     with pytest.raises(BadArgument, match=says), minimoe.workbench(model, **{part: mine}) as bench:
         bench.compare(IDS)
 
 
-def test_a_plain_tuple_will_do_for_a_routing(model):
+def test_plain_tuple_is_accepted_as_routing(model):
     with minimoe.workbench(model, route=lambda *args: tuple(router.route(*args))) as bench:
         assert bench.compare(IDS).same
 
@@ -217,12 +217,12 @@ def test_a_plain_tuple_will_do_for_a_routing(model):
     ("parts", "says"),
     [({"rope": len}, "no part 'rope'.*apply_rope"), ({}, "given no part"), ({"route": 3}, "route is int")],
 )
-def test_what_cannot_be_put_on_the_bench(model, parts, says):
+def test_invalid_parts_are_rejected(model, parts, says):
     with pytest.raises(BadArgument, match=says), minimoe.workbench(model, **parts):
         pass
 
 
-def test_one_bench_a_model_and_one_model_a_bench(model):
+def test_one_workbench_per_model(model):
     with pytest.raises(BadArgument, match=r"expected a minimoe\.Transformer"), minimoe.workbench("mini", route=len):
         pass
     with minimoe.workbench(model, route=router.route):
@@ -235,7 +235,7 @@ def test_a_text_needs_its_tokenizer(model):
         bench.compare("The cat")
 
 
-def test_drawing_follows_this_models_forward_only(model):
+def test_sample_is_replaced_for_this_model_only(model):
     drawn = []
 
     def first_id(logits, temperature=1.0, **settings):
@@ -253,7 +253,7 @@ def test_drawing_follows_this_models_forward_only(model):
     assert len(drawn) == 1
 
 
-def test_recording_sees_what_the_readers_router_chose(model):
+def test_recording_sees_the_readers_router(model):
     with minimoe.workbench(model, route=lambda logits, k, r: router.route(-logits, k, r)):
         with minimoe.record_routing(model) as trace:
             model(IDS)
@@ -270,12 +270,12 @@ def test_the_bench_does_not_keep_the_model_alive():
     assert here() is None
 
 
-def test_drawing_is_not_part_of_a_forward_pass(model):
+def test_compare_rejects_sample(model):
     with minimoe.workbench(model, sample=generate.sample) as bench, pytest.raises(BadArgument, match="call generate"):
         bench.compare(IDS)
 
 
-def test_a_part_that_the_model_does_not_have_is_said(capsys):
+def test_unused_part_is_reported(capsys):
     dense = small(model_type="qwen3")
     with minimoe.workbench(dense, route=router.route, apply_rope=...) as bench:
         comparison = bench.compare(IDS)
@@ -283,11 +283,11 @@ def test_a_part_that_the_model_does_not_have_is_said(capsys):
     assert len(comparison.figure.data) == 1
 
 
-def test_a_flip_is_another_expert_and_not_another_order():
+def test_flips_ignore_the_order_of_slots():
     theirs = torch.tensor([[3, 1, 2], [5, 6, 7]])
     assert flips(theirs, torch.tensor([[2, 3, 1], [7, 6, 4]])) == 1
     assert flips(theirs, torch.tensor([[5, 6, 7], [3, 1, 2]])) == 6
 
 
-def test_nan_counts_as_infinitely_far():
+def test_nan_counts_as_an_infinite_difference():
     assert largest(torch.zeros(2), torch.tensor([0.0, torch.nan])) == torch.inf

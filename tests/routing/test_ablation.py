@@ -85,7 +85,7 @@ def same(found, expected, tolerance=1e-9):
 
 @pytest.mark.parametrize("renormalise", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_does_what_its_words_say(mode, renormalise):
+def test_every_mode_equals_its_definition(mode, renormalise):
     model, texts = small_model(dtype=torch.float64, norm_topk_prob=renormalise), documents(9, 14, 14, 3)
     for layer, experts in ((0, [5]), (2, [3, 7]), (3, [0])):
         found = ablate(model, texts, layer, experts, mode, controls=0)
@@ -96,7 +96,7 @@ def test_every_mode_does_what_its_words_say(mode, renormalise):
 
 
 @pytest.mark.parametrize("top_k", range(1, 17))
-def test_any_number_of_experts_a_token_and_it_is_said(top_k):
+def test_other_top_k_is_applied_and_noted(top_k):
     model, texts = small_model(dtype=torch.float64), documents(8)
     for everywhere in (False, True):
         found = ablate(model, texts, 2, [], top_k=top_k, everywhere=everywhere)
@@ -106,7 +106,7 @@ def test_any_number_of_experts_a_token_and_it_is_said(top_k):
         assert found.affected.all() == (top_k != 4)
 
 
-def test_fewer_slots_and_an_expert_together():
+def test_top_k_and_experts_combined():
     model, texts = small_model(dtype=torch.float64), documents(11, 6)
     found = ablate(model, texts, 2, [4], "force", top_k=2, everywhere=True, controls=3)
     same(found.changed_losses, losses_by_hand(model, texts, 2, [4], "force", 2, True))
@@ -115,7 +115,7 @@ def test_fewer_slots_and_an_expert_together():
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("engine", ["loop", "gather", "grouped", "auto"])
-def test_every_engine(engine, attention):
+def test_ablation_with_every_engine_and_attention(engine, attention):
     model, texts = small_model(), documents(9, 12)
     model.engine, model.attention = engine, attention
     for mode in MODES:
@@ -124,7 +124,7 @@ def test_every_engine(engine, attention):
     assert (model.engine, model.attention) == (engine, attention)
 
 
-def test_dropping_is_zeroing_the_experts_last_matrix():
+def test_drop_equals_a_zero_down_projection():
     model, texts = small_model(dtype=torch.float64), documents(10, 10)
     zeroed = copy.deepcopy(model)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_dropping_is_zeroing_the_experts_last_matrix():
         same(model(batch), zeroed(batch))
 
 
-def test_what_is_measured_follows_from_the_two_runs():
+def test_results_follow_from_the_losses_of_both_runs():
     model, texts = small_model(dtype=torch.float64), documents(12, 7, 15)
     found = ablate(model, texts, 0, [2, 9], controls=0)
     with record_routing(model) as before:
@@ -162,7 +162,7 @@ def test_what_is_measured_follows_from_the_two_runs():
         assert entry["chance"] == 4 / 16
 
 
-def test_controls_carry_a_like_load_and_fewer_than_twenty_are_announced():
+def test_controls_have_a_similar_load_and_too_few_are_noted():
     model, texts = small_model(), documents(40, 30, 50)
     found = ablate(model, texts, 2, [3], seed=5)
     assert {control.experts for control in found.controls}.isdisjoint({(3,)})
@@ -176,7 +176,7 @@ def test_controls_carry_a_like_load_and_fewer_than_twenty_are_announced():
     assert found.rank == 1 + worse
 
 
-def test_the_seed_decides():
+def test_same_seed_same_result():
     model, texts = small_model(), documents(20, 30)
     first, again, other = (ablate(model, texts, 2, [3, 4], controls=6, seed=seed) for seed in (1, 1, 2))
     assert {**first.to_json(), "seconds": 0} == {**again.to_json(), "seconds": 0}
@@ -184,7 +184,7 @@ def test_the_seed_decides():
     assert torch.equal(first.changed_losses.nan_to_num(), other.changed_losses.nan_to_num())
 
 
-def test_json_says_all_and_no_nan():
+def test_json_is_complete_and_without_nan():
     found = ablate(small_model(), documents(6), 3, [1], controls=2).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["per_token"][-1] is None and len(found["per_token"]) == 6
@@ -200,7 +200,7 @@ def snapshot(model):
 
 
 @pytest.mark.parametrize("raised", [None, RuntimeError("no memory"), KeyboardInterrupt()])
-def test_the_model_is_as_it_was_whatever_happens(model, ids, monkeypatch, raised):
+def test_model_is_restored_after_any_exception(model, ids, monkeypatch, raised):
     weights, *rest = snapshot(model)
     logits, in_place = model(ids), []
     attention = model.layers[3].self_attn
@@ -225,7 +225,7 @@ def test_the_model_is_as_it_was_whatever_happens(model, ids, monkeypatch, raised
     assert torch.equal(model(ids), logits)
 
 
-def test_nothing_else_is_touched(model, ids):
+def test_model_parameters_and_hooks_are_unchanged(model, ids):
     twin, cache, untouched = small_model(), model.new_cache(capacity=64), model.new_cache(capacity=64)
     model(ids, cache=cache)
     model(ids, cache=untouched)
@@ -240,17 +240,17 @@ def test_nothing_else_is_touched(model, ids):
         assert not torch.equal(model(ids), before)
 
 
-def test_no_affected_token_is_a_zero_that_is_announced():
+def test_no_affected_token_gives_zero_and_a_note():
     model, texts = small_model(), documents(3)
     with record_routing(model) as trace:
         model(texts[0][None])
     unused = next(e for e in range(16) if e not in trace.experts[0].flatten().tolist())
     found = ablate(model, texts, 0, [unused])
     assert found.delta_loss["all"].value == 0 and found.to_json()["delta_loss"]["affected"]["mean"] is None
-    assert any("No token with a next one is affected" in note for note in found.notes)
+    assert any("No affected token has a next token" in note for note in found.notes)
 
 
-def test_a_sweep_is_one_ablation_after_the_other():
+def test_sweep_equals_single_ablations():
     model, texts = small_model(), documents(12, 9)
     sweep = ablation_sweep(model, texts, 2, mode="drop", progress=False)
     for expert in (0, 7, 15):
@@ -265,12 +265,12 @@ BAD = [
     (dict(layer=1), "layer is 1"),  # dense
     (dict(layer=4), "layer is 4"),
     (dict(layer="2"), "layer is '2'"),
-    (dict(experts=[16]), "experts holds 16"),
-    (dict(experts=[True]), "experts holds True"),
+    (dict(experts=[16]), "experts contains 16"),
+    (dict(experts=[True]), "experts contains True"),
     (dict(experts=3), "experts is 3"),
-    (dict(experts=[3, 3]), "every expert once"),
+    (dict(experts=[3, 3]), "no duplicates"),
     (dict(experts=[]), "nothing would change"),
-    (dict(experts=range(13)), "fewer than 4 are left"),
+    (dict(experts=range(13)), "leaves fewer than 4"),
     (dict(experts=range(5), mode="force"), "has 4 slots"),
     (dict(mode="off"), "mode is 'off'"),
     (dict(top_k=0), "top_k is 0"),
@@ -281,7 +281,7 @@ BAD = [
     (dict(documents=[]), "documents is empty"),
     (dict(documents=torch.tensor(3)), "documents is Tensor"),
     (dict(documents=[[1, 2], [5]]), "document 1 has 1 tokens"),
-    (dict(documents=[[1, 99]]), "document 0 holds token ids"),
+    (dict(documents=[[1, 99]]), "document 0 contains token ids"),
     (dict(documents=[[1.5, 2.0]]), "document 0 is list"),
     (dict(documents=["The cat"]), "document 0 is a text"),
     (dict(prompt="The cat"), "prompt is a text"),
@@ -291,14 +291,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("wrong, told", BAD, ids=[told for _, told in BAD])
-def test_bad_arguments_are_named(model, wrong, told):
+@pytest.mark.parametrize("wrong, message", BAD, ids=[message for _, message in BAD])
+def test_bad_ablation_arguments(model, wrong, message):
     arguments = dict(model=model, documents=[[1, 2, 3]], layer=2, experts=[3]) | wrong
-    with pytest.raises(BadArgument, match=told):
+    with pytest.raises(BadArgument, match=message):
         ablate(**arguments)
 
 
-def test_the_mini_continues_a_text_without_and_with_the_change():
+def test_mini_continues_a_prompt_with_and_without_the_change():
     model, tokenizer = minimoe.load("data/mini", dtype=torch.float32)
     text = "The cat is bigger than the mouse."
     found = ablate(model, [text], 0, range(100), "drop", controls=0, tokenizer=tokenizer, prompt="The cat")

@@ -24,7 +24,7 @@ def trace(model, tokenizer):
     return record_documents(model, tokenizer, documents(), label="random")
 
 
-def test_every_token_knows_its_document_and_domain(trace):
+def test_every_token_has_its_document_and_domain(trace):
     assert trace.domain_names == ("en", "zh", "poems")
     assert [entry["title"] for entry in trace.metadata["documents"]] == list(TEXTS)
     assert trace.metadata["documents"][0] == {
@@ -79,7 +79,7 @@ def test_probability_sums_equal_the_whole_softmax(trace, model, tokenizer):
     torch.testing.assert_close(trace.probability_sums, sums, atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_saved_selected_and_verified(trace, model, tokenizer, tmp_path):
+def test_save_select_and_verify(trace, model, tokenizer, tmp_path):
     trace.save(tmp_path / "t.safetensors")
     again = RoutingTrace.load(tmp_path / "t.safetensors")
     for name in ("roles", "domains", "documents", "predicted", "losses", "probability_sums"):
@@ -102,12 +102,12 @@ def test_it_is_saved_selected_and_verified(trace, model, tokenizer, tmp_path):
     "tokens", [torch.zeros(19, dtype=torch.bool), torch.ones(18, dtype=torch.bool), torch.tensor([19]),
                torch.tensor([-1]), torch.tensor([0.5]), torch.zeros(0, dtype=torch.long)],
 )  # fmt: skip
-def test_a_selection_that_makes_no_sense(trace, tokens):
+def test_invalid_token_selections(trace, tokens):
     with pytest.raises(BadArgument, match="tokens"):
         trace.select(tokens)
 
 
-def test_what_was_not_recorded(model, ids):
+def test_reading_fields_that_were_not_recorded(model, ids):
     with record_routing(model) as trace:
         model(ids)
     assert not trace.has_losses
@@ -130,7 +130,7 @@ def test_documents_that_cannot_be_recorded(model, tokenizer):
         record_documents(model, tokenizer, [TracedDocument(long, "en", "long")])
 
 
-def test_markup_in_a_text_is_plain_and_in_a_conversation_it_is_not():
+def test_markup_is_plain_in_texts_and_special_in_conversations():
     import minimoe
 
     model, tokenizer = minimoe.load("data/mini", dtype="fp32")
@@ -158,7 +158,7 @@ def test_the_shipped_trace():
     assert len({entry["title"] for entry in trace.metadata["documents"]}) == len(domains)
 
 
-def test_the_shipped_trace_is_of_the_shipped_mini():
+def test_shipped_trace_is_verified_by_the_shipped_mini():
     """Every twentieth document, run again."""
     import minimoe
 
@@ -184,7 +184,7 @@ def test_the_documents_are_held_out():
     assert keys and all(split_of(key) == "held-out" for key in keys)
 
 
-def test_a_text_that_is_no_document_is_refused(model, tokenizer):
+def test_a_plain_string_is_not_a_document(model, tokenizer):
     with pytest.raises(BadArgument, match=r"documents\[1\] is str, expected TracedDocument"):
         record_documents(model, tokenizer, [documents()[0], "HELLO"])
 

@@ -26,7 +26,7 @@ def trace():
 
 
 @pytest.mark.parametrize("token", [0, 3, 6])
-def test_each_position_of_the_slider_shows_the_weights_of_its_token(trace, token):
+def test_every_slider_position_shows_the_weights_of_its_token(trace, token):
     figure = expert_map(trace, token=token).figure
     assert figure.layout.sliders[0].active == token and len(figure.frames) == len(figure.layout.sliders[0].steps) == 7
     drawn = {"at the start": figure.data[3].z, "after moving": figure.frames[token].data[1].z}
@@ -41,14 +41,14 @@ def test_each_position_of_the_slider_shows_the_weights_of_its_token(trace, token
     assert list(figure.data[3].y) == ["layer 0", "layer 2"]  # absolute numbers: layer 1 is dense
 
 
-def test_the_slider_moves_the_right_drawings(trace):
+def test_slider_frames_update_the_marker_and_the_map(trace):
     figure = expert_map(trace).figure
     assert all(frame.traces == (1, 3) for frame in figure.frames)
     assert [type(figure.data[n]).__name__ for n in (1, 3)] == ["Scatter", "Heatmap"]
     assert [frame.name for frame in figure.frames] == [step.args[0][0] for step in figure.layout.sliders[0].steps]
 
 
-def test_it_reads_as_a_sentence_and_stores_as_json(trace):
+def test_text_alternative_and_json(trace):
     picture = expert_map(trace, token=2)
     assert repr(picture).startswith("Token 2 (#2) of 7: 4 of 20 experts selected in each layer")
     bundle = picture._repr_mimebundle_()
@@ -58,8 +58,8 @@ def test_it_reads_as_a_sentence_and_stores_as_json(trace):
     assert drawing["layout"]["title"]["text"].endswith("(random)")
 
 
-def test_a_token_that_is_not_there_is_named(trace):
-    with pytest.raises(BadArgument, match=r"token is 7, but the trace holds tokens 0\.\.6"):
+def test_token_out_of_range(trace):
+    with pytest.raises(BadArgument, match=r"token is 7, but the trace contains tokens 0\.\.6"):
         expert_map(trace, token=7)
 
 

@@ -19,7 +19,7 @@ def recorded(model, tokenizer=None, batch=2, length=16):
     return trace
 
 
-def test_an_honest_trace_is_confirmed(model, tokenizer, tmp_path):
+def test_genuine_trace_is_verified(model, tokenizer, tmp_path):
     trace = recorded(model, tokenizer)
     assert trace.margins.min() > 1e-5  # no near tie, which another processor might decide otherwise
     trace.save(tmp_path / "t.safetensors")
@@ -32,7 +32,7 @@ def test_an_honest_trace_is_confirmed(model, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_honest_bfloat16_trace_is_confirmed(seed):
+def test_genuine_bfloat16_trace_is_verified(seed):
     """Decoding step by step rounds otherwise than one pass; what that may swap is forgiven."""
     model = small_model(seed, dtype=torch.bfloat16, hidden_size=64, num_hidden_layers=6)
     report = recorded(model).verify(model)
@@ -67,22 +67,22 @@ def no_ids(trace):
 
 
 @pytest.mark.parametrize("falsify", [change_one_expert, swap_two_tokens, other_token, forgotten_beginning, no_ids])
-def test_a_false_trace_is_found_out(model, falsify):
+def test_manipulated_trace_is_rejected(model, falsify):
     trace = recorded(model)
-    sentence = falsify(trace)
-    with pytest.raises(BadTrace, match=sentence):
+    message = falsify(trace)
+    with pytest.raises(BadTrace, match=message):
         trace.verify(model)
 
 
-def test_noise_within_a_huge_tolerance_is_still_found_out(model):
-    """With everything forgiven, the overlap alone tells that the trace has nothing to do with the model."""
+def test_unrelated_trace_is_rejected_at_any_tolerance(model):
+    """Even if every row is tolerated, the overlap shows that the trace does not belong to the model."""
     trace = recorded(model)
     trace.experts[:] = trace.experts.flip(1)
-    with pytest.raises(BadTrace, match=r"only .*% of the selected experts"):
+    with pytest.raises(BadTrace, match=r"only .*% of the recorded experts"):
         trace.verify(model, tolerance=1e9)
 
 
-def test_another_model_or_tokenizer_is_named(model, tokenizer):
+def test_trace_of_another_model_or_tokenizer(model, tokenizer):
     trace = recorded(model, tokenizer)
     with pytest.raises(BadTrace, match="num_experts"):
         trace.verify(small_model(num_experts=8))
@@ -90,7 +90,7 @@ def test_another_model_or_tokenizer_is_named(model, tokenizer):
         trace.verify(small_model(seed=9))
     with pytest.raises(BadTrace, match=r"layers 0\.\.3"):
         trace.verify(small_model(layers=range(2)))
-    with pytest.raises(BadTrace, match="another text"):
+    with pytest.raises(BadTrace, match="a different text"):
         trace.verify(model, LetterTokenizer("a"))
     silent = LetterTokenizer()
     silent.files["tokenizer.json"] = b"other"
@@ -105,7 +105,7 @@ def test_the_dtype_may_differ(model):
     assert recorded(coarse).verify(fine).overlap > 0.9
 
 
-def test_downstream_is_later_layers_of_this_and_later_tokens():
+def test_downstream_covers_later_layers_of_this_and_later_tokens():
     differs = torch.zeros(3, 6, dtype=torch.bool)
     differs[0, 1] = True  # layer 0, sequence 0, position 1
     sequences, positions = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1, 2, 0, 1, 2])

@@ -31,11 +31,11 @@ def letters(texts):
         ([], ""),
     ],
 )  # fmt: skip
-def test_the_machine(texts, expected):
+def test_state_machine(texts, expected):
     assert letters(texts) == expected
 
 
-def test_sequences_do_not_mix_and_order_is_that_of_positions():
+def test_sequences_are_separate_and_ordered_by_position():
     texts = [START, b"assistant", b"\n", b"x", END]
     table = dict(enumerate(texts)) | {9: b"plain"}
     tokens = torch.tensor([0, 9, 1, 2, 9, 3, 4])
@@ -53,7 +53,7 @@ def mini():
 
 
 @pytest.mark.parametrize("thinking", [True, False])
-def test_a_generation_is_recorded_with_its_roles(mini, thinking, tmp_path):
+def test_generation_is_recorded_with_roles(mini, thinking, tmp_path):
     """Prompt, empty or written thinking, answer: put together again they are the conversation."""
     model, tokenizer = mini
     asked = "What is 12 + 30?"

@@ -62,7 +62,7 @@ def test_without_planting_every_load_is_chance():
     assert float((loads - 256).std()) == pytest.approx(spread, rel=0.05)
 
 
-def test_specialists_have_their_lift(trace):
+def test_specialists_have_the_planted_lift(trace):
     for one in trace.metadata["planted"]["specialists"]:
         chosen = selected(trace, one["layer"], one["expert"])
         here = trace.domains == trace.domain_names.index(one["domain"])
@@ -70,7 +70,7 @@ def test_specialists_have_their_lift(trace):
         assert float(chosen[~here].float().mean()) * 16 == pytest.approx(1, abs=0.35)
 
 
-def test_pairs_and_paths_follow(trace):
+def test_planted_pairs_and_paths_are_selected_together(trace):
     planted = trace.metadata["planted"]
     ends = [
         (selected(trace, pair["layer"], pair["experts"][0]), selected(trace, pair["layer"], pair["experts"][1]))
@@ -85,7 +85,7 @@ def test_pairs_and_paths_follow(trace):
         assert float(second[~first].float().mean()) < 0.09
 
 
-def test_the_first_of_a_pair_keeps_its_tokens():
+def test_planting_a_pair_keeps_the_first_expert():
     draw = torch.Generator().manual_seed(0)
     experts = uniform_sets(1, 2000, 16, 4, draw)
     before = (experts[0] == 5).any(dim=-1)
@@ -95,7 +95,7 @@ def test_the_first_of_a_pair_keeps_its_tokens():
     assert (experts[0][before] == 9).any(dim=-1).float().mean() > 0.7
 
 
-def test_no_expert_has_two_parts(trace):
+def test_no_expert_takes_part_in_two_effects(trace):
     planted = trace.metadata["planted"]
     parts = [(one["layer"], one["expert"]) for one in planted["specialists"]]
     parts += [(pair["layer"], expert) for pair in planted["pairs"] for expert in pair["experts"]]
@@ -104,7 +104,7 @@ def test_no_expert_has_two_parts(trace):
     assert len(parts) == len(set(parts))
 
 
-def test_numbers_belong_to_one_softmax():
+def test_numbers_are_consistent_with_one_softmax():
     """Rebuild the whole softmax of a row from what the trace says, and take margin, entropy and sums from it."""
     trace = synthetic_trace(layers=2, tokens=64, num_experts=32, top_k=4)
     sums = torch.zeros(2, 32, dtype=torch.float64)
@@ -141,12 +141,12 @@ def test_the_text(trace):
     assert (trace.documents.diff() != 0).sum() == first.sum() - 1
 
 
-def test_it_is_saved_and_stays_synthetic(trace, tmp_path):
+def test_saved_trace_stays_synthetic(trace, tmp_path):
     trace.save(tmp_path / "t.safetensors")
     again = RoutingTrace.load(tmp_path / "t.safetensors")
     assert again.provenance == "synthetic" and again.title.startswith("synthetic, 30 layers")
     assert again.metadata["planted"] == trace.metadata["planted"]
-    with pytest.raises(BadTrace, match="synthetic: no model made it"):
+    with pytest.raises(BadTrace, match="synthetic: it was not recorded from a model"):
         synthetic_trace(layers=4, tokens=32, num_experts=16, top_k=4).verify(small_model(mlp_only_layers=()))
 
 
@@ -162,10 +162,10 @@ def test_other_sizes(sizes):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [({"layers": 0}, "layers is 0"), ({"tokens": 3}, "tokens is 3"), ({"top_k": 128}, "top_k 128"),
+    ("wrong", "message"),
+    [({"layers": 0}, "layers is 0"), ({"tokens": 3}, "tokens is 3"), ({"top_k": 128}, "top_k is 128"),
      ({"top_k": 1}, "too dense"), ({"num_experts": 9}, "too dense"), ({"tokens": 4.0}, "tokens is 4.0")],
 )  # fmt: skip
-def test_sizes_that_make_no_sense(wrong, sentence):
-    with pytest.raises(BadArgument, match=sentence):
+def test_invalid_sizes(wrong, message):
+    with pytest.raises(BadArgument, match=message):
         synthetic_trace(**wrong)

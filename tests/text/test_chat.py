@@ -299,3 +299,85 @@ def test_the_callers_messages_are_not_touched(tiny: Tokenizer) -> None:
     before = json.dumps(messages)
     tiny.chat(messages)
     assert json.dumps(messages) == before
+
+
+# ---------------------------------------------------------------- where a rendering failed
+
+WALKS_THROUGH_ARGUMENTS = (
+    "{% for m in messages %}{{ m.role }}:{{ m.content }};{% for c in m.tool_calls or [] %}"
+    "{% for name, value in c.function.arguments | items %}{{ name }}={{ value }};{% endfor %}{% endfor %}{% endfor %}"
+)
+
+
+def calling(arguments: Any) -> Messages:
+    call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    return [user("3 + 4"), assistant("", tool_calls=[CALL]), assistant("", tool_calls=[CALL, call])]
+
+
+def test_arguments_as_json_text_are_read_where_a_template_walks_through_them() -> None:
+    """Clients of OpenAI's protocol send them back as text."""
+    template = ChatTemplate(WALKS_THROUGH_ARGUMENTS, "t.jinja")
+    as_text = template.render(calling('{"a": 3, "b": {"arguments": "[1]"}}'))
+    assert as_text == template.render(calling({"a": 3, "b": {"arguments": "[1]"}}))
+    assert as_text.endswith("a=3;b={'arguments': '[1]'};")
+
+
+def test_the_real_coder_template_takes_arguments_as_text(reference: Path) -> None:
+    raw = json.loads((reference / "Qwen3-Coder-30B-A3B-Instruct" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    template = ChatTemplate(raw["chat_template"], "coder")
+    as_object = theirs(raw["chat_template"], calling({"a": [1, "世"]}), tools=TOOLS)
+    assert template.render(calling('{"a":[1,"世"]}'), tools=TOOLS, add_generation_prompt=False) == as_object
+
+
+@pytest.mark.parametrize("write", [mini_template, hybrid_template])
+def test_arguments_as_text_are_rendered_as_transformers_does_where_a_template_takes_text(write: Any) -> None:
+    template, messages = write(), calling('{"a":3}')
+    assert ChatTemplate(template, "t").render(messages) == theirs(template, messages, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("arguments", ["a = 3", '{"a": 3', "[1]", "3", 3])
+def test_arguments_that_are_no_object_are_named(arguments: Any) -> None:
+    place = r'messages\[2\]\["tool_calls"\]\[1\]\["function"\]\["arguments"\]'
+    with pytest.raises(BadArgument, match=f"cannot render them: .*{place}, which is a.* expected an object or "):
+        ChatTemplate(WALKS_THROUGH_ARGUMENTS, "t.jinja").render(calling(arguments))
+
+
+@pytest.mark.parametrize(
+    ("template", "place"),
+    [
+        ("{% for m in messages %}{{ 1 + m.content if m.role == 'user' }}{% endfor %}", 'messages[1]["content"], which'),
+        ("{% for m in messages %}{{ m.name + 'x' }}{% endfor %}", 'messages[0]["name"], which is absent'),
+        ("{% for m in messages %}{{ m['extra']['deep'][0] }}{% endfor %}", 'messages[0]["extra"], which is absent'),
+        ("{{ tools[0].function.name + 1 }}", 'tools[0]["function"]["name"], which is a str'),
+        ("{% for m in messages %}{% if m.role != 'assistant' %}{{ raise_exception('no') }}{% endif %}{% endfor %}",
+         'messages[1]["role"], which is a str'),
+    ],
+)  # fmt: skip
+def test_the_message_that_a_template_fails_at_is_named(template: str, place: str) -> None:
+    messages = [assistant("a"), user("b"), assistant("c")]
+    with pytest.raises(BadArgument) as caught:
+        ChatTemplate(template, "t").render(messages, tools=TOOLS)
+    assert f"It was reading {place}" in str(caught.value)
+
+
+def test_messages_that_nest_too_deeply_are_refused(tiny: Tokenizer) -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    knot: dict[str, Any] = {}
+    knot["knot"] = knot
+    for value in (deep, knot):
+        with pytest.raises(BadArgument, match=r"messages\[1\] nests too deeply"):
+            tiny.chat([user("a"), user("b") | {"extra": value}])
+
+
+def test_long_conversations_equal_transformers(reference: Path) -> None:
+    """A million characters, two thousand messages: far below the limits."""
+    file = reference / "Qwen3-Coder-30B-A3B-Instruct" / "tokenizer_config.json"
+    coder = json.loads(file.read_text(encoding="utf-8"))
+    long = [user("你好 hello " * 50_000), assistant(THOUGHT + "text " * 100_000, tool_calls=[CALL])]
+    many = [turn for n in range(1_000) for turn in (user(f"{n}?"), assistant(THOUGHT + f"{n}!"))]
+    for template in (mini_template(), hybrid_template(), coder["chat_template"]):
+        for messages in (long, many):
+            rendered = ChatTemplate(template, "t").render(messages, tools=TOOLS)
+            assert rendered == theirs(template, messages, tools=TOOLS, add_generation_prompt=True)

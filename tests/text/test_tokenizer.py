@@ -1,5 +1,6 @@
 """The tokenizer against golden ids, against `transformers` on the same files, and against files that are broken."""
 
+import codecs
 import json
 import unicodedata
 from pathlib import Path
@@ -159,16 +160,60 @@ def test_the_files_are_kept_byte_for_byte(tiny: Tokenizer, tiny_directory: Path,
     assert Tokenizer.from_directory(tmp_path).encode("<think>the") == tiny.encode("<think>the")
 
 
-def test_stop_ids_come_from_both_files_and_else_from_the_tokenizer(tmp_path: Path) -> None:
-    write_tokenizer(tmp_path, eos_token_id=[END_OF_TURN, END_OF_TEXT])
-    (tmp_path / "config.json").write_text('{"eos_token_id": 3}')
-    assert Tokenizer.from_directory(tmp_path).stop_ids == (END_OF_TURN, END_OF_TEXT, 3)
-    (tmp_path / "config.json").write_text(f'{{"eos_token_id": {END_OF_TEXT}}}')
-    assert Tokenizer.from_directory(tmp_path).stop_ids == (END_OF_TURN, END_OF_TEXT)
-    (tmp_path / "generation_config.json").write_text("{}")
-    assert Tokenizer.from_directory(tmp_path).stop_ids == (END_OF_TEXT,)
-    (tmp_path / "config.json").unlink()
-    assert Tokenizer.from_directory(tmp_path).stop_ids == (END_OF_TURN,)
+@pytest.mark.parametrize("template", ["no mark", None])
+def test_stop_ids_are_all_that_any_file_names(template: str | None, tmp_path: Path) -> None:
+    def stop_ids(generation: str, config: str, eos_token: str | None) -> tuple[int, ...]:
+        (tmp_path / "generation_config.json").write_text(generation)
+        (tmp_path / "config.json").write_text(config)
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings() | {"eos_token": eos_token}))
+        return Tokenizer.from_directory(tmp_path).stop_ids
+
+    write_tokenizer(tmp_path, template)
+    marks = () if template else (END_OF_TURN,)
+    both = f'{{"eos_token_id": [{END_OF_TURN}, {END_OF_TEXT}]}}'
+    assert stop_ids(both, '{"eos_token_id": 3}', None) == (END_OF_TURN, END_OF_TEXT, 3)
+    assert stop_ids(both, "{}", "<|im_end|>") == (END_OF_TURN, END_OF_TEXT)
+    assert stop_ids("{}", f'{{"eos_token_id": {END_OF_TEXT}}}', None) == (END_OF_TEXT, *marks)
+    assert stop_ids("{}", f'{{"eos_token_id": {END_OF_TEXT}}}', "<|im_end|>") == (END_OF_TEXT, END_OF_TURN)
+    assert stop_ids("{}", "{}", "<|endoftext|>") == (END_OF_TEXT, *marks)
+    assert stop_ids("{}", "{}", "<|im_end|>") == (END_OF_TURN,)
+    assert stop_ids("{}", "{}", None) == marks
+    (tmp_path / "special_tokens_map.json").write_text('{"eos_token": {"content": "<|endoftext|>"}}')
+    assert stop_ids("{}", "{}", None) == (END_OF_TEXT, *marks)
+
+
+@pytest.mark.parametrize(
+    ("template", "mark"),
+    [
+        ("{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>\n{% endfor %}", END_OF_TURN),
+        ("{% for m in messages %}{{ m.content }}\n <|endoftext|>{% endfor %}", END_OF_TEXT),
+        ("{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}", None),  # its words are not found
+        ("{% for m in messages %}{{ m.content }}</think>{% endfor %}", None),  # added, but not special
+        ("{% for m in messages %}{{ m.content }} bye <|im_end|>{% endfor %}", None),
+        ("{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}", None),
+        ("{{ raise_exception('system first') }}", None),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", None),
+    ],
+)
+def test_the_end_of_a_turn_is_read_from_the_template(template: str, mark: int | None, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, template, eos_token_id=3)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings() | {"eos_token": None}))
+    assert Tokenizer.from_directory(tmp_path).stop_ids == ((3,) if mark is None else (3, mark))
+
+
+def test_a_byte_order_mark_is_no_fault_and_utf_16_is_named(tiny: Tokenizer, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    for file in list(tmp_path.iterdir()):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    ours, question = Tokenizer.from_directory(tmp_path), [{"role": "user", "content": "the 12"}]
+    assert ours.chat(question) == tiny.chat(question)
+    assert ours.encode(ours.chat(question)) == tiny.encode(tiny.chat(question))
+    assert (ours.stop_ids, ours.generation_defaults) == (tiny.stop_ids, tiny.generation_defaults)
+    (tmp_path / "tokenizer.json").write_bytes(codecs.BOM_UTF8 + tiny.backend.to_str().encode())
+    assert Tokenizer.from_directory(tmp_path).encode("the") == tiny.encode("the")
+    (tmp_path / "generation_config.json").write_text("{}", encoding="utf-16")
+    with pytest.raises(BadTokenizer, match=r"generation_config\.json is UTF-16 text, expected UTF-8\. Save it as"):
+        Tokenizer.from_directory(tmp_path)
 
 
 def test_a_relative_path_is_also_looked_for_in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.training.test_loop import CONFIG
 
 
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (7, 7), (3, 4, 10), (3, 10, 4)])
-def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, ...]) -> None:
+def test_singular_values_are_near_one_and_singular_vectors_unchanged(shape: tuple[int, ...]) -> None:
     given = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = orthogonalise(given)
     left, values, right = torch.linalg.svd(given, full_matrices=False)
@@ -21,7 +21,7 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, ...
     assert ((0.6 < diagonal) & (diagonal < 1.3))[values > 0.05 * values.amax(dim=-1, keepdim=True)].all()
 
 
-def test_it_is_the_iteration_of_the_post_written_out() -> None:
+def test_orthogonalise_equals_the_published_iteration() -> None:
     given = torch.randn(6, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     x = given / given.norm()
     for _ in range(5):
@@ -29,7 +29,7 @@ def test_it_is_the_iteration_of_the_post_written_out() -> None:
     torch.testing.assert_close(orthogonalise(given), x)
 
 
-def test_a_stack_is_trained_like_its_matrices_alone() -> None:
+def test_stack_is_updated_like_single_matrices() -> None:
     generator = torch.Generator().manual_seed(2)
     values, gradients = (torch.randn(4, 6, 9, generator=generator) for _ in range(2))
     stack = torch.nn.Parameter(values.clone())
@@ -45,14 +45,14 @@ def test_a_stack_is_trained_like_its_matrices_alone() -> None:
     torch.testing.assert_close(stack, torch.stack(tuple(singles)))
 
 
-def test_a_zero_gradient_and_none_move_nothing() -> None:
+def test_zero_and_missing_gradients_change_nothing() -> None:
     still, absent = (torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2))
     still.grad = torch.zeros(3, 4)
     Muon([still, absent], lr=0.1, momentum=0.9, weight_decay=0.0).step()
     assert torch.equal(still, torch.ones(3, 4)) and torch.equal(absent, torch.ones(3, 4))
 
 
-def test_each_parameter_has_one_optimizer_and_routers_norms_and_embeddings_adamw() -> None:
+def test_each_parameter_has_one_optimizer() -> None:
     model = Transformer(CONFIG)
     muon, adamw = make_optimizer(model, Settings()).members
     owned = [{id(p) for group in member.param_groups for p in group["params"]} for member in (muon, adamw)]

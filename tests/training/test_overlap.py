@@ -9,14 +9,14 @@ from minimoe.training.overlap import features, nearest_similarity, nearest_train
 from minimoe.training.worlds.more_sentences import sentence
 
 
-def test_features_are_units_and_their_neighbours() -> None:
+def test_features_are_units_and_pairs_of_adjacent_units() -> None:
     assert features("Tom has 12 猫狗.") == {
         *("Tom", "has", "1", "2", "猫", "狗", "."),
         *("Tom has", "has 1", "1 2", "2 猫", "猫 狗", "狗 ."),
     }
 
 
-def test_it_is_the_best_jaccard_similarity_of_a_naive_loop() -> None:
+def test_nearest_similarity_equals_a_naive_loop() -> None:
     texts = [sentence(Random(seed)).english for seed in range(12)]
     others = [sentence(Random(1000 + seed)).english for seed in range(60)]
     for text, found in zip(texts, nearest_similarity(texts, others).tolist(), strict=True):
@@ -25,11 +25,11 @@ def test_it_is_the_best_jaccard_similarity_of_a_naive_loop() -> None:
         assert found == pytest.approx(best)
 
 
-def test_an_equal_text_has_similarity_one_and_a_foreign_one_none() -> None:
+def test_similarity_of_equal_and_of_unrelated_texts() -> None:
     assert nearest_similarity(["a b", "x"], ["c", "a b"]).tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("task", ["english_to_chinese", "python", "addition_4_digits"])
-def test_held_out_questions_are_no_training_questions(task: str) -> None:
+def test_held_out_questions_are_not_in_the_training_data(task: str) -> None:
     near = nearest_training_text(TASKS[task], questions(task, 20), count=500)
     assert near["equal"] == 0 and 0 < near["mean"] <= near["highest"] <= 1

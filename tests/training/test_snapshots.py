@@ -17,7 +17,7 @@ from tests.training.test_loop import CONFIG, MINI, QUICK
 FEW = replace(QUICK, steps=6, log_every=3, evaluate_every=6, checkpoint_every=6, snapshots=3)
 
 
-def test_steps_are_spread_by_ratio_and_end_with_the_last() -> None:
+def test_snapshot_steps_are_logarithmic_and_include_the_last() -> None:
     assert snapshot_steps(4000, 10) == [1, 3, 6, 16, 40, 100, 252, 633, 1592, 4000]
     assert snapshot_steps(1, 10) == [1] and snapshot_steps(50, 0) == [] and snapshot_steps(5, 10)[-1] == 5
 
@@ -29,7 +29,7 @@ def run(tmp_path_factory) -> Path:  # type: ignore[no-untyped-def]
     return out
 
 
-def test_the_last_snapshot_holds_the_routers_of_the_checkpoint(run: Path) -> None:
+def test_last_snapshot_equals_the_routers_of_the_checkpoint(run: Path) -> None:
     kept = load_file(file_of(run, 6))
     model, _ = load(run / "checkpoint")
     for layer in range(CONFIG.num_hidden_layers):
@@ -44,7 +44,7 @@ def test_the_last_snapshot_holds_the_routers_of_the_checkpoint(run: Path) -> Non
     assert torch.equal(first["en.tokens"], kept["en.tokens"]) and not torch.equal(first["gate.0"], kept["gate.0"])
 
 
-def test_looking_does_not_change_the_run(run: Path, tmp_path: Path) -> None:
+def test_snapshots_do_not_change_the_run(run: Path, tmp_path: Path) -> None:
     train(CONFIG, out=tmp_path, settings=replace(FEW, snapshots=0))
     one, other = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (run, tmp_path))
     assert not (tmp_path / "history").exists()

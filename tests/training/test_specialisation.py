@@ -31,7 +31,7 @@ def drawn(seed: int, among: slice = slice(None), count: int = 20, length: int = 
     return Passages(torch.randint(0, 5, (count, length), generator=generator), chosen)
 
 
-def test_domains_with_experts_of_their_own_are_told_apart() -> None:
+def test_domains_with_separate_experts_are_recognised() -> None:
     parts = {"a": slice(0, 8), "b": slice(8, 16)}
     train = {name: drawn(number, part) for number, (name, part) in enumerate(parts.items())}
     held_out = {name: drawn(9 + number, part) for number, (name, part) in enumerate(parts.items())}
@@ -40,7 +40,7 @@ def test_domains_with_experts_of_their_own_are_told_apart() -> None:
     assert shared["rate"] == 1.0 and shared["shared_tokens"] == 5 and shared["chance"] == 0.5
 
 
-def test_without_a_difference_a_single_token_tells_no_more_than_chance() -> None:
+def test_without_specialisation_accuracy_is_at_chance() -> None:
     train = {name: drawn(seed) for seed, name in enumerate("abcd")}
     held_out = {name: drawn(10 + seed, count=60) for seed, name in enumerate("abcd")}
     shared = domain_from_one_shared_token(train, held_out)
@@ -49,7 +49,7 @@ def test_without_a_difference_a_single_token_tells_no_more_than_chance() -> None
     assert shared["chance_band"][0] < 0.25 < shared["chance_band"][1]
 
 
-def test_a_token_is_tested_between_the_domains_that_have_it() -> None:
+def test_token_is_tested_only_on_its_own_domains() -> None:
     """Domain c has token ids of its own, so chance stays one half; where no two domains share any, there is no rate."""
     train = {name: drawn(seed) for seed, name in enumerate("abc")}
     held_out = {name: drawn(10 + seed) for seed, name in enumerate("abc")}
@@ -63,7 +63,7 @@ def test_a_token_is_tested_between_the_domains_that_have_it() -> None:
     }
 
 
-def test_results_are_also_given_by_kind_and_a_token_without_one_is_left_out() -> None:
+def test_results_by_kind_ignore_tokens_without_a_kind() -> None:
     train = {name: drawn(seed) for seed, name in enumerate("ab")}
     held_out = {name: drawn(10 + seed) for seed, name in enumerate("ab")}
     shared = domain_from_one_shared_token(
@@ -85,11 +85,11 @@ def test_results_are_also_given_by_kind_and_a_token_without_one_is_left_out() ->
         ("\ufffd", None),
     ],
 )
-def test_a_token_is_a_digit_punctuation_or_a_word(text: str, kind: str | None) -> None:
+def test_kind_of_token(text: str, kind: str | None) -> None:
     assert kind_of_token(text) == kind
 
 
-def test_overlap_is_one_for_equal_neighbours_and_chance_for_random_ones() -> None:
+def test_overlap_of_equal_and_of_random_neighbours() -> None:
     seen = drawn(0, count=200)
     constant = Passages(seen.tokens, seen.chosen[:, :1].expand_as(seen.chosen))
     found = overlap_of_neighbours({"same": constant, "random": seen}, TOP_K)
@@ -99,7 +99,7 @@ def test_overlap_is_one_for_equal_neighbours_and_chance_for_random_ones() -> Non
     assert found["same_domain_at_random"]["random"] == pytest.approx([0.25, 0.25], abs=0.02)
 
 
-def test_passages_are_fixed_and_have_top_k_experts_everywhere() -> None:
+def test_passages_are_fixed_and_have_top_k_experts() -> None:
     source = GeneratedSource(read_tokenizer(checkout() / "data" / "mini"))
     model = Transformer(CONFIG)
     for domain in PURE:
@@ -112,11 +112,11 @@ def test_passages_are_fixed_and_have_top_k_experts_everywhere() -> None:
 @pytest.mark.parametrize(
     ("right", "total", "low", "high"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)]
 )
-def test_intervals_are_those_of_the_literature(right: int, total: int, low: float, high: float) -> None:
+def test_intervals_equal_published_values(right: int, total: int, low: float, high: float) -> None:
     # 81 of 263: the worked example of Newcombe, Statistics in Medicine 17 (1998) 857
     assert interval(right, total) == pytest.approx((low, high), abs=6e-5)
 
 
-def test_a_rate_of_nothing_is_unknown() -> None:
+def test_rate_without_samples_is_none() -> None:
     assert rate(0, 0)["rate"] is None
     assert rate(1, 4)["rate"] == 0.25

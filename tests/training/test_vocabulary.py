@@ -60,12 +60,12 @@ def test_it_has_the_format_of_the_real_one(mini: Tokenizer) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_any_text_comes_back_in_nfc(text: str) -> None:
+def test_round_trip_of_any_text_in_nfc(text: str) -> None:
     raw = Tokenizer.from_file(str(MINI / "tokenizer.json")) if (MINI / "tokenizer.json").is_file() else small()
     assert raw.decode(raw.encode(text).ids, skip_special_tokens=False) == unicodedata.normalize("NFC", text)
 
 
-def test_digits_stand_alone_and_accents_are_composed(mini: Tokenizer) -> None:
+def test_digits_are_single_tokens_and_accents_are_composed(mini: Tokenizer) -> None:
     assert mini.encode("2026").tokens == ["2", "0", "2", "6"]
     assert mini.encode("e\u0301").ids == mini.encode("\u00e9").ids
     for token in mini.get_vocab():
@@ -97,14 +97,14 @@ def test_writing_gives_a_folder_that_minimoe_reads(tmp_path: Path) -> None:
     assert ours.stop_ids == (raw.token_to_id("<|im_end|>"), raw.token_to_id("<|endoftext|>"))
 
 
-def test_words_are_parted_and_nothing_is_lost() -> None:
+def test_at_words_separates_words_and_keeps_all_text() -> None:
     assert at_words("小红正在图书馆里睡觉。").split() == ["小红", "正在", "图书馆里", "睡觉", "。"]
     assert at_words("Tom likes tea.") == "Tom likes tea."
     text = "".join(d.text for d in itertools.islice(documents(0, domain="zh"), 20))
     assert at_words(text).replace("\n", "") == text.replace("\n", "")
 
 
-def test_no_token_learned_from_words_holds_pieces_of_two() -> None:
+def test_no_learned_token_crosses_a_word_boundary() -> None:
     texts = [at_words(d.text) for d in itertools.islice(documents(0, domain="zh"), 300)]
     tokenizer = train_vocabulary(texts, 900)
     tokens = [tokenizer.decode([number]) for number in range(900)]

@@ -1,4 +1,4 @@
-"""`minimoe.explore`: a trace, linked views, and with a model the laboratory that switches experts off."""
+"""`minimoe.explore`: linked views of a trace and, with a model, a live ablation view."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,12 @@ def explore(
     state: Mapping[str, Any] | None = None,
     tour: list[dict[str, Any]] | None = None,
 ) -> Explorer:
-    """The explorer of one trace or several, as a widget for JupyterLab and Voila.
+    """The explorer of one or more traces, as a widget for JupyterLab and Voila.
 
-    trace_or_traces: a RoutingTrace, the path of one, or a list of them; the first is shown. Each is checked as a whole
-    before anything is drawn. model: the one that the first trace comes from; the ablation view then runs it, and
-    `tokenizer` lets it show texts. state: what is selected first, as `Explorer.state` returns it.
-    Raises BadTrace, for a trace that contradicts itself or comes from another model, and BadArgument.
+    trace_or_traces: a RoutingTrace, the path of a saved one, or a list of these; the first is shown first. Every trace
+    is validated before anything is drawn. model: the model that recorded the first trace; the ablation view runs it,
+    and needs `tokenizer` to show texts. state: the initial selection, as in `Explorer.state`. tour: steps of a guided
+    tour. Raises BadTrace for a trace that is inconsistent or comes from another model, and BadArgument.
     """
     traces = given_traces(trace_or_traces)
     first = check_state(state or {}, traces)
@@ -40,10 +40,11 @@ def explore(
 
 
 def same_model(trace: RoutingTrace, model: Transformer) -> None:
-    """Raise BadTrace unless this trace can be run on this model: an ablation of another one would explain nothing."""
+    """Raise BadTrace unless the trace was recorded from this model; ablating another one would explain nothing."""
     if trace.provenance != "measured":
         raise BadTrace(
-            f"the trace is {trace.provenance}: no model made it, so none can be run beside it. Leave out model=."
+            f"the trace is {trace.provenance}: it was not recorded from a model, so no model can be run with it. "
+            "Leave out model=."
         )
     present = [number for number in model.layer_range if model.config.is_moe(number)]
     layers = trace.layers.tolist()

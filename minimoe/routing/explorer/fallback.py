@@ -1,7 +1,7 @@
-"""What a viewer sees that runs nothing: the atlas as a picture, three facts about it as its text, and five rows.
+"""The static fallback of the explorer: the atlas as an image, three facts as its text alternative, and a small table.
 
-An untrusted notebook, a page on a code host and a printed page all get this. Colour: how often an expert was selected,
-as a power of two of its share under uniform routing, orange for more often and purple for less, grey at the same.
+It is shown where no JavaScript runs: in an untrusted notebook, on a code host and on paper. Colour: log2 of how often
+an expert was selected relative to uniform routing, orange for more often, purple for less often, grey for equal.
 """
 
 import base64
@@ -32,7 +32,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Fallback:
-    """A picture with its text: PNG bytes, the sentence `alt`, and both with a table as HTML."""
+    """A static picture of a trace: the PNG bytes, the text alternative, and both with a table as HTML."""
 
     png: bytes
     alt: str
@@ -47,7 +47,7 @@ class Fallback:
 
 
 def fallback(trace: RoutingTrace, mark: str = "") -> Fallback:
-    """The static picture of a trace. `mark` is one more class of its HTML, by which a live explorer finds it."""
+    """The static picture of a trace. `mark`: an extra CSS class, by which the live explorer finds and hides it."""
     counts = selection_counts(trace)
     alt = describe(trace, counts)
     png = draw(trace, counts, alt)
@@ -67,18 +67,18 @@ def fallback(trace: RoutingTrace, mark: str = "") -> Fallback:
 
 
 def selection_counts(trace: RoutingTrace) -> Array:
-    """(layer, expert) int64: how many tokens selected each expert."""
+    """(layer, expert) int64: number of tokens that selected each expert."""
     experts = int(trace.metadata["num_experts"])
     return np.stack([bincount(row.flatten(), minlength=experts).numpy() for row in trace.experts])
 
 
 def uniform_share(trace: RoutingTrace) -> float:
-    """The share of tokens that would select each expert if all were equally likely: K / E."""
+    """The share of tokens that select each expert under uniform routing: K / E."""
     return int(trace.metadata["num_experts_per_tok"]) / int(trace.metadata["num_experts"])
 
 
 def log_fold(trace: RoutingTrace, counts: Array) -> Array:
-    """(layer, expert) float64: log2 of the share over the uniform one; minus infinity where nothing was selected."""
+    """(layer, expert) float64: log2 of the share of tokens over the uniform share; minus infinity if never selected."""
     with np.errstate(divide="ignore"):
         folds: Array = np.log2(counts / (len(trace) * uniform_share(trace)))
     return folds
@@ -86,30 +86,30 @@ def log_fold(trace: RoutingTrace, counts: Array) -> Array:
 
 def colours(folds: Array) -> Array:
     """(layer, expert, 3) u8: the colour of each cell."""
-    place = (np.clip(folds, -CLIP, CLIP) + CLIP) / (2 * CLIP) * (len(ANCHORS) - 1)
-    at = np.linspace(0, len(ANCHORS) - 1, len(ANCHORS))
-    painted = np.stack([np.interp(place, at, ANCHORS[:, channel]) for channel in range(3)], axis=-1)
-    painted[np.isneginf(folds)] = NEVER
-    rounded: Array = np.rint(painted).astype(np.uint8)
+    positions = (np.clip(folds, -CLIP, CLIP) + CLIP) / (2 * CLIP) * (len(ANCHORS) - 1)
+    stops = np.linspace(0, len(ANCHORS) - 1, len(ANCHORS))
+    cells = np.stack([np.interp(positions, stops, ANCHORS[:, channel]) for channel in range(3)], axis=-1)
+    cells[np.isneginf(folds)] = NEVER
+    rounded: Array = np.rint(cells).astype(np.uint8)
     return rounded
 
 
 def draw(trace: RoutingTrace, counts: Array, alt: str) -> bytes:
-    """The atlas as a PNG, layers from top to bottom, experts from left to right; its text stands in the file too."""
-    painted = colours(log_fold(trace, counts))
-    tall = max(CELL, math.ceil(96 / len(painted)))  # a trace of four layers is still a picture, not a line
-    enlarged = painted.repeat(tall, axis=0).repeat(CELL, axis=1)
-    about = PngImagePlugin.PngInfo()
-    about.add_itxt("Description", alt)
+    """The atlas as a PNG: layers from top to bottom, experts from left to right, with `alt` as its description."""
+    cells = colours(log_fold(trace, counts))
+    height = max(CELL, math.ceil(96 / len(cells)))  # at least 96 pixels in total, for traces with few layers
+    enlarged = cells.repeat(height, axis=0).repeat(CELL, axis=1)
+    description = PngImagePlugin.PngInfo()
+    description.add_itxt("Description", alt)
     buffer = io.BytesIO()
     Image.fromarray(enlarged, "RGB").quantize(256, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True, pnginfo=about
+        buffer, "PNG", optimize=True, pnginfo=description
     )
     return buffer.getvalue()
 
 
 def strongest(trace: RoutingTrace, counts: Array) -> list[tuple[str, ...]]:
-    """The rows of the table: the experts with the most tokens, ties by layer and id."""
+    """The rows of the table: the experts with the most tokens; ties are ordered by layer and id."""
     layers, uniform = trace.layers.tolist(), uniform_share(trace)
     order = np.argsort(-counts, axis=None, kind="stable")[:ROWS]
     rows: list[tuple[str, ...]] = []
@@ -122,12 +122,12 @@ def strongest(trace: RoutingTrace, counts: Array) -> list[tuple[str, ...]]:
 
 
 def describe(trace: RoutingTrace, counts: Array) -> str:
-    """The picture as text: what it is, and the three facts that a reader would take from it."""
+    """The text alternative: the title of the picture, and the three facts that it shows at a glance."""
     name, tokens, share, times = strongest(trace, counts)[0]
     never = int((counts == 0).sum())
-    even = counts / counts.sum(axis=1, keepdims=True)
+    loads = counts / counts.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(even > 0, even * np.log(even), 0.0).sum(axis=1)
+        entropy = -np.where(loads > 0, loads * np.log(loads), 0.0).sum(axis=1)
     least = int(entropy.argmin())
     layers = trace.layers.tolist()
     return (

@@ -1,16 +1,16 @@
-"""A trace as the explorer's page reads it: a header that is JSON, and one block of bytes with all the numbers.
+"""The explorer's data format: a JSON header, and one binary block (`blob`) with all the numbers.
 
-A hundred layers times thousands of tokens do not fit through JSON: written as lists they are what makes other
-visualizers hang. Here every number that the page draws is one or four bytes in `blob`, and the header says where.
+A hundred layers times thousands of tokens are too many numbers for JSON: they would make the page hang. Here every
+number is stored in one, two or four bytes of `blob`, and the header gives the offsets.
 
     experts        u8 (u16 above 256 experts)  (layer, token, slot)
-    probabilities  u8  (layer, token, slot)    code = round(255 sqrt(p)): finest where p is small
+    probabilities  u8  (layer, token, slot)    code = round(255 sqrt(p)): finest for small p
     margins        u8  (layer, token)          code = round(255 min(1, margin / margin_scale))
     entropies      u8  (layer, token)          code = round(255 entropy / ln E)
     token, token_id, position  u32 (token)     sequence, document  u16 (token)     domain, role  u8 (token)
-    loss           f32 (token), NaN where none        probability_sums  f32 (layer, expert)
+    loss           f32 (token), NaN if unknown        probability_sums  f32 (layer, expert)
 
-The codes are for drawing; the experts themselves are exact, and so is every statistic that counts them.
+The u8 codes are rounded and meant for drawing; expert ids are exact, and so is every statistic computed from them.
 """
 
 import base64
@@ -29,7 +29,7 @@ from minimoe.routing.trace import RoutingTrace
 VERSION = 1
 DTYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4", "f32": "<f4"}
 NO_DOCUMENT, NO_DOMAIN = 65535, 255
-MARGIN_QUANTILE = 0.995  # the few margins above it would cost all others their resolution
+MARGIN_QUANTILE = 0.995  # larger margins are clipped, since a few outliers would reduce the resolution of all others
 MODEL_KEYS = (
     "model_type", "num_hidden_layers", "hidden_size", "vocab_size", "dtype", "device", "engine", "router_sha256",
     "revision", "quantisation", "capture", "versions",
@@ -46,11 +46,11 @@ def pack(
     statistics: Callable[[RoutingTrace], dict[str, Any]] | None = None,
     ablations: Sequence[dict[str, Any] | None] | None = None,
 ) -> tuple[dict[str, Any], bytes]:
-    """(header, blob) of one or more traces; the first is shown, a menu switches.
+    """(header, blob) of one or more traces; the page shows the first and has a menu for the others.
 
-    `statistics` makes the whole-trace numbers that need permutations (see whole_trace.py); `ablations` holds one
-    precomputed result of view J for each trace; `live` says that a kernel with the model listens. Raises BadTrace if
-    a trace contradicts itself.
+    statistics: computes the whole-trace numbers that need permutations (see whole_trace.py). ablations: one precomputed
+    result of view J per trace, or None. live: whether a kernel with the model answers requests. Raises BadTrace if a
+    trace is inconsistent, and BadArgument without traces.
     """
     if not traces:
         raise BadArgument("traces is empty, expected at least one RoutingTrace.")
@@ -68,7 +68,7 @@ def pack(
         for name, (dtype, array) in arrays(trace, entry["margin_scale"]).items():
             content = np.ascontiguousarray(array.astype(DTYPES[dtype])).tobytes()
             entry["fields"][name] = {"dtype": dtype, "shape": list(array.shape), "offset": offset}
-            content += bytes(-len(content) % 4)  # the page lays typed arrays over the block: 4-byte steps
+            content += bytes(-len(content) % 4)  # the page's typed arrays need 4-byte alignment
             pieces.append(content)
             offset += len(content)
         entries.append(entry)
@@ -78,7 +78,7 @@ def pack(
 
 
 def describe(trace: RoutingTrace) -> dict[str, Any]:
-    """What the header says about one trace, without its numbers."""
+    """The header entry of one trace, without the fields of its numbers."""
     metadata = trace.metadata
     return {
         "title": trace.title,
@@ -103,14 +103,14 @@ def describe(trace: RoutingTrace) -> dict[str, Any]:
 
 
 def token_table(trace: RoutingTrace) -> list[str]:
-    """The bytes (base64) of every distinct token id, by rising id; an id without known bytes reads `#id`."""
+    """The bytes (base64) of every distinct token id, in ascending order; "#id" for an id with unknown bytes."""
     known = trace.metadata.get("token_bytes", {})
     ids = trace.tokens.unique().tolist()
     return [known.get(str(token)) or base64.b64encode(f"#{token}".encode()).decode() for token in ids]
 
 
 def margin_scale(trace: RoutingTrace) -> float:
-    """The margin (router logits) whose code is 255; 1.0 where there is none."""
+    """The margin (router logits) with code 255; 1.0 if the trace has no positive margins."""
     if not trace.has_weights:
         return 1.0
     finite = trace.margins[torch.isfinite(trace.margins)]
@@ -119,7 +119,7 @@ def margin_scale(trace: RoutingTrace) -> float:
 
 
 def arrays(trace: RoutingTrace, scale: float) -> dict[str, tuple[str, Array]]:
-    """name -> (dtype on the page, numbers) for one trace; without router weights three of them are absent."""
+    """name -> (dtype on the page, numbers) of one trace; three fields are absent without router weights."""
     experts = int(trace.metadata["num_experts"])
     ids = trace.tokens.unique()
     fields: dict[str, tuple[str, Array]] = {
@@ -131,7 +131,7 @@ def arrays(trace: RoutingTrace, scale: float) -> dict[str, tuple[str, Array]]:
         fields["entropies"] = ("u8", coded(trace.entropies.numpy() / math.log(experts) if experts > 1 else 0))
     fields |= {
         "token": ("u32", torch.searchsorted(ids, trace.tokens).numpy()),
-        "token_id": ("u32", trace.tokens.numpy() % 2**32),  # -1, an unknown id, becomes the largest number
+        "token_id": ("u32", trace.tokens.numpy() % 2**32),  # an unknown id, -1, becomes 2**32 - 1
         "position": ("u32", trace.positions.numpy()),
         "sequence": ("u16" if int(trace.sequences.max()) < 65536 else "u32", trace.sequences.numpy()),
         "document": ("u16", np.where(trace.documents.numpy() < 0, NO_DOCUMENT, trace.documents.numpy())),
@@ -146,12 +146,12 @@ def arrays(trace: RoutingTrace, scale: float) -> dict[str, tuple[str, Array]]:
 
 
 def coded(share: Any) -> Array:
-    """0..1 as 0..255, rounded; what lies outside is clipped."""
+    """Numbers in 0..1 as codes 0..255, rounded; values outside are clipped."""
     return np.rint(255 * np.clip(np.asarray(share, dtype=np.float64), 0.0, 1.0))
 
 
 def clean(value: Any) -> Any:
-    """`value` as JSON can say it: tensors and arrays as lists, NaN and infinity as null."""
+    """`value` in JSON types: tensors and arrays become lists, NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): clean(item) for key, item in value.items()}
     if hasattr(value, "tolist"):

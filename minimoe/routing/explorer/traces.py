@@ -1,4 +1,4 @@
-"""What may be handed to the explorer: a trace, the path of one, or several of either."""
+"""The traces that the explorer accepts: a RoutingTrace, the path of a saved one, or several of these."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ Traces: TypeAlias = Trace | Sequence[Trace]
 
 
 def given_traces(given: Any) -> list[RoutingTrace]:
-    """The traces, each one checked. Raises BadTrace, BadArgument, or NotFound for a path that leads nowhere."""
-    several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if not several:
+    """The given traces, loaded and validated. Raises BadTrace, BadArgument, or NotFound for a missing file."""
+    items = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if not items:
         raise BadArgument("trace_or_traces is empty, expected at least one RoutingTrace.")
     traces = []
-    for one in several:
-        trace = RoutingTrace.load(find(one)) if isinstance(one, str | Path) else one
+    for item in items:
+        trace = RoutingTrace.load(find(item)) if isinstance(item, str | Path) else item
         if not isinstance(trace, RoutingTrace):
             raise BadArgument(
-                f"trace_or_traces holds {type(trace).__name__}, expected a RoutingTrace or the path of a saved one."
+                f"trace_or_traces contains {type(trace).__name__}, expected a RoutingTrace or the path of a saved one."
             )
         trace.check()
         traces.append(trace)

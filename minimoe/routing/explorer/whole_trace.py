@@ -1,6 +1,6 @@
-"""Numbers of a whole trace that need many dealings of its documents: too much for a page, so Python puts them in.
+"""Statistics of a whole trace that need many permutations of its documents: too slow in a browser, so precomputed.
 
-The page uses them where it compares domains over all tokens; for a selection it computes its own.
+The page uses them to compare domains over all tokens; for a selection of tokens it computes its own.
 """
 
 from itertools import combinations
@@ -9,15 +9,15 @@ from typing import Any
 from minimoe.routing.statistics import domain_distance
 from minimoe.routing.trace import RoutingTrace
 
-ROUNDS = 200  # dealings of the documents: the ends of a 95 % band are then the 5th and the 195th
+ROUNDS = 200  # permutations of the documents: the ends of a 95 % band are then about the 5th and the 195th
 DIGITS = 6
 
 
 def whole_trace_statistics(trace: RoutingTrace) -> dict[str, Any]:
     """{"domain_distance": {"pairs": {"en|zh": {"value", "low", "high", "q" (layer), "n", "minimum"}}}}, in bits.
 
-    `value` is the Jensen-Shannon divergence of the loads of two domains, `low` and `high` the band in which 95 % of
-    dealings of the same documents lie. Empty for a trace without two domains of known documents.
+    `value` is the Jensen-Shannon divergence of the loads of two domains; 95 % of permutations of the document labels
+    give a value between `low` and `high`. Empty for a trace without two domains of known documents.
     """
     known = (trace.domains >= 0) & (trace.documents >= 0)
     present = trace.domains[known].unique().tolist()
@@ -27,9 +27,14 @@ def whole_trace_statistics(trace: RoutingTrace) -> dict[str, Any]:
     domains, documents = trace.domains[known], trace.documents[known]
     pairs = {}
     for first, second in combinations(present, 2):
-        found = domain_distance(experts, count, domains, documents, first, second, rounds=ROUNDS)
-        rows = {"value": found.estimate.value, "low": found.band_low, "high": found.band_high, "q": found.q}
+        distance = domain_distance(experts, count, domains, documents, first, second, rounds=ROUNDS)
+        rows = {
+            "value": distance.estimate.value,
+            "low": distance.band_low,
+            "high": distance.band_high,
+            "q": distance.q,
+        }
         pairs[f"{trace.domain_names[first]}|{trace.domain_names[second]}"] = {
             name: [round(number, DIGITS) for number in row.tolist()] for name, row in rows.items()
-        } | {"n": int(found.estimate.n), "minimum": found.estimate.minimum}
+        } | {"n": int(distance.estimate.n), "minimum": distance.estimate.minimum}
     return {"domain_distance": {"pairs": pairs}}

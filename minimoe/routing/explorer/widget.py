@@ -1,7 +1,7 @@
-"""The explorer as a Jupyter widget. Python holds the trace and the state, the browser does the rest.
+"""The explorer as a Jupyter widget: Python holds the traces and the state, the browser draws the views.
 
-The trace is sent as a message when a view asks for it, never stored in the widget's state: a notebook that is saved
-with the explorer in it stays small. What is stored is `state`, one small dictionary.
+The traces are sent as a message on request and are not part of the widget's state, so a saved notebook stays small:
+only `state`, a small dictionary, is stored in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 
 class Explorer(anywidget.AnyWidget):
-    """Made by `minimoe.explore`. `state` says what is selected, as far as it was chosen; it may be written, a part of
-    it too. `select` is the short way."""
+    """The widget that `minimoe.explore` returns.
+
+    `state` is the current selection; assigning a (partial) dictionary changes it. `select` is a shorthand.
+    """
 
     state = traitlets.Dict().tag(sync=True)
     _esm = traitlets.Unicode().tag(sync=True)
@@ -38,14 +40,14 @@ class Explorer(anywidget.AnyWidget):
         state: Mapping[str, Any] | None = None,
         tour: list[dict[str, Any]] | None = None,
     ):
-        """`traces` are checked already; `kernel` answers view J (None: no model, so nothing to ablate)."""
+        """`traces` must be validated; `kernel` answers the requests of view J (None: no model, no ablation)."""
         self.traces, self.kernel = list(traces), kernel
         self.mark = f"{CLASS}-{uuid4().hex[:12]}"
         self.static: Fallback = fallback(self.traces[0], self.mark)
         self.header, self.blob = pack(
             self.traces, dict(state or {}), tour, live=kernel is not None, statistics=whole_trace_statistics
         )
-        self.header["fallback"] = self.mark  # the class of what the live view hides
+        self.header["fallback"] = self.mark  # class of the static picture, which the live view hides
         super().__init__(state={"rev": 0, **(state or {})})
         self.on_msg(self.answer)
 
@@ -55,31 +57,31 @@ class Explorer(anywidget.AnyWidget):
 
     @traitlets.validate("state")
     def _complete_state(self, proposal: Any) -> dict[str, Any]:
-        """A partial state keeps what it does not name. A change made in Python counts `rev` up, as the browser does."""
-        known: dict[str, Any] = self._trait_values.get("state", {})
-        asked = check_state(proposal["value"], self.traces)
-        state = known | asked
-        if known and state != known and asked.get("rev", known.get("rev")) == known.get("rev"):
-            state["rev"] = int(known.get("rev", 0)) + 1
+        """Merge a partial state into the current one. A change from Python increments `rev`, as the browser does."""
+        current: dict[str, Any] = self._trait_values.get("state", {})
+        proposed = check_state(proposal["value"], self.traces)
+        state = current | proposed
+        if current and state != current and proposed.get("rev", current.get("rev")) == current.get("rev"):
+            state["rev"] = int(current.get("rev", 0)) + 1
         return state
 
     def select(self, layer: int | None = None, expert: int | None = None, token: int | None = None) -> "Explorer":
-        """Select a layer (its number in the checkpoint), an expert of it, a token; None leaves a part as it is.
+        """Select a layer (by its number in the checkpoint), one of its experts, a token; None keeps the current one.
 
-        Raises BadArgument for what the trace does not hold.
+        Raises BadArgument if the trace does not contain it.
         """
         change: dict[str, Any] = {}
         if layer is not None:
             numbers = self.traces[self.state.get("trace", 0)].layers.tolist()
             if layer not in numbers:
-                raise BadArgument(f"layer is {layer!r}, but the trace holds layers {numbers[0]} to {numbers[-1]}.")
+                raise BadArgument(f"layer is {layer!r}, but the trace has layers {numbers[0]} to {numbers[-1]}.")
             change["layer"] = numbers.index(layer)
         change |= {key: value for key, value in (("expert", expert), ("token", token)) if value is not None}
         self.state = change
         return self
 
     def answer(self, widget: Any, message: Any, buffers: Any) -> None:
-        """A message from the browser: a view asks for the trace, or for an ablation."""
+        """Handle a message from the browser: a request for the traces, or for an ablation."""
         kind = message.get("kind") if isinstance(message, dict) else None
         if kind == "ready":
             self.send({"kind": "trace", "header": self.header}, [self.blob])
@@ -87,8 +89,8 @@ class Explorer(anywidget.AnyWidget):
             self.send(self.kernel.answer(message))
 
     def _ipython_display_(self) -> None:
-        """Two outputs: a picture and a table for viewers that run nothing, then the widget, which hides the first."""
+        """Display a static picture and table for viewers without JavaScript, then the widget, which hides them."""
         display(self.static)
-        found = super()._repr_mimebundle_()
-        data, metadata = found if isinstance(found, tuple) else (found, {})
+        bundle = super()._repr_mimebundle_()
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         display(data, metadata=metadata, raw=True)

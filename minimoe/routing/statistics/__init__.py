@@ -1,8 +1,8 @@
-"""Statistics of routing: every number with its definition, its source, what chance gives, and how many texts it needs.
+"""Statistics of routing, each with its definition, its source, its chance value and its minimum sample size.
 
-Pure functions of `experts` (layer, token, slot) int64 and labels (token); nothing is drawn here. The rules they keep:
-chance is seldom 0; tokens of one document are not independent, so whole documents are resampled and dealt; what is
-looked for among many experts is judged by a q-value. Expert ids mean something only together with their layer.
+Pure functions of `experts` (layer, token, slot) int64 and labels (token), without plotting. Three rules apply
+throughout: the chance value is rarely 0; tokens of one document are not independent, so whole documents are resampled
+and permuted; a search among many experts is judged by q-values. Expert ids are meaningful only within their layer.
 """
 
 from minimoe.routing.statistics.agreement import router_agreement, router_saturation

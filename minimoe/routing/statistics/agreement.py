@@ -1,5 +1,4 @@
-"""Agreement: do two routers (two checkpoints, two precisions, two engines) select the same experts for the same
-tokens?"""
+"""Agreement: whether two routers (checkpoints, precisions, engines) select the same experts for the same tokens."""
 
 from collections.abc import Sequence
 
@@ -22,12 +21,12 @@ def router_agreement(
     rounds: int = 200,
     seed: int = 0,
 ) -> Estimate:
-    """(layer): mean share of a token's k experts that the reference selects too; order does not matter.
+    """(layer): mean share of a token's k experts that the reference also selects, in any order.
 
-    Between a checkpoint and the final one this is router saturation (OLMoE, arXiv 2409.02060). Only meaningful where
-    expert e of both is the same expert: two models trained apart agree by chance. Chance k/E (8 of 128: 6.25 %).
-    Interval: bootstrap over documents, without them 0..1. n counts tokens, at least 512. Both (layer, token, slot), or
-    BadArgument.
+    Between a checkpoint and the final one this is router saturation (OLMoE, arXiv 2409.02060). It is meaningful only if
+    expert e is the same expert in both: two models trained independently agree only by chance. Chance k/E (8 of 128:
+    6.25 %). Interval: bootstrap over documents; 0..1 without documents. n counts tokens, at least 512. Raises
+    BadArgument unless both have the same shape (layer, token, slot).
     """
     check_experts(experts, num_experts)
     check_experts(reference, num_experts)
@@ -47,8 +46,10 @@ def router_agreement(
 def router_saturation(
     checkpoints: Sequence[Tensor], num_experts: int, documents: Tensor | None = None
 ) -> list[Estimate]:
-    """`router_agreement` of each checkpoint with the last one, (layer) each; the last is 1. Chance k/E, minimum 512
-    tokens."""
+    """`router_agreement` of each checkpoint with the last one, (layer) each, 1 for the last.
+
+    checkpoints: the experts (layer, token, slot) of each. Chance k/E, minimum 512 tokens.
+    """
     if not checkpoints:
-        raise BadArgument("checkpoints is empty: expected the experts of one trace for each step of the training.")
-    return [router_agreement(each, checkpoints[-1], num_experts, documents) for each in checkpoints]
+        raise BadArgument("checkpoints is empty, expected the experts of one trace for each training step.")
+    return [router_agreement(experts, checkpoints[-1], num_experts, documents) for experts in checkpoints]

@@ -1,4 +1,4 @@
-"""Confidence: how sure the router was, a layer."""
+"""Confidence: how concentrated the router's probabilities are in each layer."""
 
 import math
 from dataclasses import dataclass
@@ -17,9 +17,11 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Confidence:
-    """Means a layer: first (probability of the first expert), mass (of all selected), margin (logits), entropy (bits).
+    """Means per layer of four measures of confidence.
 
-    quantiles: name -> (layer, 5) float64, the 5, 25, 50, 75, 95 % points over tokens."""
+    first: probability of the first expert; mass: total probability of the selected experts; margin: in logits;
+    entropy: in bits. quantiles: name -> (layer, 5) float64, the 5, 25, 50, 75 and 95 % quantiles over tokens.
+    """
 
     first: Estimate
     mass: Estimate
@@ -37,19 +39,19 @@ def router_confidence(
     rounds: int = 200,
     seed: int = 0,
 ) -> Confidence:
-    """Of probabilities (layer, token, slot) before renormalisation, margins (layer, token) in logits, entropies in
-    nats.
+    """Confidence of the router, with intervals over documents.
 
-    A router without any preference (all logits equal, 8 of 128) has: first 1/E (0.78 %), mass k/E (6.25 %), margin 0,
-    entropy log2 E (7 bits). A random router is not such: its logits differ, so compare with a trace of random weights
-    too. Interval: bootstrap over documents; without, the widest (margins: 0 to the largest seen). n counts tokens, at
-    least 512.
+    probabilities: (layer, token, slot), before renormalisation; margins: (layer, token), logits; entropies: (layer,
+    token), nats. Chance is a router without preferences, all logits equal (in brackets: 8 of 128): first 1/E (0.78 %),
+    mass k/E (6.25 %), margin 0, entropy log2 E (7 bits). The logits of a randomly initialised router are not equal, so
+    compare with a trace of random weights too. Interval: bootstrap over documents; without documents, all possible
+    values (margins: 0 to the largest observed). n counts tokens, at least 512.
     """
     check_choice(num_experts, probabilities.shape[-1])
     if not margins.shape == entropies.shape == probabilities.shape[:2] or 0 in probabilities.shape:
         raise BadArgument(
             f"probabilities {tuple(probabilities.shape)}, margins {tuple(margins.shape)}, "
-            f"entropies {tuple(entropies.shape)}: expected (layer, token, slot), (layer, token), (layer, token), "
+            f"entropies {tuple(entropies.shape)}: expected shapes (layer, token, slot), (layer, token), (layer, token) "
             "with at least one token."
         )
     labels = torch.zeros(probabilities.shape[1], dtype=torch.int64)

@@ -1,5 +1,4 @@
-"""Domains: is an expert selected more in one kind of text, and by more than document labels dealt at random would
-give?"""
+"""Domains: whether an expert is selected more often in one kind of text than permuted document labels would give."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from minimoe.routing.statistics.resampling import (
     permuted_labels,
 )
 
-MINIMUM_TOKENS = 4096  # a domain, where documents are unknown and tokens must stand for themselves (spec 3.4)
+MINIMUM_TOKENS = 4096  # per domain, if documents are unknown and tokens are the only sampling unit
 
 
 def domain_specialisation(
@@ -32,9 +31,9 @@ def domain_specialisation(
 ) -> Estimate:
     """(domain, layer, expert): N(expert selected, token in D) / N_D (OLMoE, arXiv 2409.02060 section 5).
 
-    Chance k/E, the dashed line of their figures. Interval: bootstrap over the documents of the domain. n (domain, 1, 1)
-    counts documents, at least 20; without documents it counts tokens, at least 4,096, and the interval is 0..1. An
-    absent domain: value 0, interval 0..1, n 0.
+    Chance k/E, the dashed line in the figures of that paper. Interval: bootstrap over the documents of the domain.
+    n (domain, 1, 1) counts documents, at least 20; without documents it counts tokens, at least 4,096, and the interval
+    is 0..1. A domain without tokens has value 0, interval 0..1 and n 0.
     """
     domains = check_labels("domains", domains, experts)
     counts = group_counts(experts, num_experts, domains, num_domains)
@@ -61,8 +60,9 @@ def domain_specialisation(
 
 @dataclass(frozen=True)
 class Specialisation:
-    """score (layer, expert) bits; share (domain, layer, expert), P(D given expert); domain (layer, expert), the largest
-    share; p and q (layer, expert) float64. Select with `q <= 0.05`."""
+    """Specialisation of every expert: score (layer, expert) bits; share (domain, layer, expert), P(D given expert);
+    domain (layer, expert), that of the largest share; p, q (layer, expert) float64. Select by `q <= 0.05`.
+    """
 
     score: Estimate
     share: Tensor
@@ -80,19 +80,19 @@ def specialisation_score(
     rounds: int = 200,
     seed: int = 0,
 ) -> Specialisation:
-    """KL(P(D given expert) || even) in bits: 0 used alike in all domains, log2 of their number used in one only.
+    """KL(P(D given expert) || uniform) in bits: 0 for equal use in all domains, log2(domains) for use in one only.
 
-    P(D given expert) is proportional to the share of the tokens of D that select it, so that large domains do not
-    count more. Under uniform routing the score is not 0, as few selections look special: `chance` is the mean over
-    `rounds` in which the domains of the documents are dealt anew.
+    P(D given expert) is proportional to the share of the tokens of D that select the expert, so that large domains do
+    not count more. Under uniform routing the score is above 0, because a few selections are always uneven: `chance` is
+    the mean over `rounds` permutations of the documents' domains.
 
-    p: the share of all dealt scores, of all experts, that are as far above their own expert's mean in standard
-    deviations (pooled null: Tusher, Tibshirani, Chu 2001). Pooled, because 200 rounds alone reach only p = 1/201, and
-    no expert of 12,032 could pass. q: Benjamini-Hochberg over all experts of all layers given.
+    p: the share of the permuted scores of all experts that exceed their own expert's mean by as many standard
+    deviations (pooled null: Tusher, Tibshirani, Chu 2001). Scores are pooled because 200 rounds alone give at least
+    p = 1/201, at which none of 12,032 experts could be significant. q: Benjamini-Hochberg over all experts and layers.
 
-    n counts documents of the smallest domain present, at least 20. Never selected: score 0, even shares, p = q = 1.
-    One domain only, or one document a domain: score as it is, p = q = 1. Interval: bootstrap of documents within
-    domains.
+    n counts the documents of the smallest domain present, at least 20. An expert that was never selected has score 0,
+    even shares and p = q = 1. With one domain, or a domain with one document, the score is reported with p = q = 1.
+    Interval: bootstrap of documents within domains.
     """
     parts = document_counts(experts, num_experts, documents, domains)
     present = parts.domains.unique()
@@ -106,8 +106,8 @@ def specialisation_score(
         low, chance = torch.zeros_like(score), torch.zeros_like(score)
         high = torch.full_like(score, math.log2(len(present)))
     else:
-        dealt = permuted_labels(columns, rounds, seed)
-        null = torch.cat([divergence(shares_of(flat, part, len(present))) for part in dealt.split(25)])
+        permuted = permuted_labels(columns, rounds, seed)
+        null = torch.cat([divergence(shares_of(flat, part, len(present))) for part in permuted.split(25)])
         chance = null.mean(0, dtype=torch.float64)
         p = pooled_p(score, null)
         p[flat[:, :-1].sum(0) == 0] = 1.0
@@ -118,16 +118,16 @@ def specialisation_score(
     share[present] = observed[0].reshape(len(present), *shape)
     n = int(torch.bincount(columns).min())
     low, high = torch.minimum(low.clamp(min=0), score), torch.maximum(high.clamp(max=math.log2(len(present))), score)
-    value, expected, low, high, p = (each.reshape(shape) for each in (score, chance, low, high, p))
+    value, expected, low, high, p = (column.reshape(shape) for column in (score, chance, low, high, p))
     estimate = Estimate(value, expected, low, high, n, MINIMUM_DOCUMENTS, "documents")
     return Specialisation(estimate, share, share.argmax(0), p, benjamini_hochberg(p))
 
 
 def shares_of(flat: Tensor, labels: Tensor, groups: int, weights: Tensor | None = None) -> Tensor:
-    """(round, group, cell): P(group given cell), all groups of one weight. Even where a cell has no selection.
+    """(round, group, cell): P(group given cell) with equal weights for all groups; uniform for a cell never selected.
 
-    flat: (document, cell + 1), the last column being tokens; labels: (round or 1, document); weights: (round,
-    document).
+    flat: (document, cell + 1), selections per cell and, in the last column, the number of tokens; labels: (round or 1,
+    document); weights: (round, document).
     """
     rates = group_rates(flat, labels, groups, weights)
     total = rates.sum(1, keepdim=True)
@@ -140,30 +140,30 @@ def group_rates(flat: Tensor, labels: Tensor, groups: int, weights: Tensor | Non
     if weights is not None:
         member = member * weights[:, None]
     sums = (member.reshape(-1, member.shape[-1]) @ flat).reshape(-1, groups, flat.shape[1])
-    sums = (
-        sums.double() if len(sums) == 1 else sums
-    )  # single precision holds counts exactly, and suffices for resamples
+    if len(sums) == 1:
+        sums = sums.double()  # float32 holds the counts exactly and suffices for resamples
     return sums[..., :-1] / sums[..., -1:].clamp(min=1)
 
 
 def divergence(shares: Tensor) -> Tensor:
-    """(round, cell) bits: KL of shares (round, group, cell) to even ones."""
+    """(round, cell) bits: KL divergence of shares (round, group, cell) from uniform shares."""
     return (torch.xlogy(shares, shares).sum(1) / math.log(2) + math.log2(shares.shape[1])).clamp(min=0)
 
 
 def pooled_p(score: Tensor, null: Tensor) -> Tensor:
     """(cell): share of all standardised null values (round, cell) at or above the standardised score (cell)."""
-    mean, deviation = null.mean(0), null.std(0).clamp(min=1e-4)  # rounding of a constant cell is no deviation
+    mean, deviation = null.mean(0), null.std(0).clamp(min=1e-4)  # ignore rounding errors of a constant cell
     pool = ((null - mean) / deviation).flatten().sort().values
-    standing = ((score - mean) / deviation).float()
-    above = len(pool) - torch.searchsorted(pool, standing - 1e-4)
+    standardised = ((score - mean) / deviation).float()
+    above = len(pool) - torch.searchsorted(pool, standardised - 1e-4)
     return (above + 1).double() / (len(pool) + 1)
 
 
 @dataclass(frozen=True)
 class Distance:
-    """estimate (layer) bits, whose interval is about the measured value; band_low, band_high (layer): where 95 % of
-    dealings of the same documents lie (draw this one behind the line); p, q (layer)."""
+    """Distance of two domains, all (layer): estimate in bits, p, q, and the band of the central 95 % of the distances
+    under permuted document labels, to draw behind the line.
+    """
 
     estimate: Estimate
     band_low: Tensor
@@ -198,12 +198,12 @@ def domain_distance(
     rounds: int = 200,
     seed: int = 0,
 ) -> Distance:
-    """(layer) bits: Jensen-Shannon divergence of the loads f/k of two domains, 0 alike to 1 no expert in common.
+    """(layer) bits: Jensen-Shannon divergence of the loads f/k of two domains, from 0 (equal) to 1 (disjoint).
 
-    Never 0 for finite text: `chance` is the mean, band_low..band_high the middle 95 %, over `rounds` in which the
-    documents of both domains are dealt to them anew; p = (1 + rounds at or above) / (1 + rounds). n counts documents
-    of the smaller domain, at least 20. Absent domain, or fewer than two documents: value 0 (or as measured), band
-    0..1, p 1.
+    It is never 0 for finite text: over `rounds` permutations of the documents between the domains, `chance` is the mean
+    and band_low..band_high the central 95 %; p = (1 + rounds at or above the value) / (1 + rounds). n counts the
+    documents of the smaller domain, at least 20. With no document in a domain the value is 0, with one it is as
+    measured; in both cases the band is 0..1 and p is 1.
     """
     if first == second:
         raise BadArgument(f"first and second are both domain {first}: expected two different domains.")
@@ -214,8 +214,8 @@ def domain_distance(
 
     flat = torch.cat([parts.counts.flatten(1), parts.tokens[:, None]], dim=1).float()
 
-    def distances(dealt: Tensor, weights: Tensor | None = None) -> Tensor:
-        rates = group_rates(flat, dealt, 2, weights).reshape(-1, 2, *shape)
+    def distances(groups: Tensor, weights: Tensor | None = None) -> Tensor:
+        rates = group_rates(flat, groups, 2, weights).reshape(-1, 2, *shape)
         return jensen_shannon(rates[:, 0], rates[:, 1])
 
     if int(sizes.min()) == 0:
@@ -229,7 +229,7 @@ def domain_distance(
 
 
 def distance_of(value: Tensor, null: Tensor, samples: Tensor, n: int) -> Distance:
-    """From the measured value (layer), the dealt ones and the resampled ones (round, layer)."""
+    """The Distance from the measured value (layer), the permuted (null) and the resampled ones (round, layer)."""
     low, high = interval(samples, value)
     band = middle(null)
     p = (1 + (null >= value - 1e-6).sum(0)).double() / (1 + len(null))
@@ -238,6 +238,6 @@ def distance_of(value: Tensor, null: Tensor, samples: Tensor, n: int) -> Distanc
 
 
 def unknown_distance(value: Tensor, n: int) -> Distance:
-    """Too few documents to deal: the band and the interval hold everything."""
+    """The Distance for too few documents to permute: band and interval span all possible values, p and q are 1."""
     zero, one = torch.zeros_like(value), torch.ones_like(value)
     return Distance(Estimate(value, zero, zero, one, n, MINIMUM_DOCUMENTS, "documents"), zero, one, one, one)

@@ -1,4 +1,4 @@
-"""Information: how much of the choice of experts does the token alone tell, and how much its surroundings?"""
+"""Information: how much of the expert selection is determined by the token id, and how much by its context."""
 
 import torch
 from torch import Tensor
@@ -23,31 +23,27 @@ def token_information(
     rounds: int = 20,
     seed: int = 0,
 ) -> Estimate:
-    """(layer): I(E; X) / H(E), the part of the uncertainty about a random slot's expert that the token id removes.
+    """(layer): I(E; X) / H(E), the share of the entropy of a random slot's expert that the token id explains.
 
-    Context-independent routing (OpenMoE, arXiv 2402.01739) would be high here. Only ids with at least `occurrences`.
-    Plug-in information is far above 0 by chance, so the mean over `rounds` is subtracted, in which the choices of each
-    document are turned against its tokens by a random number of places: documents stay whole, and so do runs of
-    similar choices, but token and choice no longer belong together. Chance 0 after that; a little below 0 is possible.
-    The ceiling is 1 - log k / H(E) (0.57 for 8 of 128 at even load), not 1, since a slot is drawn from k that one
-    token selects.
+    It is high for context-independent routing (OpenMoE, arXiv 2402.01739). Only ids with at least `occurrences` count.
+    Plug-in information is far above 0 by chance, so its mean over `rounds` random rotations is subtracted: in each,
+    the selections of every document are shifted cyclically against its tokens by a random offset. This keeps documents
+    and runs of similar selections intact, but separates tokens from their selections. Chance is 0 after the
+    correction; slightly negative values are possible. The maximum is 1 - log k / H(E) (0.57 for 8 of 128 at even load),
+    not 1, since one token selects k experts.
 
-    Interval: bootstrap over documents; with a single document -1..1. n counts tokens of frequent ids, at least 2,048.
-    No frequent id, or a layer with one expert only: 0.
+    Interval: bootstrap over documents; -1..1 with a single document. n counts tokens of frequent ids, at least 2,048.
+    The value is 0 without frequent ids, and in a layer that uses a single expert.
     """
     check_experts(experts, num_experts)
-    token_ids, documents = (
-        check_labels("token_ids", token_ids, experts),
-        check_labels("documents", documents, experts),
-    )
+    token_ids = check_labels("token_ids", token_ids, experts)
+    documents = check_labels("documents", documents, experts)
     ids = frequent_ids(token_ids, occurrences)
-    places = compact(token_ids, ids)
+    id_index = compact(token_ids, ids)
     rows = documents.unique(return_inverse=True)[1]
     generator = torch.Generator().manual_seed(seed)
-    turned = [rotation(rows, generator) for _ in range(rounds)]
-    return corrected(
-        experts, num_experts, places, len(ids), None, [places[turn] for turn in turned], rows, rounds, seed
-    )
+    rotated = [id_index[rotation(rows, generator)] for _ in range(rounds)]
+    return corrected_information(experts, num_experts, id_index, len(ids), None, rotated, rows, rounds, seed)
 
 
 def context_information(
@@ -61,89 +57,96 @@ def context_information(
     seed: int = 0,
     of_documents: bool = False,
 ) -> Estimate:
-    """(layer): I(E; C given X) / H(E), what a context label C adds once the token id X is known.
+    """(layer): I(E; C given X) / H(E), the share explained by a context label C beyond the token id X.
 
-    context (token): the previous token id, or the domain; -1 for none. Corrected as `token_information`, by labels
-    dealt anew: with `of_documents` (C is one label a document, such as the domain) among the documents, otherwise
-    among the occurrences of the same id. The latter removes the plug-in bias only: what documents have in common
-    counts as context. Chance 0. Interval, n, minimum and edge cases as `token_information`.
+    context (token): the previous token id, or the domain; -1 for none. Corrected as in `token_information`, but by
+    permuted labels: with `of_documents` (C is one label per document, such as the domain) labels are permuted among
+    documents, otherwise among the occurrences of the same id. The latter removes only the plug-in bias, so similarity
+    within documents counts as context. Chance 0. Interval, n, minimum and edge cases as in `token_information`.
     """
     check_experts(experts, num_experts)
     token_ids, context = check_labels("token_ids", token_ids, experts), check_labels("context", context, experts)
     documents = check_labels("documents", documents, experts)
     known = torch.where(context >= 0, token_ids, -1)
     ids = frequent_ids(known, occurrences)
-    places = compact(known, ids)
+    id_index = compact(known, ids)
     labels = torch.where(context >= 0, context, 0).unique(return_inverse=True)[1]
     rows = documents.unique(return_inverse=True)[1]
     if of_documents:
-        owned = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
-        owned[rows[context >= 0]] = labels[context >= 0]
-        dealt = [part[rows] for part in permuted_labels(owned, rounds, seed)]
+        document_labels = torch.zeros(int(rows.max()) + 1, dtype=torch.int64)
+        document_labels[rows[context >= 0]] = labels[context >= 0]
+        permuted = [round_labels[rows] for round_labels in permuted_labels(document_labels, rounds, seed)]
     else:
         generator = torch.Generator().manual_seed(seed)
-        dealt = [labels[within(places, generator)] for _ in range(rounds)]
-    return corrected(experts, num_experts, places, len(ids), labels, dealt, rows, rounds, seed)
+        permuted = [labels[shuffle_within(id_index, generator)] for _ in range(rounds)]
+    return corrected_information(experts, num_experts, id_index, len(ids), labels, permuted, rows, rounds, seed)
 
 
 def rotation(rows: Tensor, generator: torch.Generator) -> Tensor:
-    """(token) int64: a new place for every token of each document, turned round by a random number of places."""
+    """(token) int64: a permutation that shifts the tokens of each document cyclically by a random offset, not 0.
+
+    rows: (token), the document of each token.
+    """
     order = rows.argsort(stable=True)
     sizes = torch.bincount(rows)
     starts = sizes.cumsum(0) - sizes
     offsets = (torch.rand(len(sizes), generator=generator) * (sizes - 1).clamp(min=0)).long() + 1
     ranks = torch.arange(len(rows)) - starts[rows[order]]
-    turned = (ranks + offsets[rows[order]]) % sizes[rows[order]]
-    new = torch.empty_like(rows)
-    new[order] = order[starts[rows[order]] + turned]
-    return new
+    shifted = (ranks + offsets[rows[order]]) % sizes[rows[order]]
+    permutation = torch.empty_like(rows)
+    permutation[order] = order[starts[rows[order]] + shifted]
+    return permutation
 
 
-def within(groups: Tensor, generator: torch.Generator) -> Tensor:
-    """(token) int64: a random order in which every token is replaced by one of its own group."""
+def shuffle_within(groups: Tensor, generator: torch.Generator) -> Tensor:
+    """(token) int64: a random permutation that maps every token to one of its own group, groups (token)."""
     order = groups.argsort(stable=True)
     shuffled = torch.rand(len(groups), generator=generator).argsort()
     shuffled = shuffled[groups[shuffled].argsort(stable=True)]
-    new = torch.empty_like(groups)
-    new[order] = shuffled
-    return new
+    permutation = torch.empty_like(groups)
+    permutation[order] = shuffled
+    return permutation
 
 
-def corrected(
+def corrected_information(
     experts: Tensor,
     num_experts: int,
-    places: Tensor,
+    id_index: Tensor,
     ids: int,
     context: Tensor | None,
-    dealt: list[Tensor],
+    permuted: list[Tensor],
     rows: Tensor,
     rounds: int,
     seed: int,
 ) -> Estimate:
-    """Plug-in information of each layer minus its mean over `dealt` (places, or contexts if there are any), over
-    H(E)."""
-    layers, n = len(experts), int((places >= 0).sum())
+    """Plug-in information of each layer minus its mean over `permuted`, divided by H(E).
+
+    id_index: (token) index of the token id in 0..ids-1, -1 for none; context: (token) labels, or None for the
+    information of the id alone; permuted: one id_index, or one context if it is given, per round; rows: (token) the
+    document of each token.
+    """
+    layers, n = len(experts), int((id_index >= 0).sum())
     value = torch.zeros(layers, dtype=torch.float64)
     low, high = torch.full_like(value, -1.0), torch.ones_like(value)
     if n == 0:
         return Estimate(value, 0.0, low, high, 0, MINIMUM_TOKENS)
-    inside = places >= 0
-    cells, alternatives = places, dealt
+    inside = id_index >= 0
+    cells, permuted_cells = id_index, permuted
     if context is not None:
         kinds = int(context.max()) + 1
-        combined = [torch.where(inside, places * kinds + each, -1) for each in (context, *dealt)]
+        combined = [torch.where(inside, id_index * kinds + labels, -1) for labels in (context, *permuted)]
         used = torch.cat(combined)[torch.cat(combined) >= 0].unique()
-        cells, *alternatives = [compact(each, used) for each in combined]
+        cells, *permuted_cells = [compact(pairs, used) for pairs in combined]
         ids_of_cells = used // kinds
         groups = len(used)
     else:
         groups, ids_of_cells = ids, torch.zeros(ids, dtype=torch.int64)
 
     def information(counts: Tensor) -> Tensor:
-        """() nats of (cell, expert): I(cell; expert), less I(id; expert) if the cells are (id, context)."""
+        """() nats from counts (cell, expert): I(cell; expert), minus I(id; expert) if cells are (id, context) pairs."""
         if context is None:
             return mutual_information(counts)
-        # this part is the same however contexts are dealt; in a bootstrap it is not
+        # I(id; expert) is the same for all permutations of the context, but not for bootstrap samples
         merged = counts.new_zeros(ids, num_experts).index_add_(0, ids_of_cells, counts)
         return mutual_information(counts) - mutual_information(merged)
 
@@ -155,7 +158,7 @@ def corrected(
         if entropy == 0:
             low[layer] = high[layer] = 0.0
             continue
-        null = [information(id_counts(chosen, num_experts, each, groups)) for each in alternatives]
+        null = [information(id_counts(chosen, num_experts, cell, groups)) for cell in permuted_cells]
         value[layer] = (information(observed) - torch.stack(null).mean()) / entropy
         if repeats is not None:
             samples = [information(id_counts(chosen, num_experts, cells, groups, times)) for times in repeats]

@@ -1,7 +1,7 @@
-"""Load: how often each expert is selected, and how unevenly. One layer at a time; ids mean nothing across layers.
+"""Load: how often each expert is selected, and how unevenly, in each layer separately.
 
-All numbers are plug-in values of the counts at hand. Chance has exactly the same number of tokens, so it carries the
-same bias: at 512 tokens uniform routing does not look quite even, and `chance` says by how much.
+All statistics are plug-in values of the observed counts. Chance is computed for the same number of tokens, so it has
+the same bias: at 512 tokens even uniform routing looks slightly uneven, and `chance` says by how much.
 """
 
 import math
@@ -14,14 +14,14 @@ from minimoe.routing.statistics.chance import (
     Estimate,
     binomial,
     check_choice,
+    count_limit,
     expected_maximum,
     frequency_chance,
-    reach,
 )
 from minimoe.routing.statistics.counting import DocumentCounts, document_counts, selection_counts
 from minimoe.routing.statistics.resampling import MINIMUM_DOCUMENTS, bootstrap
 
-MINIMUM_TOKENS = 512  # below, the plug-in bias of the entropy exceeds 0.02 bits at 8 of 128 (spec 3.4)
+MINIMUM_TOKENS = 512  # with fewer, the plug-in bias of the entropy exceeds 0.02 bits for 8 of 128
 
 
 def frequency(
@@ -30,11 +30,11 @@ def frequency(
     """(layer, expert): the share of tokens that selected the expert. Sums to k over the experts.
 
     Chance k/E (8 of 128: 6.25 %), standard error 1.07 percentage points at 512 independent tokens. Interval: bootstrap
-    over documents. n counts documents, at least 20. Without documents, or with a single one, nothing is known about
-    other texts: the interval is 0..1. Tokens of no document (-1) are left out. A never selected expert has value 0,
-    and the interval 0..0 that its resamples have: `enough` says whether to believe it.
+    over documents; 0..1 without documents or with a single one, since nothing is known about other texts. n counts
+    documents, at least 20. Tokens without a document (-1) are ignored. An expert that was never selected has value 0
+    and, because all its resamples are 0, the interval 0..0: check `enough` before relying on it.
     """
-    parts = whole(experts, num_experts) if documents is None else document_counts(experts, num_experts, documents)
+    parts = counts_by_document(experts, num_experts, documents)
     value = parts.counts.sum(0) / parts.tokens.sum().double()
     low, high = torch.zeros_like(value), torch.ones_like(value)
     if len(parts.tokens) > 1:
@@ -65,25 +65,25 @@ def fold_over_uniform(
 
 
 def entropy_of(counts: Tensor) -> Tensor:
-    """(...): entropy in nats of the shares of counts (..., expert); 0 where all are 0."""
+    """(...): entropy in nats of the shares of counts (..., expert); 0 if all counts are 0."""
     total = counts.sum(-1, keepdim=True).double().clamp(min=1e-300)
     shares = counts / total
     return -torch.xlogy(shares, shares).sum(-1)
 
 
 def evenness_of(counts: Tensor) -> Tensor:
-    """(...): entropy over log E; one expert alone counts as even."""
+    """(...): entropy of counts (..., expert) divided by log E; 1 for a single expert."""
     return entropy_of(counts) / math.log(counts.shape[-1]) if counts.shape[-1] > 1 else torch.ones(counts.shape[:-1])
 
 
 def variation_of(counts: Tensor) -> Tensor:
-    """(...): standard deviation (over E) divided by mean of counts (..., expert)."""
+    """(...): population standard deviation of counts (..., expert) divided by their mean."""
     counts = counts.double()
     return counts.std(-1, correction=0) / counts.mean(-1).clamp(min=1e-300)
 
 
 def violation_of(counts: Tensor) -> Tensor:
-    """(...): largest count divided by the mean, minus 1."""
+    """(...): largest of counts (..., expert) divided by their mean, minus 1."""
     counts = counts.double()
     return counts.amax(-1) / counts.mean(-1).clamp(min=1e-300) - 1
 
@@ -91,10 +91,10 @@ def violation_of(counts: Tensor) -> Tensor:
 def load_entropy(
     experts: Tensor, num_experts: int, documents: Tensor | None = None, rounds: int = 200, seed: int = 0
 ) -> Estimate:
-    """(layer): H(f/k) / log E, 1 when all experts are selected alike, log k / log E when only k ever are.
+    """(layer): H(f/k) / log E, from log k / log E if only k experts are ever selected to 1 if all are selected equally.
 
-    Chance: the exact expectation for that many tokens, 1 minus about (E-k) / (2 T k log E). (The textbook bias has E-1,
-    for k independent draws; k distinct ones scatter less.) n counts tokens, at least 512.
+    Chance: the exact expectation for the number of tokens, about 1 - (E-k) / (2 T k log E). (The textbook bias has E-1
+    instead, for k independent draws; k distinct experts vary less.) n counts tokens, at least 512.
     """
     chance = entropy_chance(num_experts, experts.shape[-1])
     relative = (lambda tokens: chance(tokens) / math.log(num_experts)) if num_experts > 1 else (lambda tokens: 1.0)
@@ -104,9 +104,9 @@ def load_entropy(
 def effective_experts(
     experts: Tensor, num_experts: int, documents: Tensor | None = None, rounds: int = 200, seed: int = 0
 ) -> Estimate:
-    """(layer): exp H(f/k), the number of equally used experts with this entropy; from k to E.
+    """(layer): exp H(f/k), the number of equally used experts with the same entropy; from k to E.
 
-    Chance: exp of the expected entropy, a little below E. n counts tokens, at least 512.
+    Chance: exp of the expected entropy, slightly below E. n counts tokens, at least 512.
     """
     chance = entropy_chance(num_experts, experts.shape[-1])
     return estimate(
@@ -118,9 +118,9 @@ def effective_experts(
 def coefficient_of_variation(
     experts: Tensor, num_experts: int, documents: Tensor | None = None, rounds: int = 200, seed: int = 0
 ) -> Estimate:
-    """(layer): standard deviation of the loads divided by their mean (Shazeer et al. 2017 square it for a loss).
+    """(layer): standard deviation of the loads divided by their mean (squared, the loss of Shazeer et al. 2017).
 
-    Chance sqrt((E-k) / (T k)), root mean square: 0 only for endless tokens. n counts tokens, at least 512.
+    Chance sqrt((E-k) / (T k)), the root mean square, which approaches 0 only as T grows. n counts tokens, at least 512.
     """
     top_k = experts.shape[-1]
     chance = lambda tokens: math.sqrt((num_experts - top_k) / (tokens * top_k))  # noqa: E731
@@ -131,9 +131,10 @@ def coefficient_of_variation(
 def max_violation(
     experts: Tensor, num_experts: int, documents: Tensor | None = None, rounds: int = 200, seed: int = 0
 ) -> Estimate:
-    """(layer): max f E / k - 1, how much the busiest expert exceeds an even share (MaxVio, arXiv 2408.15664).
+    """(layer): max f E / k - 1, the relative excess of the busiest expert over an even share.
 
-    Chance: the expected maximum of E binomial loads, not 0; it shrinks like 1 / sqrt(T). n counts tokens, at least 512.
+    This is MaxVio of arXiv 2408.15664. Chance: from the expected maximum of E binomial loads, it decreases like
+    1 / sqrt(T). n counts tokens, at least 512.
     """
     share = frequency_chance(num_experts, experts.shape[-1])
     equal = torch.full((num_experts,), share, dtype=torch.float64)
@@ -142,10 +143,10 @@ def max_violation(
 
 
 def lorenz(counts: Tensor) -> Tensor:
-    """(..., expert + 1) float64: share of all selections that the least used 0, 1, ... E experts have together.
+    """(..., expert + 1) float64: the Lorenz curve, the joint share of selections of the 0, 1, ... E least used experts.
 
-    counts: (..., expert), see `selection_counts`. From 0 to 1; even load is the diagonal, and uniform routing sags a
-    little below it at finite T (see `coefficient_of_variation`). Without any selection the diagonal is returned.
+    counts: (..., expert), see `selection_counts`. It rises from 0 to 1. An even load gives the diagonal; uniform
+    routing is slightly below it for finite T (see `coefficient_of_variation`). Without selections: the diagonal.
     """
     counts = counts.double().sort(-1).values
     total = counts.sum(-1, keepdim=True)
@@ -154,19 +155,19 @@ def lorenz(counts: Tensor) -> Tensor:
 
 
 def entropy_chance(num_experts: int, top_k: int) -> Callable[[int], float]:
-    """tokens -> expected plug-in entropy (nats) of the loads under uniform routing. Exact.
+    """A function tokens -> expected plug-in entropy (nats) of the loads under uniform routing, exact.
 
-    H = log N - sum n log n / N with N = T k, and each n is binomial (T, k/E); expectation is linear.
+    H = log N - sum n log n / N with N = T k; each n is binomial (T, k/E), and the expectation is linear.
     """
     check_choice(num_experts, top_k)
 
     def chance(tokens: int) -> float:
         share = top_k / num_experts
-        loads = torch.arange(reach(tokens, share) + 1, dtype=torch.float64)
-        likely = binomial(tokens, torch.tensor(share), len(loads) - 1)
-        return math.log(tokens * top_k) - num_experts * float((likely * torch.xlogy(loads, loads)).sum()) / (
-            tokens * top_k
-        )
+        loads = torch.arange(count_limit(tokens, share) + 1, dtype=torch.float64)
+        probabilities = binomial(tokens, torch.tensor(share), len(loads) - 1)
+        selections = tokens * top_k
+        mean = float((probabilities * torch.xlogy(loads, loads)).sum())
+        return math.log(selections) - num_experts * mean / selections
 
     return chance
 
@@ -182,8 +183,11 @@ def estimate(
     rounds: int,
     seed: int,
 ) -> Estimate:
-    """A statistic of the counts (layer, expert) with its chance value and its interval over documents."""
-    parts = whole(experts, num_experts) if documents is None else document_counts(experts, num_experts, documents)
+    """The Estimate of a statistic of counts (layer, expert), with its chance value and its interval over documents.
+
+    statistic: (..., layer, expert) -> (..., layer); chance: of the number of tokens; least, largest: possible range.
+    """
+    parts = counts_by_document(experts, num_experts, documents)
     tokens = int(parts.tokens.sum())
     value = statistic(parts.counts.sum(0)).double()
     low, high = torch.full_like(value, least), torch.full_like(value, largest)
@@ -193,8 +197,10 @@ def estimate(
     return Estimate(value, chance(tokens), low, high, tokens, MINIMUM_TOKENS)
 
 
-def whole(experts: Tensor, num_experts: int) -> DocumentCounts:
-    """All tokens as one document, of which no spread can be told."""
+def counts_by_document(experts: Tensor, num_experts: int, documents: Tensor | None) -> DocumentCounts:
+    """Counts per document; without documents all tokens count as one document, so there is no interval."""
+    if documents is not None:
+        return document_counts(experts, num_experts, documents)
     counts = selection_counts(experts, num_experts)
     one = torch.zeros(1, dtype=torch.int64)
     return DocumentCounts(counts[None], one + experts.shape[1], one, one)

@@ -1,4 +1,4 @@
-"""Locality: does the next token go to the same experts?"""
+"""Locality: whether consecutive tokens select the same experts."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,12 @@ MINIMUM_PAIRS = 512
 
 @dataclass(frozen=True)
 class Locality:
-    """Each (layer): shared experts of neighbours, P(at least one), Jaccard, and P(same first expert).
+    """Overlap of the selections of consecutive tokens, each (layer).
 
-    shared_by_load (layer) float64: experts that two unrelated tokens of this layer share, sum of f^2. With uneven load
-    it lies above k*k/E, and only what exceeds it is locality."""
+    shared: number of common experts; any: probability of at least one; jaccard: Jaccard index; first: probability of
+    the same first expert. shared_by_load (layer) float64: expected number of common experts of two unrelated tokens of
+    the layer, sum of f^2. It exceeds k*k/E if the load is uneven, and only an excess over it is locality.
+    """
 
     shared: Estimate
     any: Estimate
@@ -38,38 +40,39 @@ def locality(
 ) -> Locality:
     """Overlap of the selections of a token and the next one (Mixtral, arXiv 2401.04088 section 5, figures 7 and 8).
 
-    Neighbours are position p and p+1 of one sequence, in whatever order the trace holds them. Chance, hypergeometric
-    (8 of 128): 0.5 shared, 41.2 % at least one, Jaccard 0.034, same first expert 0.78 %. Interval: bootstrap over
-    documents (sequences if not given). n counts neighbours, at least 512. No neighbours (one token): values 0, n 0,
-    widest interval.
+    A pair is formed by positions p and p+1 of one sequence, wherever they are in the trace. Chance, hypergeometric (8
+    of 128): 0.5 shared, 41.2 % at least one, Jaccard 0.034, same first expert 0.78 %. Interval: bootstrap over
+    documents (or sequences, without documents). n counts pairs, at least 512. Without pairs, the values and n are 0
+    and the interval spans all possible values.
     """
     check_experts(experts, num_experts)
     sequences, positions = check_labels("sequences", sequences, experts), check_labels("positions", positions, experts)
     documents = sequences if documents is None else check_labels("documents", documents, experts)
     key = sequences * (int(positions.max()) + 2) + positions
     order = key.argsort(stable=True)
-    here, there = order[:-1], order[1:]
-    near = (sequences[here] == sequences[there]) & (positions[here] + 1 == positions[there])
-    here, there = here[near], there[near]
+    current, following = order[:-1], order[1:]
+    adjacent = (sequences[current] == sequences[following]) & (positions[current] + 1 == positions[following])
+    current, following = current[adjacent], following[adjacent]
     top_k = experts.shape[2]
     names = ("shared", "any", "jaccard", "first")
-    table = torch.zeros(len(names), len(experts), len(here))
+    table = torch.zeros(len(names), len(experts), len(current))
     for layer, chosen in enumerate(experts):
-        shared = overlap(chosen[here], chosen[there]).float()
-        same = (chosen[here, 0] == chosen[there, 0]).float()
-        table[:, layer] = torch.stack([shared, (shared > 0).float(), shared / (2 * top_k - shared), same])
+        shared = overlap(chosen[current], chosen[following]).float()
+        same_first = (chosen[current, 0] == chosen[following, 0]).float()
+        table[:, layer] = torch.stack([shared, (shared > 0).float(), shared / (2 * top_k - shared), same_first])
     chance = overlap_chance(num_experts, top_k)
     largest = {"shared": float(top_k), "any": 1.0, "jaccard": 1.0, "first": 1.0}
-    found = {
-        name: mean_over_documents(values, documents[here], chance[name], largest[name], MINIMUM_PAIRS, rounds, seed)
+    pairs = documents[current]
+    estimates = {
+        name: mean_over_documents(values, pairs, chance[name], largest[name], MINIMUM_PAIRS, rounds, seed)
         for name, values in zip(names, table, strict=True)
     }
     load = selection_counts(experts, num_experts).double() / experts.shape[1]
-    return Locality(**found, shared_by_load=(load**2).sum(-1))
+    return Locality(**estimates, shared_by_load=(load**2).sum(-1))
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """(token) int64: how many experts two selections (token, slot) share."""
+    """(token) int64: number of experts that two selections (token, slot) have in common."""
     return sum(
         ((second == slot[:, None]).sum(-1) for slot in first.unbind(-1)), torch.zeros(len(first), dtype=torch.int64)
     )
@@ -86,14 +89,14 @@ def mean_over_documents(
     unit: str = "tokens",
     least: float = 0.0,
 ) -> Estimate:
-    """(layer): mean of values (layer, token) with a bootstrap over documents (token); least..largest if that is
-    impossible.
+    """(layer): mean of values (layer, token), with a bootstrap interval over documents (token).
 
-    Raises BadArgument for NaN. No tokens: value `least`, n 0.
+    least, largest: the possible range, used as the interval if there is only one document. Without tokens the value is
+    `least` and n is 0. Raises BadArgument for NaN.
     """
     if bool(values.isnan().any()):
         layer, token = values.isnan().nonzero()[0].tolist()
-        raise BadArgument(f"values hold NaN in row {layer}, token {token}; expected numbers. Leave that token out.")
+        raise BadArgument(f"values contains NaN in row {layer}, token {token}, expected numbers. Exclude that token.")
     n = values.shape[1]
     value = values.double().mean(1) if n else torch.full((len(values),), least, dtype=torch.float64)
     low, high = torch.full_like(value, least), torch.full_like(value, largest)

@@ -1,4 +1,4 @@
-"""Pairs: which experts of one layer are selected together more than their own loads explain."""
+"""Pairs: which experts of one layer are selected together more often than their loads explain."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, tail
+from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, poisson_tail
 from minimoe.routing.statistics.counting import check_experts, check_labels, indicator
 
-MINIMUM_EXPECTED = 5  # joint selections that chance must be able to give before a cell is coloured
+MINIMUM_EXPECTED = 5  # smallest joint count expected by chance at which views colour a cell
 
 
 def coactivation(experts: Tensor, num_experts: int) -> Tensor:
@@ -29,8 +29,11 @@ def coactivation(experts: Tensor, num_experts: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Pairs:
-    """One layer, all (expert, expert): counts int64, expected float64, pmi in nats, one-sided p and q ("more often than
-    chance"). Diagonals: pmi 0, p = q = 1. dispersion: variance between documents over that of a Poisson count."""
+    """Joint selections of the experts of one layer, all (expert, expert).
+
+    counts int64; expected float64; pmi in nats; one-sided p and q for "more often than chance". On the diagonal pmi is
+    0 and p = q = 1. dispersion: variance between documents divided by that of a Poisson count.
+    """
 
     counts: Tensor
     expected: Tensor
@@ -41,16 +44,15 @@ class Pairs:
 
 
 def expected_pairs(loads: Tensor, top_k: int) -> Tensor:
-    """(expert, expert) float64: joint selections of experts with these loads (expert) that take no notice of each
-    other.
+    """(expert, expert) float64: expected joint selections of independent experts with these loads (expert).
 
-    a_i a_j off the diagonal, with a such that the row of i sums to (k-1) N_i (quasi-independence, Goodman 1968). Equal
-    loads give N_i (k-1)/(E-1) exactly; with uneven loads a busy expert leaves fewer places for the others, and this
-    counts it.
+    a_i a_j off the diagonal, with a such that row i sums to (k-1) N_i (quasi-independence, Goodman 1968). Equal loads
+    give N_i (k-1)/(E-1) exactly. With uneven loads, a busy expert leaves fewer slots for the others, which this takes
+    into account.
     """
     target = loads.double() * (top_k - 1)
     factors = target / target.sum().clamp(min=1e-300).sqrt()
-    for _ in range(100):  # a <- sqrt(a target / (sum - a)): damped, converges geometrically
+    for _ in range(100):  # a <- sqrt(a target / (sum - a)), damped, converges geometrically
         factors = (factors * target / (factors.sum() - factors).clamp(min=1e-300)).sqrt()
     table = factors[:, None] * factors[None]
     return table.fill_diagonal_(0.0)
@@ -59,23 +61,25 @@ def expected_pairs(loads: Tensor, top_k: int) -> Tensor:
 def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shrinkage: float = 1.0) -> Pairs:
     """Pointwise mutual information log(N_ij N / (N_i N_j)) of the experts of one layer, experts (token, slot).
 
-    Under uniform routing log((k-1)E / (k(E-1))), -0.126 for 8 of 128, since k places are shared; `chance` gives it for
-    the loads at hand. Shrunk towards chance by `shrinkage` joint selections, so that a pair never seen together has a
-    finite value: log((N_ij + s) / (expected + s)) + chance. A never selected expert has PMI = chance 0.
+    Under uniform routing it is log((k-1)E / (k(E-1))), -0.126 for 8 of 128, since a token has only k slots; `chance` is
+    this value for the observed loads. The estimate is shrunk towards chance by `shrinkage` joint selections, so that a
+    pair never selected together has a finite value: log((N_ij + s) / (expected + s)) + chance. For an expert that was
+    never selected, PMI and chance are 0.
 
-    p: Poisson tail above the expected count, widened by the spread between documents (never narrowed); q: over all
-    pairs of the layer. Interval: 1.96 sqrt(dispersion / (N_ij + s)) around the logarithm. n (expert, expert) is the
-    expected joint count, at least 5: 14 at 4,096 tokens of 8 of 128. Experts that like the same domain appear here
-    too. k = 1: BadArgument.
+    p: Poisson tail at the observed count, with the variance increased (never reduced) by the dispersion between
+    documents; q: over all pairs of the layer. Interval: 1.96 sqrt(dispersion / (N_ij + s)) around the logarithm.
+    n (expert, expert) is the expected joint count, at least 5 (14 for 4,096 tokens and 8 of 128). Two experts that are
+    specialised in the same domain also have a high PMI. Raises BadArgument for k = 1.
     """
     if experts.dim() != 2:
         raise BadArgument(
-            f"experts has shape {tuple(experts.shape)}: expected (token, slot), one layer: trace.experts[layer]."
+            f"experts has shape {tuple(experts.shape)}: expected (token, slot) of one layer, such as "
+            "trace.experts[layer]."
         )
     if experts.shape[1] < 2:
         raise BadArgument("top_k=1: no two experts are ever selected together; expected top_k >= 2.")
     if not shrinkage > 0:
-        raise BadArgument(f"shrinkage={shrinkage}: expected more than 0, or unseen pairs have an infinite value.")
+        raise BadArgument(f"shrinkage={shrinkage}: expected more than 0, since unseen pairs would be infinite.")
     counts = coactivation(experts, num_experts)
     loads = counts.diagonal().double()
     expected = expected_pairs(loads, experts.shape[1])
@@ -85,9 +89,9 @@ def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shri
     excess = ((counts + shrinkage) / (expected + shrinkage)).log()
     value = torch.where(usable, excess + chance, 0.0)
     upper = torch.ones_like(counts, dtype=torch.bool).triu(1)
-    dispersion = spread(experts, experts, num_experts, expected, documents, upper)
+    dispersion = overdispersion(experts, experts, num_experts, expected, documents, upper)
     width = torch.where(usable, 1.96 * (dispersion / (counts + shrinkage)).sqrt(), math.log(len(experts) + 1))
-    p = torch.where(usable, tail(counts, expected, dispersion), 1.0)
+    p = torch.where(usable, poisson_tail(counts, expected, dispersion), 1.0)
     q = torch.ones_like(p)
     q[upper] = benjamini_hochberg(p[upper])
     q = torch.minimum(q, q.T)
@@ -97,13 +101,13 @@ def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shri
     return Pairs(counts, expected, estimate, p, q, dispersion)
 
 
-def spread(
+def overdispersion(
     here: Tensor, there: Tensor, num_experts: int, expected: Tensor, documents: Tensor | None, cells: Tensor
 ) -> float:
-    """How much wider than Poisson the joint counts of documents scatter; never below 1, and 1 if it cannot be told.
+    """Variance of the joint counts between documents relative to Poisson counts; at least 1, and 1 if unknown.
 
     Mean over `cells` (expert, expert, bool) of sum_d (N_d - N T_d/T)^2 / (N (1 - sum_d (T_d/T)^2)), whose expectation
-    is 1 where every token decides for itself. here, there: (token, slot) of two layers, or twice the same one.
+    is 1 for independent tokens. here, there: (token, slot) of two layers, or of the same layer twice.
     """
     if documents is None:
         return 1.0
@@ -122,9 +126,7 @@ def spread(
     tokens = sum(size for _, size in parts)
     for table, size in parts:
         squares += (table - total * (size / tokens)) ** 2
-    free = 1 - sum(
-        (size / tokens) ** 2 for _, size in parts
-    )  # the expectation of the sum of squares is total times this
+    free = 1 - sum((size / tokens) ** 2 for _, size in parts)  # expected squares / total, for Poisson counts
     seen = cells & (expected > 0) & (total > 0)
     if not bool(seen.any()):
         return 1.0
@@ -133,11 +135,11 @@ def spread(
 
 
 def seriate(similarity: Tensor) -> Tensor:
-    """(expert) int64: an order in which similar experts stand side by side; similarity (expert, expert), symmetric.
+    """(expert) int64: an order that places similar experts next to each other; similarity (expert, expert), symmetric.
 
-    Average-linkage clustering; where two groups join, they are turned so that their most similar ends touch. A group
-    that is alike inside always stands in one piece. Deterministic: of equals the lowest ids first. Chance: noise also
-    gets an order, so an order proves nothing; look at `q`. Minimum: none. NaN or infinite values raise BadArgument.
+    Average-linkage clustering; when two groups are merged, they are oriented so that their most similar ends meet. A
+    homogeneous group always stays contiguous. Deterministic: ties are resolved by the lowest ids. Noise also yields an
+    order, so an order alone is no evidence: see `q`. No minimum. Raises BadArgument for NaN or infinite values.
     """
     size = similarity.shape[0]
     if similarity.shape != (size, size) or not bool(torch.isfinite(similarity).all()):

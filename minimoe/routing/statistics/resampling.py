@@ -1,7 +1,7 @@
-"""Other documents: the bootstrap and the permutation, both over whole documents, both fixed by a seed.
+"""Bootstrap and permutation over whole documents, both determined by a seed.
 
-Tokens of one document are alike (a topic, a name, a habit). Resampling tokens would take them for independent and
-call noise a finding; here a document stays in one piece.
+Tokens of one document are similar (topic, names, style). Resampling single tokens would treat them as independent and
+make noise look significant, so documents are never split.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-MINIMUM_DOCUMENTS = 20  # a domain with fewer documents is not compared: its interval rests on too few texts
+MINIMUM_DOCUMENTS = 20  # a domain with fewer documents is not compared, since its interval would be unreliable
 
 
 def bootstrap_weights(strata: Tensor, rounds: int, seed: int) -> Tensor:
     """(round, document) float32: how often each document is drawn, with replacement, within its own stratum.
 
-    strata: (document) int64; every round draws as many documents of each stratum as there are. Efron 1979.
+    strata: (document) int64; every round draws as many documents of each stratum as it contains. Efron 1979.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = torch.zeros(rounds, len(strata))
@@ -27,26 +27,26 @@ def bootstrap_weights(strata: Tensor, rounds: int, seed: int) -> Tensor:
 
 
 def permuted_labels(labels: Tensor, rounds: int, seed: int) -> Tensor:
-    """(round, document) int64: the labels of the documents, dealt anew each round."""
+    """(round, document) int64: a random permutation of the document labels in each round."""
     generator = torch.Generator().manual_seed(seed)
     return labels[torch.rand(rounds, len(labels), generator=generator).argsort(dim=1)]
 
 
 def middle(samples: Tensor, share: float = 0.95) -> Tensor:
-    """(2, ...) float64: the edges of the middle part of samples (round, ...), as `torch.quantile` has them."""
+    """(2, ...) float64: edges of the central part of samples (round, ...), interpolated as by `torch.quantile`."""
     ordered = samples.flatten(1).T.contiguous().sort(dim=1).values if samples.dim() > 1 else samples.sort().values[None]
-    places = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64) * (ordered.shape[1] - 1)
-    below, part = places.long(), places - places.floor()
+    ranks = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=torch.float64) * (ordered.shape[1] - 1)
+    below, fraction = ranks.long(), ranks - ranks.floor()
     above = (below + 1).clamp(max=ordered.shape[1] - 1)
-    edges = ordered[:, below].double() * (1 - part) + ordered[:, above].double() * part
+    edges = ordered[:, below].double() * (1 - fraction) + ordered[:, above].double() * fraction
     return edges.T.reshape(2, *samples.shape[1:])
 
 
 def interval(samples: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle 95 % of samples (round, ...), moved so that their mean lies on `value` (...).
+    """The central 95 % of samples (round, ...), shifted so that their mean equals `value` (...).
 
-    Moved, since a resample repeats documents and so doubles the bias of entropies, maxima and divergences. What is left
-    says how far the same statistic of equally many other documents would scatter.
+    The shift is needed because a resample repeats documents, which doubles the bias of entropies, maxima and
+    divergences. The result estimates the variation of the statistic over other sets of as many documents.
     """
     edges = middle(samples)
     shift = value - samples.mean(0, dtype=torch.float64)
@@ -56,9 +56,9 @@ def interval(samples: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 def bootstrap(
     counts: Tensor, statistic: Callable[[Tensor], Tensor], value: Tensor, strata: Tensor, rounds: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """95 % interval of statistic(sum over documents of counts), counts (document, ...).
+    """95 % bootstrap interval of statistic(sum over documents of counts), counts (document, ...).
 
-    statistic takes (round, ...) sums, float64, and gives (round, shape of value).
+    statistic: (round, ...) sums, float64 -> (round, *shape of value). strata: (document), see `bootstrap_weights`.
     """
     weights = bootstrap_weights(strata, rounds, seed)
     flat = counts.reshape(len(counts), -1).float()

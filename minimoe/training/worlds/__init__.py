@@ -1,1 +1,1 @@
-"""The small world that the mini checkpoint speaks about: sentences in two languages, stories, Python, arithmetic, chats."""
+"""The small world of the mini checkpoint's corpus: bilingual sentences, stories, Python, arithmetic, chats."""

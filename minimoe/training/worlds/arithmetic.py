@@ -1,7 +1,7 @@
-"""Arithmetic: a problem, the working a careful pupil would write, and its result.
+"""Arithmetic: problems with written working and result.
 
-The working goes digit by digit from the right and repeats the result found so far, so that each line needs only
-a few digits and a carry. That is what makes thinking help a model of four layers.
+The working proceeds digit by digit from the right and repeats the partial result, so that each line depends on only a
+few digits and a carry. This is why thinking helps a model with four layers.
 """
 
 import math
@@ -28,7 +28,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """What makes two problems the same one (addition and multiplication do not mind the order)."""
+        """The identity of a problem; addition and multiplication ignore the order of the numbers."""
         return self.sign.join(map(str, self.numbers if self.sign == "-" else sorted(self.numbers)))
 
     @property
@@ -41,12 +41,12 @@ class Problem:
 
 
 def digits_from_the_right(number: int, length: int) -> list[int]:
-    """The decimal digits, ones first, filled up with zeros to `length`."""
+    """The decimal digits, ones first, padded with zeros to `length`."""
     return [number // 10**place % 10 for place in range(length)]
 
 
 def column_addition(left: int, right: int) -> list[str]:
-    """ "7+5+0=12, carry 1: 2" and so on for two numbers; the last line shows the whole sum after its colon."""
+    """Lines such as "7+5+0=12, carry 1: 2" for two numbers; the last line has the whole sum after its colon."""
     length = max(len(str(left)), len(str(right)))
     lines, carry, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
@@ -60,7 +60,7 @@ def column_addition(left: int, right: int) -> list[str]:
 
 
 def long_addition(numbers: tuple[int, ...]) -> list[str]:
-    """ "7+5=12, 12+9=21, carry 2: 1" and so on for three or more numbers; the carry is added first."""
+    """Lines such as "7+5=12, 12+9=21, carry 2: 1" for three or more numbers; the carry is added first."""
     length = max(len(str(number)) for number in numbers)
     columns = zip(*(digits_from_the_right(number, length) for number in numbers), strict=True)
     lines, carry, done = [], 0, ""
@@ -78,7 +78,7 @@ def long_addition(numbers: tuple[int, ...]) -> list[str]:
 
 
 def column_subtraction(left: int, right: int) -> list[str]:
-    """ "13-5-0=8, borrow 1: 8" and so on, for left >= right; leading zeros are struck at the end."""
+    """Lines such as "13-5-0=8, borrow 1: 8", for left >= right; leading zeros are removed at the end."""
     length = len(str(left))
     lines, borrow, done = [], 0, ""
     for a, b in zip(digits_from_the_right(left, length), digits_from_the_right(right, length), strict=True):
@@ -93,7 +93,7 @@ def column_subtraction(left: int, right: int) -> list[str]:
 
 
 def column_multiplication(left: int, right: int) -> list[str]:
-    """ "7*6+0=42, carry 4: 2" and so on; `right` has one digit."""
+    """Lines such as "7*6+0=42, carry 4: 2"; `right` has one digit."""
     lines, carry, done = [], 0, ""
     for a in digits_from_the_right(left, len(str(left))):
         total = a * right + carry
@@ -106,12 +106,12 @@ def column_multiplication(left: int, right: int) -> list[str]:
 
 
 def number_of(rng: Random, digits: int) -> int:
-    """A number with exactly that many digits."""
+    """A random number with exactly this many digits."""
     return rng.randint(10 ** (digits - 1), 10**digits - 1)
 
 
 def problem(rng: Random) -> Problem:
-    """Half of the time a sum of two numbers of two to six digits, otherwise one of the other three kinds."""
+    """With probability 1/2 a sum of two numbers with two to six digits, otherwise one of the other three kinds."""
     kind = rng.random()
     if kind < 0.5:
         digits = rng.choice((2, 3, 4, 5, 6, 6))
@@ -128,7 +128,7 @@ def problem(rng: Random) -> Problem:
 
 
 def word_problem(rng: Random, who: tuple[str, str], noun: tuple[str, str, str]) -> tuple[str, str]:
-    """A tiny story with its sum, in English and Chinese. `who` and `noun` = (plural, Chinese, measure) come from the lexicon."""
+    """A word problem in English and Chinese. `who` and `noun` = (plural, Chinese, measure) are from the lexicon."""
     name, chinese = who
     things, things_zh, measure = noun
     a, b = rng.randint(3, 60), rng.randint(2, 39)

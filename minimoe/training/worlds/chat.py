@@ -1,4 +1,4 @@
-"""Tasks of a chat: what the user asks, how one may think about it, and the answer. Every task is asked in both modes."""
+"""Chat tasks: the user's question, the thinking, and the answer. Every task occurs in both modes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from minimoe.training.worlds.stories import story
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange. `key` says what it is about: train and held-out never share a key (None: too common to be kept apart)."""
+    """One exchange. `key` identifies its subject: the splits never share a key (None: too common to be held out)."""
 
     kind: str
     question: str
@@ -23,7 +23,7 @@ class Turn:
 
 
 def translate_to_chinese(rng: Random) -> Turn:
-    """English in, Chinese out; the thinking pairs up the phrases."""
+    """Translation from English to Chinese; the thinking pairs the phrases of both languages."""
     given = sentence(rng)
     ask = rng.choice(
         (
@@ -39,7 +39,7 @@ def translate_to_chinese(rng: Random) -> Turn:
 
 
 def translate_to_english(rng: Random) -> Turn:
-    """Chinese in, English out."""
+    """Translation from Chinese to English."""
     given = sentence(rng)
     ask = rng.choice(
         (
@@ -55,7 +55,7 @@ def translate_to_english(rng: Random) -> Turn:
 
 
 def translate_word(rng: Random) -> Turn:
-    """A single word, asked either way."""
+    """Translation of a single word, in either direction."""
     nouns = [(noun.english, noun.chinese) for noun in words.ANIMALS + words.OBJECTS + words.FOODS]
     english, chinese = rng.choice(nouns + list(words.COLOURS + words.MOODS + words.JOBS + words.DRINKS + words.DAYS))
     note = f"{english} = {chinese}"
@@ -71,18 +71,18 @@ def capital_word(text: str) -> str:
 
 
 def calculate(rng: Random) -> Turn:
-    """A sum, difference or product; the thinking is written working."""
+    """A sum, difference or product; the thinking is the written working."""
     return calculation(rng, problem(rng))
 
 
 def calculation(rng: Random, given: Problem) -> Turn:
-    """The turn for one problem, asked in one of several ways."""
+    """The turn for a given problem, in one of several phrasings."""
     ask = rng.choice(("What is {}?", "Calculate {}.", "{} = ?", "How much is {}?", "{}等于多少？", "计算{}。"))
     return Turn("arithmetic", ask.format(given.text), given.working, f"{given.text} = {given.result}", given.key)
 
 
 def compare(rng: Random) -> Turn:
-    """Which of two numbers is bigger."""
+    """The larger of two numbers."""
     low = rng.randint(10, 9000)
     high = low + rng.choice((rng.randint(1, 9), rng.randint(10, 99), rng.randint(100, 999)))
     pair = [low, high]
@@ -93,7 +93,7 @@ def compare(rng: Random) -> Turn:
 
 
 def write_function(rng: Random) -> Turn:
-    """A Python function from its description, with one call worked out and its result."""
+    """A Python function for a description, with one call worked out."""
     given = function(rng)
     ask = rng.choice(
         ("Write a Python function that {}.", "Please write a function that {}.", "Python: a function that {}.")
@@ -109,7 +109,7 @@ def write_function(rng: Random) -> Turn:
 
 
 def run_function(rng: Random) -> Turn:
-    """What a given function returns."""
+    """The return value of a given function call."""
     given: Function = function(rng)
     call, result = given.calls[0]
     ask = rng.choice(("What does `{}` return?", "What is the result of `{}`?", "`{}`的结果是什么？"))
@@ -123,20 +123,20 @@ def run_function(rng: Random) -> Turn:
 
 
 def answer_question(rng: Random) -> Turn:
-    """A sentence or three, then a question about one of them, in either language."""
+    """One or two sentences, then a question about one of them, in either language."""
     facts = [sentence(rng) for _ in range(rng.choice((1, 1, 2)))]
-    told = rng.choice(facts)
-    question = rng.choice(told.questions)
+    subject = rng.choice(facts)
+    question = rng.choice(subject.questions)
     if rng.random() < 0.5:
-        text, ask, answer, fact = " ".join(fact.english for fact in facts), *question.english, told.english
+        text, ask, answer, thinking = " ".join(fact.english for fact in facts), *question.english, subject.english
     else:
-        text, ask, answer, fact = "".join(fact.chinese for fact in facts), *question.chinese, told.chinese
-    joint = rng.choice((" ", "\n")) if text.isascii() else rng.choice(("", "\n"))
-    return Turn("question", text + joint + ask, fact, answer, told.english)
+        text, ask, answer, thinking = "".join(fact.chinese for fact in facts), *question.chinese, subject.chinese
+    separator = rng.choice((" ", "\n")) if text.isascii() else rng.choice(("", "\n"))
+    return Turn("question", text + separator + ask, thinking, answer, subject.english)
 
 
 def tell_story(rng: Random) -> Turn:
-    """A short story about somebody."""
+    """A short story about a given person."""
     given = story(rng)
     if rng.random() < 0.5:
         ask = rng.choice(("Tell me a story about {}.", "Tell a short story about {}.", "Write a story about {}."))
@@ -173,7 +173,7 @@ GREETINGS = (
 
 
 def greet(rng: Random) -> Turn:
-    """Politeness and questions about the model itself: a fixed handful."""
+    """One of a few fixed exchanges: greetings, thanks, goodbyes and questions about the model itself."""
     question, thinking, answer = rng.choice(GREETINGS)
     return Turn("greeting", question, thinking, answer, None)
 
@@ -193,10 +193,10 @@ TASKS: dict[Callable[[Random], Turn], int] = {
 
 
 def turn(rng: Random) -> Turn:
-    """One exchange of any kind."""
+    """A random exchange of any kind."""
     return rng.choices(list(TASKS), weights=list(TASKS.values()))[0](rng)
 
 
 def render_user(question: str) -> str:
-    """The user's side and the opening of the answer, in the ChatML of the family."""
+    """The user's message and the opening of the answer, in ChatML."""
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"

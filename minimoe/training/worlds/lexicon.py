@@ -1,4 +1,4 @@
-"""The words of the small world, each in English and Chinese, and the grammar of counting them."""
+"""The lexicon of the small world in English and Chinese, and the grammar of counted nouns."""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a name: English, Chinese, and the pronouns in both."""
+    """A person: the name and the pronouns in English and Chinese."""
 
     english: str
     chinese: str
@@ -27,7 +27,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Noun:
-    """A thing that can be counted; `measure` is the Chinese measure word between number and noun."""
+    """A countable noun; `measure` is the Chinese measure word between number and noun."""
 
     english: str
     plural: str
@@ -47,7 +47,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Verb:
-    """base, third person, -ing, past, Chinese."""
+    """A verb: base form, third person, -ing form, past, Chinese."""
 
     base: str
     third: str
@@ -57,7 +57,7 @@ class Verb:
 
 
 def table(kind: type, text: str) -> tuple:
-    """Entries of `text` (parted by ";" or a line end, their fields by commas) as objects of `kind`."""
+    """Parse `text` into objects of `kind`: entries separated by ";" or line breaks, fields by commas."""
     rows = text.strip().replace("\n", ";").split(";")
     return tuple(kind(*(field.strip() for field in row.split(","))) for row in rows)
 
@@ -76,7 +76,7 @@ mouse,mice,老鼠,只; frog,frogs,青蛙,只; bird,birds,鸟,只; fish,fish,鱼,
 cat,cats,猫,只; fox,foxes,狐狸,只; monkey,monkeys,猴子,只; dog,dogs,狗,只; sheep,sheep,羊,只; pig,pigs,猪,头
 tiger,tigers,老虎,只; bear,bears,熊,只; cow,cows,牛,头; horse,horses,马,匹; elephant,elephants,大象,头""",
 )
-# From the smallest to the biggest, so that comparisons in the corpus are true.
+# In order of size, smallest first, so that comparisons in the corpus are true.
 
 OBJECTS: tuple[Noun, ...] = table(
     Noun,
@@ -181,7 +181,7 @@ def chinese_count(number: int) -> str:
 
 
 def article(word: str) -> str:
-    """ "a" or "an" before `word`, decided by its first letter (all words here agree with it)."""
+    """ "a" or "an" before `word`, by its first letter (correct for all words of the lexicon)."""
     return "an" if word[0] in "aeiou" else "a"
 
 
@@ -199,7 +199,7 @@ def described(noun: Noun, *adjectives: tuple[str, str]) -> str:
     return colours + others + noun.chinese
 
 
-# Words of the sentences and tasks that stand in no table above.
+# Words of the sentences and tasks that are in none of the tables above.
 OTHER_CHINESE = frozenset(
     """
     今天 明天 昨天 下周 每天 每个 早上 晚上 早饭 午饭 晚饭 什么 时候 哪里 多少 怎么 为什么 谁
@@ -212,7 +212,7 @@ OTHER_CHINESE = frozenset(
 
 
 def chinese_words() -> set[str]:
-    """The Chinese words of the small world, places with and without their 里 or 上."""
+    """The Chinese words of the small world, with places both with and without their 里 or 上."""
     nouns = [noun.chinese for noun in ANIMALS + OBJECTS + FOODS] + [person.chinese for person in PEOPLE]
     places = [name for place in PLACES for name in (place.inside, place.chinese)]
     verbs = [verb.chinese for verb in DEEDS + ANIMAL_DEEDS + OBTAIN]
@@ -221,12 +221,12 @@ def chinese_words() -> set[str]:
 
 
 def capital(sentence: str) -> str:
-    """The sentence with its first letter in upper case."""
+    """The sentence with its first letter capitalised."""
     return sentence[0].upper() + sentence[1:]
 
 
 def pick_adjectives(rng: Random, noun: Noun) -> tuple[tuple[str, str], ...]:
-    """None, one or two adjectives that fit the noun (only things, not animals, are new or old)."""
+    """Zero to two adjectives that fit the noun (only things, not animals, can be new or old)."""
     first = SIZES + AGES if noun in OBJECTS else SIZES
     chosen: tuple[tuple[str, str], ...] = ()
     if rng.random() < 0.3:

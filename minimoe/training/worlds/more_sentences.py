@@ -1,4 +1,4 @@
-"""More frames: causes and weather, comparisons, gifts, prices, times, habits and wishes."""
+"""More sentence frames: causes and weather, comparisons, gifts, prices, times, habits and wishes."""
 
 from collections.abc import Callable
 from random import Random
@@ -362,6 +362,6 @@ FRAMES = (
 
 
 def sentence(rng: Random, scene: Scene | None = None) -> Sentence:
-    """One sentence from a frame drawn at random; with a scene its person and place are used."""
+    """A sentence from a random frame; with a scene, it uses its person and place."""
     frame: Callable[[Scene], Sentence] = rng.choice(FRAMES)
     return frame(scene or Scene.draw(rng))

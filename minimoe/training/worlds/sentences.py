@@ -1,6 +1,6 @@
-"""Sentences of the small world, in English and Chinese at once, with questions that they answer.
+"""Sentences of the small world in English and Chinese, with questions that they answer.
 
-Each frame below is one pattern of sentence. It draws its words from the lexicon and says the same thing in both languages.
+Each frame below is a sentence pattern, filled with words of the lexicon, with the same meaning in both languages.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Sentence:
-    """One statement in both languages; `glosses` pairs up its phrases, as one would note them before translating."""
+    """A statement in both languages; `glosses` pairs the phrases of both, as notes for a translation."""
 
     english: str
     chinese: str
@@ -33,7 +33,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Scene:
-    """Who and where: a text whose sentences share a scene hangs together."""
+    """The people and the place that the sentences of a text share, which makes the text coherent."""
 
     person: Person
     friend: Person
@@ -42,7 +42,7 @@ class Scene:
 
     @classmethod
     def draw(cls, rng: Random) -> "Scene":
-        """Two different people and a place."""
+        """Draw two different people and a place."""
         person, friend = rng.sample(words.PEOPLE, 2)
         return cls(person, friend, rng.choice(words.PLACES), rng)
 
@@ -55,7 +55,7 @@ def ask(english: str, answer: str, chinese: str, reply: str) -> Question:
 def thing(
     rng: Random, most: int = 12, kinds: tuple = words.ANIMALS + words.OBJECTS
 ) -> tuple[words.Noun, int, tuple, Pair]:
-    """Some counted noun with adjectives: (noun, number, adjectives, (English, Chinese))."""
+    """A random counted noun with adjectives: (noun, number, adjectives, (English, Chinese))."""
     noun = rng.choice(kinds)
     number = rng.choice((1, 1, rng.randint(2, most)))
     adjectives = pick_adjectives(rng, noun)

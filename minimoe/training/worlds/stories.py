@@ -1,4 +1,4 @@
-"""Short stories in both languages: somebody wants a thing, looks for it, meets a helper, and it ends well or nearly so."""
+"""Short stories in both languages: a person wants a thing, looks for it and meets a helper; most end well."""
 
 from dataclasses import dataclass
 from random import Random
@@ -9,7 +9,7 @@ from minimoe.training.worlds.lexicon import capital, counted
 
 @dataclass(frozen=True)
 class Story:
-    """The same story twice, and its plan in a line ("who, what, where") in both languages."""
+    """A story with its hero and plan ("who", "what" and "where", a line each), all in English and Chinese."""
 
     english: str
     chinese: str
@@ -18,7 +18,7 @@ class Story:
 
 
 def story(rng: Random) -> Story:
-    """A story of six to eight sentences; which events happen is drawn, and the words of each."""
+    """A story of eight sentences, with random events and wording."""
     animal_hero = rng.random() < 0.5
     person, friend = rng.sample(words.PEOPLE, 2)
     beast, helper = rng.sample(words.ANIMALS, 2)

@@ -27,7 +27,7 @@ def ask(kernel, **request):
     return kernel.answer({"kind": "ablate", "id": 7, "request": request})
 
 
-def test_an_answer_is_the_ablation_of_the_traces_documents(kernel):
+def test_reply_equals_an_ablation_of_the_documents_of_the_trace(kernel):
     answer = ask(kernel, layer=2, experts=[3], mode="drop", controls=2, documents=[2, 0])
     assert (answer["kind"], answer["id"]) == ("ablated", 7) and "error" not in answer
     result, trace = answer["result"], kernel.traces[0]
@@ -39,13 +39,13 @@ def test_an_answer_is_the_ablation_of_the_traces_documents(kernel):
     json.dumps(answer, allow_nan=False)
 
 
-def test_null_is_what_was_left_out(kernel):
+def test_null_means_default(kernel):
     request = dict.fromkeys(KEYS) | {"layer": 0, "top_k": 2, "trace": 0}
     result = ask(kernel, **request)["result"]
     assert (result["top_k"], result["documents"], result["n"]) == (2, 4, sum(LENGTHS) - 4)
 
 
-def test_a_long_trace_is_run_in_part_and_says_so(kernel):
+def test_long_trace_is_sampled_with_a_note(kernel):
     with record_routing(kernel.model) as trace:
         for _ in range(40):
             kernel.model(torch.arange(50)[None])
@@ -55,9 +55,9 @@ def test_a_long_trace_is_run_in_part_and_says_so(kernel):
 
 
 BAD = [
-    (dict(), "says no layer"),
+    (dict(), "has no 'layer'"),
     (dict(layer=1, experts=[0]), "layer is 1"),
-    (dict(layer=2, experts=[99]), "experts holds 99"),
+    (dict(layer=2, experts=[99]), "experts contains 99"),
     (dict(layer=2, experts="3"), "experts is '3'"),
     (dict(layer=2, experts=[3], mode=["mask"]), "mode is"),
     (dict(layer=2, top_k=2.5), "top_k is 2.5"),
@@ -67,29 +67,29 @@ BAD = [
     (dict(layer=2, experts=[3], documents=[4]), "documents is"),
     (dict(layer=2, experts=[3], documents="all"), "documents is"),
     (dict(layer=2, experts=[3], documents=[[0]]), "documents is"),
-    (dict(layer=2, experts=[3], prompt="The cat"), "needs a tokenizer"),
+    (dict(layer=2, experts=[3], prompt="The cat"), "has no tokenizer"),
     (dict(layer=2, experts=[3], prompt=4), "prompt is int"),
-    (dict(layer=2, expert=3), "no key 'expert'"),
+    (dict(layer=2, expert=3), "unknown key 'expert'"),
 ]
 
 
-@pytest.mark.parametrize("request_, told", BAD, ids=[told for _, told in BAD])
-def test_a_bad_request_gets_a_sentence(kernel, request_, told):
+@pytest.mark.parametrize("request_, message", BAD, ids=[message for _, message in BAD])
+def test_bad_request_gets_an_error_message(kernel, request_, message):
     answer = ask(kernel, **request_)
-    assert told in answer["error"] and answer["id"] == 7 and "result" not in answer
+    assert message in answer["error"] and answer["id"] == 7 and "result" not in answer
 
 
 @pytest.mark.parametrize("message", [None, [], "ablate", {}, {"id": [1], "request": None}, {"request": [2]}])
-def test_what_is_no_request_gets_a_sentence_too(kernel, message):
+def test_malformed_message_gets_an_error_message(kernel, message):
     answer = kernel.answer(message)
     assert "request is" in answer["error"] and answer["id"] is None
 
 
-def test_a_failure_of_the_machine_is_a_sentence(kernel, monkeypatch):
+def test_unexpected_exception_becomes_an_error_message(kernel, monkeypatch):
     monkeypatch.setattr(type(kernel.model.layers[3].self_attn), "forward", lambda *args: 1 / 0)
     assert "ZeroDivisionError" in ask(kernel, layer=2, experts=[3])["error"]
 
 
-def test_a_trace_without_its_beginning_cannot_be_run(kernel):
+def test_trace_without_its_beginning_is_rejected(kernel):
     cut = kernel.traces[0].select(torch.arange(3, 12))
     assert "beginning was not recorded" in ask(Kernel(kernel.model, [cut]), layer=2, experts=[3])["error"]

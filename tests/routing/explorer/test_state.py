@@ -1,4 +1,4 @@
-"""A state that these traces cannot show is refused with the key in the sentence; what is not known is kept."""
+"""A state that these traces cannot show is refused with the key in the message; what is not known is kept."""
 
 import pytest
 
@@ -12,13 +12,13 @@ GOOD = {
 }  # fmt: skip
 
 
-def test_a_good_state_comes_back_as_it_is(small_trace):
+def test_valid_state_is_returned_unchanged(small_trace):
     assert check_state(GOOD, [small_trace]) == GOOD
     assert check_state({}, [small_trace]) == {}
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence"),
+    ("key", "value", "message"),
     [
         ("trace", 1, "1 traces"),
         ("layer", 6, "expected 0 to 5"),
@@ -33,7 +33,7 @@ def test_a_good_state_comes_back_as_it_is(small_trace):
         ("range", [5], "expected .first, last"),
         ("range", [5, 5], "range"),
         ("rows", [0, 7], "6 layers"),
-        ("match", 3, "text to look for"),
+        ("match", 3, "text to search for"),
         ("range", [5, 601], "600 tokens"),
         ("range", [9, 3], "range"),
         ("view", "atlas", "router, ribbon"),
@@ -42,12 +42,12 @@ def test_a_good_state_comes_back_as_it_is(small_trace):
         ("theme", "sepia", "auto, light, dark"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(small_trace, key, value, sentence):
-    with pytest.raises(BadArgument, match=sentence) as refused:
+def test_invalid_state_is_rejected(small_trace, key, value, message):
+    with pytest.raises(BadArgument, match=message) as refused:
         check_state(GOOD | {key: value}, [small_trace])
     assert key in str(refused.value)
 
 
-def test_a_state_is_a_dictionary(small_trace):
+def test_state_must_be_a_dictionary(small_trace):
     with pytest.raises(BadArgument, match="state is list"):
         check_state([("layer", 1)], [small_trace])

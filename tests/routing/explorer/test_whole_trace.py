@@ -25,7 +25,7 @@ def test_values_are_the_divergence_of_two_loads(small_trace):
         assert pairs["en|math"]["value"][layer] == pytest.approx(sum(parts), abs=2e-6)
 
 
-def test_uniform_routing_lies_inside_its_band():
+def test_uniform_routing_is_inside_the_band():
     trace = synthetic_trace(layers=20, tokens=2000, num_experts=32, top_k=4, plant=False)
     pairs = whole_trace_statistics(trace)["domain_distance"]["pairs"]
     inside = [
@@ -37,7 +37,7 @@ def test_uniform_routing_lies_inside_its_band():
     assert min(min(pair["q"]) for pair in pairs.values()) > 0.05
 
 
-def test_nothing_is_said_without_documents_or_domains(spoiled, ids_only):
+def test_no_statistics_without_documents_or_domains(spoiled, ids_only):
     absent = {"domains": lambda old: torch.full_like(old, -1)}
     assert whole_trace_statistics(spoiled(**absent)) == {}
     assert whole_trace_statistics(spoiled(documents=lambda old: torch.full_like(old, -1))) == {}

@@ -28,7 +28,7 @@ def recorded(model, ids):
     return trace
 
 
-def test_the_trace_travels_by_message_and_is_never_stored(explorer, small_trace):
+def test_trace_is_sent_as_a_message_and_not_stored(explorer, small_trace):
     explorer.answer(explorer, {"kind": "ready"}, [])
     ((content, (blob,)),) = explorer.sent
     assert content["kind"] == "trace" and content["header"]["traces"][0]["tokens"] == len(small_trace)
@@ -38,13 +38,13 @@ def test_the_trace_travels_by_message_and_is_never_stored(explorer, small_trace)
     assert not {"header", "blob", "traces"} & set(stored)
 
 
-def test_messages_that_mean_nothing_are_ignored(explorer):
+def test_unknown_messages_are_ignored(explorer):
     for message in ("ready", {"kind": "dance"}, {}, None, {"kind": "ablate", "id": 1, "request": {}}):
         explorer.answer(explorer, message, [])
     assert explorer.sent == []
 
 
-def test_a_state_written_in_python_is_completed_and_counted(explorer):
+def test_state_set_in_python_is_merged_and_increments_rev(explorer):
     first = dict(explorer.state)
     explorer.state = {"layer": 3, "view": "card"}
     assert explorer.state == first | {"layer": 3, "view": "card", "rev": first["rev"] + 1}
@@ -52,13 +52,13 @@ def test_a_state_written_in_python_is_completed_and_counted(explorer):
     assert explorer.state["rev"] == first["rev"] + 1, "nothing changed, so nobody has to be told"
 
 
-def test_a_state_from_the_browser_is_kept_as_it_is(explorer):
+def test_state_from_the_browser_is_kept(explorer):
     told = dict(explorer.state) | {"rev": 12, "expert": 4, "of the future": {"a": [1]}}
     explorer.set_state({"state": told})
     assert explorer.state == told
 
 
-def test_select_speaks_of_layers_as_the_checkpoint_does():
+def test_select_uses_layer_numbers_of_the_checkpoint():
     trace = recorded(small_model(), torch.randint(0, 60, (1, 24)))
     assert trace.layers.tolist() == [0, 2, 3]  # layer 1 is dense
     explorer = explore(trace)
@@ -66,11 +66,11 @@ def test_select_speaks_of_layers_as_the_checkpoint_does():
     assert [explorer.state[key] for key in ("layer", "expert", "token")] == [1, 15, 23]
     explorer.select(token=0)
     assert [explorer.state[key] for key in ("layer", "expert", "token")] == [1, 15, 0]
-    with pytest.raises(BadArgument, match="layer is 1, but the trace holds layers 0 to 3"):
+    with pytest.raises(BadArgument, match="layer is 1, but the trace has layers 0 to 3"):
         explorer.select(layer=1)
 
 
-def test_a_state_that_cannot_be_shown_changes_nothing(explorer):
+def test_invalid_state_changes_nothing(explorer):
     before = dict(explorer.state)
     for wrong in ({"layer": 6}, {"expert": 32, "layer": 1}, {"view": "none"}):
         with pytest.raises(BadArgument):
@@ -80,13 +80,13 @@ def test_a_state_that_cannot_be_shown_changes_nothing(explorer):
     assert explorer.state == before
 
 
-def test_it_begins_where_it_was_told_to(small_trace):
+def test_initial_state(small_trace):
     explorer = explore(small_trace, state={"layer": 2, "view": "load"})
     assert explorer.header["state"] == {"layer": 2, "view": "load"}
     assert (explorer.state["layer"], explorer.state["view"], explorer.state["rev"]) == (2, "load", 0)
 
 
-def test_the_picture_comes_first_as_its_own_output(explorer, monkeypatch):
+def test_static_picture_is_the_first_output(explorer, monkeypatch):
     shown = []
     monkeypatch.setattr(widget, "display", lambda what, **settings: shown.append(what))
     explorer._ipython_display_()
@@ -105,7 +105,7 @@ def test_a_path_and_several_traces(small_trace, ids_only, tmp_path):
     small_trace.save(tmp_path / "t.safetensors")
     explorer = explore([tmp_path / "t.safetensors", ids_only])
     assert [entry["has_weights"] for entry in explorer.header["traces"]] == [True, False]
-    with pytest.raises(BadArgument, match="holds int"):
+    with pytest.raises(BadArgument, match="contains int"):
         explore([small_trace, 3])
     with pytest.raises(BadArgument, match="empty"):
         explore([])

@@ -16,7 +16,7 @@ from minimoe.routing.statistics import (
     overlap_distribution,
     pmi_chance,
 )
-from minimoe.routing.statistics.chance import binomial, tail
+from minimoe.routing.statistics.chance import binomial, poisson_tail
 from minimoe.routing.statistics.resampling import bootstrap_weights, interval, middle, permuted_labels
 from tests.routing.statistics.made import uniform
 
@@ -56,7 +56,7 @@ def test_binomial_and_maximum_by_hand():
 
 
 @pytest.mark.parametrize("top_k, occurrences, expected", [(1, 10, 0.13), (8, 10, 0.32), (1, 50, 0.05), (8, 50, 0.17)])
-def test_the_largest_of_128_shares_is_far_above_its_mean(top_k, occurrences, expected):
+def test_expected_maximum_of_128_shares(top_k, occurrences, expected):
     share = torch.full((128,), top_k / 128)
     chance = float(expected_maximum(occurrences, share)) / occurrences
     drawn = uniform(0, 1000, occurrences, top_k, 128)
@@ -65,12 +65,12 @@ def test_the_largest_of_128_shares_is_far_above_its_mean(top_k, occurrences, exp
     assert chance == pytest.approx(expected, abs=0.007)
 
 
-def test_tail_is_the_poisson_sum():
+def test_poisson_tail_equals_the_sum():
     mean, count = 3.2, 6
     below = sum(math.exp(-mean) * mean**n / math.factorial(n) for n in range(count))
-    found = tail(torch.tensor([count, 0, 4]), torch.tensor([mean, mean, 0.0]))
+    found = poisson_tail(torch.tensor([count, 0, 4]), torch.tensor([mean, mean, 0.0]))
     torch.testing.assert_close(found, torch.tensor([1 - below, 1.0, 1.0], dtype=torch.float64), atol=1e-6, rtol=0)
-    wider = tail(torch.tensor([6]), torch.tensor([3.2]), dispersion=2.0)
+    wider = poisson_tail(torch.tensor([6]), torch.tensor([3.2]), dispersion=2.0)
     assert wider > found[0]
 
 
@@ -84,7 +84,7 @@ def test_benjamini_hochberg_by_hand():
             benjamini_hochberg(torch.tensor([0.5, wrong]))
 
 
-def test_a_false_discovery_rate_is_kept():
+def test_false_discovery_rate_is_controlled():
     generator = torch.Generator().manual_seed(3)
     false, found = [], 0
     for _ in range(200):
@@ -104,7 +104,7 @@ def test_enough_and_beyond_chance():
 
 
 @pytest.mark.parametrize("arguments", [(4, 5), (4, 0)])
-def test_impossible_choices_are_refused(arguments):
+def test_impossible_top_k_is_rejected(arguments):
     for function in (frequency_chance, overlap_chance, pmi_chance):
         with pytest.raises(BadArgument, match="top_k"):
             function(*arguments)
@@ -122,7 +122,7 @@ def test_resamples_keep_strata_and_are_fixed_by_the_seed():
     assert (dealt.sort(1).values == strata).all() and not torch.equal(dealt[0], dealt[1])
 
 
-def test_middle_is_the_quantile_and_the_interval_holds_its_value():
+def test_middle_equals_the_quantiles_and_interval_contains_the_value():
     samples = torch.rand(201, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(middle(samples), torch.quantile(samples, torch.tensor([0.025, 0.975]).double(), dim=0))
     value = torch.full((3, 2), 9.0, dtype=torch.float64)

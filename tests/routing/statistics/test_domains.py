@@ -29,7 +29,7 @@ def score_of(trace):
     return specialisation_score(trace.experts, 64, trace.domains, 4, trace.documents)
 
 
-def test_domain_specialisation_is_that_of_a_loop():
+def test_domain_specialisation_equals_a_loop():
     experts = uniform(4, 2, 90, 3, 11)
     domains = torch.randint(-1, 3, (90,), generator=torch.Generator().manual_seed(0))
     found = domain_specialisation(experts, 11, domains, 5)  # two of the five domains are absent
@@ -72,7 +72,7 @@ def test_score_by_hand():
     assert found.domain[0, :3].tolist() == [0, 1, 0] and not found.score.enough
 
 
-def test_a_larger_domain_does_not_look_more_special():
+def test_score_does_not_depend_on_domain_size():
     experts = torch.tensor([[[0], [1]] * 10])
     domains = (torch.arange(20) >= 16).long()
     found = specialisation_score(experts, 2, domains, 2, torch.arange(20) // 2, rounds=10)
@@ -101,7 +101,7 @@ def test_nothing_is_found_in_uniform_routing():
     assert wrong <= 3 and 0.03 < float(sum(small) / 20) < 0.07
 
 
-def test_documents_with_habits_are_no_specialists():
+def test_document_effects_are_not_specialists():
     """Every document favours some experts, whatever its domain: chance by tokens would find dozens."""
     wrong = 0
     for seed in range(8):
@@ -115,7 +115,7 @@ def test_documents_with_habits_are_no_specialists():
     assert wrong <= 2
 
 
-def test_one_domain_or_one_document_a_domain_proves_nothing():
+def test_one_domain_or_one_document_per_domain_has_p_of_one():
     for domains, documents in ((torch.zeros_like(DOMAINS), DOCUMENTS), (DOMAINS, DOMAINS)):
         found = specialisation_score(uniform(0), EXPERTS, domains, 4, documents)
         assert (found.p == 1).all() and (found.q == 1).all() and torch.isfinite(found.score.high).all()
@@ -132,7 +132,7 @@ def test_jensen_shannon_by_hand():
     assert float(jensen_shannon(torch.zeros(2), torch.ones(2))) == pytest.approx(0)
 
 
-def test_distance_lies_in_its_band_by_chance_and_above_it_where_planted():
+def test_distance_is_in_the_band_by_chance_and_above_it_if_planted():
     plain = domain_distance(uniform(0, 30), EXPERTS, DOMAINS, DOCUMENTS, 0, 3)
     outside = (plain.estimate.value < plain.band_low) | (plain.estimate.value > plain.band_high)
     assert int(outside.sum()) <= 5 and (plain.q > 0.05).all()
@@ -156,7 +156,7 @@ def test_distance_to_an_absent_domain_is_unknown():
         domain_distance(uniform(0), EXPERTS, DOMAINS, DOCUMENTS, 2, 2)
 
 
-def test_matched_frequencies_are_those_of_a_loop():
+def test_matched_frequencies_equal_a_loop():
     experts = uniform(1, 2, 60, 3, 11)
     ids = torch.randint(0, 9, (60,), generator=torch.Generator().manual_seed(1))
     domains = torch.arange(60) // 30
@@ -194,7 +194,7 @@ def by_token(seed, context):
     return ids, weighted(weights, seed)
 
 
-def test_matched_tokens_tell_context_from_vocabulary():
+def test_matched_tokens_separate_context_from_vocabulary():
     context = 0
     for seed in range(5):
         ids, experts = by_token(seed, context=False)

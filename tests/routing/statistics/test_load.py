@@ -33,7 +33,7 @@ def naive_counts(experts, num_experts, groups, num_groups):
     return torch.tensor(counts)
 
 
-def test_counts_are_those_of_a_loop():
+def test_counts_equal_a_loop():
     experts = uniform(0, 3, 50, 4, 13)
     groups = torch.randint(-1, 5, (50,), generator=torch.Generator().manual_seed(1))
     naive = naive_counts(experts, 13, groups.tolist(), 5)
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 @pytest.mark.parametrize("summary", (frequency, *SUMMARIES))
-def test_values_are_those_of_all_documents_together(summary):
+def test_values_equal_those_of_all_documents_combined(summary):
     documents, _ = split()
     found, alone = summary(uniform(0), EXPERTS, documents), summary(uniform(0), EXPERTS)
     torch.testing.assert_close(found.value, alone.value)
@@ -136,7 +136,7 @@ def test_512_experts():
     assert float(load_entropy(experts, 512).value[0]) == pytest.approx(load_entropy(experts, 512).chance, abs=0.01)
 
 
-def test_wrong_input_is_named():
+def test_invalid_input():
     experts = uniform(0, 2, 9, 3, 7)
     with pytest.raises(BadArgument, match=r"ids 0..6.*num_experts=5"):
         selection_counts(experts, 5)

@@ -21,7 +21,7 @@ DOCUMENTS, _ = split()
 PLACES = torch.arange(TOKENS)
 
 
-def test_locality_is_that_of_a_loop_in_any_order():
+def test_locality_equals_a_loop_in_any_order():
     experts = uniform(0, 2, 50, 3, 7)
     sequences, positions = torch.arange(50) % 4, torch.arange(50) // 4
     positions = torch.where(positions > 6, positions + 1, positions)  # a gap in each sequence: no neighbours there
@@ -63,7 +63,7 @@ def test_repeated_choices_are_found():
     assert found.shared.low[1] > 2 > found.shared.high[0] and found.first.low[1] > 0.4
 
 
-def test_one_token_has_no_neighbour():
+def test_locality_of_one_token():
     found = locality(torch.tensor([[[1, 2]]]), 5, torch.tensor([0]), torch.tensor([0]))
     assert found.shared.n == 0 and not found.shared.enough and found.shared.value.tolist() == [0]
     assert found.shared.low.tolist() == [0] and found.shared.high.tolist() == [2]
@@ -134,7 +134,7 @@ def test_balanced_placement_by_hand():
 
 
 @pytest.mark.parametrize("devices, replicas", [(8, 0), (8, 16), (1, 0), (32, 0)])
-def test_balanced_placement_places_everything_and_balances(devices, replicas):
+def test_balanced_placement_is_complete_and_balanced(devices, replicas):
     weights = torch.exp(0.6 * torch.randn(LAYERS, 1, EXPERTS, generator=torch.Generator().manual_seed(0)))
     counts = selection_counts(weighted(weights.expand(-1, TOKENS, -1), 0), EXPERTS)
     placement = balanced_placement(counts, devices, replicas)

@@ -39,7 +39,7 @@ def test_coactivation_counts_all_pairs_not_only_neighbours():
     assert (counts.sum((1, 2)) == 40 * 25).all()
 
 
-def test_pmi_is_that_of_a_loop_and_finite():
+def test_pmi_equals_a_loop_and_is_finite():
     experts = uniform(0, 1, 90, 3, 13)[0]
     experts = torch.where(experts == 12, 12, experts)[~(experts == 12).any(-1)]  # expert 12 is never selected
     found, tokens = pmi(experts, 13, shrinkage=1e-9), len(experts)
@@ -65,7 +65,7 @@ def test_expected_pairs():
     assert torch.equal(found, found.T) and (found.diagonal() == 0).all()
 
 
-def test_expected_pairs_of_uneven_loads_are_those_of_choice_without_liking():
+def test_expected_pairs_of_uneven_loads_match_sampling_without_replacement():
     """Choice without replacement by weight: the product of the loads alone would be wrong by up to a third."""
     weights = torch.exp(1.0 * torch.randn(12, generator=torch.Generator().manual_seed(0)))
     counts = coactivation(weighted(weights.expand(1, 60_000, 12), 1, top_k=4)[0], 12).double()
@@ -116,7 +116,7 @@ def test_nothing_is_found_in_uniform_routing():
     assert pairs <= 3 and paths <= 3
 
 
-def test_habits_of_documents_widen_the_test_of_paths():
+def test_document_effects_increase_the_dispersion_of_paths():
     generator = torch.Generator().manual_seed(5)
     documents = DOCUMENTS // 8
     habit = torch.exp(1.3 * torch.randn(2, 10, EXPERTS, generator=generator))
@@ -128,7 +128,7 @@ def test_habits_of_documents_widen_the_test_of_paths():
     assert ((careful.lift.high - careful.lift.low) > (careless.lift.high - careless.lift.low)).all()
 
 
-def test_lift_is_that_of_a_loop():
+def test_lift_equals_a_loop():
     experts = uniform(0, 2, 80, 3, 11)
     found = transition_lift(experts[0], experts[1], 11, shrinkage=1e-9)
     here, there = ([set(row) for row in layer] for layer in experts.tolist())
@@ -164,7 +164,7 @@ def test_path_information_of_uneven_loads_is_corrected_too():
     assert float(path_information(experts, EXPERTS).value.abs().max()) < 4e-3
 
 
-def test_path_information_without_much():
+def test_path_information_edge_cases():
     one = path_information(torch.zeros(3, 5, 1, dtype=torch.int64), 4, torch.arange(5))
     assert (one.value == 0).all() and (one.low == 0).all() and (one.high == 0).all()
     assert path_information(uniform(0, 1), EXPERTS).value.shape == (0,)
@@ -177,7 +177,7 @@ def test_path_information_without_much():
 
 
 @pytest.mark.parametrize("sizes", [(5, 9, 7), (1, 1, 14, 2)])
-def test_seriation_keeps_groups_in_one_piece(sizes):
+def test_seriation_keeps_groups_contiguous(sizes):
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
     noise = torch.rand(len(labels), len(labels), generator=torch.Generator().manual_seed(1)) * 0.2
@@ -195,7 +195,7 @@ def test_seriation_unrolls_a_chain():
     assert seriate(torch.zeros(1, 1)).tolist() == [0] and seriate(torch.zeros(0, 0)).tolist() == []
 
 
-def test_wrong_input_is_named():
+def test_invalid_input():
     experts = uniform(0, 2, 9, 3, 7)
     with pytest.raises(BadArgument, match="one layer"):
         pmi(experts, 7)

@@ -11,7 +11,7 @@ from minimoe.routing.statistics import (
     vocabulary_shares,
     vocabulary_specialisation,
 )
-from minimoe.routing.statistics.information import rotation, within
+from minimoe.routing.statistics.information import rotation, shuffle_within
 from tests.routing.statistics.made import EXPERTS, LAYERS, SLOTS, TOKENS, split, uniform, weighted
 
 DOCUMENTS, DOMAINS = split()
@@ -31,7 +31,7 @@ def by_token(seed):
     return ids, weighted(weights, seed)
 
 
-def test_vocabulary_is_that_of_a_loop():
+def test_vocabulary_equals_a_loop():
     experts, ids = uniform(0, 2, 70, 3, 11), torch.randint(-1, 6, (70,), generator=torch.Generator().manual_seed(0))
     found = vocabulary_specialisation(experts, 11, ids, occurrences=9)
     for layer in range(2):
@@ -57,7 +57,7 @@ def test_wilson_by_hand():
     assert absent.n == 0 and (absent.value == 0).all() and (absent.high == 1).all()
 
 
-def test_chance_of_vocabulary_knows_the_largest_share_and_the_load():
+def test_chance_of_vocabulary_accounts_for_the_maximum_and_the_load():
     excess, widths = [], []
     for seed in range(6):
         ids, experts = by_token(seed)
@@ -89,7 +89,7 @@ def naive_information(rows, labels):
     return entropy(0) + entropy(1) - entropy(None), entropy(0)
 
 
-def test_information_is_that_of_a_loop():
+def test_information_equals_a_loop():
     experts, ids = uniform(3, 2, 150, 3, 11), ids_of(0, 5)[:150]
     documents = torch.arange(150) // 10
     context = torch.randint(0, 3, (150,), generator=torch.Generator().manual_seed(1))
@@ -97,7 +97,7 @@ def test_information_is_that_of_a_loop():
     added = context_information(experts, 11, ids, context, documents, occurrences=1, rounds=4, seed=6)
     generators = [torch.Generator().manual_seed(6) for _ in range(2)]
     turned = [ids[rotation(documents, generators[0])].tolist() for _ in range(4)]
-    dealt = [context[within(ids, generators[1])].tolist() for _ in range(4)]
+    dealt = [context[shuffle_within(ids, generators[1])].tolist() for _ in range(4)]
     for layer, rows in enumerate(experts.tolist()):
         plain, entropy = naive_information(rows, ids.tolist())
         null = sum(naive_information(rows, labels)[0] for labels in turned) / 4
@@ -107,7 +107,7 @@ def test_information_is_that_of_a_loop():
         assert float(added.value[layer]) == pytest.approx((together - null) / entropy)
 
 
-def test_turning_keeps_documents_and_dealing_keeps_ids():
+def test_rotation_keeps_documents_and_shuffling_keeps_ids():
     generator = torch.Generator().manual_seed(0)
     mixed = DOCUMENTS[torch.randperm(TOKENS, generator=generator)]
     turned = rotation(mixed, generator)
@@ -117,7 +117,7 @@ def test_turning_keeps_documents_and_dealing_keeps_ids():
     steps = torch.searchsorted(order, turned[order]) - torch.arange(len(order))
     assert len((steps % len(order)).unique()) == 1  # by one and the same number of places
     ids = ids_of(0)
-    dealt = within(ids, generator)
+    dealt = shuffle_within(ids, generator)
     assert torch.equal(ids[dealt], ids) and torch.equal(dealt.sort().values, torch.arange(TOKENS))
     assert rotation(torch.tensor([0, 1, 1]), generator).tolist() == [0, 2, 1]  # a document of one token stays
 
@@ -133,7 +133,7 @@ def test_information_of_planted_vocabulary_and_none_of_uniform_routing():
     assert abs(float(mean[0])) < 2e-3 and abs(float(mean[2])) < 2e-3 and float(mean[1]) > 0.05
 
 
-def test_a_token_that_decides_everything_reaches_the_ceiling():
+def test_routing_by_token_alone_reaches_the_maximum():
     ids = ids_of(1, 8)
     experts = (ids[:, None] * 4 + torch.arange(4))[None]
     found = token_information(experts, 32, ids, DOCUMENTS)
@@ -154,7 +154,7 @@ def test_information_of_context(of_documents):
     assert abs(float(found.value[0])) < 5e-3 and abs(float(found.value[2])) < 5e-3
 
 
-def test_nothing_to_count():
+def test_information_and_vocabulary_without_frequent_ids():
     rare, one = torch.arange(TOKENS), torch.zeros(1, 40, 1, dtype=torch.int64)
     documents = torch.arange(40) // 5
     for found in (

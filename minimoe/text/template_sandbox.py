@@ -1,0 +1,283 @@
+"""The sandbox of chat templates: Jinja with the rules that chat templates count on, and a price on everything.
+
+A template is a program from a stranger. Jinja's immutable sandbox keeps it away from everything but plain data; it does
+not keep it from looping for hours or from asking for more memory than there is. Here every loop, call, filter, test and
+operator pays from a `Budget`. What Jinja's sandbox lets a program intercept is intercepted in `Sandbox`; what it
+compiles to plain Python (loops, `~`, comparisons, slices, literals) gets its price as a node of the syntax tree in
+`Metering`. What is rendered stays the same.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, MappingView
+from datetime import datetime
+from sys import getsizeof
+from typing import Any
+
+from jinja2 import TemplateError, nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
+
+from minimoe.text.template_budget import POINTER, Budget, operator_growth
+
+DATA = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, range, MappingView)
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
+METHODS = words(  # of DATA; left out is what a text template does not need and what makes much out of little
+    """capitalize casefold center copy count endswith expandtabs find format format_map get index is_integer isalnum
+    isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper items join keys
+    ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split
+    splitlines startswith strip swapcase title upper values zfill"""
+)
+FOR_WEB_PAGES = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")  # slow on text made for it
+# Filters and tests that do not look into what they are given; all others pay for the whole of it.
+SHALLOW_FILTERS = words("attr count d default first last length")
+WALKING_FILTERS = words("items list map reject rejectattr reverse select selectattr")
+SHALLOW_TESTS = words(
+    """boolean callable defined false filter float integer iterable mapping none number sameas sequence string test true
+    undefined"""
+)
+CALL = 4  # steps that a call takes before it does anything
+LONGEST_DATE = 200  # characters of the pattern for strftime, which may grow a few hundred times
+
+
+class Generation(Extension):
+    """`{% generation %}` marks what the assistant wrote, for training masks; its content is rendered as it stands."""
+
+    tags = {"generation"}  # noqa: RUF012  (the base class declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+class HiddenNamespace(Namespace):
+    """A namespace can come to hold itself; printed, it does not show what is in it."""
+
+    def __repr__(self) -> str:
+        return "<Namespace>"
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """One environment for one template. `budget` is to be filled before rendering."""
+
+    intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[Generation, "jinja2.ext.loopcontrols"],
+            optimized=False,  # nothing is computed while compiling
+            finalize=self.pay_for_output,
+        )
+        self.budget = Budget()
+        self.filters["tojson"] = self.to_json
+        self.filters |= {name: not_offered(name) for name in FOR_WEB_PAGES}
+        for functions, shallow in ((self.filters, SHALLOW_FILTERS), (self.tests, SHALLOW_TESTS)):
+            functions |= {name: self.priced(name, function, shallow) for name, function in functions.items()}
+        self.filters |= {"minimoe.step": self.step, "minimoe.pay": self.pay, "minimoe.look": self.look}
+        self.filters["minimoe.copy"] = self.copy
+        del self.globals["lipsum"]
+        self.globals |= {"namespace": HiddenNamespace, "raise_exception": refuse, "strftime_now": now}
+
+    # ---------------------------------------------------------------- what Metering inserts
+
+    def step(self, size: int) -> bool:
+        """Once around a loop, or once through a macro, with `size` characters of the template's own text."""
+        self.budget.spend(size=4 * size)
+        return True
+
+    @pass_context  # so that Jinja cannot do it while compiling
+    def pay_for_output(self, _: Context, value: Any) -> Any:
+        return self.pay(value)
+
+    def pay(self, value: Any) -> Any:
+        """For a value that becomes text."""
+        self.budget.spend(size=self.budget.read(value))
+        return value
+
+    def look(self, value: Any) -> Any:
+        """For a value that is compared, or is a key."""
+        self.budget.read(value)
+        return value
+
+    def copy(self, value: Any) -> Any:
+        """For a text or a list that is newly made."""
+        self.budget.spend(size=getsizeof(value))
+        return value
+
+    def item(self, value: Any) -> Any:
+        """For an item of a new list; a list in it is new, too."""
+        self.budget.spend(size=POINTER + (getsizeof(value) if isinstance(value, list | tuple) else 0))
+        return value
+
+    # ---------------------------------------------------------------- what Jinja lets a sandbox intercept
+
+    def priced(self, name: str, function: Any, shallow: frozenset[str]) -> Callable[..., Any]:
+        """A filter or test that pays. What it gives lazily is computed at once, so that all of it is paid for."""
+        first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument stands in front
+
+        @functools.wraps(function)
+        def pays(*given: Any, **options: Any) -> Any:
+            self.budget.spend(CALL)
+            own, values = given[:first], [*given[first:]]
+            if name in WALKING_FILTERS and values:
+                self.budget.walk(values[0])
+            elif name not in shallow:
+                values = [as_list(value) for value in values]
+                self.budget.pay_for_call(name, [*values, *options.values()])
+            result = function(*own, *values, **options)
+            if isinstance(result, Iterator) and not isinstance(result, LoopContext):
+                result = iter([self.item(item) for item in result])
+            return self.copy(result)
+
+        return pays
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        self.budget.spend()
+        operator_growth(operator, left, right, self.budget)
+        return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        self, called = __self, __obj  # Jinja's names, because a template chooses the names in kwargs
+        self.budget.spend(CALL)
+        if not isinstance(called, Macro | LoopContext | BlockReference):  # those pay inside
+            args = tuple(as_list(value) for value in args)
+            method = getattr(called, "__wrapped__", called)  # of the sandbox's own str.format
+            owner = getattr(method, "__self__", None)
+            values = [owner] if isinstance(owner, DATA) else []
+            self.budget.pay_for_call(getattr(method, "__name__", ""), [*values, *args, *kwargs.values()])
+        return self.copy(super().call(__context, called, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(obj, dict):
+            self.budget.last_read = (obj, argument)
+        if isinstance(argument, tuple):
+            self.budget.read(argument)  # its hash looks at all of it
+        return super().getitem(obj, argument)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict):
+            self.budget.last_read = (obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return super().is_safe_attribute(obj, attr, value) and (attr in METHODS or not isinstance(obj, DATA))
+
+    def to_json(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | None = None,
+        separators: Any = None,
+        sort_keys: bool = False,
+    ) -> str:
+        """Jinja's own filter would escape < and > for HTML, which no model was trained on."""
+        if indent is None and separators is None:
+            return json.dumps(value, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
+        encoder = json.JSONEncoder(
+            ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+        return "".join(self.pay(piece) for piece in encoder.iterencode(value))
+
+
+class Metering(NodeTransformer):
+    """Puts a price on what Jinja compiles to plain Python."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        node.body.insert(0, step(node.body))
+        if node.test is not None:
+            node.test = nodes.And(filtered(nodes.Const(0), "step"), node.test)
+        return node
+
+    def visit_Macro(self, node: Any) -> Any:
+        node = self.generic_visit(node)
+        node.body.insert(0, step(node.body))
+        return node
+
+    visit_CallBlock = visit_Block = visit_Macro
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        node.nodes = [filtered(part, "pay") for part in node.nodes]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        node.expr = filtered(node.expr, "look")
+        for operand in node.ops:
+            operand.expr = filtered(operand.expr, "look")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        return filtered(node, "copy") if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
+        node = self.generic_visit(node)  # type: ignore[assignment]
+        node.key = filtered(node.key, "look")
+        return node
+
+    def visit_List(self, node: Any) -> Any:
+        node = self.generic_visit(node)
+        return node if getattr(node, "ctx", "load") != "load" else filtered(node, "copy")
+
+    visit_Tuple = visit_Dict = visit_List
+
+
+def filtered(node: nodes.Expr, name: str) -> nodes.Expr:
+    """`node | name`; a constant needs no price, except that of a step."""
+    if isinstance(node, nodes.Const) and name != "step":
+        return node
+    return nodes.Filter(node, f"minimoe.{name}", [], [], None, None, lineno=node.lineno)
+
+
+def step(body: list[nodes.Node]) -> nodes.Node:
+    """The statement that pays for one run through `body`."""
+    return nodes.ExprStmt(filtered(nodes.Const(sum(map(own_text, body))), "step"), lineno=1)
+
+
+def own_text(node: nodes.Node) -> int:
+    """Characters that the template itself puts out at `node`; loops and macros inside pay for theirs."""
+    if isinstance(node, nodes.TemplateData):
+        return len(node.data)
+    if isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block):
+        return 0
+    return sum(map(own_text, node.iter_child_nodes()))
+
+
+def as_list(value: Any) -> Any:
+    """What a filter gave lazily, as a list that has a length."""
+    return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
+
+
+def not_offered(name: str) -> Callable[..., Any]:
+    """A filter that says why it is not there."""
+
+    def refuses(*_: Any, **__: Any) -> Any:
+        raise SecurityError(f"the filter {name} is for web pages and is not available to chat templates")
+
+    return refuses
+
+
+def refuse(message: Any) -> None:
+    """`raise_exception` in a template: it does not accept the conversation."""
+    raise TemplateError(str(message))
+
+
+def now(pattern: str) -> str:
+    """`strftime_now` in a template: the date and time on this machine."""
+    if len(pattern) > LONGEST_DATE:
+        raise TemplateError(f"strftime_now takes a pattern of at most {LONGEST_DATE} characters")
+    return datetime.now().strftime(pattern)
