@@ -18,6 +18,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 # Relative on purpose: a checkout may lie in a folder with spaces in its name.
 VENV := .venv/bin/python
 START := $(if $(wildcard notebooks/00_start_here.ipynb),notebooks/00_start_here.ipynb,README.md)
+# JupyterLab refuses to run as root without this flag; Voila, behind `make explorer`, does not.
+ALLOW_ROOT := $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 PYTEST := $(VENV) -m pytest -n $(WORKERS) --dist loadfile
 # Each cell is compared with its stored output; `loadfile` keeps the cells of one notebook in one process.
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval_sanitize.cfg
@@ -30,7 +32,8 @@ setup: ## install everything into .venv (nothing happens when it is there)
 	@$(PYTHON) scripts/set_up.py
 
 lab: setup ## open the course in JupyterLab
-	@$(VENV) -m jupyterlab "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings" \
+	$(if $(ALLOW_ROOT),@echo "You are root: JupyterLab is started with $(ALLOW_ROOT).")
+	@$(VENV) -m jupyterlab $(ALLOW_ROOT) "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings" \
 		"--LabApp.default_url=/lab/tree/$(START)" $(LAB_FLAGS)
 
 explorer: setup ## open the routing explorer as a page of its own

@@ -1,18 +1,23 @@
 """The command line: `minimoe --help`, or `python -m minimoe --help`.
 
-Heavy imports wait inside the commands, so that help comes at once. Exit codes: 0, 1 when a check finds a fault, 2 for
-bad input (with one line on stderr), 130 after Ctrl-C.
+Heavy imports wait inside the commands, so that help comes at once. Exit codes: 0; 1 when a check finds
+a fault, or minimoe itself fails; 2 for bad input (with one line on stderr); 130 after Ctrl-C.
 """
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from minimoe import __version__
-from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, refuse, table
+from minimoe.atomic import check_folder_writable, check_writable
+from minimoe.commands import options
+from minimoe.commands.soft_switch import split_switch
+from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, open_closed_streams, refuse, table
+from minimoe.commands.training import check_before_training
 from minimoe.errors import BadArgument, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
@@ -31,13 +36,15 @@ CONTEXT = click.option("--context", type=click.IntRange(min=1),
                        help="With --ram: tokens that memory is kept for. [default: 4096, or what fits]")  # fmt: skip
 YES = click.option("--yes", is_flag=True, help="With --ram on a terminal: do not ask before more than two minutes of "
                    "reading.")  # fmt: skip
-DEVICE = click.option("--device", default="cpu", show_default=True, help='Where to compute: "cpu", "cuda", "mps".')
+DEVICE = click.option("--device", default="cpu", show_default=True, callback=options.device,
+                      help='Where to compute: "cpu", "cuda", "mps".')  # fmt: skip
 SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
                      help="Under torchrun: heads and experts on every rank, or a run of layers.")  # fmt: skip
 PRECISION = click.option("--precision", type=click.Choice(("int4", "int8", "bf16")),
                          help="Pack the weights while they are loaded, or unpack packed ones. [default: as the files "
                          "have them]")  # fmt: skip
-DTYPE = click.option("--dtype", help='"bf16", "fp32", ... instead of the checkpoint\'s own.')
+DTYPE = click.option("--dtype", type=click.Choice(options.DTYPES), metavar="DTYPE",
+                     help='"bf16", "fp32", ... instead of the checkpoint\'s own.')  # fmt: skip
 
 
 @click.group(
@@ -57,15 +64,15 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command()
-@click.argument("prompt", required=False)
+@click.argument("prompt", required=False, callback=options.plain_text)
 @MODEL
 @click.option(
     "--thinking/--no-thinking", default=None, help="Let it think aloud first, or not; default: as it was made."
 )
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True)
-@click.option("--temperature", type=click.FloatRange(min=0), help="0 always takes the likeliest token.")
-@click.option("--seed", type=click.IntRange(min=0), help="The same seed draws the same answer on the same "
-              "devices; other ones, or another number of them, round differently.")
+@click.option("--temperature", type=float, callback=options.temperature, help="0 always takes the likeliest token.")
+@click.option("--seed", type=options.SEED, help="The same seed draws the same answer on the same devices; other ones, "
+              "or another number of them, round differently.")  # fmt: skip
 @DTYPE
 @PRECISION
 @DEVICE
@@ -88,12 +95,18 @@ def chat(
     the process number of rank 0 does the same. Outside of a conversation (while the model is loaded, with a PROMPT, or
     without a terminal) Ctrl-C reaches torchrun, which ends all ranks.
     """
+    if prompt is not None:
+        switched, prompt = split_switch(prompt)
+        settings["thinking"] = settings["thinking"] if switched is None else switched
+        if not prompt.strip():
+            refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
+    elif sys.stdin is None and os.environ.get("RANK", "0") == "0":
+        refuse("standard input is closed, so no question can be read from it. Give a PROMPT.")
+    refuse_without_ram(ram, context)
+    options.require_checkpoint(model, may_be_remote=ram is not None)
     from minimoe.commands.conversation import Conversation
     from minimoe.commands.opening import Work, opened_model
 
-    if prompt is not None and not prompt.strip():
-        refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
-    refuse_without_ram(ram, context)
     work = Work(prompt, settings["max_new_tokens"], settings["thinking"])
     opening: Any = opened_model(model, dtype, device, split=split, precision=precision, work=work)
     if ram is not None:
@@ -111,16 +124,17 @@ def chat(
 
 
 @cli.command()
-@click.argument("text")
+@click.argument("text", callback=options.plain_text)
 @MODEL
 @click.option("--layers", metavar="A:B", help="Load and run only layers A to B - 1; A is 0. [default: all]")
 @click.option("--show", type=int, help="The layer to print. [default: the last one recorded]")
 @click.option("--chat", is_flag=True, help="TEXT is a question: trace it in the chat template, with its answer.")
 @click.option("--thinking/--no-thinking", default=None, help="With --chat: let it think aloud first, or not.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="With --chat.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Save the trace here, as safetensors.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write the explorer here: one page, no network needed.")
-@click.option("--label", help='What the weights are, such as "real weights" or "random"; kept in the trace.')
+@click.option("--out", metavar="FILE", help="Save the trace here, as safetensors.")
+@click.option("--html", metavar="FILE", help="Write the explorer here: one page, no network needed.")
+@click.option("--label", callback=options.plain_text,
+              help='What the weights are, such as "real weights" or "random"; kept in the trace.')  # fmt: skip
 @DTYPE
 @PRECISION
 @DEVICE
@@ -138,20 +152,26 @@ def trace(
     Layer 0 of a model that is too large for any disk here, from 150 MB of it:
     minimoe trace TEXT --model hf://Qwen/Qwen3-235B-A22B --layers 0:1 --ram 1GB
     """
-    from minimoe.commands.opening import Work, opened_model
-    from minimoe.commands.tracing import trace_chat, trace_text
-
     if not text:
         refuse("TEXT is empty, expected at least one character.")
     if thinking is not None and not chat:
         refuse("--thinking and --no-thinking belong to --chat: without it, TEXT is traced as it stands.")
     if label is None and Path(model).as_posix().rstrip("/").endswith("data/mini"):
         label = "mini checkpoint"
-    answer, wanted = None, parse_layers(layers)
+    if chat and layers is not None:
+        refuse("--layers is for a text as it stands: with --chat an answer is generated, which needs all layers.")
+    answer, wanted = None, options.parse_layers(layers)
     for option, file in (("--out", out), ("--html", html)):
-        if file is not None and not Path(file).absolute().parent.is_dir():
-            refuse(f"{option} is {file!r}, but there is no folder {Path(file).parent}. Make it first.")
+        if file is not None:
+            check_writable(file, option)
+    if None not in (out, html) and os.path.realpath(str(out)) == os.path.realpath(str(html)):
+        refuse(f"--out and --html are both {html!r}. Give them different names.")
     refuse_without_ram(ram, context)
+    folder = options.require_checkpoint(model, may_be_remote=ram is not None)
+    options.require_recorded(show, folder, wanted)
+    from minimoe.commands.opening import Work, opened_model
+    from minimoe.commands.tracing import trace_chat, trace_text
+
     work = Work(text, max_new_tokens if chat else None, thinking)
     opening: Any = opened_model(model, dtype, device, wanted, split, precision, work)
     if ram is not None:
@@ -163,7 +183,7 @@ def trace(
     with opening as (transformer, tokenizer, ranks):
         numbers = [number for number in transformer.layer_range if transformer.config.is_moe(number)]
         if show is not None and numbers and show not in numbers:
-            refuse(f"--show is {show}, expected one of the recorded layers {numbers[0]} to {numbers[-1]}.")
+            options.refuse_show(show, numbers)
         if chat:
             recorded, answer = trace_chat(transformer, tokenizer, text, label, thinking, max_new_tokens)
         else:
@@ -261,6 +281,7 @@ def verify(path: str, sha256: bool) -> None:
     PATH is a folder, or an address: https://host/folder/ or hf://owner/name. An interrupted --sha256 goes on where it
     stopped.
     """
+    options.require_checkpoint(path, may_be_remote=True)
     from minimoe.checkpoint.verify import verify as examine
 
     report = examine(path, sha256=sha256)
@@ -272,7 +293,7 @@ def verify(path: str, sha256: bool) -> None:
 @cli.command()
 @click.argument("path")
 @click.option("--to", required=True, type=click.Choice(("int4", "int8")), help="What to pack linear layers into.")
-@click.option("--out", required=True, type=click.Path(file_okay=False), help="The folder to write.")
+@click.option("--out", required=True, metavar="FOLDER", help="The folder to write.")
 @click.option("--dry-run", is_flag=True, help="Only check everything, and say what would be read and written.")
 @click.option("--replace", is_flag=True, help="A checkpoint that is in --out already may go.")
 def quantise(path: str, to: str, out: str, dry_run: bool, replace: bool) -> None:
@@ -280,6 +301,8 @@ def quantise(path: str, to: str, out: str, dry_run: bool, replace: bool) -> None
 
     Reads it once, with memory for one matrix. Router, norms, embedding and lm_head stay in 16 bits.
     """
+    options.require_checkpoint(path, may_be_remote=True)
+    check_folder_writable(Path(out).expanduser(), "--out")
     from minimoe.commands.quantise import run
 
     run(path, to, out, dry_run, replace, say=click.echo)
@@ -290,8 +313,8 @@ def quantise(path: str, to: str, out: str, dry_run: bool, replace: bool) -> None
 @click.option("--corpus", help="A folder of text files. [default: the generated corpus]")
 @click.option("--out", default="runs/mini", show_default=True, help="Where training state, history and checkpoint go.")
 @click.option("--tokenizer", default="data/mini", show_default=True, help="A folder with a tokenizer.json.")
-@click.option("--steps", type=click.IntRange(min=1), help="How many updates. [default: the recipe's]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1, max=options.MOST), help="How many updates. [default: the recipe's]")
+@click.option("--seed", type=options.SEED, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
 @click.option("--dense-twin", is_flag=True, help="Train the dense model of the same active size instead.")
 @DEVICE
@@ -301,10 +324,11 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
     Several processes, each with a part of every batch: torchrun --nproc-per-node 2 -m minimoe train. The folder --out
     gets the weights in checkpoint/, a learning curve to look at, and what --resume needs.
     """
+    sizes = ModelConfig.from_file(find(config))
+    check_before_training(arguments["out"], arguments["tokenizer"], arguments["device"])
     from minimoe.training.dense_twin import dense_twin as twin_of
     from minimoe.training.loop import train as run
 
-    sizes = ModelConfig.from_file(find(config))
     run(twin_of(sizes) if dense_twin else sizes, **arguments)
     if os.environ.get("RANK", "0") == "0":
         out = Path(arguments["out"])
@@ -313,12 +337,14 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
 
 @cli.command()
 @click.argument("path")
-@click.option("--out", type=click.Path(dir_okay=False), default="report.json", show_default=True)
-@click.option("--count", type=click.IntRange(min=1), default=500, show_default=True,
+@click.option("--out", metavar="FILE", default="report.json", show_default=True)
+@click.option("--count", type=click.IntRange(min=1, max=options.MOST), default=500, show_default=True,
               help="Questions of each kind and mode.")  # fmt: skip
 @click.option("--dense", metavar="PATH", help="The run of its dense twin, trained on the same batches, for comparison.")
 def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     """Measure what a checkpoint of the small world can do, and write the report."""
+    options.require_checkpoint(path)
+    check_writable(out, "--out")
     from minimoe.training.evaluate import evaluate as measure
 
     report = measure(path, out, count, dense)
@@ -326,7 +352,8 @@ def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
 
 
 @cli.command()
-@click.option("--ranks", type=click.IntRange(min=1), help="How many processes to start. [default: one a GPU, or 2]")
+@click.option("--ranks", type=click.IntRange(min=1, max=256),
+              help="How many processes to start. [default: one a GPU, or 2]")  # fmt: skip
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="[default: cuda where there is one]")
 def selfcheck(ranks: int | None, device: str | None) -> None:
     """Do several ranks compute what one computes? A tiny model tells, in seconds. Exit code 1 if not.
@@ -348,6 +375,7 @@ def check_real(path: str, device: str) -> None:
     Same tokens for both, in the checkpoint's own dtype and, if memory permits, in float32. Exit code 1 if they differ
     by more than rounding explains.
     """
+    options.require_checkpoint(path)
     from minimoe.commands.check_real import check_real as compare
 
     report = compare(path, device=device, say=lambda line: click.echo(line, err=True))
@@ -368,18 +396,6 @@ def refuse_without_ram(ram: str | None, context: int | None) -> None:
         refuse("--context belongs to --ram: without it, memory is taken as it is needed.")
 
 
-def parse_layers(text: str | None) -> range | None:
-    """ "0:4" -> range(0, 4)."""
-    if text is None:
-        return None
-    first, colon, stop = text.partition(":")
-    if not colon or not first.isdigit() or not stop.isdigit() or int(stop) == 0:
-        refuse(f"--layers is {text!r}, expected A:B such as 0:4.")
-    if int(first) != 0:
-        refuse(f"--layers is {text!r}, but a text enters at layer 0: it must begin with 0.")
-    return range(int(first), int(stop))
-
-
 def printable(text: str) -> str:
     """A token's text without line breaks or control characters, for a table."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text).replace(" ", "·")
@@ -393,4 +409,5 @@ def shortened(text: str, most: int = 60) -> str:
 
 def main() -> None:
     """The entry point."""
+    open_closed_streams()
     cli(prog_name="minimoe")

@@ -85,8 +85,8 @@ class ReadFailed(BadCheckpoint):
     """The operating system, or the server, could not deliver bytes that the header promised."""
 
 
-class WriteFailed(BadCheckpoint):
-    """The operating system could not write a checkpoint; what was there before is still there."""
+class WriteFailed(BadCheckpoint, OSError):
+    """The operating system could not write a file or a checkpoint; what was there before is unchanged."""
 
 
 class IncompleteLoad(BadCheckpoint):

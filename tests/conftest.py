@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["MINIMOE_PROGRESS"] = "memory"  # the progress of whoever runs the tests is neither read nor written
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MINIMOE_TRACEBACK", "1")  # an error that no command expects fails the test
 
 # The same examples on every run and no wall-clock verdicts; `HYPOTHESIS_PROFILE=explore` looks further.
 settings.register_profile("house", derandomize=True, deadline=None, database=None)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from minimoe import atomic
+from minimoe.atomic import to_disk, write
 from minimoe.errors import BadArgument, MinimoeError, UnsafeIndex, WriteFailed
 
 STAGING, DECIDED, JOURNAL = ".minimoe-saving", ".minimoe-saved", "journal.json"
@@ -32,7 +34,7 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
     """
     if directory.exists() and not directory.is_dir():
         raise BadArgument(f"directory is {str(directory)!r}, which is a file. Choose a folder.")
-    staging = directory / STAGING
+    staging, is_new = directory / STAGING, not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         finish_interrupted_save(directory)
@@ -43,15 +45,16 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
         refuse_what_cannot_be_placed(directory, new)
         journal = {
             "files": new,
-            "remove": sorted(name for name in obsolete() - set(new) if not (directory / name).is_dir()),
+            "remove": sorted(name for name in obsolete() - set(new) if is_file_or_link(directory / name)),
         }
-        (staging / JOURNAL).write_text(json.dumps(journal), encoding="utf-8")
+        write(staging / JOURNAL, json.dumps(journal).encode(), durable=False)
         for file in staging.iterdir():
             to_disk(file)
         to_disk(staging)
         os.rename(staging, directory / DECIDED)  # the one step that decides
         to_disk(directory)
         finish_interrupted_save(directory)
+        is_new = False
     except MinimoeError:
         raise
     except OSError as error:
@@ -61,6 +64,9 @@ def replacing(directory: Path, obsolete: Callable[[], set[str]]) -> Iterator[Pat
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # nothing was saved, so no empty folder is left
+                directory.rmdir()
 
 
 def refuse_what_cannot_be_placed(directory: Path, names: list[str]) -> None:
@@ -70,10 +76,18 @@ def refuse_what_cannot_be_placed(directory: Path, names: list[str]) -> None:
             raise BadArgument(
                 f"a file of the checkpoint is called {name!r}; expected a plain name like tokenizer.json."
             )
-        if (directory / name).is_dir():
+        if os.path.lexists(directory / name) and not is_file_or_link(directory / name):
+            found = atomic.kind(directory / name)
             raise BadArgument(
-                f"{directory / name} is a folder, where a file of that name is to be saved. Move it away."
+                f"{directory / name} is {found}, where a file of that name is to be saved. Move it away."
             )
+
+
+def is_file_or_link(path: Path) -> bool:
+    """What a save may replace or remove: not a folder, a device, a pipe or a socket. A link itself is replaced: its
+    target may be shared, as in the cache of the Hugging Face hub.
+    """
+    return path.is_symlink() or path.is_file()
 
 
 def finish_interrupted_save(directory: Path) -> None:
@@ -121,20 +135,3 @@ def read_journal(decided: Path) -> dict[str, list[str]]:
             f"{path} is not a journal of plain file names. Remove the folder {decided.name} if you did not save here."
         )
     return journal
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself. Where a folder cannot be opened
-    (Windows), its names are not waited for.
-    """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
-    try:
-        descriptor = os.open(path, flags)
-    except PermissionError:
-        if path.is_dir():
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

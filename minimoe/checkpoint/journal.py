@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.checkpoint.digest import SHA256
-from minimoe.checkpoint.range_cache import default_folder, write_atomically
+from minimoe.checkpoint.range_cache import default_folder, write
 
 NAME = ".minimoe-sha256.json"
 
@@ -37,7 +37,7 @@ class Journal:
         self.done[name] = [*identity, digest]
         for place in self.places:
             try:
-                return write_atomically(place, json.dumps(self.done).encode())
+                return write(place, json.dumps(self.done).encode())
             except OSError:
                 continue
 

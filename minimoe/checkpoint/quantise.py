@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from minimoe.atomic import write
 from minimoe.checkpoint.commit import replacing
 from minimoe.checkpoint.compare import CODES, Placed, match
 from minimoe.checkpoint.convert import MatrixReader, converted, stored_matrices
@@ -118,7 +119,7 @@ def carry_out(work: Quantisation) -> None:
     with replacing(work.out, lambda: files_of_checkpoint(work.out, with_tokenizer=bool(tokenizer))) as staging:
         for name, file in tokenizer.items():
             shutil.copyfile(file, staging / name)
-        (staging / "config.json").write_bytes(as_json(work.config.to_dict()))
+        write(staging / "config.json", as_json(work.config.to_dict()), durable=False)
         with (
             ShardWriter(staging, work.shards, CODES[work.config.dtype]) as writer,
             tqdm(total=work.bytes_to_read, unit="B", unit_scale=True, desc=format_of(work.config).name) as progress,

@@ -9,6 +9,7 @@ written ends the storing, not the run.
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from minimoe import atomic
 from minimoe.checkpoint.http_answers import Version
 from minimoe.errors import BadArgument
 
@@ -30,6 +32,7 @@ LARGEST_PIECE = 4 * 2**20  # bytes; to use a part of a piece, all of it is read 
 DEFAULT_CAP = 20 * 10**9
 HEAD = struct.Struct("<8sQQI")  # magic, start, length, CRC-32 of what follows
 MAGIC = b"minimoe\x01"
+OWN = re.compile(r"\d+-\d+\.piece|[0-9a-f]{32}\.json|\.minimoe-[0-9a-f]{16}")  # nothing else is counted or removed
 ABANDONED = 3600  # seconds after which an unfinished file belongs to no one
 
 
@@ -60,19 +63,12 @@ def check_cap(cap: int) -> int:
     return cap
 
 
-def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Under another name first, then renamed: readers see all of it or none. Raises OSError."""
+def write(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of the cache, and its folder: readers see all of it or none. Raises OSError. It does not wait for
+    the disk: what a power failure damages is recognised by its checksum and fetched again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    try:
-        with unfinished.open("wb") as file:
-            for part in parts:
-                file.write(part)
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
+    atomic.write(path, *parts, durable=False)
 
 
 class RangeCache:
@@ -123,7 +119,7 @@ class RangeCache:
         """
         found = []
         for folder, _, names in os.walk(self.folder):
-            for name in names:
+            for name in filter(OWN.fullmatch, names):
                 path = Path(folder, name)
                 with suppress(OSError):
                     state = path.stat()
@@ -148,13 +144,13 @@ class RangeCache:
 
     def _write(self, path: Path, *parts: bytes | memoryview) -> bool:
         try:
-            write_atomically(path, *parts)
+            write(path, *parts)
         except OSError as error:
             with self._telling:  # several threads may meet the same full disk, and one of them says so
                 is_news, self.is_writing = self.is_writing, False
             if is_news:
                 tqdm.write(
-                    f"{self.folder} cannot be written ({error.strerror or error}), so nothing more is kept there: what "
+                    f"{self.folder} cannot be written ({atomic.reason(error)}), so nothing more is kept there: what "
                     "is needed twice is fetched twice. MINIMOE_CACHE names another folder.",
                     file=sys.stderr,
                 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from minimoe.atomic import write
 from minimoe.checkpoint.commit import PLAIN_NAME, replacing
 from minimoe.checkpoint.compare import CODES
 from minimoe.checkpoint.fill import TORCH_DTYPES, memory_of
@@ -56,7 +57,7 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
     ) as staging:
         write_weights(model, config, staging, max_shard_bytes)
         for name, content in files.items():
-            (staging / name).write_bytes(content)
+            write(staging / name, content, durable=False)
 
 
 def config_to_save(model: Transformer) -> ModelConfig:
@@ -140,7 +141,7 @@ def write_weights(model: Transformer, config: ModelConfig, folder: Path, max_sha
     if len(shards) > 1:
         total = sum(tensor.nbytes(width) for shard in shards for tensor in shard)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (folder / INDEX).write_bytes(as_json(index))
+        write(folder / INDEX, as_json(index), durable=False)
 
 
 def as_stored(tensor: Expected, parameters: dict[str, Tensor]) -> Expected:

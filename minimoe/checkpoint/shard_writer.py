@@ -8,6 +8,7 @@ from typing import IO
 
 from torch import Tensor
 
+from minimoe.atomic import write
 from minimoe.checkpoint.fill import memory_of
 from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import Expected
@@ -43,7 +44,7 @@ class ShardWriter:
         if len(shards) > 1:
             total = sum(self.missing.values())
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-            (folder / INDEX).write_bytes(as_json(index))
+            write(folder / INDEX, as_json(index), durable=False)
 
     def write(self, name: str, values: Tensor, first: int = 0) -> None:
         """Write `values` as those of tensor `name` from number `first` on. Each value has to be written once."""

@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
+from minimoe.atomic import reason
 from minimoe.checkpoint.http_answers import Forbidden
 from minimoe.checkpoint.locate import INDEX
-from minimoe.checkpoint.range_cache import default_folder, write_atomically
+from minimoe.checkpoint.range_cache import default_folder, write
 from minimoe.checkpoint.remote import RemoteFolder, in_parallel
 from minimoe.errors import NotFound, NotSafetensors, WriteFailed
 from minimoe.text.tokenizer_files import FILE_NAMES
@@ -32,7 +33,7 @@ def local_folder(address: str, cache: Path | None = None) -> Path:
     name = hashlib.sha256(address.encode()).hexdigest()[:32]
     try:
         folder = (cache or default_folder()) / "files" / name
-        write_atomically(folder / ".minimoe", address.encode())
+        write(folder / ".minimoe", address.encode())
         return folder
     except OSError:
         try:
@@ -100,6 +101,6 @@ def known(path: Path, note: Path) -> dict[str, str]:
 def keep(path: Path, content: bytes) -> None:
     """Write a small file. Raises WriteFailed."""
     try:
-        write_atomically(path, content)
+        write(path, content)
     except OSError as error:
-        raise WriteFailed(f"{path} cannot be written: {error.strerror or error}. Make room there.") from error
+        raise WriteFailed(f"{path} cannot be written: {reason(error)}. Make room there.") from error

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from minimoe import atomic
 from minimoe.checkpoint.compare import CODES
 from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import Expected, expected_tensors
@@ -48,18 +49,19 @@ def write_sparse(
     if len(names) > 1:
         small[INDEX] = as_json(index_of(shards, names, headers))
     for name in (*names, *small):
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):
             raise BadArgument(f"directory is {str(directory)!r}, which holds {name} already. Choose an empty folder.")
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         require_holes(folder, max(len(header) + size for header, size in headers))
         for name, content in small.items():
-            (folder / name).write_bytes(content)
+            atomic.write(folder / name, content, durable=False)
         for name, (header, size) in zip(names, headers, strict=True):
             if name in present:
-                (folder / name).write_bytes(header)
-                os.truncate(folder / name, len(header) + size)
+                with atomic.replacement(folder / name, durable=False) as temporary:
+                    temporary.write_bytes(header)
+                    os.truncate(temporary, len(header) + size)
     except BaseException as error:
         for name in (*small, *present):
             (folder / name).unlink(missing_ok=True)

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.read import DTYPES, load_model
-from minimoe.errors import BadArgument, BadTokenizer
+from minimoe.checkpoint.read import DTYPES, check_device, load_model
+from minimoe.checkpoint.verify import verify
+from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.recorder import Recorder, router
@@ -107,11 +108,15 @@ class RealReport:
 def check_real(path: str | Path, device: str = "cpu", say: Callable[[str], None] = lambda line: None) -> RealReport:
     """Compare both libraries on the checkpoint at `path`, in its own dtype and, if memory permits, in float32.
 
-    `say` is told what happens, as loading takes a while. Raises BadArgument without transformers, and what `load`
-    raises.
+    `say` gets a line before each model is loaded, as that takes a while. Raises BadArgument without transformers or if
+    it cannot load this checkpoint, BadCheckpoint for what `verify` finds, and what `load` raises.
     """
     library = import_transformers()
     directory = find_checkpoint(path)
+    check_device(device)
+    examined = verify(directory)
+    if not examined.ok:  # transformers would load it all the same, or fail without naming the file
+        raise BadCheckpoint(examined.problems[0])
     config = ModelConfig.from_file(directory / "config.json")
     report = RealReport(directory)
     prompts = prompt_ids(library, directory, config, report)
@@ -170,14 +175,18 @@ def prompt_ids(library: Any, directory: Path, config: ModelConfig, report: RealR
 @torch.inference_mode()
 def run_reference(library: Any, directory: Path, dtype: torch.dtype, device: str, prompts: list[Tensor]) -> list[Run]:
     """Every prompt through transformers, with the plainest implementations it has: eager attention, eager experts."""
-    model = library.AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=dtype,
-        attn_implementation="eager",
-        local_files_only=True,
-        use_safetensors=True,
-        trust_remote_code=False,
-    )
+    try:
+        model = library.AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=dtype,
+            attn_implementation="eager",
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise BadArgument(f"transformers cannot load {directory} ({type(error).__name__}: {reason}).") from error
     model = model.to(device).eval()
     if hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")

@@ -1,11 +1,14 @@
 """Talking with a model in a terminal: the loop behind `minimoe chat`."""
 
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from minimoe.commands.options import require_text
+from minimoe.commands.soft_switch import SWITCHES, split_switch
 from minimoe.commands.stop_key import StopKey, stop_key
 from minimoe.commands.terminal import complain, is_interactive
 from minimoe.errors import MinimoeError, NoThinkingSwitch
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from minimoe.scale.ranks import Ranks
 
 HELP = "/think, /no_think: think aloud or not   /clear: forget the conversation   Ctrl-D: end"
+COMMAND = re.compile(r"/[\w?-]*")  # alone on its line; "/etc/hosts" is a question
 
 
 class Conversation:
@@ -42,7 +46,7 @@ class Conversation:
         self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
 
     def loop(self) -> None:
-        """Questions from stdin until it ends. An error is told and the conversation goes on."""
+        """Questions from stdin until it ends. An error ends its turn, not the conversation."""
         asks = is_interactive()
         if self.ranks is not None:
             asks = self.ranks.share(asks)
@@ -63,10 +67,10 @@ class Conversation:
                     click.echo()
                 return
             try:
-                if line.startswith("/"):
+                if COMMAND.fullmatch(line):
                     self.command(line)
                 elif line:
-                    self.answer(line)
+                    self.ask(line)
             except MinimoeError as error:
                 complain(str(error))
             except KeyboardInterrupt:
@@ -93,15 +97,30 @@ class Conversation:
         return line
 
     def command(self, line: str) -> None:
-        """A line that begins with a slash."""
+        """A line that is a single word with a slash in front."""
         if line == "/clear":
             self.messages = []
-        elif line in ("/think", "/no_think"):
-            if not self.tokenizer.has_thinking_switch:
-                raise NoThinkingSwitch("this checkpoint's chat template has no thinking switch.")
-            self.settings["thinking"] = line == "/think"
+        elif line in SWITCHES:
+            self.switch(SWITCHES[line])
         else:
             complain(f"unknown command {line}. {HELP}")
+
+    def ask(self, line: str) -> None:
+        """A question, with or without a soft switch in it."""
+        require_text(line, "the question", getattr(sys.stdin, "encoding", None))
+        thinking, question = split_switch(line)
+        if thinking is not None:
+            self.switch(thinking)
+        self.answer(question)
+
+    def switch(self, thinking: bool) -> None:
+        """Think aloud or not, from now on. Raises NoThinkingSwitch."""
+        if not self.tokenizer.has_thinking_switch:
+            raise NoThinkingSwitch(
+                "this checkpoint's chat template has no thinking switch (enable_thinking): it always thinks or never "
+                "does. Ask without /think and /no_think."
+            )
+        self.settings["thinking"] = thinking
 
 
 def next_line() -> str:

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from minimoe import atomic
 from minimoe.course.chapters import CHAPTERS
 from minimoe.course.exercise import Exercise, all_exercises
 from minimoe.course.source import show_code
@@ -42,6 +43,9 @@ def read() -> dict[str, Any]:
     """
     file = place()
     if file is None:
+        return memory
+    if file.exists() and not file.is_file():  # a device or a pipe is neither read nor moved aside
+        notice(f"{file} is not a regular file; what you do now is not remembered.")
         return memory
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
@@ -75,11 +79,9 @@ def update(id: str, change: Callable[[dict[str, Any]], None]) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        fresh.replace(file)
+        atomic.write(file, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
-        notice(f"{file} cannot be written ({error.strerror}); what you do now is not remembered.")
+        notice(f"{file} cannot be written ({atomic.reason(error)}); what you do now is not remembered.")
 
 
 def record_check(id: str, status: str) -> None:

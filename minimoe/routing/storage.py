@@ -17,8 +17,6 @@ says `norm_topk_prob`, p otherwise. A 94-layer trace of 4,096 tokens takes 10.9 
 
 import base64
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from minimoe import atomic
 from minimoe.errors import BadTrace, NotFound
 from minimoe.routing.truncation import where_cut
 from minimoe.routing.validity import PROVENANCES, check
@@ -52,8 +51,10 @@ STORED = {
 
 
 def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write the file whole or not at all: a neighbour is written first and then takes the name."""
-    file = Path(path)
+    """Write the file whole or not at all. Raises BadArgument for what is not a file, NotFound for a missing folder,
+    WriteFailed.
+    """
+    atomic.check_writable(path)
     ids = torch.uint8 if int(metadata["num_experts"]) <= 256 else torch.uint16
     stored = {
         name: tensors[name].to(dtype).contiguous()
@@ -61,19 +62,7 @@ def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]
         if name in tensors
     }
     content = save(stored, metadata={METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
-    if not file.parent.is_dir():
-        raise NotFound(f"{file.parent} is no directory, so the trace cannot be saved there. Make it first.")
-    handle, neighbour = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(neighbour, 0o644)
-        os.replace(neighbour, file)
-    except BaseException:
-        os.unlink(neighbour)
-        raise
+    atomic.write(path, content)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

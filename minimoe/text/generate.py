@@ -54,7 +54,7 @@ def generate(
     if type(max_new_tokens) is not int or max_new_tokens < 1:
         raise BadArgument(f"max_new_tokens is {max_new_tokens!r}, expected a positive integer.")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
-        raise BadArgument(f"seed is {seed!r}, expected an integer from 0 up, or None.")
+        raise BadArgument(f"seed is {seed!r}, expected an integer from 0 to 2**63 - 1, or None.")
     if len(model.layer_range) < model.config.num_hidden_layers:
         raise BadArgument(f"model holds only layers {model.layer_range}; generate needs all. Load it without layers=.")
     ids = prompt_ids(tokenizer, prompt, thinking)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minimoe import atomic
 from minimoe.model.config import ModelConfig
 
 DOMAIN_NAMES = {"en": "English", "zh": "Chinese", "code": "Python", "math": "arithmetic", "chat": "conversations"}
@@ -199,4 +200,4 @@ def write_card(directory: str | Path) -> None:
     """Write README.md beside report.json and config.json."""
     folder = Path(directory)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    (folder / "README.md").write_text(model_card(report, ModelConfig.from_file(folder)), encoding="utf-8")
+    atomic.write(folder / "README.md", model_card(report, ModelConfig.from_file(folder)).encode())

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from minimoe import atomic
+from minimoe.checkpoint.locate import find_checkpoint
 from minimoe.checkpoint.read import load
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
@@ -121,9 +123,25 @@ def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: s
 
 
 def history_of(directory: Path) -> dict[str, Any]:
-    """The history.json in a directory or, as a run has it, above its checkpoint/; empty if there is none."""
-    file = next((place for place in (directory, directory.parent) if (place / "history.json").is_file()), None)
-    return json.loads((file / "history.json").read_text(encoding="utf-8")) if file else {}
+    """The history.json in a directory or, as a run has it, above its checkpoint/; empty if there is none. Raises
+    BadArgument for one that `minimoe train` did not write.
+    """
+    places = (directory / "history.json", directory.parent / "history.json")
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        return {}
+    try:
+        history = json.loads(file.read_text(encoding="utf-8"))
+        numbers = [history["settings"][key] for key in ("steps", "rows", "row_length")]
+        numbers += [record[key] for record in history["steps"] for key in ("step", "tokens_per_second")]
+        numbers += [record["step"] for record in history.get("held_out", ())]
+        if not all(isinstance(number, int) and number > 0 for number in numbers):
+            raise ValueError("expected counts and steps from 1 up")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BadArgument(
+            f"{file} is not the history of a run of minimoe train ({type(error).__name__}: {error}). Move it away."
+        ) from error
+    return history
 
 
 def summary_of_training(directory: Path) -> dict[str, Any]:
@@ -166,7 +184,10 @@ def beside_dense_twin(config: ModelConfig, directory: Path, dense: str | Path) -
             f"--dense is {dense}, whose history has {key} = {other['settings'].get(key)}, not {mine['settings'][key]}."
         )
     measured = [{record["step"]: record for record in history["held_out"]} for history in (mine, other)]
-    step = max(set(measured[0]) & set(measured[1]))
+    both = set(measured[0]) & set(measured[1])
+    if not both:
+        raise BadArgument(f"--dense is {dense}, which has no held-out losses after a step that both runs measured.")
+    step = max(both)
     losses = {
         domain: {"moe": measured[0][step][domain], "dense": measured[1][step][domain]}
         for domain in measured[0][step]
@@ -183,17 +204,22 @@ def evaluate(
     dense: the folder of the run of its dense twin, to report its held-out losses too. count: questions per task and
     mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
     """
+    directory = find_checkpoint(path)
+    training = summary_of_training(directory)
+    beside = None
+    if dense is not None:  # what can be refused is refused before the measurements
+        beside = beside_dense_twin(ModelConfig.from_file(directory), directory, dense)
     model, tokenizer = load(path, dtype=torch.float32)
     report = {
         "parameters": {"total": model.config.total_parameters, "active": model.config.active_parameters},
-        **summary_of_training(Path(tokenizer.source)),
+        **training,
         **language(model, tokenizer.source),
         "specialisation": specialisation(model, GeneratedSource(read_tokenizer(tokenizer.source))),
         **tasks(model, tokenizer, count),
         "thinking_curve": {"task": DEEP_TASK, "points": thinking_curve(model, tokenizer, count, DEEP_TASK)},
     }
-    if dense is not None:
-        report["dense_twin"] = beside_dense_twin(model.config, Path(tokenizer.source), dense)
+    if beside is not None:
+        report["dense_twin"] = beside
     if out is not None:
-        Path(out).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic.write(out, (json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
     return report

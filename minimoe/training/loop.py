@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from minimoe import atomic
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
@@ -163,8 +164,9 @@ def run(
             write_snapshot(out, model, source, done)
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             write_state(out, model, optimizer, done, history)
-            (out / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-            learning_curve(history).figure.write_html(out / "learning_curve.html", include_plotlyjs="directory")
+            atomic.write(out / "history.json", (json.dumps(history, indent=1) + "\n").encode())
+            with atomic.replacement(out / "learning_curve.html") as page:
+                learning_curve(history).figure.write_html(page, include_plotlyjs="directory")
 
 
 def one_step(

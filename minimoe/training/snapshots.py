@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from minimoe import atomic
 from minimoe.model.transformer import Transformer
 from minimoe.training.batches import Source
 from minimoe.training.losses import RouterTap
@@ -52,7 +53,7 @@ def write_snapshot(directory: str | Path, model: Transformer, source: Source, st
                 tensors[f"{domain}.weights"] = stack([routing.weights for routing in routings], torch.float16)
     file = file_of(directory, step)
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, file, metadata={"step": str(step)})
+    atomic.write(file, save(tensors, {"step": str(step)}))
     return file
 
 

@@ -4,14 +4,14 @@ One safetensors file, replaced atomically.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from minimoe import atomic
 from minimoe.errors import BadCheckpoint, NotFound
 from minimoe.model.transformer import Transformer
 from minimoe.training.optimizer import MuonAndAdamW
@@ -22,22 +22,16 @@ NAME = "training_state.safetensors"
 def write_state(
     directory: str | Path, model: Transformer, optimizer: MuonAndAdamW, step: int, history: dict[str, Any]
 ) -> Path:
-    """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one."""
+    """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one.
+    Raises WriteFailed."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state_of(parameter).items():
             tensors[f"optimizer.{key}.{name}"] = value.detach().cpu().contiguous()
-    temporary = folder / f".{NAME}.{os.getpid()}"
-    save_file(
-        tensors,
-        temporary,
-        metadata={"step": str(step), "history": json.dumps(history), "config": json.dumps(model.config.to_dict())},
-    )
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / NAME)
+    metadata = {"step": str(step), "history": json.dumps(history), "config": json.dumps(model.config.to_dict())}
+    atomic.write(folder / NAME, save(tensors, metadata))
     return folder / NAME
 
 

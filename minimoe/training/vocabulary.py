@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from minimoe import atomic
 from minimoe.text.tokenizer_files import QWEN_SPLIT
 from minimoe.training.corpus import DOMAINS, documents
 from minimoe.training.worlds.lexicon import chinese_words
@@ -143,9 +144,10 @@ def write_vocabulary(tokenizer: Tokenizer, directory: str | Path, context: int) 
     """Write tokenizer.json, tokenizer_config.json and generation_config.json into a directory."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    with atomic.replacement(folder / "tokenizer.json") as temporary:
+        tokenizer.save(str(temporary))
     for name, content in (
         ("tokenizer_config.json", tokenizer_config(tokenizer, context)),
         ("generation_config.json", generation_config(tokenizer)),
     ):
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        atomic.write(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from minimoe.checkpoint import range_cache
 from minimoe.checkpoint.http_answers import Version
 from minimoe.checkpoint.range_cache import HEAD, RangeCache, default_cap, default_folder
 from minimoe.errors import BadArgument
@@ -122,7 +121,7 @@ def test_a_process_that_was_killed_leaves_nothing_half_written(tmp_path: Path, m
         with pytest.raises(KeyboardInterrupt):
             kept(cache, 0, 1000)
     assert taken(cache, 0, 1000) == [(0, 1000, None)]
-    abandoned = tmp_path / "x" / ".0-1000.piece-1-1"
+    abandoned = tmp_path / "x" / ".minimoe-0123456789abcdef"
     abandoned.parent.mkdir()
     abandoned.write_bytes(bytes(100))
     RangeCache(tmp_path, 10**6)
@@ -141,11 +140,24 @@ def test_a_full_disk_ends_the_storing_and_says_so_once(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(range_cache, "write_atomically", full)
+    monkeypatch.setattr("minimoe.atomic.os.replace", full)
     kept(cache, 1000, 2000)
     kept(cache, 2000, 3000)
     assert capsys.readouterr().err.count("No space left on device") == 1
     assert taken(cache, 0, 2000) == [(0, 1000, DATA[:1000]), (1000, 2000, None)]
+
+
+def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    """MINIMOE_CACHE may name a folder that has other uses."""
+    others = [tmp_path / name for name in ("notes.txt", ".profile", "data.json", "1-2.piece.bak")]
+    for file in others:
+        file.write_bytes(bytes(5_000))
+        os.utime(file, (0, 0))
+    cache = RangeCache(tmp_path, 10_000)
+    for start in range(0, 20_000, 500):
+        kept(cache, start, start + 500)
+    assert all(file.stat().st_size == 5_000 for file in others)
+    assert used(cache) <= 10_000 + 4 * 5_000
 
 
 def test_two_at_a_time(tmp_path: Path) -> None:

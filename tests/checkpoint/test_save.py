@@ -247,3 +247,23 @@ def test_saved_models_verify(tmp_path: Path) -> None:
         save_tiny(tmp_path, config)
         report = verify(tmp_path)
         assert report.ok and report.parameters == config.total_parameters
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_in_the_way_is_refused_or_left_alone(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    os.mkfifo(index)
+    with pytest.raises(BadArgument, match="is a pipe, where a file of that name is to be saved"):
+        save(random_model(), None, tmp_path, max_shard_bytes=SHARD_BYTES)
+    assert list(tmp_path.iterdir()) == [index]
+    save(random_model(), None, tmp_path)  # a single shard needs no index
+    assert index.is_fifo()
+
+
+def test_a_new_folder_goes_again_if_nothing_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimoe.checkpoint.save.write_weights", lambda *_: 1 / 0)
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        with pytest.raises(ZeroDivisionError):
+            save(random_model(), None, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]

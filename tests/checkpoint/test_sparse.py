@@ -132,7 +132,7 @@ def too_large(path: Path, size: int) -> None:
 
 def no_room(path: Path, size: int) -> None:
     """A disk that is full after the second shard."""
-    if "00003" in str(path):
+    if len(list(Path(path).parent.glob("model-*"))) == 2:
         raise OSError(28, "No space left on device")
 
 

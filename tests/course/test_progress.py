@@ -98,6 +98,24 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_stops_nobody(file, cap
     assert capsys.readouterr().err.count("not remembered") == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_pipe_is_neither_read_nor_moved(file, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "memory", {})
+    file.parent.mkdir()
+    os.mkfifo(file)
+    assert minimoe.check(FIRST.id, RIGHT).status == "ok"
+    assert stat.S_ISFIFO(file.stat().st_mode) and list(file.parent.iterdir()) == [file]
+    assert capsys.readouterr().err.count("is not a regular file") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_a_link_stays_a_link(file, tmp_path):
+    file.parent.mkdir()
+    file.symlink_to(tmp_path / "elsewhere.json")
+    minimoe.check(FIRST.id, RIGHT)
+    assert file.is_symlink() and json.loads((tmp_path / "elsewhere.json").read_text())[FIRST.id]["done"]
+
+
 def test_a_checkout_that_is_read_only_sends_it_home(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(progress, "told", set())
     monkeypatch.delenv("MINIMOE_PROGRESS")

@@ -43,6 +43,21 @@ def test_help_lists_every_target():
     assert {line.split()[0] for line in listed.splitlines()} == TARGETS
 
 
+@pytest.mark.skipif(os.name == "nt", reason="user ids of POSIX")
+@pytest.mark.parametrize("target", ["lab", "explorer"])
+@pytest.mark.parametrize("user", [0, 1000])
+def test_root_is_let_in_and_told(target, user, tmp_path):
+    """What `make` would run, with an `id` of our own first on the path; nothing is started."""
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (tmp_path / "id").chmod(0o755)
+    quiet = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    quiet["PATH"] = f"{tmp_path}{os.pathsep}{quiet['PATH']}"
+    lines = subprocess.run(["make", "-n", target], cwd=ROOT, env=quiet, capture_output=True, text=True, check=True)
+    needed = target == "lab" and user == 0  # Voila starts as root without a flag
+    assert ("jupyterlab --allow-root" in lines.stdout) == needed
+    assert ('echo "You are root: JupyterLab is started with --allow-root."\n' in lines.stdout) == needed
+
+
 @pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
 def test_ci_script_parses():
     subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)

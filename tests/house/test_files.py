@@ -64,6 +64,41 @@ def test_sources_compile_under(version):
     assert compiled.returncode == 0, compiled.stderr
 
 
+# What may write in another way: files of a staging folder, which commit.py puts in place.
+WRITES = {
+    "minimoe/atomic.py": {"open", "os.replace"},
+    "minimoe/checkpoint/commit.py": {"os.rename", "os.replace"},
+    "minimoe/checkpoint/save.py": {"open"},
+    "minimoe/checkpoint/shard_writer.py": {"open"},
+    "minimoe/checkpoint/sparse.py": {"write_bytes"},
+}
+WRITING_MODE = re.compile(r"(mode=)?'[rb]*[wax+][bt+]*'")
+
+
+def writing_calls(path):
+    """The calls in a source that write, move or replace a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called, words = ast.unparse(node.func), [ast.unparse(each) for each in (*node.args, *node.keywords)]
+        method = called.rpartition(".")[2]
+        is_method = isinstance(node.func, ast.Attribute)
+        if method in ("save_file", "mkstemp", "NamedTemporaryFile") or (
+            is_method and method in ("write_text", "write_bytes")
+        ):
+            yield method
+        elif called in ("os.replace", "os.rename", "shutil.move"):
+            yield called
+        elif method == "open" and "os.devnull" not in words and any(map(WRITING_MODE.fullmatch, words)):
+            yield method
+
+
+def test_files_are_written_through_one_module():
+    found = {name(path): set(writing_calls(path)) for path in python_files() if name(path).startswith("minimoe/")}
+    others = {path: calls - WRITES.get(path, set()) for path, calls in found.items()}
+    assert not {path: calls for path, calls in others.items() if calls}
+
+
 def test_importing_minimoe_loads_nothing_heavy():
     script = "import sys, minimoe; print(*{'torch', 'plotly', 'numpy', 'tokenizers', 'ipywidgets'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

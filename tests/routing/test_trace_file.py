@@ -81,7 +81,7 @@ def test_a_failing_save_leaves_the_old_file(tmp_path, ids, monkeypatch):
 def test_files_that_are_no_trace(tmp_path, ids):
     with pytest.raises(NotFound, match="not there"):
         RoutingTrace.load(tmp_path / "none.safetensors")
-    with pytest.raises(NotFound, match="no directory"):
+    with pytest.raises(NotFound, match="there is no folder"):
         record(ids)[1].save(tmp_path / "none" / "t.safetensors")
     save_file({"experts": torch.zeros(1)}, tmp_path / "weights.safetensors")
     with pytest.raises(BadTrace, match="not a routing trace"):

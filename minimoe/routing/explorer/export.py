@@ -14,7 +14,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from minimoe.errors import BadArgument, NotFound
+from minimoe import atomic
+from minimoe.errors import BadArgument
 from minimoe.routing.ablation_result import Ablation
 from minimoe.routing.explorer.fallback import fallback
 from minimoe.routing.explorer.module import PAGE_ENTRY, module_source
@@ -59,18 +60,16 @@ def export_html(
     """Write the explorer of one or more traces to `path`, and return it. At 94 layers x 4,096 tokens it takes 8 MB.
 
     `state` is what it shows first, `ablations` precomputed results of view J (what `ablate` returns), one a trace.
-    Raises BadTrace for a trace that contradicts itself, BadArgument for what it cannot show, NotFound for a folder.
+    Raises BadTrace for a trace that contradicts itself, BadArgument for what it cannot show or a path that is no file,
+    NotFound for a missing folder, WriteFailed.
     """
-    file = Path(path)
+    file = atomic.check_writable(path)
     traces = given_traces(trace_or_traces)
     first = check_state(state or {}, traces)
-    if not file.parent.is_dir():
-        raise NotFound(f"{file.parent} is no directory, so the page cannot be saved there. Make it first.")
-    if file.is_dir():
-        raise BadArgument(f"path is {file}, which is a folder. Expected a file to write, such as {file / 'page.html'}.")
     ready = None if ablations is None else precomputed(ablations, len(traces))
     header, blob = pack(traces, first, tour, statistics=whole_trace_statistics, ablations=ready)
-    file.write_text(page(header, blob, title or f"Which experts? {traces[0].title}", fallback(traces[0]).html), "utf-8")
+    content = page(header, blob, title or f"Which experts? {traces[0].title}", fallback(traces[0]).html)
+    atomic.write(file, content.encode())
     return file
 
 

@@ -69,7 +69,7 @@ def test_a_trace_that_was_not_recorded(tmp_path):
 
 
 def test_a_page_needs_a_folder(small_trace, tmp_path):
-    with pytest.raises(NotFound, match="no directory"):
+    with pytest.raises(NotFound, match="there is no folder"):
         minimoe.export_html(small_trace, tmp_path / "no" / "page.html")
 
 
