@@ -89,6 +89,10 @@ class ChecksumMismatch(BadCheckpoint):
     """A file's SHA-256 is not the expected one."""
 
 
+class NotFinite(BadCheckpoint):
+    """A tensor holds NaN or infinity, or the logits do; the message names the tensor, and the layer if it is known."""
+
+
 class PlanTooBig(MinimoeError):
     """The model does not fit the devices that were offered."""
 

@@ -15,7 +15,7 @@ import torch
 
 from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.fill import TORCH_DTYPES, same_bytes
+from minimoe.checkpoint.fill import TORCH_DTYPES, same_values
 from minimoe.checkpoint.fill_model import allocate, fill
 from minimoe.checkpoint.formats import format_of, is_packed
 from minimoe.checkpoint.formats.choose import OWN
@@ -59,8 +59,11 @@ def load_model(
     """The model alone; needs no tokenizer files.
 
     path: a folder with config.json and safetensors files; a relative one is also tried from the checkout's root.
-    dtype: None keeps the checkpoint's own; otherwise a torch dtype or "fp32", "bf16", ...; values are converted while
-    they are read.
+    dtype: None is the one that config.json names; otherwise a torch dtype or "fp32", "bf16", .... There is one rule
+    for all plain tensors (everything but the parts of packed matrices): each is converted to that dtype, once, while it
+    is read, whatever dtype it has in the file. So float32 norms beside bfloat16 matrices become bfloat16, and the
+    values are those of transformers' `from_pretrained(path)` and `from_pretrained(path, dtype=...)`. `verify` lists
+    the tensors that are stored in another dtype than config.json says.
     layers: range(a, b) reads those layers only, and only the files that hold them need to be there.
     precision: None keeps linear layers as the files have them, packed or not; "int4" and "int8" pack them while
     loading, "bf16", "fp16" and "fp32" unpack them into that dtype. One matrix at a time, so the peak is the result and
@@ -68,8 +71,9 @@ def load_model(
 
     The model is in eval mode and its parameters do not require gradients: most readers only run it, and that is
     faster. To train it further, call `model.train().requires_grad_(True)`.
-    Raises NotFound, BadConfig, UnsupportedModel, BadArgument, PlanTooBig, and the kinds of BadCheckpoint. Never
-    returns a partly filled model.
+    Raises NotFound, BadConfig, UnsupportedModel, BadArgument, PlanTooBig, and the kinds of BadCheckpoint, among them
+    NotFinite for NaN or infinity in a norm, a router or the scales of packed weights. Never returns a partly filled
+    model.
     """
     return _load(path, dtype, device, layers, precision, with_tokenizer=False)[0]
 
@@ -120,7 +124,7 @@ def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
     if head is None or embedding is None:
         return
     with head.header.reading() as file, embedding[0].reading() as other:
-        if not same_bytes(file, head.entry, other, embedding[1]):
+        if not same_values(file, head.entry, other, embedding[1]):
             raise WrongModel(
                 f"{head.header.file}: lm_head.weight differs from model.embed_tokens.weight, but config.json says "
                 "tie_word_embeddings true. "

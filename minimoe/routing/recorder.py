@@ -21,8 +21,9 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from minimoe.errors import BadArgument, MinimoeError
+from minimoe.errors import BadArgument, MinimoeError, NotFinite
 from minimoe.model.cache import KVCache
+from minimoe.model.finite import cause, is_finite
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer, as_batch
 
@@ -83,7 +84,9 @@ class Recorder:
             self.pending[layer].append(summary(routing))
 
     def finish(self, model: Transformer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        """After the model. A pass that raised never comes here; the next `begin` throws its first half away."""
+        """After the model. A pass that raised never comes here; the next `begin` throws its first half away. Raises
+        NotFinite if a router computed NaN: such a pass selects no experts that mean anything.
+        """
         if self.pending is None:
             return
         pending, self.pending = self.pending, None
@@ -98,6 +101,11 @@ class Recorder:
             {key: torch.cat([piece[key] for piece in pieces]) for key in PER_SLOT + PER_ROW}
             for pieces in pending.values()
         ]
+        for layer, row in zip(pending, rows, strict=True):
+            if not is_finite(row["entropies"]):
+                raise NotFinite(
+                    f"the logits of the router in layer {layer} are NaN or infinite. {cause(model, None)}"
+                )
         routed = {key: torch.stack([row[key] for row in rows]).cpu() for key in PER_SLOT + PER_ROW}
         sums = [torch.stack([piece["probability_sums"] for piece in pieces]).sum(dim=0) for pieces in pending.values()]
         self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})

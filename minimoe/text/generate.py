@@ -8,6 +8,7 @@ import torch
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
+from minimoe.model.finite import require_finite
 from minimoe.model.transformer import Transformer
 from minimoe.text.sampling import SamplingSettings, choose_settings, penalise_repetition, sample, widen
 from minimoe.text.tokenizer import Tokenizer
@@ -36,7 +37,8 @@ def generate(
     repeatable on one kind of device and leaves torch's global generator alone. The reply ends at a stop id, after
     `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
 
-    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.
+    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer. Between
+    two pieces NotFinite, if the logits become NaN or infinite: it names the tensor.
     """
     settings = choose_settings(
         tokenizer.generation_defaults,
@@ -83,6 +85,7 @@ def new_ids(
             for run in torch.tensor([fresh], device=model.device).split(model.chunk or len(fresh), dim=1):
                 logits = model(run, cache=cache, last_only=True)[0, -1]
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
+            require_finite(model, logits, seen)
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
             chosen = sample(
                 logits,

@@ -27,7 +27,8 @@ READABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "bits": (4,),
         "group_size": (BLOCK,),
         "desc_act": (False,),
-        "checkpoint_format": ("gptq", None),
+        "checkpoint_format": ("gptq", "gptq_v2", None),
+        "sym": (True, False, None),
     },
     METHOD: {"bits": (4, 8), "group_size": (BLOCK,)},
 }
@@ -55,7 +56,9 @@ def format_of(config: ModelConfig) -> Format:
                 f"{key} {shown(readable[0])} only. Download the plain checkpoint of the same name."
             )
     refuse_exceptions(settings)
-    return {"fp8": FP8, "gptq": GPTQ_INT4}.get(method) or OWN[f"int{settings['bits']}"]
+    if method == "gptq":
+        return GptqInt4(2 if settings.get("checkpoint_format") == "gptq_v2" else 1, settings.get("sym") is True)
+    return FP8 if method == "fp8" else OWN[f"int{settings['bits']}"]
 
 
 def refuse_exceptions(settings: dict[str, Any]) -> None:
