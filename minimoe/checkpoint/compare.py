@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimoe.checkpoint.foreign import refuse_names
 from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
@@ -40,8 +41,9 @@ def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> l
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{shards.directory}: {error}") from error
     layers = range(config.num_hidden_layers) if layers is None else layers
-    compare_sizes(config, shards)
     names = set(shards.names)
+    refuse_names(shards.directory, names, config.quantization_config is None)
+    compare_sizes(config, shards)
     expected = {tensor.name: tensor for tensor in expected_tensors(config, layers, names)}
     if config.tie_word_embeddings and HEAD in names and layers.stop == config.num_hidden_layers:
         expected[HEAD] = Expected(HEAD, (config.vocab_size, config.hidden_size), ())

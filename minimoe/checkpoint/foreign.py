@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from minimoe import paths
 from minimoe.checkpoint.formats import foreign as packed
-from minimoe.checkpoint.layout import EMBEDDING, LAYER
+from minimoe.checkpoint.layout import EMBEDDING, INDEX, LAYER, SINGLE
 from minimoe.checkpoint.strict_json import shown
-from minimoe.errors import BadConfig, NotSafetensors, UnsupportedModel, WrongModel
+from minimoe.errors import NotFound, NotSafetensors, UnsupportedModel, WrongModel
 
-INDEX, SINGLE, ADAPTER = "model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"
+ADAPTER = "adapter_model.safetensors"
 SAFETENSORS = "Download the safetensors checkpoint of the same model"
 PICKLE = (
     "a pickle, which can run code when opened; minimoe never opens one. Download the safetensors files of this model, "
@@ -83,7 +83,8 @@ EXPECTED = "model.layers.0.self_attn.q_proj.weight"
 def refuse_foreign(directory: Path) -> None:
     """Raise if the folder holds something else than config.json and safetensors files, and it can be said what.
 
-    Raises NotSafetensors, naming a file, and UnsupportedModel for weights that MLX packed.
+    Raises NotSafetensors, naming a file, UnsupportedModel for weights that MLX packed, and NotFound for a folder whose
+    subfolders hold the checkpoints.
     """
     try:
         names = sorted(entry.name for entry in directory.iterdir())
@@ -101,6 +102,20 @@ def refuse_foreign(directory: Path) -> None:
     if found is not None:
         name, kind = found
         raise NotSafetensors(f"{directory} holds {name} but no {SINGLE}: {sentence(name, kind, directory.name)}")
+    inside = [name for name in names if is_checkpoint(directory / name)] if "config.json" not in names else []
+    if inside:
+        raise NotFound(
+            f"{directory} holds no config.json, but the folders in it do: {', '.join(inside[:5])}. Give one of them: "
+            f"{directory / inside[0]}"
+        )
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder looks like a checkpoint, or like a model's folder in the hub's cache."""
+    try:
+        return (folder / "config.json").is_file() or (folder.name.startswith("models--") and folder.is_dir())
+    except OSError:
+        return False
 
 
 def refuse_file(path: Path) -> None:
@@ -131,7 +146,7 @@ def recognise(names: Iterable[str]) -> tuple[str, Kind] | None:
 def sentence(name: str, kind: Kind, folder: str) -> str:
     """What it is and what to do, with the download command where the file's name tells the model."""
     model = known_model(name) or known_model(folder)
-    command = f": hf download Qwen/{model} --local-dir data/{model}" if model and SAFETENSORS[1:20] in kind.advice else ""
+    command = f": hf download Qwen/{model} --local-dir data/{model}" if model and "safetensors checkpoint" in kind.advice else ""
     return f"this is {kind.what}. {kind.advice}{command}".rstrip(". ") + "."
 
 
@@ -169,14 +184,15 @@ def refuse_names(directory: Any, names: Iterable[str], is_plain: bool) -> None:
     names = list(names)
     if is_plain and (what := packed.describe_names(names)):
         if what.startswith(packed.READABLE):
-            raise BadConfig(
+            raise WrongModel(
                 f"{directory}: the files hold packed weights ({what}), but config.json has no quantization_config for "
                 "them. Put the config.json of the same checkpoint beside the files."
             )
         raise WrongModel(f"{directory}: the files hold packed weights: {what}. {packed.READS}. {packed.ADVICE}")
     if EMBEDDING in names or any(LAYER.fullmatch(name) for name in names):
         return
-    found = next((name for name in names if "layers.0." in name or "blk.0." in name or ".h.0." in name), min(names, default=""))
+    inside = [name for name in names if "layers.0." in name or "blk.0." in name or ".h.0." in name]
+    found = min(inside or names, default="")
     reason = next((why for prefix, why in PREFIXES.items() if found.startswith(prefix)), "Is it a Qwen3 checkpoint?")
     raise WrongModel(
         f"{directory}: the files name their tensors in another way: found {shown(found)}, expected names such as "

@@ -17,6 +17,7 @@ from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import Placed, match
 from minimoe.checkpoint.fill import TORCH_DTYPES, same_values
 from minimoe.checkpoint.fill_model import allocate, fill
+from minimoe.checkpoint.foreign import refuse_foreign
 from minimoe.checkpoint.formats import format_of, is_packed
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.measure import weigh
@@ -83,6 +84,7 @@ def _load(
 ) -> tuple[Transformer, Any]:
     directory = find_checkpoint(path)
     finish_interrupted_save(directory)
+    refuse_foreign(directory)
     config = ModelConfig.from_file(directory / "config.json")
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)

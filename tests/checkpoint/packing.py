@@ -97,12 +97,14 @@ def write_packed(
     kind: str,
     config: ModelConfig = PACKABLE,
     change: Callable[[Parts], Any] | None = None,
+    settings: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[Path, Path]:
     """Two checkpoints with equal values: a packed one (released layout, in two files that cut through matrices), and a
-    plain one of what an oracle reads in it. `change` is made to the packed tensors before they are written.
+    plain one of what an oracle reads in it. `change` is made to the packed tensors before they are written; `settings`
+    is another quantization_config than the usual one.
     """
-    settings, pack, values = KINDS[kind]
+    usual, pack, values = KINDS[kind]
     packed, plain = folder / "packed", folder / "plain"
     save_tiny(plain, config, shard_bytes=10**9)
     tensors, stored = load_file(plain / "model.safetensors"), {}
@@ -116,7 +118,7 @@ def write_packed(
     save_file(tensors, plain / "model.safetensors")
     packed.mkdir()
     (packed / "config.json").write_text((plain / "config.json").read_text())
-    edit_json(packed / "config.json", lambda raw: raw.update(quantization_config=settings))
+    edit_json(packed / "config.json", lambda raw: raw.update(quantization_config=settings or usual))
     if change is not None:
         change(stored)
     names, files = sorted(stored), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,12 +13,12 @@ from minimoe.checkpoint.quantise import quantise
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.values import is_inspected
 from minimoe.checkpoint.verify import verify
-from minimoe.errors import NotFinite, UnsupportedModel, WrongModel
+from minimoe.errors import NotFinite, WrongModel
 from minimoe.model.finite import is_finite, require_finite
 from minimoe.scale.rank_load import open_part, read_part
 from minimoe.scale.stream import stream_model
-from tests.checkpoint.fake import TINY, refused, rewrite, save_tiny
-from tests.checkpoint.packing import GPTQ, PACKABLE, gptq_parts, gptq_values, write_packed
+from tests.checkpoint.fake import refused, rewrite, save_tiny
+from tests.checkpoint.packing import GPTQ, PACKABLE, gptq_values, write_packed
 
 NAN, INFINITY = float("nan"), float("inf")
 IDS = torch.arange(8).view(1, 8)
@@ -139,8 +138,7 @@ def test_the_matrices_of_packed_weights_are_searched_too(tmp_path: Path) -> None
 def test_float16_that_overflows_is_no_fault_of_the_files(tiny: Path) -> None:
     rewrite(tiny, lambda tensors: tensors["model.layers.1.mlp.up_proj.weight"].fill_(1e4))
     model = load_model(tiny, dtype="fp16")
-    for layer in model.layers:
-        layer.post_attention_layernorm.weight.fill_(1e4)
+    model.layers[1].post_attention_layernorm.weight.fill_(1e4)
     with pytest.raises(NotFinite, match=r"layer 1 is the first .* exceeded the range of float16"):
         require_finite(model, model(IDS), IDS[0])
 
@@ -213,22 +211,16 @@ def with_zeros(nibble: int) -> Any:
     return change
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {"config": PACKABLE, "kind": "gptq", "settings": GPTQ | changes}
-
-
 @pytest.mark.parametrize(("version", "stored"), [("gptq", 7), ("gptq_v2", 8)])
 def test_symmetric_zero_points_of_both_versions(tmp_path: Path, version: str, stored: int) -> None:
-    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings(sym=True, checkpoint_format=version)["settings"])
+    settings = GPTQ | {"sym": True, "checkpoint_format": version}
+    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings)
     model = load_model(folder)
-    with safe_open(folder / "model-00001-of-00002.safetensors", "pt") as first, safe_open(
-        folder / "model-00002-of-00002.safetensors", "pt"
-    ) as second:
-        name = "model.layers.0.self_attn.k_proj."
-        parts = {
-            suffix: (first if name + suffix in first.keys() else second).get_tensor(name + suffix)  # noqa: SIM118
-            for suffix in ("qweight", "qzeros", "scales", "g_idx")
-        }
+    stored_tensors = {}
+    for file in folder.glob("*.safetensors"):
+        stored_tensors |= load_file(file)
+    name = "model.layers.0.self_attn.k_proj."
+    parts = {suffix: stored_tensors[name + suffix] for suffix in ("qweight", "qzeros", "scales", "g_idx")}
     if version == "gptq_v2":
         parts["qzeros"] = parts["qzeros"] - 0x11111111  # as the first version has it
     assert torch.equal(model.layers[0].self_attn.k_proj.weight, gptq_values(parts))
@@ -243,7 +235,8 @@ def test_symmetric_zero_points_of_both_versions(tmp_path: Path, version: str, st
     ],
 )
 def test_zero_points_of_the_other_version(tmp_path: Path, version: str, stored: int, sentence: str) -> None:
-    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings(sym=True, checkpoint_format=version)["settings"])
+    settings = GPTQ | {"sym": True, "checkpoint_format": version}
+    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings)
     assert sentence in refused(folder, WrongModel)
     assert sentence in str(verify(folder))
     with pytest.raises(WrongModel, match="sym true|zero points"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minimoe.checkpoint.formats.base import BLOCK, Format, is_packed
+from minimoe.checkpoint.formats.foreign import ADVICE, READS, describe
 from minimoe.checkpoint.formats.fp8 import Fp8
 from minimoe.checkpoint.formats.gptq import GptqInt4
 from minimoe.checkpoint.formats.own import INT4, INT8, METHOD
@@ -44,9 +45,10 @@ def format_of(config: ModelConfig) -> Format:
         return PLAIN
     method = settings.get("quant_method")
     if not isinstance(method, str) or method not in READABLE:
+        what = describe(settings)
         raise UnsupportedModel(
-            f"config.json has a quantization_config (quant_method {shown(method)}); minimoe reads "
-            f"{', '.join(READABLE)} and plain checkpoints. Download one of those of the same name."
+            f"config.json has a quantization_config (quant_method {shown(method)}){f': {what}' if what else ''}. "
+            f"{READS}. {ADVICE}"
         )
     for key, readable in READABLE[method].items():
         found = settings.get(key)
