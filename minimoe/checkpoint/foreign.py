@@ -1,5 +1,5 @@
-"""What people have on disk that is not a checkpoint in safetensors: recognised by the names of files and tensors, named,
-and answered with what to do next. Nothing here opens a file whose format could run code.
+"""What people have on disk that is not a checkpoint in safetensors: recognised by the names of files and tensors, and
+answered with its name and with what to do next. Nothing here opens a file whose format could run code.
 """
 
 import json
@@ -146,7 +146,9 @@ def recognise(names: Iterable[str]) -> tuple[str, Kind] | None:
 def sentence(name: str, kind: Kind, folder: str) -> str:
     """What it is and what to do, with the download command where the file's name tells the model."""
     model = known_model(name) or known_model(folder)
-    command = f": hf download Qwen/{model} --local-dir data/{model}" if model and "safetensors checkpoint" in kind.advice else ""
+    command = ""
+    if model and "safetensors checkpoint" in kind.advice:
+        command = f": hf download Qwen/{model} --local-dir data/{model}"
     return f"this is {kind.what}. {kind.advice}{command}".rstrip(". ") + "."
 
 
@@ -161,8 +163,8 @@ def adapter(directory: Path) -> str:
     base = read_json(directory / "adapter_config.json").get("base_model_name_or_path")
     of = f" for {shown(base)}" if isinstance(base, str) and base else ""
     return (
-        f"{directory} holds an adapter (LoRA){of}, not a model: a small change to a base model's weights. Merge it into "
-        "its base with the peft library (AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload()"
+        f"{directory} holds an adapter (LoRA){of}, not a model: a small change to a base model's weights. Merge it "
+        "into its base with the peft library (AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload()"
         ".save_pretrained(OUT)) and load the result, or load the base model alone."
     )
 
@@ -170,7 +172,7 @@ def adapter(directory: Path) -> str:
 def refuse_mlx(directory: Path) -> None:
     """MLX writes its settings under `quantization`, which other libraries ignore, and often under both keys."""
     settings = read_json(directory / "config.json").get("quantization")
-    if packed.is_mlx(settings):
+    if isinstance(settings, dict) and packed.is_mlx(settings):
         raise UnsupportedModel(
             f"{directory / 'config.json'}: quantization is {shown(settings)}: {packed.describe(settings)}. "
             f"{packed.READS}. {packed.ADVICE}"

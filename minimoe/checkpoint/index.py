@@ -92,8 +92,8 @@ def find_index(directory: Path) -> Index:
         for name in header.tensors:
             if name in weight_map:
                 raise IndexMismatch(
-                    f"{directory} has no {INDEX}, and {shown(name)} is both in {weight_map[name]} and in {file}. Remove "
-                    "the files that are not meant, or download the index."
+                    f"{directory} has no {INDEX}, and {shown(name)} is both in {weight_map[name]} and in {file}. "
+                    "Remove the files that are not meant, or download the index."
                 )
             weight_map[name] = file
     return Index(directory, weight_map, None, count, is_rebuilt=True)

@@ -100,6 +100,6 @@ class Inspector:
             return None
         more = f" and {len(self.zeros) - MOST:,} more" if len(self.zeros) > MOST else ""
         return (
-            f"{self.header.file.name}: all zeros: {', '.join(self.zeros[:MOST])}{more}. A download that was interrupted "
-            "can leave such holes."
+            f"{self.header.file.name}: all zeros: {', '.join(self.zeros[:MOST])}{more}. A download that was "
+            "interrupted can leave such holes."
         )

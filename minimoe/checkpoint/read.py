@@ -1,6 +1,6 @@
 """load: a checkpoint's folder -> a model that is filled to the last value, or an error that says why not.
 
-In this order, so that whatever can be refused is refused before the first weight is read: config -> index -> headers
+In this order, so that whatever can be refused is refused before the first weight is read: index -> config -> headers
 -> names, shapes and dtypes against the config -> tokenizer -> memory -> weights, each once, straight to its place.
 
 Packed weights (formats/) stay packed in memory. Only who asks for another precision has them unpacked or packed anew on
@@ -22,10 +22,11 @@ from minimoe.checkpoint.formats import format_of, is_packed
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.measure import weigh
 from minimoe.checkpoint.formats.packed import pack_modules
+from minimoe.checkpoint.index import find_index
 from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns, expected_tensors
 from minimoe.checkpoint.locate import find_checkpoint
 from minimoe.checkpoint.room import require_room
-from minimoe.checkpoint.shards import Shards, open_shards
+from minimoe.checkpoint.shards import Shards, open_indexed
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
@@ -85,10 +86,11 @@ def _load(
     directory = find_checkpoint(path)
     finish_interrupted_save(directory)
     refuse_foreign(directory)
+    index = find_index(directory)
     config = ModelConfig.from_file(directory / "config.json")
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)
-    shards = open_shards(directory, wanted=lambda name: concerns(name, config, layers))
+    shards = open_indexed(index, wanted=lambda name: concerns(name, config, layers))
     plan = match(config, shards, layers)
     tokenizer = read_tokenizer(directory, config) if with_tokenizer else None
     require_room(sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers)), where)

@@ -4,7 +4,7 @@ Answered from index and headers, and from the few values that a load inspects.
 470 GB are vouched for by some megabytes: every file has the size that its own header describes, every tensor of the
 config is there once, with its shape and a dtype that can be read. In a folder the small tensors are inspected as well
 (norms, routers, scales of packed weights): a load refuses NaN there. Only what is wrong inside the matrices stays
-unseen; `sha256=True` reads everything to find flipped bits and NaN. A checkpoint on a server is verified by its headers.
+unseen; `sha256=True` reads everything to find flipped bits and NaN. A checkpoint on a server is verified by headers.
 """
 
 from dataclasses import dataclass, field

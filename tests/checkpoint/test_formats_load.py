@@ -343,7 +343,7 @@ EXPERT = "model.layers.0.mlp.experts.3.up_proj"
          [f"{EXPERT}.weight is stored as BF16, but in format fp8 it is F8_E4M3"]),
         ("fp8", lambda stored: stored.update({f"{EXPERT}.weight_scale_inv": torch.ones(2, 2)}), WrongModel,
          ["is stored as", "The files are of different checkpoints"]),
-        ("fp8", lambda stored: stored.update({"model.layers.0.mlp.gate.weight": torch.zeros(6, 136).byte()}), WrongModel,
+        ("fp8", lambda stored: stored.update({"model.layers.0.mlp.gate.weight": torch.ones(6, 136).byte()}), WrongModel,
          ["model.layers.0.mlp.gate.weight is stored as U8, but config.json has no quantization_config for it"]),
         ("gptq", lambda stored: stored.update({f"{EXPERT}.scales": torch.ones(2, 148).bfloat16()}), WrongModel,
          ["is stored as", "The files are of different checkpoints"]),

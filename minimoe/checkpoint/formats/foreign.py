@@ -49,9 +49,9 @@ NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
 READABLE = ("GPTQ", "FP8 in blocks", "int4 of", "int8 of")  # these need their quantization_config, and nothing else
 
 
-def is_mlx(settings: Any) -> bool:
+def is_mlx(settings: dict[str, Any]) -> bool:
     """Whether these are the settings of MLX: group size and bits, and no method."""
-    return isinstance(settings, dict) and "quant_method" not in settings and {"group_size", "bits"} <= settings.keys()
+    return "quant_method" not in settings and {"group_size", "bits"} <= settings.keys()
 
 
 def describe(settings: dict[str, Any]) -> str | None:
