@@ -226,8 +226,8 @@ def refuse_other_widths(config: ModelConfig, found: list[Placed]) -> None:
         if is_streamed and placed.expected.code is None and BYTES_PER_VALUE[stored] > BYTES_PER_VALUE[code]:
             raise WrongModel(
                 f"{placed.header.file}: {name} is stored as {stored}, wider than the {code} that config.json names, "
-                "and a streamed model reads matrices as they are stored. Load the checkpoint with minimoe.load and save "
-                "it again, or correct torch_dtype in config.json."
+                "and a streamed model reads matrices as they are stored. Save the checkpoint again with minimoe.save, "
+                "or correct torch_dtype in config.json."
             )
 
 

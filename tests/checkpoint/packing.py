@@ -84,6 +84,16 @@ def gptq_values(parts: Parts, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return (whole * scales[parts["g_idx"].long()].T).to(dtype)
 
 
+def symmetric(stored: Parts, nibble: int = 7) -> None:
+    """Every zero point becomes 8, stored as `nibble`; what is left of a last, part filled word stays empty."""
+    for name in [name for name in stored if name.endswith("qzeros")]:
+        outs = stored[name.removesuffix("qzeros") + "scales"].shape[1]
+        words = torch.full(stored[name].shape, 0x11111111 * nibble)
+        if outs % 8:
+            words[:, -1] &= 2 ** (4 * (outs % 8)) - 1
+        stored[name] = as_int32(words)
+
+
 FP8 = ModelConfig.named("Qwen3-235B-A22B-FP8").quantization_config
 GPTQ = ModelConfig.named("Qwen3-235B-A22B-GPTQ-Int4").quantization_config | {"sym": False}  # zero points of many values
 KINDS: dict[str, tuple[Any, Callable[..., Parts], Callable[..., Tensor]]] = {

@@ -1,12 +1,12 @@
 """Values that no checkpoint should hold: NaN and infinity, and the zero points of the other GPTQ version."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import minimoe
 from minimoe.checkpoint.quantise import quantise
@@ -18,7 +18,7 @@ from minimoe.model.finite import is_finite, require_finite
 from minimoe.scale.rank_load import open_part, read_part
 from minimoe.scale.stream import stream_model
 from tests.checkpoint.fake import refused, rewrite, save_tiny
-from tests.checkpoint.packing import GPTQ, PACKABLE, gptq_values, write_packed
+from tests.checkpoint.packing import GPTQ, PACKABLE, gptq_values, symmetric, write_packed
 
 NAN, INFINITY = float("nan"), float("inf")
 IDS = torch.arange(8).view(1, 8)
@@ -197,25 +197,10 @@ def test_sha256_inspects_every_value(tiny: Path) -> None:
 # ------------------------------------------------------------------ zero points of GPTQ
 
 
-def with_zeros(nibble: int) -> Any:
-    """Stored zero points that are all `nibble`; the rest of a last, part filled word stays empty."""
-
-    def change(stored: dict[str, Tensor]) -> None:
-        for name, tensor in stored.items():
-            if name.endswith("qzeros"):
-                outs = stored[name.replace("qzeros", "scales")].shape[1]
-                words = torch.full_like(tensor, 0x11111111 * nibble - (2**32 if nibble >= 8 else 0))
-                if outs % 8:
-                    words[:, -1] &= 2 ** (4 * (outs % 8)) - 1
-                stored[name] = words
-
-    return change
-
-
 @pytest.mark.parametrize(("version", "stored"), [("gptq", 7), ("gptq_v2", 8)])
 def test_symmetric_zero_points_of_both_versions(tmp_path: Path, version: str, stored: int) -> None:
     settings = GPTQ | {"sym": True, "checkpoint_format": version}
-    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings)
+    folder, _ = write_packed(tmp_path, "gptq", change=partial(symmetric, nibble=stored), settings=settings)
     model = load_model(folder)
     stored_tensors = {}
     for file in folder.glob("*.safetensors"):
@@ -237,7 +222,7 @@ def test_symmetric_zero_points_of_both_versions(tmp_path: Path, version: str, st
 )
 def test_zero_points_of_the_other_version(tmp_path: Path, version: str, stored: int, sentence: str) -> None:
     settings = GPTQ | {"sym": True, "checkpoint_format": version}
-    folder, _ = write_packed(tmp_path, "gptq", change=with_zeros(stored), settings=settings)
+    folder, _ = write_packed(tmp_path, "gptq", change=partial(symmetric, nibble=stored), settings=settings)
     assert sentence in refused(folder, WrongModel)
     assert sentence in str(verify(folder))
     with pytest.raises(WrongModel, match=r"sym true|zero points"):
