@@ -247,8 +247,9 @@ def add_a_file(draw: random.Random, folder: Path) -> None:
     """Something that programs leave beside a checkpoint, or that belongs to another format."""
     name = draw.choice([
         "adapter_config.json", "adapter_model.safetensors", "x.gguf", "training_args.bin", "model_index.json",
-        ".metadata", "weights.npz", "Modelfile", "extra.safetensors", ".cache", "config.json.bak", "model.safetensors.sha256",
-        "onnx", "\u6a21\u578b.txt", "vocab.json", "merges.txt", "added_tokens.json", "consolidated.safetensors",
+        ".metadata", "weights.npz", "Modelfile", "extra.safetensors", ".cache", "config.json.bak",
+        "model.safetensors.sha256", "onnx", "\u6a21\u578b.txt", "vocab.json", "merges.txt", "added_tokens.json",
+        "consolidated.safetensors",
     ])  # fmt: skip
     if not (folder / name).exists():
         draw.choice([lambda: (folder / name).write_bytes(b"{}"), lambda: (folder / name).mkdir()])()
@@ -485,8 +486,8 @@ CHANGES_VALUES: list[Damage] = [flip_bits, not_a_number, set_dtype, change_dtype
 CHANGES_TOKENIZER: list[Damage] = [change_tokenizer, break_template]
 DAMAGES: list[Damage] = [
     change_byte, change_byte, change_length, become_something_else, byte_order_mark, remove, rename, copy,
-    replace_by_node, no_permission, add_a_file, interrupted_save, change_header, change_header, rewrite_header, add_prefix, change_index,
-    change_index, change_quantisation, repeat_a_key, *CHANGES_VALUES, change_config,
+    replace_by_node, no_permission, add_a_file, interrupted_save, change_header, change_header, rewrite_header,
+    add_prefix, change_index, change_index, change_quantisation, repeat_a_key, *CHANGES_VALUES, change_config,
 ]  # fmt: skip
 
 

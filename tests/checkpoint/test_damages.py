@@ -29,7 +29,7 @@ from minimoe.text.tokenizer import Tokenizer
 from tests.checkpoint import damages
 from tests.checkpoint.damages import CHANGES_TOKENIZER, CHANGES_VALUES, KINDS, base, contents, draw_case
 
-SHORT = 600  # cases
+SHORT = 500  # cases
 TIME_LIMIT = 10  # seconds for one case, against hangs
 
 
