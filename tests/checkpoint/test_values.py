@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import minimoe
+from minimoe.checkpoint import verify as verify_module
+from minimoe.checkpoint.header import read_header
+from minimoe.checkpoint.inspect import Inspector
 from minimoe.checkpoint.quantise import quantise
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.values import is_inspected
@@ -194,6 +197,39 @@ def test_sha256_inspects_every_value(tiny: Path) -> None:
         assert [problem.split(":")[0] for problem in report.problems] == ["NotFinite"] and name in report.problems[0]
 
 
+def test_sha256_reports_a_finding_again_after_an_interruption(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with a finding is not noted as done, or the run that comes to its end would not mention it."""
+    first, second = sorted(tiny.glob("*.safetensors"))[:2]
+    name = next(name for name in load_file(first) if name.endswith("q_proj.weight"))
+    put(tiny, name, NAN)
+    plain = verify_module.sha256_of
+
+    def interrupted(path: Path, *arguments: Any) -> str:
+        if path == second:
+            raise KeyboardInterrupt
+        return plain(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify_module, "sha256_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            verify(tiny, sha256=True)
+    assert name in str(verify(tiny, sha256=True).problems)
+
+
+@pytest.mark.parametrize("step", [1, 7, 64, 10**6])
+def test_the_inspector_sees_values_that_lie_across_two_pieces(tmp_path: Path, step: int) -> None:
+    file = tmp_path / "x.safetensors"
+    tensors = {name: torch.ones(3, 5, dtype=dtype) for name, dtype in (("a", torch.float32), ("b", torch.bfloat16))}
+    tensors |= {"nan": tensors["a"].clone(), "inf": tensors["b"].clone(), "empty": torch.ones(0)}
+    tensors |= {"zeros": torch.zeros(9), "almost": torch.zeros(9), "whole numbers": torch.full((9,), -1).int()}
+    tensors["nan"][1, 2], tensors["inf"][2, 4], tensors["almost"][8] = NAN, INFINITY, 1e-30
+    save_file(tensors, file)
+    inspector, data = Inspector(read_header(file)), memoryview(file.read_bytes())
+    for offset in range(0, len(data), step):
+        inspector.see(offset, data[offset : offset + step])
+    assert sorted(inspector.not_finite) == ["inf", "nan"] and inspector.zeros == ["zeros"]
+
+
 # ------------------------------------------------------------------ zero points of GPTQ
 
 
@@ -227,3 +263,14 @@ def test_zero_points_of_the_other_version(tmp_path: Path, version: str, stored: 
     assert sentence in str(verify(folder))
     with pytest.raises(WrongModel, match=r"sym true|zero points"):
         stream_model(folder, ram="1GB")(IDS)
+
+
+def test_one_zero_point_inside_a_word(tmp_path: Path) -> None:
+    def change(stored: dict[str, Any]) -> None:
+        symmetric(stored)
+        stored["model.layers.0.self_attn.k_proj.qzeros"][0, 1] += 0x100  # the third of eight
+
+    folder, _ = write_packed(tmp_path, "gptq", change=change, settings=GPTQ | {"sym": True})
+    assert "k_proj.qzeros: config.json says sym true, which stores 7 for every zero point; found [7, 8]" in refused(
+        folder, WrongModel
+    )

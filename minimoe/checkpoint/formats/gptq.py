@@ -79,9 +79,11 @@ class GptqInt4(Format):
                 f"config.json says {VERSIONS[self.version]!r}. Every weight would be off by one step. Correct "
                 "checkpoint_format in its quantization_config."
             )
+        whole = words[:, :-1]
+        found = {n for nibble in range(NIBBLES) for n in (whole >> 4 * nibble & 15).unique().tolist()}
         return (
             f"config.json says sym true, which stores {middle} for every zero point; found "
-            f"{lowest.unique().tolist()}. Correct sym in its quantization_config, or download again."
+            f"{sorted(found | set(lowest.unique().tolist()))}. Correct sym in its quantization_config, or download again."
         )
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
