@@ -83,7 +83,8 @@ class GptqInt4(Format):
         found = {n for nibble in range(NIBBLES) for n in (whole >> 4 * nibble & 15).unique().tolist()}
         return (
             f"config.json says sym true, which stores {middle} for every zero point; found "
-            f"{sorted(found | set(lowest.unique().tolist()))}. Correct sym in its quantization_config, or download again."
+            f"{sorted(found | set(lowest.unique().tolist()))}. Correct sym in its quantization_config, or download "
+            "again."
         )
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
