@@ -205,6 +205,8 @@ def refuse_names(directory: Any, names: Iterable[str], is_plain: bool) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A small JSON object, {} for anything else: what is wrong with it is said by whoever needs it."""
     try:
+        if not path.is_file():  # asked first: opening a pipe would wait for ever
+            return {}
         with path.open("rb") as file:
             value = json.loads(file.read(10**7))
     except (OSError, ValueError, RecursionError):

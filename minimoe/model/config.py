@@ -53,6 +53,8 @@ class ModelConfig:
         """Read a config.json (or the directory that holds one). Raises BadConfig or UnsupportedModel."""
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
+        if file.exists() and not file.is_file():  # asked first: opening a pipe would wait for ever
+            raise BadConfig(f"{file} is not a regular file. A checkpoint needs a config.json.")
         try:
             raw = json.loads(file.read_text(encoding="utf-8"))
         except OSError as error:

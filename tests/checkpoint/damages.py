@@ -138,7 +138,7 @@ def in_json(draw: random.Random, path: Path, change: Callable[[Any], Any]) -> No
         content = json.loads(path.read_text(encoding="utf-8"))
         change(content)
         path.write_text(json.dumps(content), encoding="utf-8")
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return  # damaged already
 
 
@@ -153,7 +153,7 @@ def in_header(folder: Path, draw: random.Random, change: Callable[[dict[str, Any
         if names:
             name = pick(draw, names)
             edit_header(file, lambda content: change(content, name))
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return
 
 

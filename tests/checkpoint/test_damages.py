@@ -78,7 +78,8 @@ def run_case(number: int, folder: Path) -> str:
         check_message(str(error), folder)
         assert not report.ok, f"verify calls whole what load refuses: {error}"
         return f"refused, {type(error).__name__}"
-    assert report.ok, f"load accepts what verify does not: {report}"
+    others = [problem for problem in report.problems if tokenizer or not problem.startswith("BadTokenizer")]
+    assert not others, f"load accepts what verify does not: {report}"  # load_model needs no tokenizer, verify reads it
     if any(damage in CHANGES_VALUES for damage in chosen):
         assert contents(model) == damages.expected_contents(folder, model)
         check_small_values(model)
