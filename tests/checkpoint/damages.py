@@ -321,7 +321,7 @@ def rewrite_header(draw: random.Random, folder: Path) -> None:
     try:
         header, payload = split_file(file)
         name = pick(draw, set(header) - {"__metadata__"})
-    except (ValueError, IndexError, AttributeError, OverflowError):
+    except (ValueError, IndexError, AttributeError, OverflowError, RecursionError):
         return
     text = json.dumps(header)
     file.write_bytes(join_file(draw.choice([
@@ -339,7 +339,7 @@ def add_prefix(draw: random.Random, folder: Path) -> None:
             header, payload = split_file(file)
             renamed = {name.replace("model.", prefix, 1): entry for name, entry in header.items()}
             file.write_bytes(join_file(renamed, payload))
-        except (ValueError, AttributeError, OverflowError):
+        except (ValueError, AttributeError, OverflowError, RecursionError):
             continue
     if draw.random() < 0.8:
         (folder / INDEX).unlink(missing_ok=True) if not (folder / INDEX).is_dir() else None
@@ -431,7 +431,7 @@ def not_a_number(draw: random.Random, folder: Path) -> None:
         name = pick(draw, set(header) - {"__metadata__"})
         begin, end = header[name]["data_offsets"]
         width = {"BF16": 2, "F16": 2, "F32": 4, "F8_E4M3": 1}[header[name]["dtype"]]
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return
     bits = {"BF16": [0x7FC0, 0x7F80, 0xFF80], "F16": [0x7E00, 0x7C00], "F32": [0x7FC00000], "F8_E4M3": [0x7F]}
     if type(begin) is int and type(end) is int and 0 <= begin < end <= len(payload) and (end - begin) % width == 0:

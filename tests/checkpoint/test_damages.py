@@ -24,7 +24,7 @@ from minimoe.checkpoint.formats.packed import stored_tensors
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.values import is_inspected
 from minimoe.checkpoint.verify import verify
-from minimoe.errors import BadTokenizer, MinimoeError
+from minimoe.errors import BadArgument, BadTokenizer, MinimoeError, NotFound
 from minimoe.text.tokenizer import Tokenizer
 from tests.checkpoint import damages
 from tests.checkpoint.damages import CHANGES_TOKENIZER, CHANGES_VALUES, KINDS, base, contents, draw_case
@@ -152,6 +152,14 @@ def test_without_damage_each_kind_loads_and_is_what_the_files_hold(kind: str) ->
     model = load_model(base(kind))
     assert verify(base(kind)).ok
     assert contents(model) == damages.expected_contents(base(kind), model)
+
+
+def test_a_message_that_quotes_a_long_value_is_shortened() -> None:
+    for kind in (MinimoeError, BadTokenizer, NotFound, BadArgument):
+        message = str(kind(f"config.json: key is {'a' * 90_000!r}, expected an integer."))
+        assert len(message) == 2000
+        assert message.startswith("config.json: key is 'aaa") and message.endswith("aaa', expected an integer.")
+        assert str(kind("short")) == "short"
 
 
 def test_an_error_of_ours_or_what_the_files_hold(tmp_path: Path) -> None:
