@@ -133,7 +133,9 @@ def shard(draw: random.Random, folder: Path) -> Path | None:
 
 
 def in_json(draw: random.Random, path: Path, change: Callable[[Any], Any]) -> None:
-    """Edit a JSON file that can still be read."""
+    """Edit a JSON file that can still be read (reading a pipe would wait for ever)."""
+    if not path.is_file():
+        return
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         change(content)
