@@ -276,7 +276,8 @@ def plan(
 @click.option("--sha256", is_flag=True, help="Read every byte as well, and compare with the "
               "checksums that `hf download` left, or a FILE.sha256 beside the file.")  # fmt: skip
 def verify(path: str, sha256: bool) -> None:
-    """Is the checkpoint at PATH whole? Reads indexes and headers only. Exit code 1 if something is wrong.
+    """Is the checkpoint at PATH whole, and can it be loaded? Reads indexes, headers, and the small tensors that a load
+    inspects (norms, routers, scales). Exit code 1 if something is wrong.
 
     PATH is a folder, or an address: https://host/folder/ or hf://owner/name. An interrupted --sha256 goes on where it
     stopped.

@@ -5,8 +5,17 @@ Catch `MinimoeError` to catch them all.
 """
 
 
+LONGEST = 2000  # characters of a message; a value that is quoted from a file may be of any length
+
+
 class MinimoeError(Exception):
-    """Base of all errors that minimoe raises on purpose."""
+    """Base of all errors that minimoe raises on purpose. A very long message is shortened in its middle: the beginning
+    names the file, the end says what to do.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 505]} ... {text[-500:]}"
 
 
 class MinimoeWarning(UserWarning):
@@ -95,6 +104,10 @@ class IncompleteLoad(BadCheckpoint):
 
 class ChecksumMismatch(BadCheckpoint):
     """A file's SHA-256 is not the expected one."""
+
+
+class NotFinite(BadCheckpoint):
+    """A tensor holds NaN or infinity, or the logits do; the message names the tensor, and the layer if it is known."""
 
 
 class PlanTooBig(MinimoeError):

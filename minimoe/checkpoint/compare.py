@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimoe.checkpoint.foreign import refuse_names
 from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
@@ -40,8 +41,9 @@ def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> l
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{shards.directory}: {error}") from error
     layers = range(config.num_hidden_layers) if layers is None else layers
-    compare_sizes(config, shards)
     names = set(shards.names)
+    refuse_names(shards.directory, names, config.quantization_config is None)
+    compare_sizes(config, shards)
     expected = {tensor.name: tensor for tensor in expected_tensors(config, layers, names)}
     if config.tie_word_embeddings and HEAD in names and layers.stop == config.num_hidden_layers:
         expected[HEAD] = Expected(HEAD, (config.vocab_size, config.hidden_size), ())
@@ -86,7 +88,7 @@ def place(piece: Piece) -> str:
 
 
 def compare_one(config: ModelConfig, placed: Placed) -> None:
-    """The shape and the dtype of one tensor are those that config.json implies."""
+    """The shape of one tensor is the one that config.json implies, and its dtype can become the one that it names."""
     entry, code = placed.entry, placed.expected.code or CODES[config.dtype]
     if entry.shape != placed.expected.shape:
         raise WrongModel(
@@ -100,19 +102,30 @@ def compare_one(config: ModelConfig, placed: Placed) -> None:
             f"is {' or '.join((code, *placed.expected.also))}. Config and files do not belong together; download both "
             "again."
         )
-    if placed.expected.code is None and entry.dtype != code:
+    if placed.expected.code is None and entry.dtype not in CODES.values():
         raise WrongModel(
-            f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, config.json says torch_dtype "
-            f"{config.dtype} ({code}). "
-            "Correct torch_dtype if all tensors agree with each other; otherwise download again."
+            f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, but config.json has no "
+            f"quantization_config for it; expected {', '.join(CODES.values())}. Put the config.json of the same "
+            "checkpoint beside the files."
         )
 
 
+def other_dtypes(config: ModelConfig, plan: list[Placed]) -> dict[str, list[str]]:
+    """Plain tensors that are stored in another dtype than config.json says, by that dtype. They are converted."""
+    found: dict[str, list[str]] = {}
+    for placed in plan:
+        if placed.expected.code is None and placed.entry.dtype != CODES[config.dtype]:
+            found.setdefault(placed.entry.dtype, []).append(placed.entry.name)
+    return found
+
+
 def compare_with_each_other(plan: list[Placed]) -> None:
-    """The tensors of one bank have one dtype, also where the format leaves a choice: in memory they are stacked."""
+    """The packed parts of one bank have one dtype, also where the format leaves a choice: they are stacked in memory
+    as they are. (Plain values are converted to the model's dtype, so they may differ.)
+    """
     dtypes: dict[str, TensorEntry] = {}
     for placed in plan:
-        for piece in placed.expected.pieces:
+        for piece in placed.expected.pieces if placed.expected.code else ():
             first = dtypes.setdefault(piece.parameter, placed.entry)
             if first.dtype != placed.entry.dtype:
                 raise WrongModel(

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,8 @@ from minimoe.checkpoint.formats import Format, is_packed
 from minimoe.checkpoint.header import Header
 from minimoe.checkpoint.layout import Piece
 from minimoe.checkpoint.positioned import OpenFile
-from minimoe.errors import BadArgument, WrongModel
+from minimoe.checkpoint.values import check_values
+from minimoe.errors import BadArgument, NotFinite
 
 
 @dataclass
@@ -32,16 +34,15 @@ class StoredMatrix:
     parts: dict[str, tuple[Placed, Piece]] = field(default_factory=dict)
 
     @property
+    def file(self) -> Any:
+        """The file that holds it (or its first part), for messages."""
+        return next(iter(self.parts.values()))[0].header.file
+
+    @property
     def nbytes(self) -> int:
         """Bytes that have to be read for it."""
         widths = {suffix: TORCH_DTYPES[placed.entry.dtype].itemsize for suffix, (placed, _) in self.parts.items()}
         return sum(math.prod(piece.shape) * widths[suffix] for suffix, (_, piece) in self.parts.items())
-
-
-def check_values(format: Format, header: Header, name: str, part: Tensor, start: int = 0) -> None:
-    """Raise WrongModel if the format cannot use what was read of a packed tensor; `start` is the first input of it."""
-    if problem := format.check(name.rpartition(".")[2], part, start):
-        raise WrongModel(f"{header.file}: {name}: {problem}")
 
 
 def stored_matrices(plan: Iterable[Placed]) -> list[StoredMatrix]:
@@ -84,7 +85,7 @@ class MatrixReader(ExitStack):
 
     def read(self, matrix: StoredMatrix, dtype: torch.dtype | None = None) -> Tensor:
         """The matrix (outs, ins), unpacked to `dtype`; None keeps every bit: plain values as they are stored, packed
-        ones in float32. Raises ReadFailed, WrongModel.
+        ones in float32. Raises ReadFailed, WrongModel, NotFinite.
         """
         parts = {}
         for suffix, (placed, piece) in matrix.parts.items():
@@ -102,7 +103,7 @@ def converted(
 ) -> Iterator[tuple[StoredMatrix, dict[str, Tensor]]]:
     """Each matrix with its components in format `target`, by suffix; one at a time. `dtype` is that of plain values.
 
-    Raises ReadFailed, WrongModel, and BadArgument naming a matrix that holds NaN or infinity.
+    Raises ReadFailed, WrongModel, and NotFinite naming a matrix that holds NaN or infinity.
     """
     for matrix in matrices:
         if target.name == "plain":
@@ -111,4 +112,4 @@ def converted(
         try:
             yield matrix, target.pack(reader.read(matrix))
         except BadArgument as error:
-            raise BadArgument(f"{matrix.name} cannot be packed: {error}") from error
+            raise NotFinite(f"{matrix.file}: {matrix.name} cannot be packed: {error}") from error

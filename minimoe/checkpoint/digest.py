@@ -4,6 +4,7 @@ else.
 
 import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -14,8 +15,12 @@ STEP = 8 * 2**20  # bytes
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def sha256_of(path: Path, progress: "tqdm | None" = None) -> str:
-    """The SHA-256 of a file in hexadecimal. Raises ReadFailed, also if the file is changed meanwhile."""
+def sha256_of(
+    path: Path, progress: "tqdm | None" = None, see: Callable[[int, memoryview], None] = lambda offset, data: None
+) -> str:
+    """The SHA-256 of a file in hexadecimal. `see` is shown all bytes on the way: an offset, and what begins there.
+    Raises ReadFailed, also if the file is changed meanwhile.
+    """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(STEP))
     with PositionedFile(path) as file:
@@ -23,6 +28,7 @@ def sha256_of(path: Path, progress: "tqdm | None" = None) -> str:
             part = buffer[: min(STEP, file.size - offset)]
             file.read_into(part, offset)
             digest.update(part)
+            see(offset, part)
             if progress is not None:
                 progress.update(len(part))
         file.require_unchanged(file.identity)

@@ -4,6 +4,8 @@ Where dtype and device agree, the operating system writes straight into the para
 of bounded size stands between.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -56,13 +58,25 @@ class Filler:
         return self._staging
 
 
-def same_bytes(file: OpenFile, entry: TensorEntry, other_file: OpenFile, other: TensorEntry) -> bool:
-    """Whether two stored tensors are equal byte for byte, compared piece by piece."""
-    if entry.nbytes != other.nbytes:
+def same_values(file: OpenFile, entry: TensorEntry, other_file: OpenFile, other: TensorEntry) -> bool:
+    """Whether two stored tensors are equal, compared piece by piece: to the bit, or in the narrower of two dtypes."""
+    if entry.shape != other.shape:
         return False
-    step = STAGING_BYTES // 2
-    for first in range(0, entry.nbytes, step):
-        count = min(step, entry.nbytes - first)
-        if file.read(entry.start + first, count) != other_file.read(other.start + first, count):
+    dtypes = TORCH_DTYPES[entry.dtype], TORCH_DTYPES[other.dtype]
+    narrower = min(dtypes, key=lambda dtype: dtype.itemsize)
+    values = math.prod(entry.shape)
+    step = STAGING_BYTES // 16
+    for first in range(0, values, step):
+        count = min(step, values - first)
+        one = file.read(entry.start + first * dtypes[0].itemsize, count * dtypes[0].itemsize)
+        two = other_file.read(other.start + first * dtypes[1].itemsize, count * dtypes[1].itemsize)
+        if dtypes[0] != dtypes[1]:
+            one, two = (as_dtype(data, dtype, narrower) for data, dtype in zip((one, two), dtypes, strict=True))
+        if one != two:
             return False
     return True
+
+
+def as_dtype(data: bytes, dtype: torch.dtype, to: torch.dtype) -> bytes:
+    """The bytes of the same values in another dtype."""
+    return bytes(memory_of(torch.frombuffer(bytearray(data), dtype=dtype).to(to)))

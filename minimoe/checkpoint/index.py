@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimoe.checkpoint.locate import INDEX, SINGLE, no_weights
+from minimoe.checkpoint.foreign import weight_files
+from minimoe.checkpoint.header import read_header
+from minimoe.checkpoint.locate import INDEX, SINGLE, download_command, no_weights
 from minimoe.checkpoint.positioned import FarFolder, PositionedFile
 from minimoe.checkpoint.strict_json import parse_object, shown
-from minimoe.errors import IndexMismatch, UnsafeIndex
+from minimoe.errors import IndexMismatch, MissingShard, UnsafeIndex
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
+NUMBERED = re.compile(r"-([0-9]{1,6})-of-([0-9]{1,6})\.safetensors$")
+MOST_FILES = 100_000
 LARGEST_INDEX = 100_000_000  # bytes
 
 
@@ -25,6 +29,7 @@ class Index:
     weight_map: dict[str, str] | None
     total_size: int | None
     bytes_read: int
+    is_rebuilt: bool = False  # from the headers, for want of an index file
 
     @property
     def files(self) -> list[str]:
@@ -35,7 +40,7 @@ class Index:
 def read_index(directory: Path) -> Index:
     """Read the index of a checkpoint folder, or note that it has a single file. Opens no weight file.
 
-    Raises NotFound or NotSafetensors (no weights that we read), UnsafeIndex (it points outside the folder),
+    Raises NotFound (no weights that we read), UnsafeIndex (it points outside the folder),
     IndexMismatch (unreadable).
     """
     path, single = directory / INDEX, directory / SINGLE
@@ -59,6 +64,49 @@ def read_index(directory: Path) -> Index:
             f"{directory} holds both {SINGLE} and {INDEX}, which does not name it. Remove the one that is not meant."
         )
     return Index(directory, weight_map, check_total_size(path, raw.get("metadata")), len(text))
+
+
+def find_index(directory: Path) -> Index:
+    """`read_index`; and where there is neither an index nor the one file that needs none, the index that the headers of
+    the safetensors files themselves give.
+
+    That is safe: names and shapes are compared with config.json, so neither a missing file nor a foreign one passes.
+    Also raises MissingShard if the numbers in the files' names show that some are absent, IndexMismatch if two files
+    hold the same tensor, and what read_header raises.
+    """
+    if (directory / INDEX).exists() or (directory / SINGLE).exists() or not directory.is_dir():
+        return read_index(directory)
+    files = sorted(weight_files(entry.name for entry in directory.iterdir()))
+    if not files:
+        return read_index(directory)
+    for total, numbers in numbered(files).items():
+        if absent := sorted(set(range(1, total + 1)) - numbers):
+            raise MissingShard(
+                f"{directory} has no {INDEX}, and of {total} numbered files {len(absent)} are absent, first number "
+                f"{absent[0]}. Resume with: {download_command(directory)}"
+            )
+    weight_map: dict[str, str] = {}
+    count = 0
+    for file in files:
+        header = read_header(directory / file)
+        count += header.bytes_read
+        for name in header.tensors:
+            if name in weight_map:
+                raise IndexMismatch(
+                    f"{directory} has no {INDEX}, and {shown(name)} is both in {weight_map[name]} and in {file}. "
+                    "Remove the files that are not meant, or download the index."
+                )
+            weight_map[name] = file
+    return Index(directory, weight_map, None, count, is_rebuilt=True)
+
+
+def numbered(files: list[str]) -> dict[int, set[int]]:
+    """The numbers of the files called ...-00003-of-00118.safetensors, by how many there should be."""
+    found: dict[int, set[int]] = {}
+    for file in files:
+        if (match := NUMBERED.search(file)) and int(match[2]) <= MOST_FILES:
+            found.setdefault(int(match[2]), set()).add(int(match[1]))
+    return found
 
 
 def check_weight_map(path: Path, weight_map: Any) -> dict[str, str]:

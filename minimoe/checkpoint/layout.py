@@ -17,6 +17,7 @@ from minimoe.checkpoint.formats import Format, format_of
 from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
 
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the weights in one file, or which file has what
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)", re.DOTALL)
 

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 from minimoe import paths
-from minimoe.errors import BadArgument, NotFound, NotSafetensors
+from minimoe.checkpoint.foreign import refuse_file
+from minimoe.checkpoint.layout import INDEX as INDEX
+from minimoe.checkpoint.layout import SINGLE as SINGLE
+from minimoe.errors import BadArgument, NotFound
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 URL = re.compile(r"(https?|hf):/{1,2}([^/].*)", re.IGNORECASE)  # a Path drops the second slash
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def folder_name(value: str | Path, argument: str) -> str | Path:
@@ -59,13 +60,16 @@ def refuse_remote(path: str | Path) -> None:
 def find_checkpoint(path: str | Path) -> Path:
     """The folder that `path` means; a relative path not found from here is tried from the checkout's root.
 
-    Raises BadArgument and NotFound; for a name on the Hugging Face hub, with the command that downloads it.
+    A model's folder in the hub's cache (models--owner--name) means the snapshot that its refs/main names. Raises
+    BadArgument, NotSafetensors for a file of another format, and NotFound; for a name on the Hugging Face hub, with the
+    command that downloads it.
     """
     refuse_remote(path)
     found = paths.find(folder_name(path, "path"))
     if found.is_dir():
-        return found
+        return snapshot_of(found)
     if found.exists():
+        refuse_file(found)
         raise NotFound(
             f"{found} is a file; expected the folder that holds config.json and the .safetensors files: {found.parent}"
         )
@@ -82,15 +86,27 @@ def find_checkpoint(path: str | Path) -> Path:
     raise NotFound(f"there is no folder {str(path)!r} (looked in {places}). Give the folder of a checkpoint.")
 
 
-def no_weights(directory: Path) -> NotFound | NotSafetensors:
-    """The error for a folder with neither `model.safetensors` nor an index."""
-    pickles = sorted(file.name for pattern in PICKLES for file in directory.glob(pattern))
-    if pickles:
-        return NotSafetensors(
-            f"{directory} holds {pickles[0]} but no safetensors. Such a file is a pickle, which can run code when "
-            "opened; minimoe never opens one. "
-            "Download the safetensors files of this model, or save it as safetensors with the library that wrote it."
-        )
+def snapshot_of(folder: Path) -> Path:
+    """The snapshot that a model's folder in the hub's cache means; any other folder as it is. Raises NotFound."""
+    snapshots = folder / "snapshots"
+    if (folder / "config.json").exists() or not snapshots.is_dir():
+        return folder
+    there = sorted(entry.name for entry in snapshots.iterdir() if entry.is_dir())
+    try:
+        main = (folder / "refs" / "main").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        main = ""
+    if COMMIT.fullmatch(main) and main in there:
+        return snapshots / main
+    if len(there) == 1:
+        return snapshots / there[0]
+    several = f"the snapshots {', '.join(there[:5])}, and refs/main names none of them" if there else "no snapshot"
+    mend = f"Give one of them, such as {snapshots / there[0]}" if there else f"Run: {download_command(folder)}"
+    raise NotFound(f"{folder} is a folder of the Hugging Face cache with {several}. {mend}.")
+
+
+def no_weights(directory: Path) -> NotFound:
+    """The error for a folder without safetensors files."""
     return NotFound(
         f"{directory} holds neither {SINGLE} nor {INDEX}. Download the checkpoint with: {download_command(directory)}"
     )

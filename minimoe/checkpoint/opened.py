@@ -9,7 +9,8 @@ from pathlib import Path
 
 from minimoe.checkpoint import hub
 from minimoe.checkpoint.commit import finish_interrupted_save
-from minimoe.checkpoint.index import Index, read_index
+from minimoe.checkpoint.foreign import refuse_foreign
+from minimoe.checkpoint.index import Index, find_index, read_index
 from minimoe.checkpoint.layout import concerns
 from minimoe.checkpoint.locate import INDEX, SINGLE, find_checkpoint, remote_address
 from minimoe.checkpoint.range_cache import RangeCache, check_cap, default_cap, default_folder
@@ -67,7 +68,8 @@ def open_index(
     if address is None:
         folder = find_checkpoint(path)
         finish_interrupted_save(folder)
-        return str(path), folder, read_index(folder)
+        refuse_foreign(folder)
+        return str(path), folder, find_index(folder)
     kept = default_folder() if cache is None else Path(cache)
     ranges = RangeCache(kept / "ranges", default_cap(kept) if cache_bytes is None else check_cap(cache_bytes))
     remote, folder = open_hub(address, kept, ranges) if address.startswith("hf:") else open_url(address, kept, ranges)

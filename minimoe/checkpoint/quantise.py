@@ -25,8 +25,9 @@ from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.read import compare_tied_head
 from minimoe.checkpoint.save import as_json, files_of_checkpoint, split
 from minimoe.checkpoint.shard_writer import ShardWriter
-from minimoe.errors import BadArgument, WriteFailed
+from minimoe.errors import BadArgument, NotFinite, WriteFailed
 from minimoe.model.config import ModelConfig
+from minimoe.model.finite import ADVICE, is_finite
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 
@@ -140,6 +141,8 @@ def write_plain(work: Quantisation, writer: ShardWriter, progress: tqdm) -> None
             for first in range(0, values, len(buffer)):
                 part = buffer[: min(len(buffer), values - first)]
                 filler.fill(part, file, placed.entry, first)
+                if not is_finite(part):  # the embedding too: compared with the packing, this costs nothing
+                    raise NotFinite(f"{placed.header.file}: {placed.entry.name} holds NaN or infinity. {ADVICE}")
                 writer.write(placed.expected.name, part, first)
         progress.update(placed.entry.nbytes)
 

@@ -1,6 +1,6 @@
 """load: a checkpoint's folder -> a model that is filled to the last value, or an error that says why not.
 
-In this order, so that whatever can be refused is refused before the first weight is read: config -> index -> headers
+In this order, so that whatever can be refused is refused before the first weight is read: index -> config -> headers
 -> names, shapes and dtypes against the config -> tokenizer -> memory -> weights, each once, straight to its place.
 
 Packed weights (formats/) stay packed in memory. Only who asks for another precision has them unpacked or packed anew on
@@ -15,16 +15,18 @@ import torch
 
 from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.fill import TORCH_DTYPES, same_bytes
+from minimoe.checkpoint.fill import TORCH_DTYPES, same_values
 from minimoe.checkpoint.fill_model import allocate, fill
+from minimoe.checkpoint.foreign import refuse_foreign
 from minimoe.checkpoint.formats import format_of, is_packed
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.measure import weigh
 from minimoe.checkpoint.formats.packed import pack_modules
+from minimoe.checkpoint.index import find_index
 from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns, expected_tensors
 from minimoe.checkpoint.locate import find_checkpoint
 from minimoe.checkpoint.room import require_room
-from minimoe.checkpoint.shards import Shards, open_shards
+from minimoe.checkpoint.shards import Shards, open_indexed
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
@@ -59,8 +61,11 @@ def load_model(
     """The model alone; needs no tokenizer files.
 
     path: a folder with config.json and safetensors files; a relative one is also tried from the checkout's root.
-    dtype: None keeps the checkpoint's own; otherwise a torch dtype or "fp32", "bf16", ...; values are converted while
-    they are read.
+    dtype: None is the one that config.json names; otherwise a torch dtype or "fp32", "bf16", .... There is one rule
+    for all plain tensors (everything but the parts of packed matrices): each is converted to that dtype, once, while it
+    is read, whatever dtype it has in the file. So float32 norms beside bfloat16 matrices become bfloat16, and the
+    values are those of transformers' `from_pretrained(path)` and `from_pretrained(path, dtype=...)`. `verify` lists
+    the tensors that are stored in another dtype than config.json says.
     layers: range(a, b) reads those layers only, and only the files that hold them need to be there.
     precision: None keeps linear layers as the files have them, packed or not; "int4" and "int8" pack them while
     loading, "bf16", "fp16" and "fp32" unpack them into that dtype. One matrix at a time, so the peak is the result and
@@ -68,8 +73,9 @@ def load_model(
 
     The model is in eval mode and its parameters do not require gradients: most readers only run it, and that is
     faster. To train it further, call `model.train().requires_grad_(True)`.
-    Raises NotFound, BadConfig, UnsupportedModel, BadArgument, PlanTooBig, and the kinds of BadCheckpoint. Never
-    returns a partly filled model.
+    Raises NotFound, BadConfig, UnsupportedModel, BadArgument, PlanTooBig, and the kinds of BadCheckpoint, among them
+    NotFinite for NaN or infinity in a norm, a router or the scales of packed weights. Never returns a partly filled
+    model.
     """
     return _load(path, dtype, device, layers, precision, with_tokenizer=False)[0]
 
@@ -79,10 +85,12 @@ def _load(
 ) -> tuple[Transformer, Any]:
     directory = find_checkpoint(path)
     finish_interrupted_save(directory)
+    refuse_foreign(directory)
+    index = find_index(directory)
     config = ModelConfig.from_file(directory / "config.json")
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)
-    shards = open_shards(directory, wanted=lambda name: concerns(name, config, layers))
+    shards = open_indexed(index, wanted=lambda name: concerns(name, config, layers))
     plan = match(config, shards, layers)
     tokenizer = read_tokenizer(directory, config) if with_tokenizer else None
     require_room(sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers)), where)
@@ -120,7 +128,7 @@ def compare_tied_head(plan: list[Placed], shards: Shards) -> None:
     if head is None or embedding is None:
         return
     with head.header.reading() as file, embedding[0].reading() as other:
-        if not same_bytes(file, head.entry, other, embedding[1]):
+        if not same_values(file, head.entry, other, embedding[1]):
             raise WrongModel(
                 f"{head.header.file}: lm_head.weight differs from model.embed_tokens.weight, but config.json says "
                 "tie_word_embeddings true. "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.checkpoint.header import Header, TensorEntry, read_header
-from minimoe.checkpoint.index import Index, read_index
+from minimoe.checkpoint.index import Index
 from minimoe.checkpoint.locate import INDEX, SINGLE, download_command
 from minimoe.checkpoint.strict_json import shown
 from minimoe.errors import IndexMismatch, MissingShard
@@ -42,11 +42,6 @@ class Shards:
     def bytes_read(self) -> int:
         """Bytes of the index and of the headers that were read to learn all this."""
         return self.index.bytes_read + sum(header.bytes_read for header in self.headers.values())
-
-
-def open_shards(directory: Path, wanted: Callable[[str], bool] | None = None) -> Shards:
-    """Read the index and the headers of a local folder. Raises what read_index and open_indexed raise."""
-    return open_indexed(read_index(directory), wanted)
 
 
 def open_indexed(index: Index, wanted: Callable[[str], bool] | None = None) -> Shards:

@@ -1,9 +1,10 @@
-"""verify: is this folder a whole checkpoint of the model that its config.json describes? Answered from index and
-headers alone.
+"""verify: is this folder a whole checkpoint of the model that its config.json describes, and one that `load` accepts?
+Answered from index and headers, and from the few values that a load inspects.
 
 470 GB are vouched for by some megabytes: every file has the size that its own header describes, every tensor of the
-config is there once, with its shape and dtype. Only flipped bits inside the weights stay unseen; `sha256=True` reads
-everything to find those. A checkpoint on a server is verified the same way, by fetching the headers.
+config is there once, with its shape and a dtype that can be read. In a folder the small tensors are inspected as well
+(norms, routers, scales of packed weights): a load refuses NaN there. Only what is wrong inside the matrices stays
+unseen; `sha256=True` reads everything to find flipped bits and NaN. A checkpoint on a server is verified by headers.
 """
 
 from dataclasses import dataclass, field
@@ -11,18 +12,24 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.compare import match
+from minimoe.checkpoint.compare import Placed, match, other_dtypes
 from minimoe.checkpoint.digest import expected_sha256, sha256_of
 from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.header import Header, read_header
 from minimoe.checkpoint.index import Index
+from minimoe.checkpoint.inspect import Inspector, inspect_small
 from minimoe.checkpoint.journal import Journal
-from minimoe.checkpoint.locate import find_checkpoint, remote_address
+from minimoe.checkpoint.locate import INDEX, SINGLE, find_checkpoint, remote_address
 from minimoe.checkpoint.opened import open_index
 from minimoe.checkpoint.positioned import FarFolder, PositionedFile
-from minimoe.checkpoint.shards import Shards, absent_files, disagreements, missing_shards
+from minimoe.checkpoint.read import compare_tied_head, read_tokenizer
+from minimoe.checkpoint.shards import Shards, absent_files, disagreements, listed, missing_shards
+from minimoe.checkpoint.sparse import MARKER
+from minimoe.checkpoint.values import is_inspected
 from minimoe.errors import BadArgument, ChecksumMismatch, MinimoeError, NotFound, UnsupportedModel
 from minimoe.model.config import ModelConfig
+
+VOCABULARIES = ("tokenizer.json", "vocab.json")  # a folder with one of these has a tokenizer
 
 
 @dataclass
@@ -39,6 +46,8 @@ class Report:
     bytes_read: int = 0  # of index and headers, and of whole files with sha256
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unreadable: bool = False  # whether the files were found whole, but are of a format that `load` refuses
+    values_read: int = 0  # bytes of the small tensors that were inspected; not part of bytes_read
     sha256: dict[str, str] = field(default_factory=dict)  # file name -> digest
 
     @property
@@ -56,15 +65,25 @@ class Report:
         lines += [f"  {name}  sha256 {digest}" for name, digest in self.sha256.items()]
         lines += [f"  note: {note}" for note in self.notes]
         lines += [f"  {problem}" for problem in self.problems]
-        return "\n".join([*lines, "  whole" if self.ok else f"  {len(self.problems)} problem(s)"])
+        return "\n".join([*lines, f"  {self.verdict}"])
+
+    @property
+    def verdict(self) -> str:
+        """The last word."""
+        if self.unreadable and len(self.problems) == 1:
+            return "files whole, but minimoe cannot read this format"
+        return "whole" if self.ok else f"{len(self.problems)} problem(s)"
 
 
 def verify(path: str | Path, sha256: bool = False) -> Report:
     """Check a checkpoint without loading it; finds as many problems as it can instead of stopping at the first.
 
     path: a folder, or an address as `open_checkpoint` takes it.
-    sha256=True also reads every file and compares its digest with what is written beside it, if anything is. A run that
-    was interrupted is resumed by the next one. Not for a server: a digest is of a whole file.
+    sha256=True also reads every file, looks for NaN and infinity in all of it, and compares its digest with what is
+    written beside it, if anything is. A run that was interrupted is resumed by the next one. Not for a server: a digest
+    is of a whole file.
+    `report.ok` means that `load_model` accepts the checkpoint (if it fits in memory), and that `load` accepts its
+    tokenizer, if there is one.
     Raises NotFound if there is no such folder, BadArgument; everything else is in the report.
     """
     address = remote_address(path)
@@ -97,7 +116,7 @@ def verify(path: str | Path, sha256: bool = False) -> Report:
     if isinstance(index.directory, Path):
         note_the_unusual(report, index.directory, index.files)
         if sha256:
-            compare_digests(report, index.directory, present)
+            compare_digests(report, shards, present)
     return report
 
 
@@ -113,26 +132,52 @@ def read_headers(report: Report, index: Index, names: list[str]) -> list[tuple[s
 
 
 def compare_with_config(report: Report, shards: Shards, folder: Path) -> None:
-    """Names, shapes and dtypes against config.json."""
+    """Names, shapes and dtypes against config.json; then the values that a load inspects, and the tokenizer."""
     try:
         config = ModelConfig.from_file(folder / "config.json")
-        try:
-            format_of(config)
-        except UnsupportedModel as error:
-            report.notes.append(
-                f"files and index were checked; names and shapes were not compared with config.json: {error}"
-            )
-            return
         plan = match(config, shards)
     except MinimoeError as problem:
+        report.unreadable = isinstance(problem, UnsupportedModel)
         report.add(problem)
         return
     is_plain = config.quantization_config is None
     report.parameters = sum(placed.expected.values for placed in plan) if is_plain else config.total_parameters
+    for dtype, names in other_dtypes(config, plan).items():
+        report.notes.append(
+            f"stored as {dtype}, to be converted to {config.dtype} (torch_dtype in config.json) when loaded: "
+            f"{listed(names)}"
+        )
+    if isinstance(shards.directory, Path):
+        compare_values(report, plan, config, shards)
+        if any((folder / name).exists() for name in VOCABULARIES):
+            compare_tokenizer(report, folder, config)
+
+
+def compare_values(report: Report, plan: list[Placed], config: ModelConfig, shards: Shards) -> None:
+    """What a load inspects while it reads: norms, routers, scales, and a tied head that is stored all the same."""
+    if (shards.directory / MARKER).exists():  # written by write_sparse: the folder says itself that it holds no values
+        return
+    report.values_read = sum(placed.entry.nbytes for placed in plan if is_inspected(placed.entry.name))
+    for problem in inspect_small(plan, format_of(config)):
+        report.add(problem)
+    try:
+        compare_tied_head(plan, shards)
+    except MinimoeError as problem:
+        report.add(problem)
+
+
+def compare_tokenizer(report: Report, folder: Path, config: ModelConfig) -> None:
+    """Whether the tokenizer beside the weights can be read, and fits them."""
+    try:
+        read_tokenizer(folder, config)
+    except MinimoeError as problem:
+        report.add(problem)
 
 
 def note_the_unusual(report: Report, directory: Path, files: list[str]) -> None:
     """What is no fault, but good to know."""
+    if not (directory / INDEX).exists() and files != [SINGLE]:
+        report.notes.append(f"there is no {INDEX}; the headers of {len(files)} file(s) were taken instead.")
     others = sorted(file.name for file in directory.glob("*.safetensors") if file.name not in files)
     if others:
         report.notes.append(
@@ -140,17 +185,18 @@ def note_the_unusual(report: Report, directory: Path, files: list[str]) -> None:
         )
 
 
-def compare_digests(report: Report, directory: Path, names: list[str]) -> None:
-    """Read every file in full and compare its SHA-256 with the expected one, where there is one. What an interrupted
-    run has done already is not read again.
+def compare_digests(report: Report, shards: Shards, names: list[str]) -> None:
+    """Read every file in full, inspect its values, and compare its SHA-256 with the expected one, where there is one.
+    What an interrupted run has done already is not read again.
     """
+    directory: Path = shards.directory
     total = sum((directory / name).stat().st_size for name in names)
     journal = Journal(directory)
     with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=total < 10**9) as progress:
         for name in names:
             path = directory / name
             try:
-                found = report.sha256[name] = digest_once(report, journal, path, progress)
+                found = report.sha256[name] = digest_once(report, journal, path, shards.headers.get(name), progress)
             except MinimoeError as problem:
                 report.add(problem)
                 continue
@@ -166,16 +212,22 @@ def compare_digests(report: Report, directory: Path, names: list[str]) -> None:
     journal.finish()
 
 
-def digest_once(report: Report, journal: Journal, path: Path, progress: tqdm) -> str:
+def digest_once(report: Report, journal: Journal, path: Path, header: Header | None, progress: tqdm) -> str:
     """The file's SHA-256: from the journal if it is of this very file, else computed and noted there."""
     with PositionedFile(path) as file:
         identity, size = file.identity, file.size
     if (known := journal.digest(path.name, identity)) is not None:
         progress.update(size)
         return known
-    digest = sha256_of(path, progress)
+    inspector = Inspector(header) if header else None
+    digest = sha256_of(path, progress, inspector.see) if inspector else sha256_of(path, progress)
     report.bytes_read += size
     with PositionedFile(path) as file:
         file.require_unchanged(identity)
-    journal.note(path.name, identity, digest)
+    if inspector and inspector.note():
+        report.notes.append(str(inspector.note()))
+    if inspector and (problem := inspector.problem()):
+        report.add(problem)  # and not noted in the journal: the next run has to find it again
+    else:
+        journal.note(path.name, identity, digest)
     return digest

@@ -22,6 +22,7 @@ from minimoe.checkpoint.read import DTYPES, check_device, load_model
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer
 from minimoe.model.config import ModelConfig
+from minimoe.model.finite import require_finite
 from minimoe.model.transformer import Transformer
 from minimoe.routing.recorder import Recorder, router
 from minimoe.text.tokenizer import Tokenizer
@@ -228,10 +229,12 @@ def run_ours(
     for ids, their in zip(prompts, theirs, strict=True):
         if not their.experts:  # a dense model
             runs.append(Run(model(ids.to(device))[0].cpu()))
+            require_finite(model, runs[-1].logits, ids[0].to(device))
             continue
         recorder = Recorder(model)
         with recorder.watching():
             logits = model(ids.to(device))[0].cpu()
+        require_finite(model, logits, ids[0].to(device))
         runs.append(Run(logits, dict(zip(recorder.layers, recorder.passes[0]["experts"], strict=True))))
         for layer, hidden in their.hidden.items():
             again = router(model, layer)(hidden.to(device)).experts.cpu()

@@ -59,6 +59,8 @@ class ModelConfig:
         """
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
+        if file.exists() and not file.is_file():  # asked first: opening a pipe would wait for ever
+            raise BadConfig(f"{file} is not a regular file. A checkpoint needs a config.json.")
         try:
             raw = json.loads(file.read_text(encoding="utf-8-sig"))
         except OSError as error:

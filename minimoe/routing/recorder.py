@@ -21,8 +21,9 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from minimoe.errors import BadArgument, MinimoeError
+from minimoe.errors import BadArgument, MinimoeError, NotFinite
 from minimoe.model.cache import KVCache
+from minimoe.model.finite import cause, is_finite
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer, as_batch
 
@@ -83,7 +84,10 @@ class Recorder:
             self.pending[layer].append(summary(routing))
 
     def finish(self, model: Transformer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-        """After the model. A pass that raised never comes here; the next `begin` throws its first half away."""
+        """Forward hook of the model: keep the pass. A pass that raised is dropped by the next `begin`.
+
+        Raises NotFinite if a router computed NaN, since the experts that it then selects mean nothing.
+        """
         if self.pending is None:
             return
         pending, self.pending = self.pending, None
@@ -97,7 +101,11 @@ class Recorder:
             {key: torch.cat([piece[key] for piece in pieces]) for key in PER_SLOT + PER_ROW}
             for pieces in pending.values()
         ]
-        self.faults += [said for layer, row in zip(pending, rows, strict=True) if (said := not_numbers(layer, row))]
+        for layer, row in zip(pending, rows, strict=True):
+            if not is_finite(row["entropies"]):
+                raise NotFinite(
+                    f"the logits of the router in layer {layer} are NaN or infinite. {cause(model, None)}"
+                )
         routed = {key: torch.stack([row[key] for row in rows]).cpu() for key in PER_SLOT + PER_ROW}
         sums = [torch.stack([piece["probability_sums"] for piece in pieces]).sum(dim=0) for pieces in pending.values()]
         self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})
@@ -150,15 +158,6 @@ def bypassed(layer: int, seen: int, tokens: int) -> str:
     return (
         f"layer {layer} sent {seen} of {tokens} tokens through its router. Does something run the experts without it?"
     )
-
-
-def not_numbers(layer: int, row: Pass) -> str:
-    """A sentence if a router answered with NaN: whatever it then selected would look like any other choice."""
-    wrong = row["entropies"].isnan() | row["probabilities"].isnan().any(dim=-1) | row["margins"].isnan()
-    if not wrong.any():
-        return ""
-    token = int(wrong.nonzero()[0])
-    return f"the router of layer {layer} gave NaN for token {token} of a call. Check the weights and the dtype."
 
 
 def router(model: Transformer, layer: int) -> Router:

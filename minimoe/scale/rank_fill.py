@@ -9,13 +9,13 @@ from einops import rearrange
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.convert import check_values
 from minimoe.checkpoint.fill import STAGING_BYTES, TORCH_DTYPES, Filler, memory_of
 from minimoe.checkpoint.formats import Format, format_of, is_packed
 from minimoe.checkpoint.formats.packed import stored_tensors
 from minimoe.checkpoint.ledger import Ledger
 from minimoe.checkpoint.positioned import OpenFile
-from minimoe.errors import BadArgument, IncompleteLoad
+from minimoe.checkpoint.values import check_values
+from minimoe.errors import BadArgument, IncompleteLoad, NotFinite
 from minimoe.model.transformer import Transformer
 from minimoe.scale.rank_plan import Read
 
@@ -26,7 +26,7 @@ def fill_rank(model: Transformer, reads: list[Read], source: Format, title: str,
     """Every read into its place; each place exactly once. `source` is the format of the files; where the model has
     another one, matrices are packed on their way.
 
-    Raises ReadFailed, WrongModel, IncompleteLoad.
+    Raises ReadFailed, WrongModel, NotFinite, IncompleteLoad.
     """
     tensors, ledger, filler, target = stored_tensors(model), Ledger(model), Filler(), format_of(model.config)
 
@@ -46,7 +46,6 @@ def fill_rank(model: Transformer, reads: list[Read], source: Format, title: str,
                     if source.name == target.name or not is_packed(read.parameter):
                         memory = place(read.parameter, read.expert)
                         fill_one(memory, file, read, filler)
-                        # of packed parts only g_idx is checked, and its rows are inputs
                         check_values(source, header, read.entry.name, memory, read.start)
                     else:
                         for suffix, values in packed(file, read, filler, target, model.device).items():
@@ -86,4 +85,4 @@ def packed(
     try:
         return target.pack(memory)
     except BadArgument as error:
-        raise BadArgument(f"{read.entry.name} cannot be packed: {error}") from error
+        raise NotFinite(f"{read.header.file}: {read.entry.name} cannot be packed: {error}") from error

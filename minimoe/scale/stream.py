@@ -15,12 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimoe.checkpoint.compare import match
+from minimoe.checkpoint.compare import CODES, Placed, match
+from minimoe.checkpoint.formats import is_packed
+from minimoe.checkpoint.header import BYTES_PER_VALUE
+from minimoe.checkpoint.layout import EMBEDDING
 from minimoe.checkpoint.opened import open_checkpoint
 from minimoe.checkpoint.read import check_dtype, compare_tied_head, read_tokenizer
 from minimoe.checkpoint.room import memory_of_device
-from minimoe.errors import BadArgument, PlanTooBig
+from minimoe.errors import BadArgument, PlanTooBig, WrongModel
 from minimoe.model.cache import KVCache
+from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, as_batch
 from minimoe.scale.budget import Budget, budget, pass_bytes
 from minimoe.scale.expert_cache import ExpertCache, Key
@@ -80,7 +84,9 @@ def _stream(
             f"ram is {units(plan.ram)}, of which {plan.total:,} bytes would be used, but this machine has {room:,}. "
             "Give less ram."
         )
-    tied = [placed for placed in match(config, shards, plan.layers) if not placed.expected.pieces]
+    found = match(config, shards, plan.layers)
+    refuse_other_widths(config, found)
+    tied = [placed for placed in found if not placed.expected.pieces]
     with torch.device("meta"):
         model = StreamedTransformer(config, plan.layers)
     model.furnish(Stored(config, shards), plan, chosen, partial(compare_tied_head, tied, shards))
@@ -207,6 +213,22 @@ class StreamedTransformer(Transformer):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         raise BadArgument("a streamed model stays on the CPU in its dtype; give dtype= to stream().")
+
+
+def refuse_other_widths(config: ModelConfig, found: list[Placed]) -> None:
+    """Matrices are streamed as they are stored, into memory that was planned by config.json. Raises WrongModel for one
+    that is stored in a wider dtype.
+    """
+    code = CODES[config.dtype]
+    for placed in found:
+        name, stored = placed.entry.name, placed.entry.dtype
+        is_streamed = is_packed(name) or name == EMBEDDING
+        if is_streamed and placed.expected.code is None and BYTES_PER_VALUE[stored] > BYTES_PER_VALUE[code]:
+            raise WrongModel(
+                f"{placed.header.file}: {name} is stored as {stored}, wider than the {code} that config.json names, "
+                "and a streamed model reads matrices as they are stored. Save the checkpoint again with minimoe.save, "
+                "or correct torch_dtype in config.json."
+            )
 
 
 def fill_parameters(module: nn.Module, layout: Layout, reader: Reader, dtype: torch.dtype, prefix: str) -> None:

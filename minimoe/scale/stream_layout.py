@@ -18,7 +18,8 @@ from minimoe.checkpoint.formats import Format, format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import EMBEDDING, HEAD, NORM, attention_tensors, dense_tensors, linear, matrices
 from minimoe.checkpoint.shards import Shards
-from minimoe.errors import IncompleteLoad, WrongModel
+from minimoe.checkpoint.values import check_values
+from minimoe.errors import IncompleteLoad
 from minimoe.model.config import ModelConfig
 from minimoe.scale.stream_sizes import aligned
 
@@ -97,7 +98,7 @@ class Reader:
 
     def read(self, layout: Layout, memory: Tensor, what: str) -> None:
         """Fill `memory` (uint8, at least layout.nbytes). Raises ReadFailed, also if a file is no longer the one whose
-        header was read, and WrongModel if the format cannot use the values; the memory then holds nothing of use.
+        header was read, and WrongModel or NotFinite if the values cannot be used; the memory then holds nothing of use.
         """
         for _, group in groupby(layout.runs, key=lambda run: str(run.header.file)):
             runs, began = list(group), time.perf_counter()
@@ -108,9 +109,8 @@ class Reader:
                     file.read_into(memory_of(memory[run.at : run.at + run.nbytes]), run.start)
                 file.require_unchanged(header.identity)
             self.note(what, count, time.perf_counter() - began)
-        for part, at in layout.places if self.format.name != "plain" else ():
-            if problem := self.format.check(part.suffix, part.view(memory, at)):
-                raise WrongModel(f"{part.header.file}: {part.name}: {problem}")
+        for part, at in layout.places:
+            check_values(self.format, part.header, part.name, part.view(memory, at))
 
     def read_converting(self, part: Part, destination: Tensor, what: str) -> None:
         """Fill `destination` with one large tensor, in another dtype if need be, through a staging buffer of 8 MiB."""

@@ -8,6 +8,7 @@ import torch
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
+from minimoe.model.finite import require_finite
 from minimoe.model.transformer import Transformer
 from minimoe.text.sampling import SamplingSettings, choose_settings, penalise_repetition, sample, widen
 from minimoe.text.tokenizer import Tokenizer
@@ -40,7 +41,8 @@ def generate(
     two tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
     libraries do not promise to repeat: PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
 
-    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer.
+    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer. Between
+    two pieces NotFinite, if the logits become NaN or infinite: it names the tensor.
     """
     settings = choose_settings(
         tokenizer.generation_defaults,
@@ -89,6 +91,7 @@ def new_ids(
             for run in torch.tensor([fresh]).split(model.chunk or len(fresh), dim=1):
                 logits = model(run, cache=cache, last_only=True)[0, -1]
             logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
+            require_finite(model, logits, seen)
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
             chosen = sample(
                 logits,

@@ -56,6 +56,8 @@ def read_files(directory: Path) -> dict[str, bytes]:
 def read_if_there(file: Path) -> bytes | None:
     """The content of `file`, None if it does not exist. Raises BadTokenizer if it exists and cannot be read."""
     try:
+        if file.exists() and not file.is_file() and not file.is_dir():  # opening a pipe would wait for ever
+            raise BadTokenizer(f"{file} is not a regular file. {MEND}")
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -84,8 +84,18 @@ def gptq_values(parts: Parts, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return (whole * scales[parts["g_idx"].long()].T).to(dtype)
 
 
+def symmetric(stored: Parts, nibble: int = 7) -> None:
+    """Every zero point becomes 8, stored as `nibble`; what is left of a last, part filled word stays empty."""
+    for name in [name for name in stored if name.endswith("qzeros")]:
+        outs = stored[name.removesuffix("qzeros") + "scales"].shape[1]
+        words = torch.full(stored[name].shape, 0x11111111 * nibble)
+        if outs % 8:
+            words[:, -1] &= 2 ** (4 * (outs % 8)) - 1
+        stored[name] = as_int32(words)
+
+
 FP8 = ModelConfig.named("Qwen3-235B-A22B-FP8").quantization_config
-GPTQ = ModelConfig.named("Qwen3-235B-A22B-GPTQ-Int4").quantization_config
+GPTQ = ModelConfig.named("Qwen3-235B-A22B-GPTQ-Int4").quantization_config | {"sym": False}  # zero points of many values
 KINDS: dict[str, tuple[Any, Callable[..., Parts], Callable[..., Tensor]]] = {
     "fp8": (FP8, fp8_parts, fp8_values),
     "gptq": (GPTQ, gptq_parts, gptq_values),
@@ -97,12 +107,14 @@ def write_packed(
     kind: str,
     config: ModelConfig = PACKABLE,
     change: Callable[[Parts], Any] | None = None,
+    settings: dict[str, Any] | None = None,
     **options: Any,
 ) -> tuple[Path, Path]:
     """Two checkpoints with equal values: a packed one (released layout, in two files that cut through matrices), and a
-    plain one of what an oracle reads in it. `change` is made to the packed tensors before they are written.
+    plain one of what an oracle reads in it. `change` is made to the packed tensors before they are written; `settings`
+    is another quantization_config than the usual one.
     """
-    settings, pack, values = KINDS[kind]
+    usual, pack, values = KINDS[kind]
     packed, plain = folder / "packed", folder / "plain"
     save_tiny(plain, config, shard_bytes=10**9)
     tensors, stored = load_file(plain / "model.safetensors"), {}
@@ -116,7 +128,7 @@ def write_packed(
     save_file(tensors, plain / "model.safetensors")
     packed.mkdir()
     (packed / "config.json").write_text((plain / "config.json").read_text())
-    edit_json(packed / "config.json", lambda raw: raw.update(quantization_config=settings))
+    edit_json(packed / "config.json", lambda raw: raw.update(quantization_config=settings or usual))
     if change is not None:
         change(stored)
     names, files = sorted(stored), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")

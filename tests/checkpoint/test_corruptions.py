@@ -125,8 +125,8 @@ def transposed(folder: Path) -> None:
         edit_header(file, lambda header: [e["shape"].reverse() for n, e in header.items() if n == EXPERT])
 
 
-def as_half(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["model.norm.weight"] = tensors["model.norm.weight"].half()
+def as_bytes(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].char()
 
 
 def of_the_30b(folder: Path) -> None:
@@ -175,7 +175,7 @@ CASES = [
     Case("tensor elsewhere", in_index(lambda i: i["weight_map"].update({EXPERT: "model-00001-of-00007.safetensors"})),
          "IndexMismatch", "not found in the file's own header"),
     Case("not in the index", in_index(lambda i: i["weight_map"].pop(EXPERT)), "IndexMismatch", "does not mention"),
-    Case("wrong dtype", in_tensors(as_half), "WrongModel", "model.norm.weight is stored as F16, config.json says"),
+    Case("wrong dtype", in_tensors(as_bytes), "WrongModel", "model.norm.weight is stored as I8, but config.json has"),
     Case("swapped shape", transposed, "WrongModel", "is [16, 24], config.json implies [24, 16]"),
     Case("lost expert", in_tensors(lambda t: t.pop(EXPERT)), "IncompleteLoad", "layer 2 experts.up_proj: expert 7"),
     Case("lost norm", in_tensors(lambda t: t.pop("model.norm.weight")), "IncompleteLoad", "norm.weight would not be"),

@@ -261,9 +261,10 @@ def test_the_format_of_every_member_of_the_family() -> None:
         ({"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False}, "group_size 32"),
         ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, "desc_act True"),
         (
-            {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "checkpoint_format": "gptq_v2"},
-            "checkpoint_format 'gptq_v2'",
+            {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "checkpoint_format": "marlin"},
+            "checkpoint_format 'marlin'",
         ),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": "yes"}, "sym 'yes'"),
         ({"quant_method": "minimoe", "bits": 2, "group_size": 128}, "bits 2"),
         ({"quant_method": "minimoe", "bits": 4, "group_size": 128.0}, "group_size 128.0"),
     ],

@@ -22,7 +22,7 @@ from minimoe.checkpoint.formats.packed import Packed, stored_tensors
 from minimoe.checkpoint.layout import expected_tensors
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
-from minimoe.errors import BadArgument, IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel
+from minimoe.errors import BadArgument, IncompleteLoad, IndexMismatch, NotFinite, UnsupportedModel, WrongModel
 from tests.checkpoint.fake import DENSE, edit_json, refused, rewrite, save_tiny, weights
 from tests.checkpoint.packing import PACKABLE, Parts, write_packed
 
@@ -246,8 +246,9 @@ def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
     save_tiny(tmp_path, PACKABLE)
     name = "model.layers.2.mlp.experts.4.up_proj.weight"
     rewrite(tmp_path, lambda tensors: tensors[name][3, 5].fill_(float("inf")))
-    message = refused(tmp_path, BadArgument, precision="int8")
-    assert message.startswith("model.layers.2.mlp.experts.4.up_proj cannot be packed: weight holds NaN or infinity")
+    message = refused(tmp_path, NotFinite, precision="int8")
+    assert "model.layers.2.mlp.experts.4.up_proj cannot be packed: weight holds NaN or infinity" in message
+    assert message.startswith(str(tmp_path / "model.safetensors"))
 
 
 # ------------------------------------------------------------------ saving
@@ -342,8 +343,8 @@ EXPERT = "model.layers.0.mlp.experts.3.up_proj"
          [f"{EXPERT}.weight is stored as BF16, but in format fp8 it is F8_E4M3"]),
         ("fp8", lambda stored: stored.update({f"{EXPERT}.weight_scale_inv": torch.ones(2, 2)}), WrongModel,
          ["is stored as", "The files are of different checkpoints"]),
-        ("fp8", lambda stored: stored.update({"model.layers.0.mlp.gate.weight": torch.zeros(6, 136)}), WrongModel,
-         ["model.layers.0.mlp.gate.weight is stored as F32, config.json says torch_dtype bfloat16"]),
+        ("fp8", lambda stored: stored.update({"model.layers.0.mlp.gate.weight": torch.ones(6, 136).byte()}), WrongModel,
+         ["model.layers.0.mlp.gate.weight is stored as U8, but config.json has no quantization_config for it"]),
         ("gptq", lambda stored: stored.update({f"{EXPERT}.scales": torch.ones(2, 148).bfloat16()}), WrongModel,
          ["is stored as", "The files are of different checkpoints"]),
         ("gptq", lambda stored: stored[f"{EXPERT}.g_idx"].copy_(torch.arange(136).flip(0) // 128), WrongModel,

@@ -77,10 +77,13 @@ def test_a_config_of_another_model(tiny: Path) -> None:
     assert verify(tiny).problems[0].startswith("BadConfig: ")
 
 
-def test_a_quantised_checkpoint_is_checked_as_far_as_it_goes(tiny: Path) -> None:
+def test_a_format_that_is_not_read_is_not_called_whole(tiny: Path) -> None:
     edit_json(tiny / "config.json", lambda config: config.update(quantization_config={"quant_method": "fp8"}))
     report = verify(tiny)
-    assert report.ok and "names and shapes were not compared" in report.notes[0]
+    assert not report.ok and report.problems[0].startswith("UnsupportedModel: ")
+    assert str(report).endswith("files whole, but minimoe cannot read this format")
+    first_shard(tiny).unlink()
+    assert str(verify(tiny)).endswith("1 problem(s)")
 
 
 def test_files_that_the_index_does_not_name_are_noted(tiny: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minimoe.checkpoint.formats.base import BLOCK, Format, is_packed
+from minimoe.checkpoint.formats.foreign import ADVICE, READS, describe
 from minimoe.checkpoint.formats.fp8 import Fp8
 from minimoe.checkpoint.formats.gptq import GptqInt4
 from minimoe.checkpoint.formats.own import INT4, INT8, METHOD
@@ -27,7 +28,8 @@ READABLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "bits": (4,),
         "group_size": (BLOCK,),
         "desc_act": (False,),
-        "checkpoint_format": ("gptq", None),
+        "checkpoint_format": ("gptq", "gptq_v2", None),
+        "sym": (True, False, None),
     },
     METHOD: {"bits": (4, 8), "group_size": (BLOCK,)},
 }
@@ -43,9 +45,10 @@ def format_of(config: ModelConfig) -> Format:
         return PLAIN
     method = settings.get("quant_method")
     if not isinstance(method, str) or method not in READABLE:
+        what = describe(settings)
         raise UnsupportedModel(
-            f"config.json has a quantization_config (quant_method {shown(method)}); minimoe reads "
-            f"{', '.join(READABLE)} and plain checkpoints. Download one of those of the same name."
+            f"config.json has a quantization_config (quant_method {shown(method)}){f': {what}' if what else ''}. "
+            f"{READS}. {ADVICE}"
         )
     for key, readable in READABLE[method].items():
         found = settings.get(key)
@@ -55,7 +58,9 @@ def format_of(config: ModelConfig) -> Format:
                 f"{key} {shown(readable[0])} only. Download the plain checkpoint of the same name."
             )
     refuse_exceptions(settings)
-    return {"fp8": FP8, "gptq": GPTQ_INT4}.get(method) or OWN[f"int{settings['bits']}"]
+    if method == "gptq":
+        return GptqInt4(2 if settings.get("checkpoint_format") == "gptq_v2" else 1, settings.get("sym") is True)
+    return FP8 if method == "fp8" else OWN[f"int{settings['bits']}"]
 
 
 def refuse_exceptions(settings: dict[str, Any]) -> None:
