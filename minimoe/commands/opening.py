@@ -12,7 +12,7 @@ import torch
 
 from minimoe.checkpoint.layout import expected_tensors
 from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.opened import open_index
+from minimoe.checkpoint.opened import open_checkpoint
 from minimoe.checkpoint.read import check_device, check_dtype, check_precision, load_model, read_tokenizer
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
@@ -78,13 +78,13 @@ def open_here(
     path: str, dtype: str | None, device: str, layers: range | None, precision: str | None, work: Work
 ) -> tuple[Transformer, Tokenizer]:
     """All of it, in this process."""
-    _, folder, _ = open_index(find_checkpoint(path))  # refuses an address: whatever is loaded lies here
-    config = ModelConfig.from_file(folder / "config.json")
+    opened = open_checkpoint(find_checkpoint(path), layers)  # refuses an address: what is loaded has to be here
+    config = opened.config
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)
     if where.type == "cuda" and where.index is not None:  # what asks for the current GPU would open the first one
         torch.cuda.set_device(where)
-    tokenizer = read_tokenizer(folder, config)
+    tokenizer = read_tokenizer(opened.folder, config)
     weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
     need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers, device=where)
     require_memory(need, where, way_out=", weights that stay on disk (--ram SIZE)" if where.type == "cpu" else "")

@@ -95,6 +95,7 @@ def test_a_precision_reaches_the_command_and_the_plan(capsys):
 def test_a_server_answers_in_both_modes(monkeypatch, capsys):
     stub = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
     stub.requests, stub.models, stub.field, stub.fails, stub.says = [], ["it"], "reasoning", "", ANSWER
+    stub.finish = None
     stub.allowed = stub.turn = threading.Semaphore(1000)
     threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     monkeypatch.setenv("MINIMOE_ENDPOINT", f"http://127.0.0.1:{stub.server_port}/v1")
