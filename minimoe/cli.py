@@ -18,6 +18,7 @@ from minimoe.commands import options
 from minimoe.commands.soft_switch import split_switch
 from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, open_closed_streams, refuse, table
 from minimoe.commands.training import check_before_training
+from minimoe.dtypes import DTYPE_NAMES
 from minimoe.errors import BadArgument, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
@@ -26,6 +27,7 @@ from minimoe.scale.cuts import EXPERT_SPLITS, SPLITS
 from minimoe.scale.plan import PRECISIONS, deploy
 from minimoe.scale.plan import plan as size_up
 from minimoe.scale.precision import KV_PRECISIONS, SIZE_ONLY
+from minimoe.scale.report import as_dict
 from minimoe.scale.units import parse_bytes
 
 MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
@@ -43,7 +45,7 @@ SPLIT = click.option("--split", type=click.Choice(SPLITS), default="tensor", sho
 PRECISION = click.option("--precision", type=click.Choice(("int4", "int8", "bf16")),
                          help="Pack the weights while they are loaded, or unpack packed ones. [default: as the files "
                          "have them]")  # fmt: skip
-DTYPE = click.option("--dtype", type=click.Choice(options.DTYPES), metavar="DTYPE",
+DTYPE = click.option("--dtype", type=click.Choice(DTYPE_NAMES), metavar="DTYPE",
                      help='"bf16", "fp32", ... instead of the checkpoint\'s own.')  # fmt: skip
 
 
@@ -263,7 +265,7 @@ def plan(
     cards = ((devices,) if devices else (4, 8)) if serve else ()
     servers = vllm_commands(name_or_path, cards, memory or 0) if serve else ()
     if as_json:
-        content = sizes.to_dict() | ({"deployment": placed.to_dict()} if placed else {})
+        content = sizes.to_dict() | ({"deployment": as_dict(placed)} if placed else {})
         content |= {"serve": [each.to_dict() for each in servers]} if serve else {}
         click.echo(json.dumps(content, indent=1))
         return

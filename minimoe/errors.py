@@ -4,6 +4,7 @@ A message names the file or the argument, says what was found and what was expec
 Catch `MinimoeError` to catch them all.
 """
 
+from typing import Any
 
 LONGEST = 2000  # characters of a message; a value that is quoted from a file may be of any length
 
@@ -116,3 +117,9 @@ class PlanTooBig(MinimoeError):
 
 class ServerFailed(MinimoeError):
     """A server of somebody else's did not answer, refused, or broke off."""
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """A value from a file, quoted for a message: escaped, and short even when the file is hostile."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + "...'"

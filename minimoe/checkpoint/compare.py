@@ -12,11 +12,9 @@ from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
 from minimoe.checkpoint.shards import Shards, listed
 from minimoe.checkpoint.sizes import compare_sizes
-from minimoe.checkpoint.strict_json import shown
-from minimoe.errors import IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel
+from minimoe.dtypes import CODES
+from minimoe.errors import IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel, shown
 from minimoe.model.config import ModelConfig
-
-CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}  # config.json -> safetensors
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from minimoe.checkpoint.compare import Placed
-from minimoe.checkpoint.fill import TORCH_DTYPES, Filler
+from minimoe.checkpoint.fill import Filler
 from minimoe.checkpoint.formats import Format, is_packed
 from minimoe.checkpoint.header import Header
 from minimoe.checkpoint.layout import Piece
 from minimoe.checkpoint.positioned import OpenFile
 from minimoe.checkpoint.values import check_values
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument, NotFinite
 
 

@@ -11,12 +11,9 @@ from torch import Tensor
 
 from minimoe.checkpoint.header import TensorEntry
 from minimoe.checkpoint.positioned import OpenFile
+from minimoe.dtypes import TORCH_DTYPES
 
 STAGING_BYTES = 8 * 2**20
-TORCH_DTYPES = {
-    "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
-    "F8_E4M3": torch.float8_e4m3fn, "I8": torch.int8, "U8": torch.uint8, "I32": torch.int32,
-}  # fmt: skip
 
 
 def memory_of(tensor: Tensor) -> memoryview:

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from minimoe import paths
 from minimoe.checkpoint.formats import foreign as packed
 from minimoe.checkpoint.layout import EMBEDDING, INDEX, LAYER, SINGLE
-from minimoe.checkpoint.strict_json import shown
-from minimoe.errors import NotFound, NotSafetensors, UnsupportedModel, WrongModel
+from minimoe.errors import NotFound, NotSafetensors, UnsupportedModel, WrongModel, shown
 
 ADAPTER = "adapter_model.safetensors"
 SAFETENSORS = "Download the safetensors checkpoint of the same model"

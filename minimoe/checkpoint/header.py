@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.checkpoint.positioned import FarFile, OpenFile, open_file
-from minimoe.checkpoint.strict_json import parse_object, shown
-from minimoe.errors import BadCheckpoint, CorruptHeader, NotSafetensors, TruncatedShard
+from minimoe.checkpoint.strict_json import parse_object
+from minimoe.dtypes import BYTES_PER_VALUE
+from minimoe.errors import BadCheckpoint, CorruptHeader, NotSafetensors, TruncatedShard, shown
 
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the reference implementation
 LARGEST_NUMBER = 2**63 - 1
-BYTES_PER_VALUE = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-    "U16": 2, "I16": 2, "F16": 2, "BF16": 2, "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8, "C64": 8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from minimoe.checkpoint.foreign import weight_files
 from minimoe.checkpoint.header import read_header
 from minimoe.checkpoint.locate import INDEX, SINGLE, download_command, no_weights
 from minimoe.checkpoint.positioned import FarFolder, PositionedFile
-from minimoe.checkpoint.strict_json import parse_object, shown
-from minimoe.errors import IndexMismatch, MissingShard, UnsafeIndex
+from minimoe.checkpoint.strict_json import parse_object
+from minimoe.errors import IndexMismatch, MissingShard, UnsafeIndex, shown
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
 NUMBERED = re.compile(r"-([0-9]{1,6})-of-([0-9]{1,6})\.safetensors$")

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from minimoe.checkpoint.compare import Placed
-from minimoe.checkpoint.fill import TORCH_DTYPES, Filler
+from minimoe.checkpoint.fill import Filler
 from minimoe.checkpoint.formats import Format
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.positioned import OpenFile
 from minimoe.checkpoint.values import check_values, is_inspected
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import MinimoeError, NotFinite
 from minimoe.model.finite import is_finite
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from minimoe.checkpoint.formats import Format, format_of
-from minimoe.checkpoint.header import BYTES_PER_VALUE
+from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the weights in one file, or which file has what

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from minimoe.atomic import write
 from minimoe.checkpoint.commit import replacing
-from minimoe.checkpoint.compare import CODES, Placed, match
+from minimoe.checkpoint.compare import Placed, match
 from minimoe.checkpoint.convert import MatrixReader, converted, stored_matrices
-from minimoe.checkpoint.fill import STAGING_BYTES, TORCH_DTYPES, Filler
+from minimoe.checkpoint.fill import STAGING_BYTES, Filler
 from minimoe.checkpoint.formats import format_of, is_packed
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.formats.measure import bits_per_parameter, require_packed
@@ -25,6 +25,7 @@ from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.read import compare_tied_head
 from minimoe.checkpoint.save import as_json, files_of_checkpoint, split
 from minimoe.checkpoint.shard_writer import ShardWriter
+from minimoe.dtypes import CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, NotFinite, WriteFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.finite import ADVICE, is_finite

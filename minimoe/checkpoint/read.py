@@ -15,7 +15,7 @@ import torch
 
 from minimoe.checkpoint.commit import finish_interrupted_save
 from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.fill import TORCH_DTYPES, same_values
+from minimoe.checkpoint.fill import same_values
 from minimoe.checkpoint.fill_model import allocate, fill
 from minimoe.checkpoint.foreign import refuse_foreign
 from minimoe.checkpoint.formats import format_of, is_packed
@@ -27,15 +27,11 @@ from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns, expected_tensor
 from minimoe.checkpoint.locate import find_checkpoint
 from minimoe.checkpoint.room import require_room
 from minimoe.checkpoint.shards import Shards, open_indexed
+from minimoe.dtypes import NAMED_DTYPES, TORCH_DTYPES
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers
 from minimoe.text.tokenizer import Tokenizer
-
-DTYPES = {
-    "bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "fp16": torch.float16, "float16": torch.float16,
-    "fp32": torch.float32, "float32": torch.float32, "fp64": torch.float64, "float64": torch.float64,
-}  # fmt: skip
 
 
 def load(
@@ -142,9 +138,9 @@ def check_precision(precision: str | None, dtype: Any, config: ModelConfig) -> t
         return config, check_dtype(dtype, config)
     if precision in OWN:
         return replace(config, quantization_config=OWN[precision].settings()), check_dtype(dtype, config)
-    if not isinstance(precision, str) or precision not in DTYPES:
+    if not isinstance(precision, str) or precision not in NAMED_DTYPES:
         raise BadArgument(f"precision is {precision!r}, expected None, {', '.join(OWN)}, bf16, fp16 or fp32.")
-    chosen = DTYPES[precision]
+    chosen = NAMED_DTYPES[precision]
     if dtype is not None and check_dtype(dtype, config) != chosen:
         raise BadArgument(f"precision is {precision!r} and dtype {dtype!r}: unpacked weights have one dtype. Give one.")
     return replace(config, quantization_config=None), chosen
@@ -152,9 +148,11 @@ def check_precision(precision: str | None, dtype: Any, config: ModelConfig) -> t
 
 def check_dtype(dtype: Any, config: ModelConfig) -> torch.dtype:
     """The torch dtype that `dtype` means, None being the checkpoint's own."""
-    named = DTYPES.get(config.dtype if dtype is None else dtype, dtype) if isinstance(dtype, str | None) else dtype
-    if not isinstance(named, torch.dtype) or named not in DTYPES.values():
-        raise BadArgument(f"dtype is {dtype!r}, expected None, one of {', '.join(DTYPES)}, or that torch dtype.")
+    name = config.dtype if dtype is None else dtype
+    named = NAMED_DTYPES.get(name, dtype) if isinstance(name, str) else dtype
+    if not isinstance(named, torch.dtype) or named not in NAMED_DTYPES.values():
+        names = ", ".join(NAMED_DTYPES)
+        raise BadArgument(f"dtype is {dtype!r}, expected None, one of {names}, or that torch dtype.")
     return named
 
 

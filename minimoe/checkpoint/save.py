@@ -14,13 +14,12 @@ from torch import Tensor
 
 from minimoe.atomic import write
 from minimoe.checkpoint.commit import PLAIN_NAME, replacing
-from minimoe.checkpoint.compare import CODES
-from minimoe.checkpoint.fill import TORCH_DTYPES, memory_of
+from minimoe.checkpoint.fill import memory_of
 from minimoe.checkpoint.formats.packed import is_model_packed, stored_tensors
-from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.index import read_index
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.locate import INDEX, SINGLE, folder_name
+from minimoe.dtypes import BYTES_PER_VALUE, CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from minimoe.atomic import write
 from minimoe.checkpoint.fill import memory_of
-from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import Expected
 from minimoe.checkpoint.locate import INDEX
 from minimoe.checkpoint.save import as_json, header_of, shard_names
+from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.errors import IncompleteLoad
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from minimoe.checkpoint.header import Header, TensorEntry, read_header
 from minimoe.checkpoint.index import Index
 from minimoe.checkpoint.locate import INDEX, SINGLE, download_command
-from minimoe.checkpoint.strict_json import shown
-from minimoe.errors import IndexMismatch, MissingShard
+from minimoe.errors import IndexMismatch, MissingShard, shown
 
 
 @dataclass(frozen=True)

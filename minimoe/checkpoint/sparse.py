@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from minimoe import atomic
-from minimoe.checkpoint.compare import CODES
-from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.locate import INDEX, folder_name
 from minimoe.checkpoint.save import as_json, header_of, shard_names, split
+from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, NotFound, WriteFailed
 from minimoe.model.config import ModelConfig
 

@@ -7,6 +7,8 @@ Here two equal keys are an error (which of the two tensors would be meant?), and
 import json
 from typing import Any
 
+from minimoe.errors import shown
+
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """UTF-8 bytes -> dict. Raises ValueError, with a short reason, for anything that is not one plain JSON object."""
@@ -34,9 +36,3 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def refuse_constant(name: str) -> None:
     """NaN and Infinity are JavaScript, not JSON."""
     raise ValueError(f"{name} is not JSON")
-
-
-def shown(value: Any, limit: int = 80) -> str:
-    """A value from a file, quoted for a message: escaped, and short even when the file is hostile."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 4] + "...'"

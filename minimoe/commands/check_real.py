@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.read import DTYPES, check_device, load_model
+from minimoe.checkpoint.read import check_device, load_model
 from minimoe.checkpoint.verify import verify
+from minimoe.dtypes import NAMED_DTYPES
 from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer
 from minimoe.model.config import ModelConfig
 from minimoe.model.finite import require_finite
@@ -121,7 +122,7 @@ def check_real(path: str | Path, device: str = "cpu", say: Callable[[str], None]
     config = ModelConfig.from_file(directory / "config.json")
     report = RealReport(directory)
     prompts = prompt_ids(library, directory, config, report)
-    own = DTYPES[config.dtype]
+    own = NAMED_DTYPES[config.dtype]
     dtypes = [own] if own in LEAST else [own, torch.float32]
     for dtype in dtypes:
         if dtype is not own and not fits(config.total_parameters * dtype.itemsize):

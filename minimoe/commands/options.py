@@ -18,7 +18,6 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 
 COLDEST = 1e-6  # of text/sampling.py
-DTYPES = ("bf16", "bfloat16", "fp16", "float16", "fp32", "float32", "fp64", "float64")
 DEVICE_NAME = re.compile(r"cpu|(cuda|mps|xpu)(:[0-9]{1,3})?")
 LAYERS = re.compile(r"([0-9]{1,6}):([0-9]{1,6})")
 MOST = 1_000_000_000  # steps, questions: what a 32-bit counter holds

@@ -9,9 +9,9 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
-from minimoe.course.explorer_pictures import CHANCE, DOMAIN_COLOURS, MARK
+from minimoe.course.explorer_pictures import CHANCE, MARK
 from minimoe.course.router_pictures import driven
-from minimoe.routing.figures import Picture, finish
+from minimoe.plotting import DOMAIN_COLOURS, Picture, finish
 from minimoe.routing.statistics.counting import document_counts
 from minimoe.routing.trace import RoutingTrace
 

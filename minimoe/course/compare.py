@@ -12,10 +12,9 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
-from minimoe.routing.figures import Picture, finish
+from minimoe.plotting import BLUE, VERMILLION, Picture, finish
 
 SAME = 1e-4  # smaller differences of hidden states or logits are rounding errors in float32
-BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
 @dataclass
@@ -162,7 +161,7 @@ def layer_bars(comparison: Comparison) -> Picture:
     figure.update_yaxes(title_text="largest difference<br>of hidden states", rangemode="tozero", row=1, col=1)
     if comparison.flipped:
         counts = [comparison.flipped.get(layer) for layer in comparison.layers]
-        figure.add_trace(go.Bar(x=names, y=counts, marker={"color": ORANGE}), row=2, col=1)
+        figure.add_trace(go.Bar(x=names, y=counts, marker={"color": VERMILLION}), row=2, col=1)
         top = max(1, *comparison.flipped.values())
         title = f"flipped choices<br>of {comparison.choices}"
         figure.update_yaxes(title_text=title, range=[0, 1.1 * top], row=2, col=1)

@@ -10,11 +10,11 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.course.boxes import draw_boxes
+from minimoe.plotting import BLUE, GREEN, SEQUENTIAL, VERMILLION, Picture, finish
 from minimoe.routing.explorer.fallback import PUOR
-from minimoe.routing.figures import SEQUENTIAL, Picture, finish, rounded
+from minimoe.routing.figures import rounded
 
-DOMAIN_COLOURS = {"en": "#0072B2", "zh": "#CC79A7", "code": "#E69F00", "math": "#009E73"}  # Okabe & Ito, course-wide
-REAL, CHANCE, MARK, THIRD = "#0072B2", "#A8A8A8", "#D55E00", "#009E73"
+REAL, CHANCE, MARK, THIRD = BLUE, "#A8A8A8", VERMILLION, GREEN
 DIVERGING = [[index / (len(PUOR) - 1), f"#{colour}"] for index, colour in enumerate(PUOR)]  # grey in the middle
 STEPS = ("text", "model", "trace", "a count", "chance", "a claim")
 

@@ -6,6 +6,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from minimoe.plotting import VERMILLION
+
 MOST_ROWS, MOST_COLUMNS = 8, 10
 DARK, BRIGHT = (0, 32, 77), (255, 233, 69)  # the two ends of Cividis, safe for red-green colour blindness
 
@@ -63,7 +65,7 @@ def cell(value: float, mark: bool, low: float, high: float, text: str) -> str:
     share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) if value == value else 0.0
     colour = ", ".join(str(round(d + share * (b - d))) for d, b in zip(DARK, BRIGHT, strict=True))
     ink = "black" if share > 0.5 else "white"
-    frame = "#D55E00" if mark else "transparent"
+    frame = VERMILLION if mark else "transparent"
     style = f"background: rgb({colour}); color: {ink}; border: 3px solid {frame}; text-align: right"
     return f'<td style="{style}">{text}</td>'
 

@@ -12,10 +12,11 @@ from minimoe.course.boxes import draw_boxes
 from minimoe.course.router_pictures import driven
 from minimoe.model.config import ModelConfig
 from minimoe.model.rope import frequencies_and_scale
-from minimoe.routing.figures import Picture, bars, finish
+from minimoe.plotting import BLUE, GREEN, PURPLE, VERMILLION, Picture, finish
+from minimoe.routing.figures import bars
 
-QUERY, KEY, PALE, THIRD = "#0072B2", "#D55E00", "#A8A8A8", "#009E73"  # Okabe & Ito: safe for colour-blind readers
-FAMILY = (QUERY, KEY, THIRD, "#CC79A7", PALE)
+QUERY, KEY, PALE, THIRD = BLUE, VERMILLION, "#A8A8A8", GREEN  # Okabe & Ito: safe for colour-blind readers
+FAMILY = (QUERY, KEY, THIRD, PURPLE, PALE)
 STEPS = (
     "project<br>to q, k, v",
     "split<br>heads",

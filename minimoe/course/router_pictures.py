@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from minimoe.course.boxes import draw_boxes
-from minimoe.routing.figures import Picture, bars, finish, rounded
+from minimoe.plotting import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Picture, finish
+from minimoe.routing.figures import bars, rounded
 
-CHOSEN, OTHER, MARK, THIRD = "#0072B2", "#C8C8C8", "#D55E00", "#009E73"  # Okabe & Ito: safe for colour-blind readers
+CHOSEN, OTHER, MARK, THIRD = BLUE, "#C8C8C8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
 PARTS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", "head")
 
 
@@ -177,7 +178,7 @@ def overlap_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
 
 def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
     """The share of tokens with a margin below x, per layer. margins: (layer, token); step: one step of bfloat16."""
-    figure, colours = go.Figure(), (CHOSEN, MARK, THIRD, "#CC79A7", "#56B4E9", "#E69F00")
+    figure, colours = go.Figure(), (CHOSEN, MARK, THIRD, PURPLE, SKY, ORANGE)
     shares = torch.linspace(0.01, 0.99, 99)
     for layer, row in enumerate(margins):
         curve = go.Scatter(

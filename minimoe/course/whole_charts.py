@@ -13,7 +13,7 @@ from minimoe.course.router_pictures import driven
 from minimoe.course.whole_pictures import HELD, MARK, OTHER, THIRD
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.routing.figures import Picture, finish
+from minimoe.plotting import Picture, finish
 from minimoe.scale.cards import CARDS
 from minimoe.scale.figures import memory_per_rank
 from minimoe.scale.nearest import alternatives

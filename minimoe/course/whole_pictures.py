@@ -14,16 +14,16 @@ from minimoe.course.boxes import draw_boxes
 from minimoe.course.router_pictures import driven
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.routing.figures import Picture, finish
+from minimoe.plotting import BLUE, GREEN, ORANGE, VERMILLION, Picture, finish
 from minimoe.scale.cards import CARDS
 from minimoe.scale.cuts import Cut
 from minimoe.scale.plan import Deployment, Plan, deploy
 from minimoe.scale.units import units
 
 GB = 10**9
-HELD, OTHER, MARK, THIRD = "#0072B2", "#D8D8D8", "#D55E00", "#009E73"  # Okabe & Ito: safe for colour-blind readers
+HELD, OTHER, MARK, THIRD = BLUE, "#D8D8D8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
 PART_COLOURS = {
-    "experts": HELD, "attention": THIRD, "embeddings": "#E69F00", "router": MARK, "norms": "#000000",
+    "experts": HELD, "attention": THIRD, "embeddings": ORANGE, "router": MARK, "norms": "#000000",
 }  # fmt: skip
 STEPS = ("count", "check", "divide", "read", "stream", "spread", "serve")
 # Row of the figure -> one representative of the kinds of tensor that are sharded alike
@@ -218,7 +218,7 @@ def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -
 def region(name: str) -> tuple[str, str]:
     """The part of the model that a tensor belongs to, and its colour."""
     for sign, label, colour in (
-        ("embed_tokens", "embedding", "#E69F00"), ("lm_head", "lm_head", "#E69F00"), ("self_attn", "attention", THIRD),
+        ("embed_tokens", "embedding", ORANGE), ("lm_head", "lm_head", ORANGE), ("self_attn", "attention", THIRD),
     ):  # fmt: skip
         if sign in name:
             return label, colour

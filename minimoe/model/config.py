@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from minimoe.dtypes import BITS_PER_VALUE
 from minimoe.errors import BadArgument, BadConfig
 from minimoe.model.config_keys import READ, check_spellings, check_values, modern_keys_to_released
 from minimoe.model.config_released import released_name, warn_of_absent_keys, warn_of_differences
@@ -13,7 +14,6 @@ from minimoe.model.config_switches import refuse_what_is_not_implemented, warn_o
 from minimoe.paths import models_folder
 
 CHUNK = 512  # positions of a prompt that go through the model together
-BITS_PER_VALUE = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)

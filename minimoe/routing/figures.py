@@ -11,37 +11,8 @@ import torch
 from plotly.subplots import make_subplots
 
 from minimoe.errors import BadArgument
+from minimoe.plotting import BLUE, SEQUENTIAL, VERMILLION, Picture, finish
 from minimoe.routing.trace import RoutingTrace
-
-SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green colour blindness
-CONFIG = {"showSendToCloud": False, "displaylogo": False}
-FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": "#202020"}
-
-
-class Picture:
-    """A plotly figure with its text alternative.
-
-    Jupyter renders `figure`, a plotly object; screen readers and viewers that cannot render it use the text `alt`.
-    """
-
-    def __init__(self, figure: go.Figure, alt: str):
-        self.figure, self.alt = figure, alt
-
-    def __repr__(self) -> str:
-        return self.alt
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        drawing = self.figure.to_plotly_json() | {"config": CONFIG}
-        return {"application/vnd.plotly.v1+json": plain(drawing), "text/plain": self.alt}
-
-
-def plain(value: Any) -> Any:
-    """`value` with tuples and arrays converted to lists, so that it serialises to the same JSON in every run."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def token_texts(trace: RoutingTrace) -> list[str]:
@@ -157,20 +128,10 @@ def describe(trace: RoutingTrace, token: int) -> str:
 
 def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str) -> Picture:
     """A horizontal bar chart with one value per name."""
-    figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": "#0072B2"}))
+    figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": BLUE}))
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(autorange="reversed")
     return finish(figure, title, alt, height=120 + 40 * len(names))
-
-
-def finish(figure: go.Figure, title: str, alt: str, height: int) -> Picture:
-    """Apply the course's layout to a figure (white background, title, font) and attach its text alternative."""
-    figure.update_layout(
-        template="none", title={"text": title, "x": 0.02, "font": {"size": 16}}, font=FONT, height=height,
-        showlegend=False,
-        margin={"l": 100, "r": 20, "t": 60, "b": 60}, paper_bgcolor="white", plot_bgcolor="white",
-    )  # fmt: skip
-    return Picture(figure, alt)
 
 
 def slider(labels: list[str], active: int) -> dict[str, Any]:
@@ -189,7 +150,7 @@ def slider(labels: list[str], active: int) -> dict[str, Any]:
 
 def marker() -> dict[str, Any]:
     """The triangle that marks the token selected by the slider."""
-    return {"symbol": "triangle-up", "size": 14, "color": "#D55E00"}
+    return {"symbol": "triangle-up", "size": 14, "color": VERMILLION}
 
 
 def rounded(tensor: torch.Tensor) -> Any:

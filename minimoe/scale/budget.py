@@ -26,12 +26,13 @@ from math import log
 from typing import Any
 
 from minimoe.checkpoint.formats import Format, format_of
+from minimoe.dtypes import WIDTHS
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import check_layers
 from minimoe.scale.precision import check_count
 from minimoe.scale.read_time import checked_speed
-from minimoe.scale.stream_sizes import WIDTHS, aligned, dense_bytes, feed_forward_bytes, pass_bytes
+from minimoe.scale.stream_sizes import aligned, dense_bytes, feed_forward_bytes, pass_bytes
 from minimoe.scale.units import parse_bytes, units
 from minimoe.text.generate import context_length
 

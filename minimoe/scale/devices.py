@@ -4,9 +4,7 @@ What fits is decided rank by rank: a sum over all devices can hide one that over
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from minimoe.errors import PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cards import Card
 from minimoe.scale.cuts import Cut, cuts
@@ -14,7 +12,6 @@ from minimoe.scale.divide import refuse_uneven
 from minimoe.scale.kernels import UNKNOWN_DEVICE, check_kernel, kernel_for
 from minimoe.scale.memory import CHUNK, RankMemory, rank_memory
 from minimoe.scale.precision import MOST_TOKENS, check_count, check_precision, own_precision
-from minimoe.scale.units import units
 
 # Kept back on every device for what no formula gives: the CUDA context, buffers of the collectives, gaps between
 # allocations. An assumption. Reports of the buffers of NCCL alone: 0.5 to 0.7 GB for a communicator on four A100
@@ -104,42 +101,6 @@ class Deployment:
     def cuts(self, rank: int) -> list[Cut]:
         """The table tensor -> rank, for one rank."""
         return cuts(self.config, self.devices, rank, self.split, self.experts)
-
-    def require_fit(self) -> None:
-        """Raises PlanTooBig, with the rank that needs most and the nearest plan that fits."""
-        if self.fits is not False:
-            return
-        from minimoe.scale.nearest import alternatives
-
-        worst, nearest = self.largest, alternatives(self)
-        mend = f"What fits: {nearest[0].change}." if nearest else "Nothing near this plan fits: take other devices."
-        raise PlanTooBig(
-            f"rank {worst.rank} of {self.devices} needs {units(worst.total)} (weights {units(worst.weights)}, KV cache "
-            f"{units(worst.cache)}, work space {units(worst.work)}), a device has {units(self.usable or 0)} to use: "
-            f"{units(-min(self.spare))} short. {mend}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, with the table tensor -> rank; `fits` and `spare` are null if no memory was said."""
-        from minimoe.scale.nearest import alternatives
-        from minimoe.scale.read_time import reading
-
-        keys = (
-            "devices", "device_memory", "reserve", "usable", "precision", "kv_precision", "context", "split", "experts",
-            "chunk", "attention", "fits", "tight", "tight_bytes", "short_bytes", "weight_bytes", "cache_bytes",
-        )  # fmt: skip
-        spare = self.spare or (None,) * self.devices
-        ranks = [
-            {
-                **rank.to_dict(),
-                "spare_bytes": left,
-                "tensors": [cut.to_dict(self.precision) for cut in self.cuts(rank.rank)],
-            }
-            for rank, left in zip(self.ranks, spare, strict=True)
-        ]
-        nearest = [each.to_dict() for each in alternatives(self)]
-        rest = {"ranks": ranks, "alternatives": nearest, "reading": reading(self).to_dict()}
-        return {key: getattr(self, key) for key in keys} | rest
 
 
 def deploy(

@@ -4,20 +4,20 @@ from itertools import groupby
 
 import plotly.graph_objects as go
 
-from minimoe.routing.figures import Picture, finish
+from minimoe.plotting import BLUE, GREEN, ORANGE, SKY, VERMILLION, Picture, finish
 from minimoe.scale.devices import Deployment
 from minimoe.scale.units import units
 
 GB = 10**9
 # Okabe and Ito's colours, told apart by colour-blind readers; the pattern tells them apart in grey, too.
 COLOURS = {
-    "experts": ("#0072B2", ""),
-    "all other weights": ("#56B4E9", "/"),
-    "KV cache": ("#E69F00", "x"),
-    "work space": ("#009E73", "."),
+    "experts": (BLUE, ""),
+    "all other weights": (SKY, "/"),
+    "KV cache": (ORANGE, "x"),
+    "work space": (GREEN, "."),
     "kept back": ("#999999", "\\"),
 }
-CAPACITY = "#D55E00"
+CAPACITY = VERMILLION
 
 
 def layers_of_memory(plan: Deployment) -> dict[str, list[int]]:

@@ -31,11 +31,12 @@ with a part of the experts, is left out.
 from dataclasses import dataclass
 from typing import Any
 
+from minimoe.dtypes import PLAIN_BYTES
 from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.scale.cuts import Cut
 from minimoe.scale.kernels import UNKNOWN_DEVICE, kernel_bytes, kernel_for
 from minimoe.scale.kinds import PARTS
-from minimoe.scale.precision import BLOCK, KV_PRECISIONS, PLAIN_BYTES, plain_bytes
+from minimoe.scale.precision import BLOCK, KV_PRECISIONS, plain_bytes
 
 # Bytes alive for each value of a matrix that is being unpacked, beside the result: tests/scale/test_work_space.py
 BESIDE = {"fp8": 0, "int8": 0, "int4": 1, "gptq-int4": 6}

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from minimoe.dtypes import PLAIN_BYTES
 from minimoe.model.config import ModelConfig
 from minimoe.scale.devices import Deployment, deploy
 from minimoe.scale.precision import (
     BLOCK,
     MOST_TOKENS,
-    PLAIN_BYTES,
     PRECISIONS,
     check_count,
     check_precision,

@@ -15,16 +15,16 @@ and the router stay in 16 bits in all but the first line: they are small, and a 
 other experts.
 """
 
+from minimoe.dtypes import PLAIN_BYTES
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 
-PLAIN_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 PRECISIONS = (*PLAIN_BYTES, "fp8", "int8", "int4", "gptq-int4")
 SIZE_ONLY = ("3-bit",)
 MOST_BYTES = 10**15  # a thousand times the largest device; more is a slip of the pen
 MOST_TOKENS = 10**9  # in a cache; a thousand times the longest context of any released model
 BLOCK = 128  # side of an fp8 block and length of a group
-KV_PRECISIONS = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}  # bytes a value; one scale for a whole cache is no size
+KV_PRECISIONS = PLAIN_BYTES | {"fp8": 1}  # bytes a value; one scale for a whole cache is no size
 
 
 def own_precision(config: ModelConfig) -> str:

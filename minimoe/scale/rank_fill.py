@@ -9,12 +9,13 @@ from einops import rearrange
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.fill import STAGING_BYTES, TORCH_DTYPES, Filler, memory_of
+from minimoe.checkpoint.fill import STAGING_BYTES, Filler, memory_of
 from minimoe.checkpoint.formats import Format, format_of, is_packed
 from minimoe.checkpoint.formats.packed import stored_tensors
 from minimoe.checkpoint.ledger import Ledger
 from minimoe.checkpoint.positioned import OpenFile
 from minimoe.checkpoint.values import check_values
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument, IncompleteLoad, NotFinite
 from minimoe.model.transformer import Transformer
 from minimoe.scale.rank_plan import Read

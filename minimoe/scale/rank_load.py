@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.fill import TORCH_DTYPES
 from minimoe.checkpoint.fill_model import allocate
 from minimoe.checkpoint.formats import format_of
 from minimoe.checkpoint.formats.choose import OWN
@@ -22,6 +21,7 @@ from minimoe.checkpoint.formats.packed import Packed, pack_modules
 from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.read import check_device, check_dtype, compare_tied_head, read_tokenizer
 from minimoe.checkpoint.room import memory_of_device, require_room
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer, check_layers

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from minimoe.checkpoint.compare import Placed
 from minimoe.checkpoint.formats import Format, format_of
-from minimoe.checkpoint.header import BYTES_PER_VALUE, Header, TensorEntry
+from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import LAYER, Piece
+from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import Cut, cuts
 from minimoe.scale.kinds import kinds

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minimoe.checkpoint.compare import CODES, Placed, match
+from minimoe.checkpoint.compare import Placed, match
 from minimoe.checkpoint.formats import is_packed
-from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import EMBEDDING
 from minimoe.checkpoint.opened import open_checkpoint
 from minimoe.checkpoint.read import check_dtype, compare_tied_head, read_tokenizer
 from minimoe.checkpoint.room import memory_of_device
+from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, PlanTooBig, WrongModel
 from minimoe.model.cache import KVCache
 from minimoe.model.config import ModelConfig

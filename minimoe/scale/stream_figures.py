@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from minimoe.errors import BadArgument
-from minimoe.routing.figures import SEQUENTIAL, Picture, finish
+from minimoe.plotting import BLUE, ORANGE, SEQUENTIAL, VERMILLION, Picture, finish
 from minimoe.routing.trace import RoutingTrace
 from minimoe.scale.budget import uniform_hit_rate
 from minimoe.scale.expert_cache import ExpertCache
@@ -13,7 +13,7 @@ from minimoe.scale.stream_layout import Layout
 from minimoe.scale.stream_status import PassRecord
 
 # Okabe and Ito's colours, as in figures.py; the dashes tell the lines apart in grey, too.
-MEASURED, UNIFORM, TOKEN = "#0072B2", "#E69F00", "#D55E00"
+MEASURED, UNIFORM, TOKEN = BLUE, ORANGE, VERMILLION
 NOTHING = Layout([])  # what a slot holds where only hits are counted
 
 

@@ -13,12 +13,13 @@ from itertools import groupby
 
 from torch import Tensor
 
-from minimoe.checkpoint.fill import TORCH_DTYPES, Filler, memory_of
+from minimoe.checkpoint.fill import Filler, memory_of
 from minimoe.checkpoint.formats import Format, format_of
 from minimoe.checkpoint.header import Header, TensorEntry
 from minimoe.checkpoint.layout import EMBEDDING, HEAD, NORM, attention_tensors, dense_tensors, linear, matrices
 from minimoe.checkpoint.shards import Shards
 from minimoe.checkpoint.values import check_values
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import IncompleteLoad
 from minimoe.model.config import ModelConfig
 from minimoe.scale.stream_sizes import aligned

@@ -3,14 +3,13 @@
 from math import prod
 
 from minimoe.checkpoint.formats import Format
-from minimoe.checkpoint.header import BYTES_PER_VALUE
 from minimoe.checkpoint.layout import matrices
+from minimoe.dtypes import BYTES_PER_VALUE, WIDTHS
 from minimoe.model.config import ModelConfig
 from minimoe.scale.cuts import cuts
 from minimoe.scale.memory import unpacking, work_bytes
 
 ALIGNMENT = 64  # bytes
-WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}  # bytes of a value
 
 
 def aligned(size: int) -> int:

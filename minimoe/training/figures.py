@@ -5,17 +5,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from minimoe.routing.figures import Picture
+from minimoe.plotting import BLUE, DOMAIN_COLOURS, VERMILLION, Picture
 
-# The colour-blind-safe palette of Okabe and Ito; each domain has the same colour in all figures.
-DOMAIN_COLOURS = {
-    "en": "#0072B2",
-    "zh": "#D55E00",
-    "code": "#009E73",
-    "math": "#CC79A7",
-    "chat": "#E69F00",
-    "text": "#0072B2",
-}
+COLOURS = DOMAIN_COLOURS | {"chat": VERMILLION, "text": BLUE}  # of the held-out parts
 
 
 def learning_curve(history: dict[str, Any]) -> Picture:
@@ -30,7 +22,7 @@ def learning_curve(history: dict[str, Any]) -> Picture:
     domains = [name for name in (history["held_out"] or [{}])[0] if name != "step"]
     for domain in domains:
         losses = [record[domain] for record in history["held_out"]]
-        colour = DOMAIN_COLOURS.get(domain, "#000000")
+        colour = COLOURS.get(domain, "#000000")
         figure.add_scatter(x=steps, y=losses, name=domain, mode="lines", line={"color": colour}, row=1, col=1)
     records = [record for record in history["steps"] if "least" in record]
     for layer in range(len(records[0]["least"]) if records else 0):
@@ -72,7 +64,7 @@ def thinking_curve(report: dict[str, Any]) -> Picture:
         y=rates,
         mode="lines+markers",
         name="thinking cut off",
-        line={"color": DOMAIN_COLOURS["math"]},
+        line={"color": COLOURS["math"]},
         error_y={
             "type": "data",
             "symmetric": False,

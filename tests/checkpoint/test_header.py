@@ -10,8 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from minimoe.checkpoint.header import BYTES_PER_VALUE, read_header
+from minimoe.checkpoint.header import read_header
 from minimoe.checkpoint.positioned import PositionedFile
+from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.errors import CorruptHeader, MinimoeError, NotSafetensors, ReadFailed, TruncatedShard
 from tests.checkpoint.fake import join_file
 

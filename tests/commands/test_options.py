@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-from minimoe.checkpoint.read import DTYPES
 from minimoe.commands import options
 from minimoe.errors import BadArgument
 from minimoe.text import sampling
@@ -16,7 +15,6 @@ from tests.test_cli import refused, run
 
 
 def test_the_limits_are_those_of_the_library():
-    assert set(options.DTYPES) == set(DTYPES)
     assert options.COLDEST == sampling.COLDEST
     torch.Generator().manual_seed(options.SEED.max)
 

@@ -8,6 +8,7 @@ import torch
 from minimoe.course import claims
 from minimoe.course import explorer_pictures as pictures
 from minimoe.course.exercises.ch12_evidence import all_orders
+from minimoe.plotting import DOMAIN_COLOURS
 from minimoe.routing.statistics import expected_maximum, pmi_chance
 from minimoe.routing.synthetic import synthetic_trace
 
@@ -38,7 +39,7 @@ def test_only_the_planted_specialist_is_above_the_line():
     picture = claims.claim(one, 0, 1, one.labels, "true labels")
     assert "“L0·E3 is selected" in picture.alt and "1 of 16 experts above the line" in picture.alt
     colours = picture.figure.data[0].marker.color
-    assert colours[0] == pictures.DOMAIN_COLOURS["zh"] and set(colours[1:]) == {pictures.CHANCE}
+    assert colours[0] == DOMAIN_COLOURS["zh"] and set(colours[1:]) == {pictures.CHANCE}
     assert claims.ceiling(one, 0, 1) < one.lifts(0, one.labels[None], 1).max()
 
 

@@ -20,6 +20,7 @@ from minimoe.paths import checkout
 from minimoe.scale.budget import budget
 from minimoe.scale.plan import deploy
 from minimoe.scale.read_time import reading
+from minimoe.scale.report import require_fit
 from minimoe.scale.units import duration, units
 from tests.scale.test_client_cell import ANSWER, TAGGED, Stub
 
@@ -87,7 +88,7 @@ def test_a_precision_reaches_the_command_and_the_plan(capsys):
         device=('"cuda"', '"cpu"'),
         precision=("PRECISION = None", 'PRECISION = "int4"'),
     )
-    found = after(source, cards=[None], memory=2**32, kernel="plain", reading=reading)
+    found = after(source, cards=[None], memory=2**32, kernel="plain", reading=reading, require_fit=require_fit)
     assert found["answered"] == 0
     assert found["line"][-2:] == ["--precision", "int4"] and found["plan_here"].precision == "int4"
 

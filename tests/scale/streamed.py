@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minimoe.checkpoint.fill import TORCH_DTYPES
 from minimoe.checkpoint.formats.choose import OWN
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import as_json
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.scale.budget import Budget, budget

@@ -18,6 +18,7 @@ from minimoe.scale.devices import RESERVE
 from minimoe.scale.memory import work_bytes
 from minimoe.scale.nearest import USEFUL_CONTEXT, alternatives, smaller
 from minimoe.scale.plan import deploy, plan
+from minimoe.scale.report import as_dict, require_fit
 from tests.scale.conftest import TINY, configs
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
@@ -113,19 +114,19 @@ def test_without_memory_nothing_is_said_about_fitting():
     placed = deploy(BIG, 8)
     assert (placed.fits, placed.usable, placed.spare, placed.short_bytes) == (None, None, (), 0)
     assert alternatives(placed) == ()
-    placed.require_fit()
+    require_fit(placed)
 
 
 def test_too_big_is_one_sentence_with_a_way_out():
     with pytest.raises(PlanTooBig) as caught:
-        deploy(BIG, 2, CARDS["H100"], context=32_768).require_fit()
+        require_fit(deploy(BIG, 2, CARDS["H100"], context=32_768))
     assert str(caught.value) == (
         "rank 0 of 2 needs 238.40 GB (weights 235.14 GB, KV cache 3.15 GB, work space 102.24 MB), a device has 83.37 "
         "GB to use: 155.03 GB short. What fits: the weights in int4."
     )
-    with pytest.raises(PlanTooBig, match="Nothing near this plan fits: take other devices"):
-        deploy(BIG, 1, GB).require_fit()
-    deploy(BIG, 8, CARDS["H100"], context=32_768).require_fit()
+    with pytest.raises(PlanTooBig, match="No plan near this one fits: use other devices"):
+        require_fit(deploy(BIG, 1, GB))
+    require_fit(deploy(BIG, 8, CARDS["H100"], context=32_768))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_need_never_falls_as_the_context_grows(config, context, chunk):
 
 def test_to_dict_is_plain_json_and_complete():
     placed = deploy(BIG, 4, CARDS["H100"], context=32_768, name="x")
-    again = json.loads(json.dumps(placed.to_dict()))
+    again = json.loads(json.dumps(as_dict(placed)))
     assert again["fits"] is False
     assert [rank["spare_bytes"] for rank in again["ranks"]] == list(placed.spare)
     for rank in again["ranks"]:

@@ -6,6 +6,7 @@ import pytest
 
 from minimoe.model.config import ModelConfig
 from minimoe.scale.plan import deploy
+from minimoe.scale.report import as_dict
 from tests.test_cli import refused, run
 
 BIG = "Qwen3-235B-A22B"
@@ -102,7 +103,7 @@ def test_json_has_the_sizes_and_the_deployment():
     arguments = ("--devices", "8", "--precision", "fp8", "--kv-precision", "fp8", "--context", "1000", "--json")
     content = json.loads("\n".join(lines(BIG, *arguments)))
     expected = deploy(ModelConfig.named(BIG), 8, precision="fp8", kv_precision="fp8", context=1000)
-    assert content["deployment"] == json.loads(json.dumps(expected.to_dict()))
+    assert content["deployment"] == json.loads(json.dumps(as_dict(expected)))
     assert (content["kv_precision"], content["kv_cache_bytes"]) == ("fp8", 96_256_000)
     assert "deployment" not in json.loads("\n".join(lines(BIG, "--json")))
 

@@ -9,8 +9,7 @@ from minimoe.checkpoint.formats.foreign import ADVICE, READS, describe
 from minimoe.checkpoint.formats.fp8 import Fp8
 from minimoe.checkpoint.formats.gptq import GptqInt4
 from minimoe.checkpoint.formats.own import INT4, INT8, METHOD
-from minimoe.checkpoint.strict_json import shown
-from minimoe.errors import UnsupportedModel
+from minimoe.errors import UnsupportedModel, shown
 from minimoe.model.config import ModelConfig
 
 PLAIN, FP8, GPTQ_INT4 = Format(), Fp8(), GptqInt4()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minimoe.checkpoint.fill import TORCH_DTYPES
 from minimoe.checkpoint.formats.base import Format, is_packed
+from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument
 from minimoe.model.experts import ExpertBank
 
