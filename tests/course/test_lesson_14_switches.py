@@ -70,7 +70,8 @@ def test_the_ranks_of_this_computer_answer_if_the_plan_fits(fits, capsys):
         where=('"models/Qwen3-235B-A22B"', f'"{checkout() / "data" / "mini"}"'),
         device=('"cuda"', '"cpu"'),
     )
-    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "kernel": "plain", "reading": reading}
+    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "kernel": "plain"}
+    names |= {"reading": reading, "require_fit": require_fit}
     if not fits:  # all of it is kept back
         with pytest.raises(minimoe.MinimoeError, match="rank 0 of 2 needs"):
             after(source, **names)
