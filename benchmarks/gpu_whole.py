@@ -25,18 +25,18 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.formats.choose import OWN
-from minimoe.checkpoint.formats.own import Grouped
-from minimoe.checkpoint.formats.packed import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
+from minimoe.humanize import units
 from minimoe.model.attention import attend_sdpa
 from minimoe.model.cache import KVCache
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ExpertBank
-from minimoe.scale.kernels import kernel_of
-from minimoe.scale.memory import work_bytes
-from minimoe.scale.parallel import TensorSplit
-from minimoe.scale.plan import deploy, plan
-from minimoe.scale.units import units
+from minimoe.quantisation.detect import OWN
+from minimoe.quantisation.groupwise import Grouped
+from minimoe.quantisation.modules import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
+from minimoe.scale.distributed.tensor_parallel import TensorSplit
+from minimoe.scale.planner.attention_kernels import kernel_of
+from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.rank_memory import work_bytes
 
 TINY = ModelConfig(
     vocab_size=512, hidden_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=64,

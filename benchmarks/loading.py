@@ -9,7 +9,7 @@ import transformers
 import minimoe
 from benchmarks.side_by_side import side_by_side
 from minimoe import ModelConfig, Transformer
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 
 # two layers of the real 30B-A3B's width: 1.2 GB of bfloat16 experts a layer
 SHAPE = dict(num_hidden_layers=2, vocab_size=4096)

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM  # before the clock starts, with t
 from transformers.models.qwen3_moe import modeling_qwen3_moe  # noqa: F401
 
 from benchmarks.measured import Measured, measure
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

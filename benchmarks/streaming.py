@@ -21,9 +21,9 @@ from transformers.models.qwen3_moe import modeling_qwen3_moe  # noqa: F401
 
 from benchmarks.measured import Measured, measure
 from benchmarks.real_width import slice_folder
-from minimoe.checkpoint.read import load_model
-from minimoe.scale.stream import stream_model
-from minimoe.scale.units import units
+from minimoe.checkpoint.load import load_model
+from minimoe.humanize import units
+from minimoe.scale.streaming.stream import stream_model
 
 PROMPT, ANSWER = 32, 8
 BEYOND = 300 * 10**6  # bytes that Python and torch may take on top

@@ -7,10 +7,10 @@ from benchmarks.side_by_side import side_by_side
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
-from minimoe.training.batches import GeneratedSource, read_tokenizer
+from minimoe.training.corpus.batches import GeneratedSource, read_tokenizer
+from minimoe.training.data_parallel import Ranks
 from minimoe.training.loop import Settings, make_optimizer, one_step
 from minimoe.training.losses import RouterTap
-from minimoe.training.ranks import Ranks
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.measured import Measured, measure
-from minimoe.checkpoint.sparse import disk_bytes, remove_sparse, write_sparse
+from minimoe.checkpoint.sparse_checkpoint import disk_bytes, remove_sparse, write_sparse
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.scale.plan import deploy
+from minimoe.scale.planner.model_size import deploy
 
 NAME = "Qwen3-235B-A22B"
 RANKS = range(1, 17)

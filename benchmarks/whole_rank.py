@@ -14,8 +14,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from minimoe import ModelConfig
-from minimoe.checkpoint.sparse import write_sparse
-from minimoe.scale.rank_load import RankPart, open_part, pour
+from minimoe.checkpoint.sparse_checkpoint import write_sparse
+from minimoe.scale.distributed.load_shard import RankPart, open_part, pour
 
 BUFFER = 64 * 2**20  # bytes
 RANKS = ((8, 0), (8, 7))  # the first has rank 0's share of files, the last another place to begin at

@@ -20,15 +20,15 @@ from minimoe.commands.terminal import FAULT_FOUND, OneLineGroup, open_closed_str
 from minimoe.commands.training import check_before_training
 from minimoe.dtypes import DTYPE_NAMES
 from minimoe.errors import BadArgument, NotFound
+from minimoe.humanize import parse_bytes
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
-from minimoe.scale.cards import Card, find_card
-from minimoe.scale.cuts import EXPERT_SPLITS, SPLITS
-from minimoe.scale.plan import PRECISIONS, deploy
-from minimoe.scale.plan import plan as size_up
-from minimoe.scale.precision import KV_PRECISIONS, SIZE_ONLY
-from minimoe.scale.report import as_dict
-from minimoe.scale.units import parse_bytes
+from minimoe.scale.planner.gpus import Card, find_card
+from minimoe.scale.planner.model_size import PRECISIONS, deploy
+from minimoe.scale.planner.model_size import plan as size_up
+from minimoe.scale.planner.precision import KV_PRECISIONS, SIZE_ONLY
+from minimoe.scale.planner.report import as_dict
+from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 
 MODEL = click.option("--model", "-m", default="data/mini", show_default=True, help="A folder with a checkpoint.")
 RAM = click.option("--ram", metavar="SIZE",
@@ -106,13 +106,13 @@ def chat(
         refuse("standard input is closed, so no question can be read from it. Give a PROMPT.")
     refuse_without_ram(ram, context)
     options.require_checkpoint(model, may_be_remote=ram is not None)
-    from minimoe.commands.conversation import Conversation
-    from minimoe.commands.opening import Work, opened_model
+    from minimoe.commands.chat import Conversation
+    from minimoe.commands.load_model import Work, opened_model
 
     work = Work(prompt, settings["max_new_tokens"], settings["thinking"])
     opening: Any = opened_model(model, dtype, device, split=split, precision=precision, work=work)
     if ram is not None:
-        from minimoe.commands.streaming import streamed_model
+        from minimoe.commands.stream_model import streamed_model
 
         thinking, answer = settings["thinking"], settings["max_new_tokens"]
         refuse_with_ram(precision)
@@ -171,13 +171,13 @@ def trace(
     refuse_without_ram(ram, context)
     folder = options.require_checkpoint(model, may_be_remote=ram is not None)
     options.require_recorded(show, folder, wanted)
-    from minimoe.commands.opening import Work, opened_model
-    from minimoe.commands.tracing import trace_chat, trace_text
+    from minimoe.commands.load_model import Work, opened_model
+    from minimoe.commands.trace import trace_chat, trace_text
 
     work = Work(text, max_new_tokens if chat else None, thinking)
     opening: Any = opened_model(model, dtype, device, wanted, split, precision, work)
     if ram is not None:
-        from minimoe.commands.streaming import streamed_model
+        from minimoe.commands.stream_model import streamed_model
 
         refuse_with_ram(precision)
         opening = streamed_model(model, ram, dtype, device, context, wanted, text, max_new_tokens if chat else None,
@@ -239,8 +239,8 @@ def plan(
     NAME_OR_PATH is a known name or a folder with a config.json. Prints parameters, bytes and KV cache; with --devices,
     --device-memory or --card also what each device holds, whether it fits, and what would.
     """
-    from minimoe.commands.plan_report import deployment_report, serving_report, sizes_report
-    from minimoe.scale.serve import vllm_commands
+    from minimoe.commands.plan import deployment_report, serving_report, sizes_report
+    from minimoe.scale.serving.vllm import vllm_commands
 
     local = find(name_or_path)
     try:
@@ -329,7 +329,7 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
     """
     sizes = ModelConfig.from_file(find(config))
     check_before_training(arguments["out"], arguments["tokenizer"], arguments["device"])
-    from minimoe.training.dense_twin import dense_twin as twin_of
+    from minimoe.training.evaluation.dense_twin import dense_twin as twin_of
     from minimoe.training.loop import train as run
 
     run(twin_of(sizes) if dense_twin else sizes, **arguments)
@@ -348,7 +348,7 @@ def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     """Measure what a checkpoint of the small world can do, and write the report."""
     options.require_checkpoint(path)
     check_writable(out, "--out")
-    from minimoe.training.evaluate import evaluate as measure
+    from minimoe.training.evaluation.evaluate import evaluate as measure
 
     report = measure(path, out, count, dense)
     click.echo(json.dumps(report, indent=1, ensure_ascii=False))

@@ -20,7 +20,7 @@ CODES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64
 SHORT_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
 DTYPE_NAMES = tuple(name for pair in SHORT_NAMES.items() for name in pair)  # "bf16", "bfloat16", ...
 WIDTHS = {name: BYTES_PER_VALUE[code] for name, code in CODES.items()}  # bytes a value, by the name in config.json
-PLAIN_BYTES = {short: WIDTHS[name] for short, name in SHORT_NAMES.items() if short != "fp64"}
+PLAIN_BYTES = {short: WIDTHS[SHORT_NAMES[short]] for short in ("fp32", "bf16", "fp16")}
 BITS_PER_VALUE = {short: 8 * size for short, size in PLAIN_BYTES.items()} | {"fp8": 8, "int8": 8, "int4": 4}
 TORCH_NAMES = {code: name for name, code in CODES.items()} | {
     "F8_E4M3": "float8_e4m3fn", "I8": "int8", "U8": "uint8", "I32": "int32",

@@ -14,7 +14,7 @@ import nbformat
 from execute_notebooks import METADATA
 from nbformat import NotebookNode
 
-from minimoe.course.masters import Cell, folder, read_master, solved, stub
+from minimoe.course.checker.notebook_source import Cell, folder, read_master, solved, stub
 
 STUB, SOLUTION = "stub", "solution"
 

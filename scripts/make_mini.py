@@ -16,9 +16,9 @@ from pathlib import Path
 
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
-from minimoe.training.card import write_card
-from minimoe.training.evaluate import TASKS, evaluate, questions
-from minimoe.training.vocabulary import mini_vocabulary, write_vocabulary
+from minimoe.training.corpus.vocabulary import mini_vocabulary, write_vocabulary
+from minimoe.training.evaluation.evaluate import TASKS, evaluate, questions
+from minimoe.training.evaluation.model_card import write_card
 
 
 def vocabulary() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from minimoe.checkpoint.read import load
+from minimoe.checkpoint.load import load
 from minimoe.paths import checkout, find
-from minimoe.routing.documents import COURSE_DOMAINS, TracedDocument, record_documents
+from minimoe.routing.trace.documents import COURSE_DOMAINS, TracedDocument, record_documents
 from minimoe.text.tokenizer import Tokenizer
-from minimoe.training.corpus import documents
+from minimoe.training.corpus.documents import documents
 
 DOCUMENTS, TOKENS = 24, 2000  # of each domain, at least
 SEED = 12  # of the corpus

@@ -27,12 +27,14 @@ CAPABILITIES = {
     "native": {},
 }
 LIBRARY = (
-    "tests/model", "tests/text", "tests/routing", "tests/scale/test_stream.py", "tests/scale/test_stream_faults.py",
-    "tests/scale/test_parallel.py", "tests/scale/test_ranks.py", "tests/scale/test_work_space.py",
+    "tests/model", "tests/text", "tests/routing",
+    "tests/scale/streaming/test_stream.py", "tests/scale/streaming/test_faults.py",
+    "tests/scale/distributed/test_tensor_parallel.py", "tests/scale/distributed/test_process_group.py",
+    "tests/scale/planner/test_work_space.py",
 )  # fmt: skip
 QUICK = (
     "tests/model/test_parity.py", "tests/model/test_mini_parity.py", "tests/model/test_golden.py",
-    "tests/scale/test_stream.py",
+    "tests/scale/streaming/test_stream.py",
 )  # fmt: skip
 QUICK_LESSONS = ("notebooks/00_start_here.ipynb", "notebooks/06_router.ipynb")
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=300", "--nbval-sanitize-with=tests/nbval_sanitize.cfg")

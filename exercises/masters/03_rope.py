@@ -22,7 +22,7 @@ from torch.nn import functional as F
 import minimoe
 from minimoe.model.rope import apply_rope as library_rope
 from minimoe.model.rope import frequencies_and_scale, rotary_tables
-from minimoe.training.corpus import document
+from minimoe.training.corpus.documents import document
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
 config = model.config

@@ -295,7 +295,7 @@ minimoe.check("06.6", route_without_first)
 # %%
 from random import Random
 
-from minimoe.training.corpus import document
+from minimoe.training.corpus.documents import document
 
 story = torch.tensor([tokenizer.encode(document(Random("06.6"), "held-out", "en").text)])
 

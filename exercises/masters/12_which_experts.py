@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import minimoe
-from minimoe.course import explorer_pictures as pictures
+from minimoe.course.figures import ch12_experts as pictures
 from minimoe.model.router import Routing
 from minimoe.model.router import route as library_route
 from minimoe.routing.statistics import jensen_shannon, selection_counts
-from minimoe.training.corpus import document
+from minimoe.training.corpus.documents import document
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
 num_experts, top_k = model.config.num_experts, model.config.num_experts_per_tok
@@ -428,7 +428,7 @@ comparison
 # that carry much matter much?
 
 # %%
-from minimoe.routing.ablation import ablated
+from minimoe.routing.ablation.ablate import ablated
 
 texts = [torch.tensor([tokenizer.encode(document.content)]) for document in documents[::6]]
 

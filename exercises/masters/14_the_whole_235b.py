@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import minimoe
-from minimoe.checkpoint.positioned import PositionedFile
-from minimoe.checkpoint.shards import open_shards
-from minimoe.checkpoint.sparse import write_sparse
+from minimoe.checkpoint.safetensors.pread import PositionedFile
+from minimoe.checkpoint.safetensors.shards import open_shards
+from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.model.experts import swiglu
-from minimoe.scale.plan import deploy
-from minimoe.training.corpus import document
+from minimoe.scale.planner.model_size import deploy
+from minimoe.training.corpus.documents import document
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
 big = minimoe.ModelConfig.named("Qwen3-235B-A22B")

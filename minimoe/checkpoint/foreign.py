@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minimoe import paths
-from minimoe.checkpoint.formats import foreign as packed
 from minimoe.checkpoint.layout import EMBEDDING, INDEX, LAYER, SINGLE
 from minimoe.errors import NotFound, NotSafetensors, UnsupportedModel, WrongModel, shown
+from minimoe.quantisation import foreign as packed
 
 ADAPTER = "adapter_model.safetensors"
 SAFETENSORS = "Download the safetensors checkpoint of the same model"

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from minimoe.checkpoint.digest import SHA256
-from minimoe.checkpoint.range_cache import default_folder, write
+from minimoe.checkpoint.checksums import SHA256
+from minimoe.checkpoint.remote.range_cache import default_folder, write
 
 NAME = ".minimoe-sha256.json"
 

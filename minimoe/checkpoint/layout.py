@@ -13,9 +13,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from minimoe.checkpoint.formats import Format, format_of
 from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
+from minimoe.quantisation import Format, format_of
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the weights in one file, or which file has what
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"

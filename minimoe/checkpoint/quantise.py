@@ -12,23 +12,23 @@ import torch
 from tqdm.auto import tqdm
 
 from minimoe.atomic import write
-from minimoe.checkpoint.commit import replacing
-from minimoe.checkpoint.compare import Placed, match
-from minimoe.checkpoint.convert import MatrixReader, converted, stored_matrices
-from minimoe.checkpoint.fill import STAGING_BYTES, Filler
-from minimoe.checkpoint.formats import format_of, is_packed
-from minimoe.checkpoint.formats.choose import OWN
-from minimoe.checkpoint.formats.measure import bits_per_parameter, require_packed
+from minimoe.checkpoint.atomic_save import replacing
 from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.locate import folder_name
-from minimoe.checkpoint.opened import OpenedCheckpoint, open_checkpoint
-from minimoe.checkpoint.read import compare_tied_head
+from minimoe.checkpoint.load import compare_tied_head
+from minimoe.checkpoint.match import Placed, match
+from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
+from minimoe.checkpoint.resolve import folder_name
 from minimoe.checkpoint.save import as_json, files_of_checkpoint, split
 from minimoe.checkpoint.shard_writer import ShardWriter
+from minimoe.checkpoint.weights.convert import MatrixReader, converted, stored_matrices
+from minimoe.checkpoint.weights.packed_size import bits_per_parameter, require_packed
+from minimoe.checkpoint.weights.tensor_reader import STAGING_BYTES, Filler
 from minimoe.dtypes import CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, NotFinite, WriteFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.finite import ADVICE, is_finite
+from minimoe.quantisation import format_of, is_packed
+from minimoe.quantisation.detect import OWN
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 

@@ -13,16 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from minimoe.atomic import write
-from minimoe.checkpoint.commit import PLAIN_NAME, replacing
-from minimoe.checkpoint.fill import memory_of
-from minimoe.checkpoint.formats.packed import is_model_packed, stored_tensors
-from minimoe.checkpoint.index import read_index
+from minimoe.checkpoint.atomic_save import PLAIN_NAME, replacing
 from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.locate import INDEX, SINGLE, folder_name
+from minimoe.checkpoint.resolve import INDEX, SINGLE, folder_name
+from minimoe.checkpoint.safetensors.index import read_index
+from minimoe.checkpoint.weights.tensor_reader import memory_of
 from minimoe.dtypes import BYTES_PER_VALUE, CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
+from minimoe.quantisation.modules import is_model_packed, stored_tensors
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 

@@ -9,10 +9,10 @@ from typing import IO
 from torch import Tensor
 
 from minimoe.atomic import write
-from minimoe.checkpoint.fill import memory_of
 from minimoe.checkpoint.layout import Expected
-from minimoe.checkpoint.locate import INDEX
+from minimoe.checkpoint.resolve import INDEX
 from minimoe.checkpoint.save import as_json, header_of, shard_names
+from minimoe.checkpoint.weights.tensor_reader import memory_of
 from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.errors import IncompleteLoad
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from minimoe import paths
 from minimoe.checkpoint.layout import EMBEDDING, LAYER
-from minimoe.checkpoint.shards import Shards
+from minimoe.checkpoint.safetensors.shards import Shards
 from minimoe.errors import MinimoeError, WrongModel
 from minimoe.model.config import ModelConfig
 

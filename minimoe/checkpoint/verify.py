@@ -12,22 +12,22 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.compare import Placed, match, other_dtypes
-from minimoe.checkpoint.digest import expected_sha256, sha256_of
-from minimoe.checkpoint.formats import format_of
-from minimoe.checkpoint.header import Header, read_header
-from minimoe.checkpoint.index import Index
-from minimoe.checkpoint.inspect import Inspector, inspect_small
+from minimoe.checkpoint.checksums import expected_sha256, sha256_of
 from minimoe.checkpoint.journal import Journal
-from minimoe.checkpoint.locate import INDEX, SINGLE, find_checkpoint, remote_address
-from minimoe.checkpoint.opened import open_index
-from minimoe.checkpoint.positioned import FarFolder, PositionedFile
-from minimoe.checkpoint.read import compare_tied_head, read_tokenizer
-from minimoe.checkpoint.shards import Shards, absent_files, disagreements, listed, missing_shards
-from minimoe.checkpoint.sparse import MARKER
-from minimoe.checkpoint.values import is_inspected
+from minimoe.checkpoint.load import compare_tied_head, read_tokenizer
+from minimoe.checkpoint.match import Placed, match, other_dtypes
+from minimoe.checkpoint.open import open_index
+from minimoe.checkpoint.resolve import INDEX, SINGLE, find_checkpoint, remote_address
+from minimoe.checkpoint.safetensors.header import Header, read_header
+from minimoe.checkpoint.safetensors.index import Index
+from minimoe.checkpoint.safetensors.pread import FarFolder, PositionedFile
+from minimoe.checkpoint.safetensors.shards import Shards, absent_files, disagreements, listed, missing_shards
+from minimoe.checkpoint.sparse_checkpoint import MARKER
+from minimoe.checkpoint.weights.inspect import Inspector, inspect_small
+from minimoe.checkpoint.weights.values import is_inspected
 from minimoe.errors import BadArgument, ChecksumMismatch, MinimoeError, NotFound, UnsupportedModel
 from minimoe.model.config import ModelConfig
+from minimoe.quantisation import format_of
 
 VOCABULARIES = ("tokenizer.json", "vocab.json")  # a folder with one of these has a tokenizer
 

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.read import check_device, load_model
+from minimoe.checkpoint.load import check_device, load_model
+from minimoe.checkpoint.resolve import find_checkpoint
 from minimoe.checkpoint.verify import verify
 from minimoe.dtypes import NAMED_DTYPES
 from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer
 from minimoe.model.config import ModelConfig
 from minimoe.model.finite import require_finite
 from minimoe.model.transformer import Transformer
-from minimoe.routing.recorder import Recorder, router
+from minimoe.routing.trace.recorder import Recorder, router
 from minimoe.text.tokenizer import Tokenizer
 
 PROMPTS = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
-from minimoe.checkpoint.commit import finish_interrupted_save
-from minimoe.checkpoint.locate import find_checkpoint, remote_address
+from minimoe.checkpoint.atomic_save import finish_interrupted_save
+from minimoe.checkpoint.resolve import find_checkpoint, remote_address
 from minimoe.commands.terminal import refuse
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig

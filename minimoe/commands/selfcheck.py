@@ -29,18 +29,18 @@ import click
 import torch
 from torch import Tensor, nn
 
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.commands.terminal import table
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer
-from minimoe.routing.recorder import router
-from minimoe.routing.trace import RoutingTrace, record_routing
-from minimoe.scale.cuts import SPLITS
-from minimoe.scale.rank_load import open_part, read_part
-from minimoe.scale.ranks import Ranks, joined
+from minimoe.routing.trace.recorder import router
+from minimoe.routing.trace.trace import RoutingTrace, record_routing
+from minimoe.scale.distributed.load_shard import open_part, read_part
+from minimoe.scale.distributed.process_group import Ranks, joined
+from minimoe.scale.planner.sharding import SPLITS
 from minimoe.text.generate import new_ids
 from minimoe.text.sampling import SamplingSettings
 

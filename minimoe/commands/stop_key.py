@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from minimoe.scale.rank_draw import stopping_on
+from minimoe.scale.distributed.shared_draw import stopping_on
 
 if TYPE_CHECKING:
-    from minimoe.scale.ranks import Ranks
+    from minimoe.scale.distributed.process_group import Ranks
 
 TERMINAL = 0  # file descriptor: stdin
 CTRL_C = b"\x03"

@@ -21,7 +21,7 @@ def check_before_training(out: str, tokenizer: str, device: str) -> None:
                 check_writable(folder / name, "--out")
             for name in FOLDERS:
                 check_folder_writable(folder / name, "--out")
-    from minimoe.checkpoint.read import check_device
+    from minimoe.checkpoint.load import check_device
     from minimoe.text.tokenizer import Tokenizer
 
     check_device(device)

@@ -8,9 +8,9 @@ from typing import Any
 
 from minimoe.dtypes import BITS_PER_VALUE
 from minimoe.errors import BadArgument, BadConfig
-from minimoe.model.config_keys import READ, check_spellings, check_values, modern_keys_to_released
 from minimoe.model.config_released import released_name, warn_of_absent_keys, warn_of_differences
 from minimoe.model.config_switches import refuse_what_is_not_implemented, warn_of_unknown_keys
+from minimoe.model.config_validation import READ, check_spellings, check_values, modern_keys_to_released
 from minimoe.paths import models_folder
 
 CHUNK = 512  # positions of a prompt that go through the model together

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from minimoe.errors import BadArgument
 from minimoe.plotting import BLUE, SEQUENTIAL, VERMILLION, Picture, finish
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.trace import RoutingTrace
 
 
 def token_texts(trace: RoutingTrace) -> list[str]:

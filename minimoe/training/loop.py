@@ -19,11 +19,11 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
-from minimoe.training.batches import FolderSource, GeneratedSource, Source, read_tokenizer
+from minimoe.training.corpus.batches import FolderSource, GeneratedSource, Source, read_tokenizer
+from minimoe.training.data_parallel import Ranks, ranks
 from minimoe.training.figures import learning_curve
 from minimoe.training.losses import RouterTap, balance_each_layer, next_token_loss
 from minimoe.training.optimizer import MuonAndAdamW
-from minimoe.training.ranks import Ranks, ranks
 from minimoe.training.snapshots import snapshot_steps, write_snapshot
 from minimoe.training.state import read_state, write_state
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minimoe import atomic
 from minimoe.model.transformer import Transformer
-from minimoe.training.batches import Source
+from minimoe.training.corpus.batches import Source
 from minimoe.training.losses import RouterTap
 
 TOKENS = 64  # in the passage of each domain

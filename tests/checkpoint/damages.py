@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import minimoe
-from minimoe.checkpoint.commit import DECIDED, JOURNAL, STAGING
-from minimoe.checkpoint.formats.packed import Packed, stored_tensors
+from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL, STAGING
 from minimoe.checkpoint.layout import INDEX, SINGLE
 from minimoe.checkpoint.quantise import quantise
 from minimoe.model.transformer import Transformer
+from minimoe.quantisation.modules import Packed, stored_tensors
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 from tests.checkpoint.fake import TINY, edit_header, join_file, save_tiny, split_file
-from tests.checkpoint.packing import GPTQ, PACKABLE, symmetric, write_packed
+from tests.quantisation.packing import GPTQ, PACKABLE, symmetric, write_packed
 
 SMALL = replace(TINY, num_hidden_layers=2, num_experts=3, vocab_size=16, tie_word_embeddings=True)
 TALKING = replace(TINY, num_hidden_layers=2, num_experts=3, vocab_size=2048, bos_token_id=1964, eos_token_id=1966)

@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random values, made for tests; those of true size come from minimoe.checkpoint.sparse."""
+"""Tiny checkpoints with random values; those of true size come from minimoe.checkpoint.sparse_checkpoint."""
 
 import json
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minimoe import ModelConfig, Transformer
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
-from minimoe.checkpoint.sparse import write_sparse as write_sparse  # at true size
+from minimoe.checkpoint.sparse_checkpoint import write_sparse as write_sparse  # at true size
 
 TINY = ModelConfig(
     vocab_size=48, hidden_size=16, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=8,

@@ -19,8 +19,8 @@ import torch
 from click.testing import CliRunner
 
 from minimoe import ModelConfig, errors
-from minimoe.checkpoint.read import load_model
-from minimoe.checkpoint.sparse import write_sparse
+from minimoe.checkpoint.load import load_model
+from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.checkpoint.verify import verify
 from minimoe.cli import cli
 from tests.checkpoint.fake import edit_header, edit_json, first_shard, join_file, rewrite, split_file

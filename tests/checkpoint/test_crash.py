@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from minimoe import Transformer
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.errors import MinimoeError
 from tests.checkpoint.fake import TINY, random_model, weights

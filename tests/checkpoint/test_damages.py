@@ -20,11 +20,11 @@ import pytest
 import torch
 
 import minimoe
-from minimoe.checkpoint.formats.packed import stored_tensors
-from minimoe.checkpoint.read import load_model
-from minimoe.checkpoint.values import is_inspected
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.verify import verify
+from minimoe.checkpoint.weights.values import is_inspected
 from minimoe.errors import BadArgument, BadTokenizer, MinimoeError, NotFound
+from minimoe.quantisation.modules import stored_tensors
 from minimoe.text.tokenizer import Tokenizer
 from tests.checkpoint import damages
 from tests.checkpoint.damages import CHANGES_TOKENIZER, CHANGES_VALUES, KINDS, base, contents, draw_case

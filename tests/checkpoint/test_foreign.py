@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import minimoe
-from minimoe.checkpoint.locate import find_checkpoint
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
+from minimoe.checkpoint.resolve import find_checkpoint
 from minimoe.checkpoint.verify import verify
 from minimoe.cli import cli
 from minimoe.errors import IndexMismatch, MinimoeError, MissingShard, NotFound, NotSafetensors
@@ -178,7 +178,7 @@ CASES = [
     Case("GPT-2's names", renamed("model.layers.", "transformer.h."), ("found 'transformer.h.0", "first Qwen")),
     Case("no prefix", renamed("model.", ""), ("found 'layers.0.", "Qwen3Model instead of Qwen3ForCausalLM")),
     Case("other names", renamed("model.", "net."), ("found 'net.layers.0.", "Is it a Qwen3 checkpoint?")),
-    Case("another family", config(model_type="llama"), ("model_type is 'llama'",)),
+    Case("another family", config(model_type="llama"), ("model_type is llama",)),
     Case("an empty folder", only(), ("holds neither model.safetensors nor", "hf download")),
     Case("a file is missing", lambda folder: first_shard(folder).unlink(), ("1 of 7 files are absent",)),
     Case("all as it should be", lambda folder: None, ()),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import minimoe.checkpoint.fill as fill_module
-from minimoe.checkpoint.positioned import PositionedFile
-from minimoe.checkpoint.read import load, load_model
+import minimoe.checkpoint.weights.tensor_reader as fill_module
+from minimoe.checkpoint.load import load, load_model
+from minimoe.checkpoint.safetensors.pread import PositionedFile
 from minimoe.checkpoint.save import save
 from minimoe.errors import (
     BadArgument,

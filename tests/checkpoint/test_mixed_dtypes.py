@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.quantise import quantise
-from minimoe.checkpoint.read import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import WrongModel
-from minimoe.scale.rank_load import open_part, read_part
-from minimoe.scale.stream import stream_model
+from minimoe.scale.distributed.load_shard import open_part, read_part
+from minimoe.scale.streaming.stream import stream_model
 from tests.checkpoint.fake import TINY, random_model, refused, rewrite, save_tiny, weights
 
 NORM, ROUTER = "model.layers.2.post_attention_layernorm.weight", "model.layers.0.mlp.gate.weight"

@@ -14,20 +14,20 @@ from click.testing import CliRunner
 
 import minimoe
 from minimoe.checkpoint import quantise as module
-from minimoe.checkpoint.convert import MatrixReader
-from minimoe.checkpoint.formats import is_packed
-from minimoe.checkpoint.formats.packed import stored_tensors
-from minimoe.checkpoint.positioned import PositionedFile
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.quantise import prepare, quantise
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.safetensors.pread import PositionedFile
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.verify import verify
+from minimoe.checkpoint.weights.convert import MatrixReader
 from minimoe.cli import cli
 from minimoe.errors import BadArgument, IncompleteLoad, ReadFailed, UnsupportedModel, WriteFailed, WrongModel
 from minimoe.paths import find
+from minimoe.quantisation import is_packed
+from minimoe.quantisation.modules import stored_tensors
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 from tests.checkpoint.fake import edit_json, random_model, save_tiny, split_file
-from tests.checkpoint.packing import PACKABLE, write_packed
+from tests.quantisation.packing import PACKABLE, write_packed
 
 IDS = torch.tensor([[1, 7, 40, 2, 2, 33, 9, 5]])
 

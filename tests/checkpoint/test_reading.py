@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import minimoe.checkpoint.fill as fill_module
-from minimoe.checkpoint import read
-from minimoe.checkpoint.ledger import Ledger
-from minimoe.checkpoint.read import load_model
+import minimoe.checkpoint.weights.tensor_reader as fill_module
+from minimoe.checkpoint import load as read
+from minimoe.checkpoint.load import load_model
+from minimoe.checkpoint.weights.coverage import Ledger
 from minimoe.errors import (
     IncompleteLoad,
     ReadFailed,

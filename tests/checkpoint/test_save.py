@@ -12,14 +12,14 @@ from safetensors import safe_open
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint import save as save_module
-from minimoe.checkpoint.commit import DECIDED, JOURNAL
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument, UnsafeIndex, WriteFailed
-from minimoe.scale.parallel import TensorSplit
-from minimoe.scale.pipeline import LayerSplit
-from minimoe.scale.stream import stream_model
+from minimoe.scale.distributed.pipeline_parallel import LayerSplit
+from minimoe.scale.distributed.tensor_parallel import TensorSplit
+from minimoe.scale.streaming.stream import stream_model
 from tests.checkpoint.fake import DENSE, SHARD_BYTES, TINY, random_model, save_tiny, weights
 
 INDEX = "model.safetensors.index.json"

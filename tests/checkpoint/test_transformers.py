@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minimoe import ModelConfig, Transformer
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.verify import verify
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from minimoe import ModelConfig
-from minimoe.checkpoint import read
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint import load as read
+from minimoe.checkpoint.load import load_model
 from minimoe.errors import (
     IncompleteLoad,
     IndexMismatch,

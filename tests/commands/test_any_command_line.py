@@ -27,7 +27,9 @@ from minimoe.commands import check_real
 from minimoe.errors import BadArgument, NotFound
 from minimoe.paths import checkout
 from minimoe.text.tokenizer import Tokenizer
-from minimoe.training import batches, evaluate, loop
+from minimoe.training import loop
+from minimoe.training.corpus import batches
+from minimoe.training.evaluation import evaluate
 from tests.routing.conftest import small_model
 
 HUGE, DIGITS = "9" * 30, "9" * 5000

@@ -11,7 +11,7 @@ import torch
 from minimoe.commands import options
 from minimoe.errors import BadArgument
 from minimoe.text import sampling
-from tests.test_cli import refused, run
+from tests.commands.test_cli import refused, run
 
 
 def test_the_limits_are_those_of_the_library():

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimoe.commands import conversation
+from minimoe.commands import chat as conversation
 from minimoe.commands.soft_switch import split_switch
 from minimoe.errors import NoThinkingSwitch
 from minimoe.text.tokenizer import Tokenizer
-from tests.test_cli import run
+from tests.commands.test_cli import run
 
 
 @pytest.mark.parametrize(

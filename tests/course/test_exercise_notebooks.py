@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from build_exercises import STUB, build, differs, notebook_path
 
-from minimoe.course.masters import folder, parse, solved, stub
+from minimoe.course.checker.notebook_source import folder, parse, solved, stub
 from minimoe.errors import BadArgument
 
 MASTERS = sorted(folder().glob("*.py"))

@@ -109,7 +109,7 @@ def test_both_planners_follow_their_widgets(page, lab):
 
 def test_a_wrong_answer_is_named_and_a_right_one_counts(page, lab):
     opened(page, lab, EXERCISES)
-    run(page, "from minimoe.checkpoint.sparse import write_sparse")
+    run(page, "from minimoe.checkpoint.sparse_checkpoint import write_sparse")
     for answer, told in ((LIKE_CARDS, "the heaviest first, dealt round and round"), (RIGHT, "14.1  ok")):
         cell(page, "def place(").locator(".cm-content").click()
         page.keyboard.press("Control+A")

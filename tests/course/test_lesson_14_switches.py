@@ -16,13 +16,13 @@ import pytest
 import torch
 
 import minimoe
+from minimoe.humanize import duration, units
 from minimoe.paths import checkout
-from minimoe.scale.budget import budget
-from minimoe.scale.plan import deploy
-from minimoe.scale.read_time import reading
-from minimoe.scale.report import require_fit
-from minimoe.scale.units import duration, units
-from tests.scale.test_client_cell import ANSWER, TAGGED, Stub
+from minimoe.scale.planner.load_time import reading
+from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.report import require_fit
+from minimoe.scale.streaming.budget import budget
+from tests.scale.serving.test_openai_client import ANSWER, TAGGED, Stub
 
 LESSON = checkout() / "notebooks" / "14_the_whole_235b.ipynb"
 BIG = minimoe.ModelConfig.named("Qwen3-235B-A22B")

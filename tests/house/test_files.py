@@ -67,10 +67,10 @@ def test_sources_compile_under(version):
 # What may write in another way: files of a staging folder, which commit.py puts in place.
 WRITES = {
     "minimoe/atomic.py": {"open", "os.replace"},
-    "minimoe/checkpoint/commit.py": {"os.rename", "os.replace"},
+    "minimoe/checkpoint/atomic_save.py": {"os.rename", "os.replace"},
     "minimoe/checkpoint/save.py": {"open"},
     "minimoe/checkpoint/shard_writer.py": {"open"},
-    "minimoe/checkpoint/sparse.py": {"write_bytes"},
+    "minimoe/checkpoint/sparse_checkpoint.py": {"write_bytes"},
 }
 WRITING_MODE = re.compile(r"(mode=)?'[rb]*[wax+][bt+]*'")
 

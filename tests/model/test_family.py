@@ -11,7 +11,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import checkout, models_folder
-from minimoe.scale.plan import plan
+from minimoe.scale.planner.model_size import plan
 
 REFERENCE = checkout().parent / "shared" / "reference"
 NAMES = sorted(file.stem for file in models_folder().glob("*.json"))

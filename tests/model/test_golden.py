@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

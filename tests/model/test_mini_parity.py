@@ -5,7 +5,7 @@ import torch
 import transformers
 
 import minimoe
-from minimoe.checkpoint.read import load_model
+from minimoe.checkpoint.load import load_model
 from minimoe.paths import find
 from tests.model.reference import SAME_ROUNDING, assert_as_exact_as_the_reference
 

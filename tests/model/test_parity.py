@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 import torch
 
-from minimoe.routing.trace import record_routing
+from minimoe.routing.trace.trace import record_routing
 from tests.model.reference import SAME_ROUNDING, SHAPES, assert_as_exact_as_the_reference
 
 MOE_SHAPES = [name for name in SHAPES if name != "dense qwen3"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from minimoe.checkpoint.read import load
+from minimoe.checkpoint.load import load
 from minimoe.errors import BadArgument, NoThinkingSwitch
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import minimoe.training.loop as loop
-from minimoe.checkpoint.read import load
+from minimoe.checkpoint.load import load
 from minimoe.errors import BadArgument, BadCheckpoint, BadTokenizer, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import checkout
-from minimoe.training.batches import Batch, FolderSource, GeneratedSource, read_tokenizer
+from minimoe.training.corpus.batches import Batch, FolderSource, GeneratedSource, read_tokenizer
+from minimoe.training.data_parallel import Ranks
 from minimoe.training.loop import Settings, make_optimizer, one_step, train
 from minimoe.training.losses import RouterTap, balance_each_layer
-from minimoe.training.ranks import Ranks
 from minimoe.training.state import NAME, read_state
 
 MINI = checkout() / "data" / "mini"

@@ -8,17 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minimoe.checkpoint.read import load
+from minimoe.checkpoint.load import load
 from minimoe.model.config import ModelConfig
 from minimoe.paths import checkout
-from minimoe.training.answers import greedy_answers, right
-from minimoe.training.batches import GeneratedSource, read_tokenizer
-from minimoe.training.card import model_card
-from minimoe.training.dense_twin import dense_twin
-from minimoe.training.evaluate import DEAD, ROW_LENGTH, ROWS, held_out, questions
+from minimoe.training.corpus.batches import GeneratedSource, read_tokenizer
+from minimoe.training.evaluation.answering import greedy_answers, right
+from minimoe.training.evaluation.dense_twin import dense_twin
+from minimoe.training.evaluation.evaluate import DEAD, ROW_LENGTH, ROWS, held_out, questions
+from minimoe.training.evaluation.model_card import model_card
+from minimoe.training.evaluation.specialisation import specialisation
 from minimoe.training.losses import RouterTap
 from minimoe.training.snapshots import snapshot_steps
-from minimoe.training.specialisation import specialisation
 
 MINI = checkout() / "data" / "mini"
 NEEDED = ("model.safetensors", "config.json", "report.json", "README.md", "history.json")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minimoe.checkpoint.read import load
+from minimoe.checkpoint.load import load
 from minimoe.model.config import ModelConfig
-from minimoe.training.dense_twin import dense_twin
+from minimoe.training.evaluation.dense_twin import dense_twin
 from minimoe.training.loop import train
 from minimoe.training.snapshots import TOKENS, file_of, snapshot_steps
 from tests.training.test_loop import CONFIG, MINI, QUICK

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.exercise import Arguments, Case, Exercise
-from minimoe.course.exercises.ch06_router import TENTHS
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.exercises.ch06_route import TENTHS
 from minimoe.model.router import Routing, route
-from minimoe.routing.ablation_change import change_routing
+from minimoe.routing.ablation.intervention import change_routing
 
 MODES = ("mask", "drop", "drop_renormalise")
 

@@ -11,7 +11,7 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.routing.statistics import coactivation, frequency
 
 

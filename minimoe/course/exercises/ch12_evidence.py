@@ -7,7 +7,7 @@ from itertools import permutations, product
 import torch
 from torch import Tensor
 
-from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.routing.statistics import matched_tokens
 
 # 12.5 matched tokens --------------------------------------------------------------------------------------------------

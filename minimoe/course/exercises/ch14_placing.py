@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.model.config import ModelConfig
-from minimoe.scale.devices import deploy
+from minimoe.scale.planner.deployment import deploy
 
 # 14.1 greedy: the heaviest expert first, to the rank that has least to do ---------------------------------------------
 

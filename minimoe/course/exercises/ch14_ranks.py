@@ -9,12 +9,12 @@ from einops import einsum, rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import run_experts, swiglu
 from minimoe.model.router import Routing
-from minimoe.scale.cuts import key_heads
-from minimoe.scale.parallel import run_local_experts
+from minimoe.scale.distributed.tensor_parallel import run_local_experts
+from minimoe.scale.planner.sharding import key_heads
 
 # 14.4 the share of one rank ------------------------------------------------------------------------------------------
 

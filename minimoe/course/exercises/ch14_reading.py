@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minimoe.checkpoint.header import TensorEntry
-from minimoe.checkpoint.positioned import PositionedFile
-from minimoe.course.exercise import Arguments, Case, Exercise
+from minimoe.checkpoint.safetensors.header import TensorEntry
+from minimoe.checkpoint.safetensors.pread import PositionedFile
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.errors import ReadFailed
-from minimoe.scale.expert_cache import ExpertCache
+from minimoe.scale.streaming.expert_cache import ExpertCache
 
 # 14.3 rows of one tensor, in small pieces ----------------------------------------------------------------------------
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from minimoe.errors import BadTrace
 from minimoe.model.transformer import Transformer
-from minimoe.routing.explorer.kernel import Kernel
+from minimoe.routing.explorer.ablation_requests import Kernel
+from minimoe.routing.explorer.inputs import Traces, given_traces
 from minimoe.routing.explorer.state import check_state
-from minimoe.routing.explorer.traces import Traces, given_traces
 from minimoe.routing.explorer.widget import Explorer
-from minimoe.routing.replay import check_origin
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.replay import check_origin
+from minimoe.routing.trace.trace import RoutingTrace
 
 if TYPE_CHECKING:
     from minimoe.text.tokenizer import Tokenizer

@@ -16,13 +16,13 @@ from typing import Any
 
 from minimoe import atomic
 from minimoe.errors import BadArgument
-from minimoe.routing.ablation_result import Ablation
-from minimoe.routing.explorer.fallback import fallback
-from minimoe.routing.explorer.module import PAGE_ENTRY, module_source
+from minimoe.routing.ablation.result import Ablation
+from minimoe.routing.explorer.bundle import PAGE_ENTRY, module_source
+from minimoe.routing.explorer.inputs import Traces, given_traces
 from minimoe.routing.explorer.payload import pack
+from minimoe.routing.explorer.precomputed import whole_trace_statistics
 from minimoe.routing.explorer.state import check_state
-from minimoe.routing.explorer.traces import Traces, given_traces
-from minimoe.routing.explorer.whole_trace import whole_trace_statistics
+from minimoe.routing.explorer.static_picture import fallback
 
 PAGE = """\
 <!doctype html>

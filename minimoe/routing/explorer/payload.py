@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from minimoe.errors import BadArgument
-from minimoe.routing.roles import ROLES
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.roles import ROLES
+from minimoe.routing.trace.trace import RoutingTrace
 
 VERSION = 1
 DTYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4", "f32": "<f4"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from minimoe.errors import BadArgument
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.trace import RoutingTrace
 
 VIEWS = ("router", "ribbon", "card", "domains", "load", "pairs", "paths", "ablation")
 CHOICES = {

@@ -13,15 +13,15 @@ import traitlets
 from IPython.display import display
 
 from minimoe.errors import BadArgument
-from minimoe.routing.explorer.fallback import CLASS, Fallback, fallback
-from minimoe.routing.explorer.module import module_source
+from minimoe.routing.explorer.bundle import module_source
 from minimoe.routing.explorer.payload import pack
+from minimoe.routing.explorer.precomputed import whole_trace_statistics
 from minimoe.routing.explorer.state import check_state
-from minimoe.routing.explorer.whole_trace import whole_trace_statistics
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.explorer.static_picture import CLASS, Fallback, fallback
+from minimoe.routing.trace.trace import RoutingTrace
 
 if TYPE_CHECKING:
-    from minimoe.routing.explorer.kernel import Kernel
+    from minimoe.routing.explorer.ablation_requests import Kernel
 
 
 class Explorer(anywidget.AnyWidget):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from minimoe.routing.synthetic import synthetic_trace
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.synthetic import synthetic_trace
+from minimoe.routing.trace.trace import RoutingTrace
 
 
 @pytest.fixture(scope="session")

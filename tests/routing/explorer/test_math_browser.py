@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from minimoe.routing import statistics
-from minimoe.routing.explorer.module import module_source
-from minimoe.routing.synthetic import synthetic_trace
+from minimoe.routing.explorer.bundle import module_source
+from minimoe.routing.trace.synthetic import synthetic_trace
 from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser

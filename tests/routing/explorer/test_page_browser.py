@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 import minimoe
-from minimoe.routing.explorer.fallback import PUOR
+from minimoe.routing.explorer.static_picture import PUOR
 from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser

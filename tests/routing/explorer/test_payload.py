@@ -9,8 +9,8 @@ import torch
 
 from minimoe.errors import BadArgument, BadTrace
 from minimoe.routing.explorer.payload import DTYPES, NO_DOCUMENT, NO_DOMAIN, pack
-from minimoe.routing.synthetic import synthetic_trace
-from minimoe.routing.trace import RoutingTrace
+from minimoe.routing.trace.synthetic import synthetic_trace
+from minimoe.routing.trace.trace import RoutingTrace
 
 
 def fields(header, blob, number=0):

@@ -9,8 +9,8 @@ import re
 import pytest
 
 import minimoe
+from minimoe.routing.explorer.bundle import WEB, read_files
 from minimoe.routing.explorer.export import PAGE_ENTRY
-from minimoe.routing.explorer.module import WEB, read_files
 from minimoe.routing.explorer.state import VIEWS
 from tests.browser import open_browser
 

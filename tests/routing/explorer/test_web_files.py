@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from minimoe.routing.explorer.module import MODULE_ENTRY, PAGE_ENTRY, WEB, module_source, read_files
+from minimoe.routing.explorer.bundle import MODULE_ENTRY, PAGE_ENTRY, WEB, module_source, read_files
 from tests.routing.explorer.javascript_words import names_used
 
 FLOORS = {"math": 0, "core": 1, "charts": 2, "views": 3, "tour": 3, "": 4}

@@ -13,7 +13,7 @@ from minimoe.routing.statistics import (
     matched_tokens,
     specialisation_score,
 )
-from minimoe.routing.synthetic import synthetic_trace
+from minimoe.routing.trace.synthetic import synthetic_trace
 from tests.routing.statistics.made import EXPERTS, LAYERS, SLOTS, TOKENS, split, uniform, weighted
 
 DOCUMENTS, DOMAINS = split()

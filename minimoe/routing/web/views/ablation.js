@@ -229,7 +229,7 @@ registerView({
       code: () => {
         const { layer, experts: chosen, mode, top_k } = shown() ?? request();
         return (
-          `from minimoe.routing.ablation import ablate\n\nmodel, tokenizer = minimoe.load("data/mini", dtype="fp32")  # the model of this trace\n` +
+          `from minimoe.routing.ablation.ablate import ablate\n\nmodel, tokenizer = minimoe.load("data/mini", dtype="fp32")  # the model of this trace\n` +
           `rows = [trace.tokens[trace.sequences == number].tolist() for number in trace.sequences.unique()]\n` +
           `ablate(model, rows, layer=${layer}, experts=${JSON.stringify(chosen)}, mode="${mode}", top_k=${pythonLiteral(top_k ?? null)}, tokenizer=tokenizer)`
         );

@@ -1,0 +1,132 @@
+"""Do the files hold the model that config.json describes? Answered from names, shapes and dtypes, before any weight is
+read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimoe.checkpoint.foreign import refuse_names
+from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
+from minimoe.checkpoint.safetensors.header import Header, TensorEntry
+from minimoe.checkpoint.safetensors.shards import Shards, listed
+from minimoe.checkpoint.sizes import compare_sizes
+from minimoe.dtypes import CODES
+from minimoe.errors import IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel, shown
+from minimoe.model.config import ModelConfig
+from minimoe.quantisation import format_of
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One expected tensor and where it was found: `header.file` from `entry.start` on."""
+
+    expected: Expected
+    header: Header
+    entry: TensorEntry
+
+
+def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> list[Placed]:
+    """Every tensor that `layers` needs with its place, sorted by file and position: the plan of a load.
+
+    A tied `lm_head` that is present all the same comes with no pieces, to be compared with the embedding.
+    Packed checkpoints are compared like plain ones: what stands for each matrix follows from quantization_config.
+    Raises UnsupportedModel (a format that is not known), WrongModel (other sizes, shapes or dtypes), IncompleteLoad (a
+    tensor is nowhere), IndexMismatch (a tensor that this model has no place for).
+    """
+    try:
+        format_of(config)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{shards.directory}: {error}") from error
+    layers = range(config.num_hidden_layers) if layers is None else layers
+    names = set(shards.names)
+    refuse_names(shards.directory, names, config.quantization_config is None)
+    compare_sizes(config, shards)
+    expected = {tensor.name: tensor for tensor in expected_tensors(config, layers, names)}
+    if config.tie_word_embeddings and HEAD in names and layers.stop == config.num_hidden_layers:
+        expected[HEAD] = Expected(HEAD, (config.vocab_size, config.hidden_size), ())
+    compare_names(shards.directory, expected, (name for name in names if concerns(name, config, layers)))
+    plan = [Placed(tensor, *found) for tensor in expected.values() if (found := shards.find(tensor.name))]
+    for placed in plan:
+        compare_one(config, placed)
+    compare_with_each_other(plan)
+    return sorted(plan, key=lambda placed: (placed.header.file.name, placed.entry.start))
+
+
+def compare_names(directory: Path, expected: dict[str, Expected], found: Iterable[str]) -> None:
+    """The names that concern the slice are exactly the expected ones."""
+    present = set(found)
+    absent = [tensor for name, tensor in expected.items() if name not in present]
+    foreign = sorted(shown(name) for name in present if name not in expected)
+    if absent and foreign:
+        raise WrongModel(
+            f"{directory}: the files lack {listed([tensor.name for tensor in absent])} and hold {listed(foreign)}, "
+            "which config.json has no place for. "
+            "Config and files are of different models; download both again."
+        )
+    if absent:
+        holes = [hole for tensor in absent for hole in (map(place, tensor.pieces) if tensor.pieces else [tensor.name])]
+        raise IncompleteLoad(
+            f"{directory}: {listed(holes)} would not be filled: no file holds {listed([t.name for t in absent])}. "
+            "Download again."
+        )
+    if foreign:
+        raise IndexMismatch(
+            f"{directory}: the files hold {listed(foreign)}, which the model of config.json has no place for. Is it of "
+            "this model?"
+        )
+
+
+def place(piece: Piece) -> str:
+    """A destination in words: "layer 12 experts.up_proj: expert 57", or the parameter's name."""
+    match = LAYER.fullmatch("model." + piece.parameter)
+    if match is None or piece.expert is None:
+        return piece.parameter
+    return f"layer {match[1]} {match[2].removeprefix('mlp.')}: expert {piece.expert}"
+
+
+def compare_one(config: ModelConfig, placed: Placed) -> None:
+    """The shape of one tensor is the one that config.json implies, and its dtype can become the one that it names."""
+    entry, code = placed.entry, placed.expected.code or CODES[config.dtype]
+    if entry.shape != placed.expected.shape:
+        raise WrongModel(
+            f"{placed.header.file}: {entry.name} is {list(entry.shape)}, config.json implies "
+            f"{list(placed.expected.shape)}. "
+            "Config and files are of different models; download both again."
+        )
+    if placed.expected.code and entry.dtype not in (code, *placed.expected.also):
+        raise WrongModel(
+            f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, but in format {format_of(config).name} it "
+            f"is {' or '.join((code, *placed.expected.also))}. Config and files do not belong together; download both "
+            "again."
+        )
+    if placed.expected.code is None and entry.dtype not in CODES.values():
+        raise WrongModel(
+            f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, but config.json has no "
+            f"quantization_config for it; expected {', '.join(CODES.values())}. Put the config.json of the same "
+            "checkpoint beside the files."
+        )
+
+
+def other_dtypes(config: ModelConfig, plan: list[Placed]) -> dict[str, list[str]]:
+    """Plain tensors that are stored in another dtype than config.json says, by that dtype. They are converted."""
+    found: dict[str, list[str]] = {}
+    for placed in plan:
+        if placed.expected.code is None and placed.entry.dtype != CODES[config.dtype]:
+            found.setdefault(placed.entry.dtype, []).append(placed.entry.name)
+    return found
+
+
+def compare_with_each_other(plan: list[Placed]) -> None:
+    """The packed parts of one bank have one dtype, also where the format leaves a choice: they are stacked in memory
+    as they are. (Plain values are converted to the model's dtype, so they may differ.)
+    """
+    dtypes: dict[str, TensorEntry] = {}
+    for placed in plan:
+        for piece in placed.expected.pieces if placed.expected.code else ():
+            first = dtypes.setdefault(piece.parameter, placed.entry)
+            if first.dtype != placed.entry.dtype:
+                raise WrongModel(
+                    f"{placed.header.file}: {placed.entry.name} is stored as {placed.entry.dtype}, but {first.name} as "
+                    f"{first.dtype}. The files are of different checkpoints; download all of them again."
+                )

@@ -1,0 +1,133 @@
+"""The model that a command works with: in this process, or divided among the processes that torchrun started."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+import torch
+
+from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.load import check_device, check_dtype, check_precision, load_model, read_tokenizer
+from minimoe.checkpoint.open import open_checkpoint
+from minimoe.checkpoint.resolve import find_checkpoint
+from minimoe.humanize import units
+from minimoe.model.config import ModelConfig
+from minimoe.model.transformer import Transformer, check_layers
+from minimoe.scale.distributed.process_group import Ranks, joined, under_torchrun
+from minimoe.scale.planner.load_time import SPEEDS
+from minimoe.scale.planner.run_memory import out_of_memory_is_one_error, require_memory, run_memory
+from minimoe.scale.streaming.budget import CONTEXT
+from minimoe.text.generate import context_length, prompt_ids
+from minimoe.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from minimoe.scale.distributed.load_shard import RankPart
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a model is opened for, as far as it is known before: from it follows how much memory is needed.
+
+    text: what goes through the model; None: a conversation. answer: tokens that may be generated; None: the text is
+    taken as it stands, outside of the chat template. thinking: as for `generate`.
+    """
+
+    text: str | None = None
+    answer: int | None = None
+    thinking: bool | None = None
+
+    def tokens(self, tokenizer: Tokenizer, config: ModelConfig) -> int:
+        """Tokens in the KV cache. Raises BadArgument, NoThinkingSwitch."""
+        if self.text is None:
+            count = CONTEXT + (self.answer or 0)
+        elif self.answer is None:
+            count = len(prompt_ids(tokenizer, self.text))
+        else:
+            question = [{"role": "user", "content": self.text}]
+            count = len(prompt_ids(tokenizer, question, self.thinking)) + self.answer
+        return min(count, context_length(config))
+
+
+@contextmanager
+def opened_model(
+    path: str, dtype: str | None, device: str, layers: range | None = None, split: str = "tensor",
+    precision: str | None = None, work: Work | None = None,
+) -> Iterator[tuple[Transformer, Tokenizer, Ranks | None]]:  # fmt: skip
+    """The model and its tokenizer, for the time of the block; and the ranks, or None in a single process.
+
+    Under torchrun each rank loads its part, and inside the block only rank 0 can print. Arguments as for
+    `minimoe.load`; split: "tensor" or "layers"; work: what it is for, by default a conversation.
+
+    Raises what `minimoe.load` raises; PlanTooBig before the first weight is read if weights, KV cache and work space
+    are more than the memory that is free, and in the block if memory runs out all the same.
+    """
+    work = work or Work()
+    if not under_torchrun():
+        with out_of_memory_is_one_error():
+            yield (*open_here(path, dtype, device, layers, precision, work), None)
+        return
+    with joined(device) as ranks, only_first_prints(ranks), out_of_memory_is_one_error():
+        yield (*open_on_ranks(ranks, path, dtype, layers, split, precision, work), ranks)
+
+
+def open_here(
+    path: str, dtype: str | None, device: str, layers: range | None, precision: str | None, work: Work
+) -> tuple[Transformer, Tokenizer]:
+    """All of it, in this process."""
+    opened = open_checkpoint(find_checkpoint(path), layers)  # refuses an address: what is loaded has to be here
+    config = opened.config
+    wanted, chosen = check_precision(precision, dtype, config)
+    where, layers = check_device(device), check_layers(config, layers)
+    if where.type == "cuda" and where.index is not None:  # what asks for the current GPU would open the first one
+        torch.cuda.set_device(where)
+    tokenizer = read_tokenizer(opened.folder, config)
+    weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
+    need = run_memory(wanted, weights, work.tokens(tokenizer, config), chosen, layers, device=where)
+    require_memory(need, where, way_out=", weights that stay on disk (--ram SIZE)" if where.type == "cpu" else "")
+    return load_model(path, dtype=dtype, device=where, layers=layers, precision=precision), tokenizer
+
+
+def open_on_ranks(
+    ranks: Ranks, path: str, dtype: str | None, layers: range | None, split: str, precision: str | None, work: Work
+) -> tuple[Transformer, Tokenizer]:
+    """The part of this rank; every rank enters, and none reads weights before all have found that they have memory."""
+    from minimoe.scale.distributed.load_shard import open_part, read_part, weight_bytes
+
+    part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
+    ranks.agree("the checkpoint", part.fingerprint)
+    tokenizer, chosen = read_tokenizer(part.opened.folder, part.config), check_dtype(dtype, part.config)
+    tokens, weights = work.tokens(tokenizer, part.config), weight_bytes(part, dtype)
+    need = run_memory(part.target, weights, tokens, chosen, part.layers, ranks.rank, ranks.world, split, ranks.device)
+    require_memory(need, ranks.device, ranks.rank, ranks.world, ranks.local_world)
+    ranks.wait_for_all("fits")  # on the CPU, what one has read is no longer free for the next
+    announce(part, ranks.local_world)
+    model = read_part(part, ranks.device, dtype, show=ranks.local_rank == 0, neighbours=ranks.local_world)
+    ranks.wait_for_all("loaded")
+    return model, tokenizer
+
+
+@contextmanager
+def only_first_prints(ranks: Ranks) -> Iterator[None]:
+    """What the other ranks print goes nowhere; why a rank failed is told all the same (rank_watch.py)."""
+    if ranks.is_first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def announce(part: "RankPart", neighbours: int) -> None:
+    """How much is read, and how long that takes, before it begins; nothing of what takes no time. The ranks of a
+    machine, `neighbours`, read at the same time from the same disk.
+    """
+    from minimoe.scale.distributed.fill_shard import SHOW_PROGRESS_FROM
+
+    if part.bytes < SHOW_PROGRESS_FROM:
+        return
+    times = (f"{part.bytes * neighbours / speed:,.0f} s from {name}" for name, speed in SPEEDS.items() if speed > 10**8)
+    together = f"{units(part.bytes)}, {neighbours} ranks here together {units(part.bytes * neighbours)}"
+    click.echo(f"rank 0 of {part.world} reads {together}: {'; '.join(times)}", err=True)

@@ -1,0 +1,213 @@
+"""check: grade an answer and, if it is wrong, report the failed property, the input and the likely misconception."""
+
+import copy
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from minimoe.course.checker import diff_table as pictures
+from minimoe.course.checker.answer_diff import Mismatch, difference, kind
+from minimoe.course.checker.exercise import FROM_ORACLE, Exercise, find_exercise
+from minimoe.course.checker.progress import record_check
+from minimoe.course.checker.user_code import Raised, describe_call, is_unattempted, run, shows_a_gap
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of `check`.
+
+    status: "todo", "wrong" or "ok". misconception: the mistake behind a wrong answer, if it equals the mutant `mutant`.
+    """
+
+    exercise: str
+    status: str
+    text: str
+    misconception: str | None = None
+    mutant: str | None = None
+    mismatch: Mismatch | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.exercise} {self.status}>"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _ipython_display_(self) -> None:
+        """Display nothing, because `check` has already printed the verdict."""
+
+    def _repr_html_(self) -> str | None:
+        """Heat maps of the expected and the actual tensor, if both have the same shape; otherwise None."""
+        mismatch = self.mismatch
+        if mismatch is None or mismatch.expected is None or mismatch.got is None or mismatch.wrong is None:
+            return None
+        return pictures.as_html(mismatch.expected, mismatch.got, mismatch.wrong)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one case: the call, the expected and the actual result, and their first mismatch, if any."""
+
+    says: str
+    call: str
+    expected: Any
+    got: Any
+    mismatch: Mismatch | None
+
+
+def check(id: str, answer: Any) -> Verdict:
+    """Grade `answer`, print the verdict and record it for `progress()`.
+
+    An answer that is not started is "todo", with the first hint. A wrong one is reported with the failed property, the
+    smallest failing input, and the misconception that gives the same results. Raises BadArgument for an unknown id.
+    """
+    exercise = find_exercise(id)
+    verdict = judge(exercise, answer)
+    record_check(id, verdict.status)
+    print(verdict.text)
+    show(verdict)
+    return verdict
+
+
+def judge(exercise: Exercise, answer: Any) -> Verdict:
+    """The verdict on an answer, without printing or recording it."""
+    if is_unattempted(answer):
+        return todo(exercise)
+    outcomes = run_all(exercise, answer)
+    if any(shows_a_gap(outcome.got) for outcome in outcomes):
+        return todo(exercise)
+    failed = [outcome for outcome in outcomes if outcome.mismatch is not None]
+    if not failed:
+        text = f"{exercise.id}  ok    {exercise.title}\nNow you know: {exercise.now_you_know}"
+        return Verdict(exercise.id, "ok", text)
+    first = next((outcome for outcome in failed if outcome.mismatch and outcome.mismatch.form), failed[0])
+    return wrong(exercise, first, recognise(exercise, outcomes))
+
+
+def todo(exercise: Exercise) -> Verdict:
+    """The verdict on an answer that is not started, with the first hint."""
+    text = f"{exercise.id}  todo  {exercise.title} ({exercise.minutes} min)\nHint 1: {exercise.hints[0]}"
+    return Verdict(exercise.id, "todo", text)
+
+
+def wrong(exercise: Exercise, outcome: Outcome, mutant: str | None) -> Verdict:
+    """The verdict on a wrong answer: failed property, call, expected and actual result, misconception."""
+    mismatch = outcome.mismatch
+    assert mismatch is not None
+    lines = [f"{exercise.id}  wrong {exercise.title}"]
+    lines += [f"What failed: {outcome.says}"] if outcome.says else []
+    lines += [f"Called with: {outcome.call}"] if outcome.call else []
+    lines += [mismatch.says]
+    if mismatch.expected is not None and mismatch.got is not None and mismatch.wrong is not None:
+        lines.append(pictures.as_text(mismatch.expected, mismatch.got, mismatch.wrong))
+    misconception = exercise.mutants[mutant][1] if mutant else None
+    lines += [f"It looks like this: {misconception}"] if misconception else []
+    lines.append(f'More help: minimoe.hint("{exercise.id}")')
+    return Verdict(exercise.id, "wrong", "\n".join(lines), misconception, mutant, mismatch)
+
+
+def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
+    """The outcomes of all cases of a function, or of the single case of a value, and of the extra check `also`.
+
+    known: the outcomes of another answer, from which the expected results are reused.
+    """
+    if exercise.cases:
+        outcomes = run_cases(exercise, answer, known if len(known) >= len(exercise.cases) else ())
+    else:
+        if known:
+            expected = known[0].expected
+        else:
+            expected = exercise.expected() if callable(exercise.expected) else exercise.expected
+        mismatch = difference(expected, answer, factor=exercise.factor, name="your answer")
+        outcomes = [Outcome("", "", expected, answer, mismatch)]
+    if exercise.also is not None:
+        complaint = run(exercise.also, (answer,), answer)
+        if isinstance(complaint, Raised):
+            complaint = f"your answer is {kind(answer)}, which is not what the exercise asks for"
+        mismatch = None if complaint is None else Mismatch(complaint, False)
+        outcomes.append(Outcome("", "", None, complaint, mismatch))
+    return outcomes
+
+
+def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
+    """Call the answer once per case. Random arguments are seeded, and torch's global generator is preserved."""
+    if not callable(answer) and exercise.prepare is None:
+        not_a_function = Mismatch(f"your answer is {type(answer).__name__}, expected a function", True)
+        return [Outcome("", "", None, answer, not_a_function)]
+    outcomes = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        function = run(exercise.prepare, (answer,), answer) if exercise.prepare else answer
+        if isinstance(function, Raised):
+            return [Outcome("", "", None, function, Mismatch(function.says, True))]
+        for number, case in enumerate(exercise.cases):
+            seed = zlib.crc32(f"{exercise.id} {number}".encode())
+            arguments = case.arguments
+            if callable(arguments):
+                arguments = arguments(torch.Generator().manual_seed(seed))
+            call = describe_call(exercise.oracle or function, arguments)
+            expected = case.expected
+            if known:
+                expected = known[number].expected
+            elif expected is FROM_ORACLE:
+                assert exercise.oracle is not None
+                torch.manual_seed(seed)
+                expected = exercise.oracle(*copy.deepcopy(arguments))
+            torch.manual_seed(seed)
+            passed = copy.deepcopy(arguments)
+            got = run(function, passed, answer)
+            mismatch = mismatch_of(got, expected, case, arguments, passed)
+            outcomes.append(Outcome(case.says, call, expected, got, mismatch))
+    return outcomes
+
+
+def mismatch_of(
+    got: Any, expected: Any, case: Any, arguments: tuple[Any, ...], passed: tuple[Any, ...]
+) -> Mismatch | None:
+    """The mismatch of one call: it raised, its result differs, or it modified an argument.
+
+    arguments: the original arguments; passed: the copies that the function was called with.
+    """
+    if isinstance(got, Raised):
+        return Mismatch(f"Your code raised an error.\n{got.says}", True)
+    mismatch = difference(expected, got, case.tolerance)
+    before = [value for value in arguments if isinstance(value, torch.Tensor)]
+    after = [value for value in passed if isinstance(value, torch.Tensor)]
+    if mismatch is None and any(difference(a, b, 0.0) for a, b in zip(before, after, strict=True)):
+        return Mismatch("the result is right, but the call changed its argument in place; work on a copy", False)
+    return mismatch
+
+
+def recognise(exercise: Exercise, outcomes: list[Outcome]) -> str | None:
+    """The name of the mutant that gives the same results as the answer in every case, or None."""
+    for name, (mutant, _) in exercise.mutants.items():
+        mutant_outcomes = run_all(exercise, mutant, outcomes)
+        if len(mutant_outcomes) == len(outcomes) and all(
+            agree(a.got, b.got) and (a.mismatch is None) == (b.mismatch is None)
+            for a, b in zip(outcomes, mutant_outcomes, strict=True)
+        ):
+            return name
+    return None
+
+
+def agree(a: Any, b: Any) -> bool:
+    """Whether two results are equal, or two exceptions of the same type."""
+    if isinstance(a, Raised) or isinstance(b, Raised):
+        return bool(a == b)
+    try:
+        return difference(a, b) is None
+    except Exception:  # objects that cannot be compared count as different
+        return False
+
+
+def show(verdict: Verdict) -> None:
+    """In a notebook, display the heat maps below the text."""
+    html = verdict._repr_html_()
+    try:
+        from IPython import get_ipython
+        from IPython.display import HTML, display
+    except ImportError:
+        return
+    if html and getattr(get_ipython(), "kernel", None) is not None:
+        display(HTML(html))

@@ -1,0 +1,32 @@
+"""hint and solution: three hints of increasing detail, and the full solution."""
+
+from minimoe.course.checker.exercise import find_exercise
+from minimoe.course.checker.notebook_source import solution_of
+from minimoe.course.checker.progress import next_hint, record_solution
+from minimoe.course.source import Source
+from minimoe.errors import BadArgument
+
+
+class Hint(str):
+    """A hint, displayed as plain text in Jupyter and in a terminal."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def hint(id: str, tier: int | None = None) -> Hint:
+    """The next hint, or the one of a given tier: 1 a nudge, 2 the shapes, 3 the steps. Raises BadArgument."""
+    exercise = find_exercise(id)
+    if tier is not None and (type(tier) is not int or not 1 <= tier <= 3):
+        raise BadArgument(f"tier is {tier!r}, expected 1, 2 or 3, or None for the next one.")
+    tier = next_hint(id, tier)
+    more = f'Next: minimoe.hint("{id}")' if tier < 3 else f'All of it: minimoe.solution("{id}")'
+    return Hint(f"{id}  hint {tier} of 3: {exercise.hints[tier - 1]}\n{more}")
+
+
+def solution(id: str) -> Source:
+    """The solution, from the chapter's master. Raises BadArgument for an unknown id, NotFound outside a checkout."""
+    exercise = find_exercise(id)
+    source = solution_of(exercise.id)
+    record_solution(id)
+    return source

@@ -1,0 +1,81 @@
+"""Where a trace comes from: the model, its tokenizer and the versions, as they stand in the metadata of a trace."""
+
+import base64
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from minimoe.model.transformer import Transformer
+from minimoe.routing.trace.recorder import router_sha256
+from minimoe.routing.trace.trace_file import SCHEMA
+
+if TYPE_CHECKING:
+    from minimoe.text.tokenizer import Tokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+
+
+def describe_model(model: Transformer, layers: list[int], label: str | None) -> dict[str, Any]:
+    """The metadata of a trace that is recorded from `model` here and now."""
+    config = model.config
+    return {
+        "schema": SCHEMA,
+        "provenance": "measured",
+        "label": label,
+        "model_type": config.model_type,
+        "num_hidden_layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "vocab_size": config.vocab_size,
+        "num_experts": config.num_experts,
+        "num_experts_per_tok": config.num_experts_per_tok,
+        "norm_topk_prob": config.norm_topk_prob,
+        "router_sha256": router_sha256(model, layers),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "engine": model.engine,
+        "attention": model.attention,
+        "versions": {name: installed(name) for name in ("minimoe", "torch")},
+        "capture": "forward hooks on the routers",
+    }
+
+
+def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]:
+    """Name and revision of the folder, fingerprint of the vocabulary files, and the bytes (base64) of every token id
+    that occurs.
+    """
+    digest = hashlib.sha256()
+    for name in TOKENIZER_FILES:
+        if name in tokenizer.files:
+            digest.update(name.encode() + b"\0" + tokenizer.files[name])
+    used = [token for token in tokens.unique().tolist() if 0 <= token < tokenizer.vocabulary_size]
+    texts = {str(token): base64.b64encode(tokenizer.token_bytes(token)).decode() for token in used}
+    name, revision = checkpoint_name(tokenizer.source)
+    return {
+        "checkpoint": name,
+        "revision": revision,
+        "tokenizer_sha256": digest.hexdigest(),
+        "token_bytes": texts,
+    }
+
+
+def checkpoint_name(folder: str | Path) -> tuple[str, str | None]:
+    """What a folder of weights is called, and its revision where the path tells it.
+
+    The hub's cache keeps a download in `models--OWNER--NAME/snapshots/COMMIT`; any other folder is called by its own
+    name and has no revision.
+    """
+    path = Path(folder).absolute()
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/"), path.name
+    return path.name, None
+
+
+def installed(package: str) -> str:
+    """The version of an installed package, for the metadata."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,202 @@
+"""The layer split: each rank holds a run of whole layers and hands the hidden state on to the next.
+
+Nothing has to be divisible, so it serves 3 or 7 ranks and cards of different kinds; one rank works at a time. The model
+keeps all its layers by number, but what another rank holds is a stand-in without weights: it hands its input on, and
+the two that stand at the borders receive and send. So `Transformer.forward` runs as it is on every rank, and refuses
+bad input before anything is sent.
+
+Routers stand on all ranks by their weights, but only the owner of a layer computes: if anybody records the routing, the
+owner's decisions are sent to all after each pass.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from minimoe.model.attention import ATTENTIONS, Attention
+from minimoe.model.cache import KVCache
+from minimoe.model.config import ModelConfig
+from minimoe.model.router import Routing
+from minimoe.model.transformer import Transformer, check_choice
+from minimoe.routing.trace.recorder import router
+from minimoe.scale.distributed.shared_draw import draw_of_first
+from minimoe.scale.planner.sharding import layers_of
+
+
+class Elsewhere(nn.Module):
+    """A layer that another rank holds. Beside the border it receives the hidden state, or sends it."""
+
+    def __init__(self, config: ModelConfig, number: int, receive_from: int | None, send_to: int | None):
+        super().__init__()
+        self.receive_from, self.send_to = receive_from, send_to
+        if config.is_moe(number):
+            self.mlp = nn.Module()
+            self.mlp.gate = RouterElsewhere(config)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
+        """x: (batch, position, hidden), returned; or, before the first own layer, what the rank before us sends."""
+        if self.receive_from is not None:
+            x = torch.empty_like(x)
+            dist.recv(x, self.receive_from)
+        if self.send_to is not None:
+            dist.send(x.contiguous(), self.send_to)
+        return x
+
+
+class RouterElsewhere(nn.Module):
+    """The router of a layer that another rank holds: it repeats what the owner decided, so that a hook on it hears it.
+    Its weight tells which model a trace is of.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.num_experts, config.hidden_size))
+
+    def forward(self, routing: Routing) -> Routing:
+        return routing
+
+
+class EmbeddingElsewhere(nn.Module):
+    """In place of the embedding: a hidden state of the right shape, whose values nobody reads."""
+
+    def __init__(self, hidden: int, dtype: Callable[[], torch.dtype]):
+        super().__init__()
+        self.hidden, self.dtype = hidden, dtype
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return torch.zeros(*token_ids.shape, self.hidden, dtype=self.dtype(), device=token_ids.device)
+
+
+class SharedHead(nn.Linear):
+    """lm_head on the last rank, which tells all others the logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        dist.broadcast(logits, src=dist.get_rank())
+        return logits
+
+
+class HeadElsewhere(nn.Module):
+    """In place of lm_head: the logits that the last rank computed."""
+
+    def __init__(self, vocab: int, last: int):
+        super().__init__()
+        self.vocab, self.last = vocab, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., hidden) -> (..., vocab)."""
+        logits = x.new_empty(*x.shape[:-1], self.vocab)
+        dist.broadcast(logits, src=self.last)
+        return logits
+
+
+class LayerSplit(Transformer):
+    """What `rank` of `world` holds of a model, and stand-ins for the rest. Every rank makes each call, and gets the
+    same logits. Build it under `torch.device("meta")`; rank_load.py fills it. Running it needs a process group.
+    """
+
+    def __init__(self, config: ModelConfig, rank: int, world: int):
+        super().__init__(config)
+        self.rank, self.world, self.mine = rank, world, layers_of(config, world, rank)
+        last = world - 1
+        for number in self.layer_range:
+            if number not in self.mine:
+                before = rank - 1 if number == self.mine.start - 1 else None
+                after = rank + 1 if number == self.mine.stop else None
+                self.layers.add_module(str(number), Elsewhere(config, number, before, after))
+        self.lm_head = SharedHead(config.hidden_size, config.vocab_size, bias=False)
+        if rank == 0 == last and config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+        if rank > 0:
+            self.embed_tokens = EmbeddingElsewhere(config.hidden_size, lambda: self.dtype)
+        if rank < last:
+            self.add_module("norm", nn.Identity())
+            self.add_module("lm_head", HeadElsewhere(config.vocab_size, last))
+        self.moe_layers = [number for number in self.layer_range if config.is_moe(number)]
+        self.decided: dict[int, Routing] = {}
+        for number in self.moe_layers:
+            if number in self.mine:
+                router(self, number).register_forward_hook(self.keep(number))
+
+    def forward(
+        self,
+        token_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+        hidden: Tensor | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """As the whole model's; the KV cache of a rank holds its own layers."""
+        logits = super().forward(token_ids, cache, hidden, last_only)
+        self.share_routing()
+        return logits
+
+    def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
+        """An empty KV cache for this rank's layers."""
+        return KVCache(self.config, self.mine, batch, capacity, self.dtype, self.device)
+
+    def agree_on(self, drawn: Tensor) -> int:
+        """The draw of rank 0."""
+        return draw_of_first(drawn)
+
+    def keep(self, number: int) -> Callable[..., None]:
+        """A hook that remembers what the router of one of our layers decided in this pass."""
+
+        def hook(gate: nn.Module, args: object, routing: Routing) -> None:
+            self.decided[number] = routing
+
+        return hook
+
+    def share_routing(self) -> None:
+        """If anybody listens to a router, all ranks hear what the other ranks' routers decided in this pass."""
+        listening = torch.tensor([self.is_watched()], dtype=torch.int32, device=self.device)
+        dist.all_reduce(listening, op=dist.ReduceOp.MAX)
+        decided, self.decided = self.decided, {}
+        if not int(listening):
+            return
+        for owner in range(self.world):
+            theirs = layers_of(self.config, self.world, owner)
+            numbers = [number for number in self.moe_layers if number in theirs]
+            if not numbers:
+                continue
+            mine = [decided[number] for number in numbers] if owner == self.rank else None
+            for number, routing in zip(numbers, broadcast_routing(mine, owner, len(numbers), self), strict=True):
+                if owner != self.rank:
+                    router(self, number)(routing)
+
+    def is_watched(self) -> bool:
+        """Whether a router has a hook that is not our own."""
+        return any(len(router(self, number)._forward_hooks) > (number in self.mine) for number in self.moe_layers)
+
+    @property
+    def attention(self) -> str:
+        """As the whole model's, asked of a layer that is here."""
+        return self.layers[self.mine.start].self_attn.implementation
+
+    @attention.setter
+    def attention(self, name: str) -> None:
+        check_choice("attention", name, ATTENTIONS)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.implementation = name
+
+
+def broadcast_routing(mine: list[Routing] | None, owner: int, layers: int, model: LayerSplit) -> list[Routing]:
+    """The routings of `layers` layers from their owner to all; `mine` is what the owner has to say."""
+    sizes = torch.zeros(1, dtype=torch.int64, device=model.device)
+    if mine is not None:
+        sizes += len(mine[0].logits)
+    dist.broadcast(sizes, src=owner)
+    tokens, slots, experts = int(sizes), model.config.num_experts_per_tok, model.config.num_experts
+    if mine is not None:
+        parts = [torch.stack(each) for each in zip(*mine, strict=True)]
+    else:
+        parts = [
+            torch.empty(layers, tokens, experts, dtype=model.dtype, device=model.device),
+            torch.empty(layers, tokens, slots, dtype=torch.int64, device=model.device),
+            torch.empty(layers, tokens, slots, dtype=model.dtype, device=model.device),
+        ]
+    for part in parts:
+        dist.broadcast(part.contiguous() if mine is not None else part, src=owner)
+    return [Routing(*each) for each in zip(*parts, strict=True)]

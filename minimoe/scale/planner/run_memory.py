@@ -1,0 +1,128 @@
+"""Does this run fit the memory that is free? Asked on every device before the first weight is read.
+
+Weights as the modules hold them, KV cache and work space as the planner counts them (memory.py). A GPU keeps back what
+the planner keeps back, RESERVE; what is in use there already (the CUDA context, other programs) is taken from it first.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from minimoe.checkpoint.device import memory_of_device
+from minimoe.errors import PlanTooBig
+from minimoe.humanize import units
+from minimoe.model.config import ModelConfig
+from minimoe.scale.planner.attention_kernels import UNKNOWN_DEVICE, kernel_of
+from minimoe.scale.planner.deployment import RESERVE, deploy
+from minimoe.scale.planner.precision import own_precision, plain_bytes
+
+PLAIN = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class RunMemory:
+    """Bytes on one device, for a KV cache of `tokens` tokens."""
+
+    weights: int
+    cache: int
+    work: int
+    tokens: int
+    is_packed: bool = False  # whether the weights are stored in fewer bits than they are computed with
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.work
+
+
+def run_memory(
+    config: ModelConfig,
+    weights: int,
+    tokens: int,
+    dtype: torch.dtype,
+    layers: range | None = None,
+    rank: int = 0,
+    world: int = 1,
+    split: str = "tensor",
+    device: torch.device | None = None,
+) -> RunMemory:
+    """What `rank` of `world` needs for `tokens` tokens, given the bytes of its weights.
+
+    config: of the model in memory, which may be packed. dtype: what it computes in. layers: those that are loaded.
+    device: where it runs, which decides the attention kernel; None: the kernel that needs most.
+    """
+    config = config if layers is None else replace(config, num_hidden_layers=len(layers))
+    packed = config.quantization_config is not None
+    precision = own_precision(config) if packed else PLAIN.get(dtype, "fp32")
+    plan = deploy(
+        config, world, precision=precision, kv_precision="bf16" if packed else precision, context=tokens, split=split,
+        kernel=None if device is None else kernel_here(device),
+    ).ranks[rank]  # fmt: skip
+    wider = max(1, dtype.itemsize // plain_bytes(precision))  # float64, or packed weights in more than 16 bits
+    return RunMemory(weights, plan.cache * wider, plan.work * wider, tokens, packed)
+
+
+def kernel_here(device: torch.device) -> str:
+    """The attention kernel that PyTorch has for this device (kernels.py)."""
+    if device.type == "cuda" and torch.version.hip is None:
+        return kernel_of(torch.cuda.get_device_capability(device))
+    return "cpu" if device.type == "cpu" else UNKNOWN_DEVICE
+
+
+def require_memory(
+    need: RunMemory, device: torch.device, rank: int = 0, world: int = 1, neighbours: int = 1, way_out: str = ""
+) -> None:
+    """Raises PlanTooBig, with the size of each part and what can be changed, if `device` has not enough free memory.
+
+    neighbours: ranks that share the memory of this machine, if `device` is the CPU. way_out: what else can be done.
+    """
+    usable, state = usable_memory(device)
+    sharing = neighbours if device.type == "cpu" else 1
+    if usable is None or need.total * sharing <= usable:
+        return
+    who = f"rank {rank} of {world}" if world > 1 else "this run"
+    packing = "" if need.is_packed else ", packed weights (--precision int4)"
+    together = f", and {sharing} ranks share this machine: {units(need.total * sharing)}" if sharing > 1 else ""
+    raise PlanTooBig(
+        f"{who} needs {units(need.total)} on {device}: weights {units(need.weights)}, KV cache {units(need.cache)} for "
+        f"{need.tokens:,} tokens, work space {units(need.work)}{together}. Usable are {units(usable)} ({state}). "
+        f"Use fewer tokens (--max-new-tokens, a shorter text){packing}{way_out} or "
+        f"{'more' if world > 1 else 'several'} devices (torchrun); `minimoe plan` compares them."
+    )
+
+
+def usable_memory(device: torch.device) -> tuple[int | None, str]:
+    """(bytes that a run may take on `device`, how that number comes about). None where it cannot be known."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        state = f"{units(free)} of {units(total)} are free, {units(RESERVE)} are kept back"
+        return max(0, min(free, total - RESERVE)), state
+    if device.type != "cpu":
+        return None, ""
+    with suppress(OSError, StopIteration, ValueError):  # Linux: free, or taken by caches that the system gives up
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kibibytes) * 1024, "available on this machine"
+    return memory_of_device(device), "all that this machine has"
+
+
+@contextmanager
+def out_of_memory_is_one_error() -> Iterator[None]:
+    """Inside this block memory that runs out all the same is a PlanTooBig, on a GPU and on the CPU."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        detail = (str(error) or type(error).__name__).splitlines()[0][:300]
+        raise PlanTooBig(
+            f"memory ran out: {detail} Use fewer tokens, more devices, or packed weights (--precision int4), or end "
+            "other programs on this device; `minimoe plan` says what a run needs."
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed. PyTorch has a class of its own for that on GPUs, but not on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

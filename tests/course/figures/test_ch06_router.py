@@ -1,0 +1,65 @@
+"""The pictures of chapter 06: what they say in words, and that the driven one follows its widgets."""
+
+import math
+
+import pytest
+import torch
+
+from minimoe.course.figures import ch06_router as pictures
+
+LOGITS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(6))
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def drawn(dial):
+    """The figure that the widget shows, and its text alternative."""
+    (shown,) = dial.children[1].outputs
+    return shown["data"][PLOTLY], shown["data"]["text/plain"]
+
+
+def test_interactive_picture_follows_its_widgets():
+    dial = pictures.explore_cut(LOGITS, ["a", "b", "c"], top_k=4, token=1)
+    token, layer, temperature = dial.children[0].children
+    before, alt = drawn(dial)
+    assert "Token 1 'b' in layer 0" in alt and f"(by chance: {4 * 4 / 32:g})" in alt
+    token.value, layer.value = 2, 1
+    assert "Token 2 'c' in layer 1" in drawn(dial)[1]
+    names = drawn(dial)[0]["data"][0]["customdata"]
+    assert names[:4] == [f"expert {expert}" for expert in LOGITS[1, 2].topk(4).indices.tolist()]
+    temperature.value = 10
+    after, _ = drawn(dial)
+    assert after["data"][0]["customdata"] == names
+    assert after["data"][0]["y"][0] < before["data"][0]["y"][0]
+    token.value = 0
+    assert "no neighbour" in drawn(dial)[1]
+
+
+def test_cut_agrees_with_the_router():
+    picture = pictures.cut(LOGITS[0, 0], 4, "a title")
+    ranked = LOGITS[0, 0].softmax(-1).topk(4).values
+    assert f"hold {float(ranked.sum()):.0%}" in picture.alt
+    weights = torch.tensor(picture.figure.data[1].y)
+    assert torch.allclose(weights, ranked / ranked.sum(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("top_k", "experts"), [(8, 128), (2, 5), (1, 1)])
+def test_chance_is_a_distribution_with_the_known_mean(top_k, experts):
+    shares = pictures.chance_of_sharing(top_k, experts)
+    assert math.isclose(sum(shares), 1)
+    assert math.isclose(sum(n * share for n, share in enumerate(shares)), top_k**2 / experts)
+
+
+def test_margin_curves_report_the_share_below_a_step():
+    picture = pictures.margin_curves(torch.tensor([[0.1, 0.2, 0.3, 0.4], [1.0, 1.0, 1.0, 1.0]]), 0.25, "margins")
+    assert "layer 0: 50%, layer 1: 0%" in picture.alt
+
+
+def test_areas_of_the_square_are_shares():
+    shapes = pictures.layer_square(1, 19, 80, "a layer").figure.layout.shapes
+    areas = [(shape.x1 - shape.x0) * (shape.y1 - shape.y0) for shape in shapes]
+    assert [round(area, 6) for area in areas] == [0.81, 0.19, 0.01]  # the dot lies on the experts
+
+
+def test_map_highlights_one_part():
+    glowing = [shape for shape in pictures.model_map("router").figure.layout.shapes if shape.fillcolor == pictures.MARK]
+    assert len(glowing) == 1
