@@ -26,8 +26,9 @@ from minimoe.checkpoint.weights.packed_size import weigh
 from minimoe.checkpoint.weights.tensor_reader import same_values
 from minimoe.dtypes import NAMED_DTYPES, TORCH_DTYPES
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, check_layers
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation import format_of, is_packed
 from minimoe.quantisation.detect import OWN
 from minimoe.quantisation.modules import pack_modules

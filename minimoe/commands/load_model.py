@@ -15,8 +15,9 @@ from minimoe.checkpoint.load import check_device, check_dtype, check_precision, 
 from minimoe.checkpoint.open import open_checkpoint
 from minimoe.checkpoint.resolve import find_checkpoint
 from minimoe.humanize import units
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, check_layers
+from minimoe.model.transformer import Transformer
 from minimoe.scale.distributed.process_group import Ranks, joined, under_torchrun
 from minimoe.scale.planner.load_time import SPEEDS
 from minimoe.scale.planner.run_memory import out_of_memory_is_one_error, require_memory, run_memory

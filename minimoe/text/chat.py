@@ -13,7 +13,8 @@ from jinja2 import TemplateError, meta
 
 from minimoe.errors import BadArgument, BadTokenizer, MinimoeError, NoThinkingSwitch
 from minimoe.text.template_budget import TemplateStopped
-from minimoe.text.template_sandbox import Metering, Sandbox
+from minimoe.text.template_metering import Metering
+from minimoe.text.template_sandbox import Sandbox
 from minimoe.text.tokenizer_files import MEND, as_text
 
 SWITCH = "enable_thinking"

@@ -9,9 +9,22 @@ from tokenizers import Tokenizer as Backend
 
 from minimoe.errors import BadArgument, BadTokenizer
 from minimoe.paths import find
-from minimoe.text.byte_alphabet import BYTE_OF
 from minimoe.text.chat import ChatTemplate, pick_template
 from minimoe.text.tokenizer_files import build_backend, read_files, read_if_there, read_json
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The byte of each character in a vocabulary file: 256 characters, 256 bytes (the convention of GPT-2).
+
+    Printable bytes are written as themselves. The other 68, space and line end among them, are written as the
+    characters from U+0100 on, so a space is U+0120.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF = byte_alphabet()
 
 
 class Tokenizer:

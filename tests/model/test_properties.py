@@ -244,7 +244,7 @@ def test_slices_compose_to_the_whole(cut):
     torch.testing.assert_close(torch.cat(stepwise, dim=1), make()(ids()), atol=1e-10, rtol=0)
     with pytest.raises(BadArgument, match=f"begins at layer {cut}"):
         second(ids())
-    with pytest.raises(BadArgument, match="layer 0 is not here"):
+    with pytest.raises(BadArgument, match="layer 0 is not in this model"):
         second.layers[0]
 
 
@@ -264,7 +264,7 @@ def test_parameter_count_follows_from_the_config():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m: m([[1, 2], [3]]), "one length, got \\[2, 1\\]"),
+        (lambda m: m([[1, 2], [3]]), "equal lengths, got \\[2, 1\\]"),
         (lambda m: m(torch.tensor([1, 2])), "expected \\(batch, position\\) int64 or int32"),
         (lambda m: m(torch.zeros(1, 2)), "expected \\(batch, position\\) int64 or int32"),
         (lambda m: m(torch.tensor([[0, 61]])), "token_ids hold 0..61, but the vocabulary is 0..60"),
@@ -276,7 +276,7 @@ def test_parameter_count_follows_from_the_config():
         (lambda m: m([[10**30]]), "expected rows of whole numbers"),
         (lambda m: m(hidden=[[1]]), "hidden is list, expected a tensor"),
         (lambda m: m(hidden=torch.zeros(1, 3, 20)), "torch.float32, expected .* torch.float64"),
-        (lambda m: m(ids(), cache="x"), "cache is str, expected what model.new_cache"),
+        (lambda m: m(ids(), cache="x"), "cache is str, expected the KVCache of model.new_cache"),
         (lambda m: m.new_cache(batch=True), "batch is True"),
         (lambda m: m(), "needs token_ids"),
         (

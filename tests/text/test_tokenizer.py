@@ -12,8 +12,7 @@ from transformers import AutoTokenizer
 
 from minimoe.errors import BadArgument, BadTokenizer
 from minimoe.paths import checkout
-from minimoe.text.byte_alphabet import BYTE_OF
-from minimoe.text.tokenizer import Tokenizer
+from minimoe.text.tokenizer import BYTE_OF, Tokenizer
 from tests.text.tiny import END_OF_TEXT, END_OF_TURN, PLAIN_ADDED, SIZE, SPECIAL, settings, write_tokenizer
 
 CODER = "Qwen3-Coder-30B-A3B-Instruct"

@@ -20,8 +20,9 @@ from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.weights.fill import allocate
 from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument, PlanTooBig
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, check_layers
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation import format_of
 from minimoe.quantisation.detect import OWN
 from minimoe.quantisation.modules import Packed, pack_modules

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from minimoe.model.attention import ATTENTIONS, Attention
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import check_choice
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
-from minimoe.model.transformer import Transformer, check_choice
+from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.recorder import router
 from minimoe.scale.distributed.shared_draw import draw_of_first
 from minimoe.scale.planner.sharding import layers_of

@@ -28,8 +28,8 @@ from typing import Any
 from minimoe.dtypes import WIDTHS
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.humanize import parse_bytes, units
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import check_layers
 from minimoe.quantisation import Format, format_of
 from minimoe.scale.planner.load_time import checked_speed
 from minimoe.scale.planner.precision import check_count

@@ -24,8 +24,9 @@ from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, PlanTooBig, WrongModel
 from minimoe.humanize import units
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import as_batch
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, as_batch
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation import is_packed
 from minimoe.scale.streaming.budget import Budget, budget, pass_bytes
 from minimoe.scale.streaming.buffer_layout import Layout, Reader, Stored
