@@ -22,7 +22,7 @@ ATTENTIONS = ("eager", "sdpa")
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention, written out.
 
-    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); neighbouring query heads share one head.
+    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); adjacent query heads share one.
     mask: (query, key) bool, True where a query attends to a key; None: everywhere.
     Returns (batch, head, query, head_dim). Scores in the model's dtype, softmax in float32.
     """
