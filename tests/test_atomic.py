@@ -36,7 +36,7 @@ def test_the_parts_in_order(tmp_path):
 def test_a_failure_at_any_step_keeps_the_old_file_and_leaves_no_other(old, monkeypatch, step):
     with monkeypatch.context() as patch:
         patch.setattr(f"minimoe.atomic.{step}", full)
-        with pytest.raises(WriteFailed, match=r"file cannot be written: No space left on device\. What was there"):
+        with pytest.raises(WriteFailed, match=r"file cannot be written: No space left on device\. The previous"):
             atomic.write(old, b"new")
     assert old.read_text() == "old" and list(old.parent.iterdir()) == [old]
 

@@ -111,7 +111,7 @@ def growth(name: str, size: int, values: list[Any]) -> int:
     """Bytes that `name` may add to the `size` of its `values`; 0 if the result is at most a few times larger."""
     numbers = [abs(value) for value in values[1:] if isinstance(value, int)]
     texts = [str(value) for value in values[:3] if name == "replace"]
-    if name == "replace" and len(texts) == 3:  # either may be the old text: a filter accepts keyword arguments in any order
+    if name == "replace" and len(texts) == 3:  # either may be the old text: keyword arguments have any order
         text, one, other = texts
         return 4 * max(text.count(one) * len(other), text.count(other) * len(one))
     if name == "join":

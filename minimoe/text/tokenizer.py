@@ -219,8 +219,8 @@ def find_stop_ids(
         for token_id in value if isinstance(value, list) else [] if value is None else [value]:
             if type(token_id) is not int or not 0 <= token_id < backend.get_vocab_size():
                 raise BadTokenizer(
-                    f"{directory / name}: eos_token_id {token_id!r} is not a token (0..{backend.get_vocab_size() - 1}). "
-                    "The file belongs to another checkpoint."
+                    f"{directory / name}: eos_token_id {token_id!r} is not a token, expected "
+                    f"0..{backend.get_vocab_size() - 1}. The file belongs to another checkpoint."
                 )
             stop.append(token_id)
     special = {token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special}
