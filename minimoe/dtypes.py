@@ -33,6 +33,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'minimoe.dtypes' has no attribute {name!r}")
     import torch
 
-    known = {"TORCH_DTYPES": TORCH_NAMES, "NAMED_DTYPES": {alias: SHORT_NAMES.get(alias, alias) for alias in DTYPE_NAMES}}
+    known = {"TORCH_DTYPES": TORCH_NAMES, "NAMED_DTYPES": {key: SHORT_NAMES.get(key, key) for key in DTYPE_NAMES}}
     globals()[name] = {key: getattr(torch, torch_name) for key, torch_name in known[name].items()}
     return globals()[name]
