@@ -83,7 +83,7 @@ class Budget(threading.local):
         count = len(value) if isinstance(value, Sized) else 0
         self.spend(1 + count // 16, (SMALL_TEXT if isinstance(value, str) else POINTER) * count)
 
-    def pay_for_call(self, name: str, values: list[Any]) -> None:
+    def charge_call(self, name: str, values: list[Any]) -> None:
         """Charge for a filter or a method. `values`: its object or input, then its arguments."""
         size = self.read(*values)
         self.spend(size=growth(name, size, values))
@@ -148,6 +148,6 @@ def operator_growth(operator: str, left: Any, right: Any, budget: Budget) -> Non
             if isinstance(value, str | list | tuple) and isinstance(count, int):
                 budget.spend(size=(getsizeof(value) - getsizeof(type(value)())) * max(count, 0))
     elif operator == "%" and isinstance(left, str):
-        budget.pay_for_call("format", [left, right])
+        budget.charge_call("format", [left, right])
     elif operator == "+":
         budget.spend(size=sum(getsizeof(value) for value in (left, right) if isinstance(value, str | list | tuple)))

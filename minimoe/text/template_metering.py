@@ -29,28 +29,28 @@ class Metering(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:
         node = self.generic_visit(node)  # type: ignore[assignment]
-        node.nodes = [filtered(part, "pay") for part in node.nodes]
+        node.nodes = [filtered(part, "text") for part in node.nodes]
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
         node = self.generic_visit(node)  # type: ignore[assignment]
-        node.expr = filtered(node.expr, "look")
+        node.expr = filtered(node.expr, "read")
         for operand in node.ops:
-            operand.expr = filtered(operand.expr, "look")
+            operand.expr = filtered(operand.expr, "read")
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
         node = self.generic_visit(node)  # type: ignore[assignment]
-        return filtered(node, "copy") if isinstance(node.arg, nodes.Slice) else node
+        return filtered(node, "new") if isinstance(node.arg, nodes.Slice) else node
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
         node = self.generic_visit(node)  # type: ignore[assignment]
-        node.key = filtered(node.key, "look")
+        node.key = filtered(node.key, "read")
         return node
 
     def visit_List(self, node: Any) -> Any:
         node = self.generic_visit(node)
-        return node if getattr(node, "ctx", "load") != "load" else filtered(node, "copy")
+        return node if getattr(node, "ctx", "load") != "load" else filtered(node, "new")
 
     visit_Tuple = visit_Dict = visit_List
 
@@ -64,13 +64,13 @@ def filtered(node: nodes.Expr, name: str) -> nodes.Expr:
 
 def step(body: list[nodes.Node]) -> nodes.Node:
     """The statement that charges for one execution of `body`."""
-    return nodes.ExprStmt(filtered(nodes.Const(sum(map(own_text, body))), "step"), lineno=1)
+    return nodes.ExprStmt(filtered(nodes.Const(sum(map(template_characters, body))), "step"), lineno=1)
 
 
-def own_text(node: nodes.Node) -> int:
+def template_characters(node: nodes.Node) -> int:
     """Characters of template text in `node`; nested loops and macros are charged separately."""
     if isinstance(node, nodes.TemplateData):
         return len(node.data)
     if isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block):
         return 0
-    return sum(map(own_text, node.iter_child_nodes()))
+    return sum(map(template_characters, node.iter_child_nodes()))

@@ -76,45 +76,45 @@ class Sandbox(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[Generation, "jinja2.ext.loopcontrols"],
             optimized=False,  # no constant folding, which would run before the budget is set
-            finalize=self.pay_for_output,
+            finalize=self.charge_output,
         )
         self.budget = Budget()
         self.filters["tojson"] = self.to_json
         self.filters |= {name: unavailable(name) for name in FOR_WEB_PAGES}
         for functions, shallow in ((self.filters, SHALLOW_FILTERS), (self.tests, SHALLOW_TESTS)):
             functions |= {name: self.metered(name, function, shallow) for name, function in functions.items()}
-        self.filters |= {"minimoe.step": self.step, "minimoe.pay": self.pay, "minimoe.look": self.look}
-        self.filters["minimoe.copy"] = self.copy
+        self.filters |= {"minimoe.step": self.charge_step, "minimoe.text": self.charge_text}
+        self.filters |= {"minimoe.read": self.charge_read, "minimoe.new": self.charge_new}
         del self.globals["lipsum"]
         self.globals |= {"namespace": HiddenNamespace, "raise_exception": refuse, "strftime_now": now}
 
     # ---------------------------------------------------------------- filters that Metering inserts
 
-    def step(self, size: int) -> bool:
+    def charge_step(self, size: int) -> bool:
         """Charge one loop iteration or macro call with `size` characters of template text."""
         self.budget.spend(size=4 * size)
         return True
 
     @pass_context  # prevents a call at compile time
-    def pay_for_output(self, _: Context, value: Any) -> Any:
-        return self.pay(value)
+    def charge_output(self, _: Context, value: Any) -> Any:
+        return self.charge_text(value)
 
-    def pay(self, value: Any) -> Any:
+    def charge_text(self, value: Any) -> Any:
         """Charge for a value that is converted to text."""
         self.budget.spend(size=self.budget.read(value))
         return value
 
-    def look(self, value: Any) -> Any:
+    def charge_read(self, value: Any) -> Any:
         """Charge for a value that is compared or used as a key."""
         self.budget.read(value)
         return value
 
-    def copy(self, value: Any) -> Any:
+    def charge_new(self, value: Any) -> Any:
         """Charge for a new text or list."""
         self.budget.spend(size=getsizeof(value))
         return value
 
-    def item(self, value: Any) -> Any:
+    def charge_item(self, value: Any) -> Any:
         """Charge for an item of a new list; a list inside is new, too."""
         self.budget.spend(size=POINTER + (getsizeof(value) if isinstance(value, list | tuple) else 0))
         return value
@@ -133,11 +133,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 self.budget.walk(values[0])
             elif name not in shallow:
                 values = [as_list(value) for value in values]
-                self.budget.pay_for_call(name, [*values, *options.values()])
+                self.budget.charge_call(name, [*values, *options.values()])
             result = function(*own, *values, **options)
             if isinstance(result, Iterator) and not isinstance(result, LoopContext):
-                result = iter([self.item(item) for item in result])
-            return self.copy(result)
+                result = iter([self.charge_item(item) for item in result])
+            return self.charge_new(result)
 
         return charged
 
@@ -154,8 +154,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             method = getattr(called, "__wrapped__", called)  # of the sandbox's own str.format
             owner = getattr(method, "__self__", None)
             values = [owner] if isinstance(owner, DATA) else []
-            self.budget.pay_for_call(getattr(method, "__name__", ""), [*values, *args, *kwargs.values()])
-        return self.copy(super().call(__context, called, *args, **kwargs))
+            self.budget.charge_call(getattr(method, "__name__", ""), [*values, *args, *kwargs.values()])
+        return self.charge_new(super().call(__context, called, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, dict):
@@ -186,7 +186,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         encoder = json.JSONEncoder(
             ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
-        return "".join(self.pay(piece) for piece in encoder.iterencode(value))
+        return "".join(self.charge_text(piece) for piece in encoder.iterencode(value))
 
 
 def as_list(value: Any) -> Any:

@@ -99,7 +99,7 @@ def test_every_engine_has_the_same_gradients(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("ffn", [12, 13])
-def test_odd_widths_that_the_grouped_kernel_refuses_still_run(ffn, dtype):
+def test_widths_that_the_grouped_kernel_does_not_support(ffn, dtype):
     odd = ModelConfig(**(vars(SMALL) | dict(moe_intermediate_size=ffn)))
     torch.manual_seed(0)
     model = Transformer(odd).to(dtype).requires_grad_(False)
@@ -141,7 +141,7 @@ def test_route_by_hand():
     torch.testing.assert_close(plain.weights, torch.tensor([[e[1], e[2]]]) / sum(e))
 
 
-def test_route_takes_its_softmax_in_float32():
+def test_route_computes_its_softmax_in_float32():
     """In bfloat16 one part in 256 is the finest step: many of 128 experts would tie."""
     logits = torch.randn(50, 128, generator=torch.Generator().manual_seed(0)).bfloat16()
     routing = route(logits, top_k=8, renormalise=True)
