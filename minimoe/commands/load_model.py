@@ -26,7 +26,7 @@ from minimoe.text.generate import context_length, prompt_ids
 from minimoe.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from minimoe.scale.distributed.load_shard import RankPart
+    from minimoe.checkpoint.load import ModelPart
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def only_first_prints(ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def announce(part: "RankPart", neighbours: int) -> None:
+def announce(part: "ModelPart", neighbours: int) -> None:
     """How much is read, and how long that takes, before it begins; nothing of what takes no time. The ranks of a
     machine, `neighbours`, read at the same time from the same disk.
     """
-    from minimoe.scale.distributed.fill_shard import SHOW_PROGRESS_FROM
+    from minimoe.checkpoint.weights.fill import SHOW_PROGRESS_FROM
 
     if part.bytes < SHOW_PROGRESS_FROM:
         return

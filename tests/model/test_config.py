@@ -1,6 +1,4 @@
-"""A config.json is taken at its word: contradictions and switches that are not implemented are refused, and no key is
-ignored silently.
-"""
+"""Reading a config.json: contradictions and unimplemented switches are refused, and no key is ignored silently."""
 
 import codecs
 import json

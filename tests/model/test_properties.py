@@ -1,5 +1,5 @@
-"""What must hold of the model whatever its weights: engines agree, a cache changes nothing, slices compose, positions
-are relative.
+"""Properties of the model for any weights: engines agree, a cache changes nothing, slices compose, positions are
+relative.
 """
 
 import pytest

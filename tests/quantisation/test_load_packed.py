@@ -248,7 +248,7 @@ def test_a_matrix_that_cannot_be_packed_is_named(tmp_path: Path) -> None:
     name = "model.layers.2.mlp.experts.4.up_proj.weight"
     rewrite(tmp_path, lambda tensors: tensors[name][3, 5].fill_(float("inf")))
     message = refused(tmp_path, NotFinite, precision="int8")
-    assert "model.layers.2.mlp.experts.4.up_proj cannot be packed: weight holds NaN or infinity" in message
+    assert "model.layers.2.mlp.experts.4.up_proj.weight cannot be packed: weight holds NaN or infinity" in message
     assert message.startswith(str(tmp_path / "model.safetensors"))
 
 

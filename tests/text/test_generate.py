@@ -24,7 +24,7 @@ QUESTION = [{"role": "user", "content": "Hi"}]
 
 
 class Scripted(Transformer):
-    """A model whose logits at each step favour the next id of a script; it records the number of positions of each call."""
+    """A model whose logits at each step favour the next id of a script; it records the lengths of its calls."""
 
     def __init__(self, config: ModelConfig, script: list[int]):
         super().__init__(config)

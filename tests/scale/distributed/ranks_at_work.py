@@ -28,13 +28,13 @@ import torch
 
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
+from minimoe.checkpoint.weights import fill as rank_fill
 from minimoe.cli import cli
 from minimoe.commands.selfcheck import forced, random_model
 from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.trace import RoutingTrace, record_routing
-from minimoe.scale.distributed import fill_shard as rank_fill
 from minimoe.scale.distributed import process_group as ranks_module
 from minimoe.scale.distributed import watchdog as rank_watch
 from minimoe.scale.distributed.load_shard import open_part, read_part
