@@ -14,9 +14,9 @@ from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.paths import checkout
 from minimoe.scale.planner.alternatives import USEFUL_CONTEXT, alternatives, smaller
-from minimoe.scale.planner.deployment import RESERVE
+from minimoe.scale.planner.deployment import RESERVE, deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.planner.rank_memory import work_bytes
 from minimoe.scale.planner.report import as_dict, require_fit
 from tests.scale.conftest import TINY, configs

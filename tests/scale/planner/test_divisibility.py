@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides, list_of
-from minimoe.scale.planner.model_size import PRECISIONS, deploy
+from minimoe.scale.planner.precision import PRECISIONS
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 from tests.scale.conftest import TINY, configs
 
@@ -35,7 +36,7 @@ def test_heads():
 def test_key_value_heads_above_their_number():
     odd = dataclasses.replace(BIG, num_attention_heads=48, num_experts=96)
     assert (
-        "but 4 key/value heads can neither be dealt out evenly nor each be kept on equally many ranks. Take"
+        "but 4 key/value heads can be neither divided nor replicated evenly. Take"
         in refusal(odd, devices=6)
     )
     assert deploy(odd, 12).ranks[0].cache == deploy(odd, 4).ranks[0].cache  # three copies of each
@@ -46,14 +47,14 @@ def test_experts():
         dataclasses.replace(TINY, num_attention_heads=8), devices=8
     )
     odd = dataclasses.replace(BIG, moe_intermediate_size=1535)
-    assert "but an expert's width of 1535 is no multiple of it" in refusal(odd, devices=2, experts="split")
+    assert "but an expert's width of 1535 is not a multiple of it" in refusal(odd, devices=2, experts="split")
     assert refusal(odd, devices=2, experts="split").endswith(
         f'Take 1 device, or keep experts whole (experts="whole"), {LAYERS}'
     )
 
 
 def test_dense_feed_forward():
-    assert "but the dense feed-forward's width of 3071 is no multiple of it. " in refusal(
+    assert "but the dense feed-forward's width of 3071 is not a multiple of it. " in refusal(
         dataclasses.replace(DENSE, intermediate_size=3071), devices=2
     )
 
@@ -94,7 +95,7 @@ def test_blocks_of_narrow_heads():
 
 def test_layers():
     assert refusal(BIG, devices=95, split="layers") == (
-        "devices is 95 with split 'layers', but the model has 94 layers and each device needs one at least. "
+        "devices is 95 with split 'layers', but the model has 94 layers and each device needs at least one. "
         "Take 94 devices or fewer."
     )
 

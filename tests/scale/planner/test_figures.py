@@ -5,9 +5,9 @@ import json
 import pytest
 
 from minimoe.model.config import ModelConfig
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.figures import COLOURS, memory_per_rank
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 GB = 10**9

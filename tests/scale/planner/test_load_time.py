@@ -13,9 +13,10 @@ from minimoe.errors import BadArgument
 from minimoe.humanize import duration
 from minimoe.model.config import ModelConfig
 from minimoe.scale.distributed.load_shard import open_part
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides
 from minimoe.scale.planner.load_time import SPEEDS, reading
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 from tests.commands.test_cli import run
 from tests.scale.conftest import configs

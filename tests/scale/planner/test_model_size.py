@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.scale.planner.model_size import PRECISIONS, linear_bytes, own_precision, plan
+from minimoe.scale.planner.model_size import plan
+from minimoe.scale.planner.precision import PRECISIONS, linear_bytes, own_precision
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from minimoe.checkpoint.layout import expected_tensors
 from minimoe.model.config import ModelConfig
 from minimoe.paths import models_folder
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides
-from minimoe.scale.planner.model_size import PRECISIONS, deploy, linear_bytes, plan
+from minimoe.scale.planner.model_size import plan
+from minimoe.scale.planner.precision import PRECISIONS, linear_bytes
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS, cuts, layers_of
 from minimoe.scale.planner.tensor_kinds import kinds
 from tests.scale.conftest import TINY, configs

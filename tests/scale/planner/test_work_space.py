@@ -19,7 +19,7 @@ from minimoe.quantisation.detect import FP8, GPTQ_INT4, OWN
 from minimoe.quantisation.modules import pack_modules, stored_tensors
 from minimoe.scale.distributed import tensor_parallel as parallel
 from minimoe.scale.planner.attention_kernels import KERNELS, kernel_bytes
-from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.deployment import deploy
 
 CONFIG = ModelConfig(
     vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, head_dim=32,

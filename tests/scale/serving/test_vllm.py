@@ -9,9 +9,8 @@ import pytest
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.paths import models_folder
-from minimoe.scale.planner.deployment import RESERVE
+from minimoe.scale.planner.deployment import RESERVE, deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy
 from minimoe.scale.serving.vllm import CHUNK, FRACTION, PAGE, vllm_commands
 from tests.commands.test_cli import refused, run
 
@@ -122,7 +121,7 @@ def test_any_form_s_name_finds_all_forms_and_a_folder_or_config_itself(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"model": "Qwen4"}, "Qwen4"), ({"card": "H900"}, "is not a card that is known here"),
+        ({"model": "Qwen4"}, "Qwen4"), ({"card": "H900"}, "is not a known card"),
         ({"card": 0}, "card is 0"), ({"fraction": 0}, "fraction is 0"), ({"fraction": 1.1}, "fraction is 1.1"),
         ({"fraction": True}, "fraction is True"), ({"devices": [0]}, "devices is 0"),
         ({"model": ModelConfig.named("Qwen3-0.6B")}, "name is empty"),
