@@ -31,7 +31,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
-from minimoe.scale.distributed.environment import Place
+from minimoe.scale.distributed.environment import RankEnvironment
 from minimoe.scale.distributed.process_group import connect, is_about_others, own_device
 from minimoe.scale.distributed.watchdog import is_running
 from minimoe.text.tokenizer import Tokenizer
@@ -125,7 +125,7 @@ def test_a_killed_rank_ends_all(disturb: Any, kind: str, victim: int, ready: str
     codes = world.codes()
     assert codes[victim] == -signal.SIGKILL and set(codes) == {0, 1, 2, 3}
     assert all(codes.values())
-    assert f"rank {victim} died without a word (process {process} on" in world.told()[0]
+    assert f"rank {victim} died without a report (process {process} on" in world.told()[0]
 
 
 def test_when_the_keeper_of_the_store_is_killed_the_others_leave_too(disturb: Any) -> None:
@@ -259,7 +259,7 @@ def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conve
         terminal.wait_for(r"And again\r\n.")
         assert terminal.interrupts() != before
         os.kill(ranks[1], signal.SIGKILL)
-        terminal.wait_for(f"rank 1 died without a word .process {ranks[1]} on", seconds=LIMIT)
+        terminal.wait_for(f"rank 1 died without a report .process {ranks[1]} on", seconds=LIMIT)
         assert terminal.process.wait(timeout=LIMIT) != 0
         assert not any(map(is_running, ranks)) and len(ranks) == 2
         assert terminal.interrupts() == before
@@ -287,7 +287,7 @@ def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("minimoe.scale.distributed.process_group.STORE_TIMEOUT", timedelta(seconds=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        place = Place(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
+        place = RankEnvironment(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
         with pytest.raises(BadArgument, match=rf"MASTER_PORT {place.port}, but the store .* cannot be opened here"):
             connect(place, is_keeper=True)
         with pytest.raises(BadArgument, match="cannot be reached there"):

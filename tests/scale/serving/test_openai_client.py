@@ -134,7 +134,11 @@ def test_a_reply_that_ends_within_its_thought_is_closed_unless_it_was_cut(server
 
 @pytest.mark.parametrize(
     ("fails", "sentence"),
-    [("error", "broke off: .*CUDA out of memory"), ("cut", "broke off: it sent"), ("silence", "before the answer was")],
+    [
+        ("error", "sent an error: .*CUDA out of memory"),
+        ("cut", "sent an invalid event"),
+        ("silence", "before the reply was"),
+    ],
 )
 def test_a_server_that_breaks_off_is_an_error_after_what_it_said(server, fails, sentence):
     server.fails, told = fails, []

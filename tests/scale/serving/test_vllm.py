@@ -45,7 +45,7 @@ def test_experts_stay_whole_exactly_where_blocks_would_be_cut():
     small = {(each.precision, each.devices): EXPERTS in each.arguments for each in found}
     assert small == {("bf16", 2): False, ("bf16", 4): False, ("fp8", 2): False, ("fp8", 4): True,
                      ("gptq-int4", 2): False, ("gptq-int4", 4): True}  # fmt: skip
-    assert "8 slices of one would cut what fp8 packs together" in ALL["fp8", 8].notes[0]
+    assert "8 slices of one would split the packed blocks of fp8" in ALL["fp8", 8].notes[0]
 
 
 @pytest.mark.parametrize("card", ["RTX 4090", "L40S", "A100-40GB", "H100", "H200"])
@@ -75,7 +75,7 @@ def test_a_larger_share_holds_more():
 def test_a_context_that_memory_limits_is_said():
     each = next(each for each in vllm_commands(f"{BIG}-Instruct-2507", [8], 69 * 2**30) if each.precision == "bf16")
     assert 4096 <= each.max_model_len < 262_144 and each.max_model_len % PAGE == 0
-    assert each.notes == ("the model was made for 262,144 tokens; memory holds fewer",)
+    assert each.notes == ("the model supports 262,144 tokens; the memory holds fewer",)
 
 
 def test_what_does_not_fit_is_said_with_the_reason():
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_said_with_the_reason():
         "8 such cards would do"
     )
     tight = vllm_commands(BIG, [8], 66_700_000_000)[0]
-    assert tight.reason.startswith("beside 58.96 GB of weights on a card there is no room for a useful context")
+    assert tight.reason.startswith("besides 58.96 GB of weights on a card there is no memory for a useful context")
     three = vllm_commands(BIG, [3])[0]
     assert three.reason.startswith("64 query heads cannot be dealt out evenly")
     assert three.reason.endswith("It divides among 1, 2, 4, 8, 16, 32 or 64")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.scale.streaming.budget import budget
-from minimoe.scale.streaming.buffer_layout import Layout
+from minimoe.scale.streaming.buffer_layout import BufferLayout
 from minimoe.scale.streaming.expert_cache import ExpertCache
 from tests.scale.conftest import configs
 from tests.scale.streaming.streamed import SETTINGS
@@ -87,7 +87,7 @@ def test_layer_0_of_the_235b_by_routing_only_costs_145_mb():
 
 def uniform_trial(slots, tokens=200, layers=12, experts=12, wanted=3):
     """Hit rate of the real cache, after it has filled, when routers choose uniformly."""
-    generator, cache = torch.Generator().manual_seed(0), ExpertCache(slots, 64, lambda key, memory: Layout([]))
+    generator, cache = torch.Generator().manual_seed(0), ExpertCache(slots, 64, lambda key, memory: BufferLayout([]))
     for token in range(tokens):
         if token == tokens // 4:
             cache.hits = cache.misses = 0

@@ -116,7 +116,7 @@ def test_the_next_layer_is_read_while_one_computes(tiny):
         number = layer.self_attn.layer
         if streamed.dense.pending is not None:
             streamed.dense.pending[1].result()
-        seen[number] = {name for name, place in streamed.dense.place.items() if place.holds == name}
+        seen[number] = {name for name, buffer in streamed.dense.buffers.items() if buffer.holds == name}
 
     for layer in streamed.layers:
         layer.register_forward_pre_hook(look)

@@ -30,7 +30,7 @@ WIDE = replace(
 def storages(model, *caches):
     """Bytes of all memory that the model and these caches point to, each piece once."""
     tensors = [*model.parameters(), model.streaming.cache.memory]
-    tensors += [place.memory for place in model.dense.place.values()]
+    tensors += [buffer.memory for buffer in model.dense.buffers.values()]
     tensors += [each for cache in caches for each in (*cache.keys.values(), *cache.values.values())]
     return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
@@ -60,7 +60,7 @@ def test_work_space_stays_within_its_formula(tmp_path, format, dtype, positions)
         if positions == 1:
             streamed(ids[:, :119], cache, last_only=True)
         kept = [*streamed.parameters(), *cache.keys.values(), *cache.values.values(), streamed.streaming.cache.memory]
-        with Alive(ids, *kept, *(place.memory for place in streamed.dense.place.values())) as seen:
+        with Alive(ids, *kept, *(buffer.memory for buffer in streamed.dense.buffers.values())) as seen:
             streamed(ids[:, -positions:], cache, last_only=True)
     assert seen.peak <= streamed.budget.work
     assert positions == 1 or seen.peak >= 0.4 * streamed.budget.work
@@ -86,7 +86,7 @@ def test_too_long_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(PlanTooBig, match="40 positions is the longest that fits"):
         streamed(torch.zeros(1, 41, dtype=torch.int64), last_only=True)
     streamed.attention = "eager"
-    with pytest.raises(PlanTooBig, match="take attention 'sdpa'") as caught:
+    with pytest.raises(PlanTooBig, match="use attention 'sdpa'") as caught:
         streamed(torch.zeros(1, 40, dtype=torch.int64), last_only=True)
     longest = int(str(caught.value).split(" positions is")[0].split()[-1])
     with pytest.raises(PlanTooBig):
@@ -172,5 +172,5 @@ def test_a_process_stays_within_its_budget(tmp_path):
 def test_more_ram_than_the_machine_has_is_refused_for_what_it_is(tmp_path, monkeypatch):
     directory = save_random(tmp_path / "it", WIDE)
     monkeypatch.setattr("minimoe.scale.streaming.stream.memory_of_device", lambda device: 10**6)
-    with pytest.raises(PlanTooBig, match=r"this machine has 1,000,000\. Give less ram\.$"):
+    with pytest.raises(PlanTooBig, match=r"this machine has 1,000,000\. Pass a smaller ram\.$"):
         opened(directory, 10**9)

@@ -209,7 +209,7 @@ def test_what_a_streamed_model_refuses(tiny):
     assert streamed.engine == "loop"
     with pytest.raises(BadArgument, match="one expert at a time"):
         streamed.engine = "gather"
-    with pytest.raises(BadArgument, match="give dtype="):
+    with pytest.raises(BadArgument, match="pass dtype="):
         streamed.to(torch.float32)
     with pytest.raises(BadArgument, match=r"layers\.2\.self_attn\.q_proj is streamed"):
         assert streamed.layers[2].self_attn.q_proj.weight is None
