@@ -16,7 +16,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_tiny_models_take_what_the_planner_says() -> None:
+def test_tiny_models_use_the_memory_that_the_planner_computes() -> None:
     told = run("--tiny")
     assert told.count("memory is within 3% of the planner") == 2
     assert told.count("+0.00%") == 4  # weights and cache of both
@@ -28,5 +28,5 @@ def test_tiny_models_take_what_the_planner_says() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device; the benchmark would run on it")
-def test_without_a_gpu_it_says_that_nothing_was_run() -> None:
+def test_without_a_gpu_it_reports_that_nothing_was_run() -> None:
     assert run() == "\ngpu_whole: not run, this machine has no CUDA device\n"

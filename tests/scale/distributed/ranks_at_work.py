@@ -1,8 +1,8 @@
-"""Runs several ranks at once and writes down what each found: `python -m tests.scale.distributed.ranks_at_work JSON`.
+"""Runs several ranks and records the results of each: `python -m tests.scale.distributed.ranks_at_work JSON`.
 
-One helper process imports torch once and forks the ranks of one world after the other, because starting each afresh
-would cost seconds a rank. The tests read the file. Without a file it runs worlds that are to be disturbed, or a command
-of minimoe on several ranks, as it is told on stdin: see test_ranks.py.
+One helper process imports torch once and forks the ranks of each world in turn, because starting each separately
+would cost seconds per rank. The tests read the file. Without a file it runs worlds that tests disturb, or a command
+of minimoe on several ranks, as requested on stdin: see test_process_group.py.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ from minimoe.text.generate import new_ids
 from minimoe.text.sampling import SamplingSettings
 
 WORLDS = (2, 3, 4, 8)
-# 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows divide among nobody.
+# 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows never divide evenly.
 TINY = ModelConfig(
     vocab_size=101, hidden_size=16, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
     intermediate_size=24, moe_intermediate_size=12, num_experts=16, num_experts_per_tok=3, norm_topk_prob=True,

@@ -53,7 +53,7 @@ def test_a_rank_is_read_from_the_environment() -> None:
         ({"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "2"}, "LOCAL_RANK is 2, expected a whole number from 0 to 1"),
     ],
 )
-def test_a_half_set_environment_is_one_line(
+def test_an_incomplete_environment_is_one_line(
     change: dict[str, str | None], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*VARIABLES, "LOCAL_RANK", "LOCAL_WORLD_SIZE"):

@@ -1,4 +1,4 @@
-"""A rank that fails or dies takes all others with it, within seconds, and the reason is told once."""
+"""A rank that fails or dies ends all others within seconds, and the reason is reported once."""
 
 import fcntl
 import json
@@ -43,7 +43,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 class World:
-    """Some ranks that are running; what they print is read as it comes."""
+    """A group of running ranks, whose output is read as it arrives."""
 
     def __init__(self, process: subprocess.Popen[str]):
         self.process = process
@@ -85,7 +85,7 @@ class World:
 
 @contextmanager
 def running(*command: str) -> Iterator[World]:
-    """A process with several ranks, ended with the block. stdout and stderr come together, line by line."""
+    """A process with several ranks, ended with the block. stdout and stderr are merged, line by line."""
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=ENVIRONMENT, text=True, bufsize=0,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                start_new_session=True)  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_killed_rank_ends_all(disturb: Any, kind: str, victim: int, ready: str
     assert f"rank {victim} died without a report (process {process} on" in world.told()[0]
 
 
-def test_when_the_keeper_of_the_store_is_killed_the_others_leave_too(disturb: Any) -> None:
+def test_killing_the_host_of_the_store_ends_the_others(disturb: Any) -> None:
     world = disturb("load", 4)
     world.wait_for(r"rank (\d) reads", count=4)
     [process] = world.wait_for(r"process 0 (\d+)")
@@ -183,7 +183,7 @@ def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
     assert world.codes(seconds=120) == {0: 0, 1: 0, 2: 0}
     printed = [line for line in world.lines if not re.match("process|code|all have|minimoe:", line)]
     assert "".join(printed) == alone(*arguments, typed=typed)
-    assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # told once
+    assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # reported once
 
 
 def test_a_rank_that_is_silent_for_long_is_not_dead(disturb: Any) -> None:
@@ -210,7 +210,7 @@ class Terminal:
         os.write(self.end, text.encode())
 
     def wait_for(self, pattern: str, seconds: float = 60) -> str:
-        """What is printed up to `pattern`, a regular expression; what follows it is left for the next call."""
+        """The output up to `pattern`, a regular expression; later output is left for the next call."""
         until = time.monotonic() + seconds
         while (hit := re.search(pattern, self.seen)) is None:
             ready = select.select([self.end], [], [], max(0.0, until - time.monotonic()))[0]
@@ -283,7 +283,7 @@ def children(process: int) -> list[int]:
 # ---------------------------------------------------------------- one process
 
 
-def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimoe.scale.distributed.process_group.STORE_TIMEOUT", timedelta(seconds=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -306,7 +306,7 @@ def test_ranks_do_not_choose_their_device(device: str) -> None:
         own_device(device, local_rank=1)
 
 
-def test_a_process_that_nobody_has_buried_counts_as_dead() -> None:
+def test_a_zombie_counts_as_dead() -> None:
     process = os.fork()
     if process == 0:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""What cannot be divided is refused in one sentence with the reason and the mend, and the mend works."""
+"""A model that cannot be divided is refused in one sentence with the reason and a fix, and the fix works."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def test_heads():
     )
 
 
-def test_key_value_heads_above_their_number():
+def test_more_ranks_than_key_value_heads():
     odd = dataclasses.replace(BIG, num_attention_heads=48, num_experts=96)
     assert (
         "but 4 key/value heads can be neither divided nor replicated evenly. Take"
@@ -76,9 +76,9 @@ COLUMNS = "8 ranks would cut the 1,536 columns of mlp.experts.down_proj at 192, 
 )
 def test_blocks_and_groups_inside_an_expert(config, devices, precision, reason):
     assert reason in refusal(config, devices=devices, precision=precision, experts="split")
-    assert deploy(config, devices, precision=precision).experts == "whole"  # the mend
+    assert deploy(config, devices, precision=precision).experts == "whole"  # the fix
     assert deploy(config, 2, precision=precision, experts="split").ranks
-    assert deploy(config, devices, precision="bf16", experts="split").ranks  # nothing packed, nothing cut
+    assert deploy(config, devices, precision="bf16", experts="split").ranks  # not packed, so no block is split
 
 
 def test_blocks_of_narrow_heads():
@@ -86,7 +86,7 @@ def test_blocks_of_narrow_heads():
     assert "FP8 blocks are 128 wide, and 4 ranks would cut the 128 rows of self_attn.k_proj at 32" in refusal(
         narrow, devices=4, precision="fp8"
     )
-    assert deploy(narrow, 4, precision="int4").ranks  # its groups run along the other axis
+    assert deploy(narrow, 4, precision="int4").ranks  # its groups are along the other axis
     assert deploy(narrow, 4, precision="gptq-int4").ranks  # eight rows at a time
     assert "together is 8 wide, and 4 ranks would cut the 16 rows of self_attn.k_proj at 4" in refusal(
         dataclasses.replace(narrow, head_dim=4), devices=4, precision="gptq-int4"
@@ -108,7 +108,7 @@ def test_layers():
         {"device_memory": 0}, {"device_memory": "80GB"},
     ],
 )  # fmt: skip
-def test_bad_arguments_are_named_with_what_was_found(arguments):
+def test_bad_arguments_are_named_with_their_values(arguments):
     (name, value), *_ = arguments.items()
     sentence = refusal(BIG, **arguments)
     assert sentence.startswith(f"{name} is {value!r}, expected ")
@@ -118,7 +118,7 @@ def test_bad_arguments_are_named_with_what_was_found(arguments):
     config=configs, devices=st.integers(1, 16), split=st.sampled_from(SPLITS), experts=st.sampled_from(EXPERT_SPLITS),
     precision=st.sampled_from(PRECISIONS),
 )  # fmt: skip
-def test_the_mend_works(config, devices, split, experts, precision):
+def test_the_fix_works(config, devices, split, experts, precision):
     if divides(config, devices, split, experts, precision):
         return
     sentence = refusal(config, devices=devices, split=split, experts=experts, precision=precision)

@@ -1,4 +1,4 @@
-"""The commands for a server: what they say is what the planner says, and what cannot work is said with its reason."""
+"""The commands for a server agree with the planner, and a model that does not fit has a reason."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ EXPERTS = "--enable-expert-parallel"
 
 
 def option(each, name):
-    """What follows a flag."""
+    """The value of a flag."""
     return each.arguments[each.arguments.index(name) + 1]
 
 
@@ -38,7 +38,7 @@ def test_eight_cards_in_bf16_word_by_word():
     )
 
 
-def test_experts_stay_whole_exactly_where_blocks_would_be_cut():
+def test_experts_stay_whole_exactly_where_blocks_would_be_split():
     kept = {key for key, each in ALL.items() if EXPERTS in each.arguments}
     assert kept == {("fp8", 8), ("gptq-int4", 8)}
     found = vllm_commands("Qwen3-30B-A3B", (2, 4))
@@ -50,7 +50,7 @@ def test_experts_stay_whole_exactly_where_blocks_would_be_cut():
 
 @pytest.mark.parametrize("card", ["RTX 4090", "L40S", "A100-40GB", "H100", "H200"])
 def test_the_context_is_the_longest_that_fits_the_share(card):
-    """One page more does not fit, unless the model itself ends there."""
+    """One page more does not fit, unless the model's maximum is reached."""
     for each in vllm_commands(f"{BIG}-Thinking-2507", (4, 8, 16), card):
         if not each.fits:
             continue
@@ -72,13 +72,13 @@ def test_a_larger_share_holds_more():
     assert low.cache_tokens < (usable - weights) / (192_512 / 4)
 
 
-def test_a_context_that_memory_limits_is_said():
+def test_a_context_limited_by_memory_is_noted():
     each = next(each for each in vllm_commands(f"{BIG}-Instruct-2507", [8], 69 * 2**30) if each.precision == "bf16")
     assert 4096 <= each.max_model_len < 262_144 and each.max_model_len % PAGE == 0
     assert each.notes == ("the model supports 262,144 tokens; the memory holds fewer",)
 
 
-def test_what_does_not_fit_is_said_with_the_reason():
+def test_a_model_that_does_not_fit_has_a_reason():
     four = ALL["bf16", 4]
     assert (four.arguments, four.command, four.max_model_len, four.cache_tokens) == ((), "", 0, 0)
     assert four.reason == (
@@ -100,7 +100,7 @@ def test_cards_without_fp8_are_named():
     assert fp8.notes[-1].startswith("A100-80GB does not compute in FP8")
 
 
-def test_only_models_that_think_have_their_reasoning_taken_apart():
+def test_only_models_that_think_get_a_reasoning_parser():
     for file in models_folder().glob("*.json"):
         each = next(one for one in vllm_commands(file.stem, [8], "B200") if one.model == f"Qwen/{file.stem}")
         assert ("--reasoning-parser" in each.arguments) == ("Instruct" not in file.stem), file.stem
