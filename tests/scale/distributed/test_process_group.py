@@ -64,14 +64,14 @@ class World:
     def wait_for(self, pattern: str, count: int = 1, seconds: float = 60) -> list[str]:
         """The first groups of `pattern` once `count` lines have it. Fails after that many seconds."""
         until = time.monotonic() + seconds
-        while len(found := [hit[1] for line in self.lines if (hit := re.search(pattern, line))]) < count:
+        while len(matches := [hit[1] for line in self.lines if (hit := re.search(pattern, line))]) < count:
             try:
                 line = self.coming.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 line = ""
             assert line, f"no {pattern!r} in\n{''.join(self.lines)}"
             self.lines.append(line)
-        return found
+        return matches
 
     def codes(self, seconds: float = LIMIT) -> dict[int, int]:
         """Exit codes by rank, once all have ended."""
@@ -79,7 +79,7 @@ class World:
         hits = (re.match(r"code (\d+) (-?\d+)", line) for line in self.lines)
         return {int(hit[1]): int(hit[2]) for hit in hits if hit}
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [line for line in self.lines if "minimoe: " in line]
 
 
@@ -125,7 +125,7 @@ def test_a_killed_rank_ends_all(disturb: Any, kind: str, victim: int, ready: str
     codes = world.codes()
     assert codes[victim] == -signal.SIGKILL and set(codes) == {0, 1, 2, 3}
     assert all(codes.values())
-    assert f"rank {victim} died without a report (process {process} on" in world.told()[0]
+    assert f"rank {victim} died without a report (process {process} on" in world.reported()[0]
 
 
 def test_killing_the_host_of_the_store_ends_the_others(disturb: Any) -> None:
@@ -135,7 +135,7 @@ def test_killing_the_host_of_the_store_ends_the_others(disturb: Any) -> None:
     os.kill(int(process), signal.SIGKILL)
     codes = world.codes()
     assert set(codes) == {0, 1, 2, 3} and all(codes.values())
-    assert any("rank 0" in line and ("died" in line or "machine is gone" in line) for line in world.told())
+    assert any("rank 0" in line and ("died" in line or "machine is gone" in line) for line in world.reported())
 
 
 def test_a_rank_that_fails_while_the_others_wait(disturb: Any) -> None:
@@ -143,7 +143,7 @@ def test_a_rank_that_fails_while_the_others_wait(disturb: Any) -> None:
     world.wait_for("(failed)")
     codes = world.codes()
     assert codes[2] == 2 and set(codes) == {0, 1, 2, 3} and all(codes.values())
-    line = world.told()[0]
+    line = world.reported()[0]
     assert "rank 2 failed: ReadFailed: model-00003.safetensors: reading 12 bytes" in line and "Traceback" not in line
 
 
@@ -152,7 +152,7 @@ def test_ranks_with_different_checkpoints_refuse(disturb: Any) -> None:
     world.wait_for("(failed)")
     codes = world.codes()
     assert codes[1] == 2 and codes[0] != 0
-    line = world.told()[0]
+    line = world.reported()[0]
     assert "rank 1 failed: BadArgument: the checkpoint of rank 1 is not that of rank 0" in line
 
 
@@ -168,9 +168,9 @@ def test_a_trace_on_two_ranks_is_that_of_one(disturb: Any, tmp_path: Path, split
     world = disturb("command", 2, *arguments, str(tmp_path / "two.safetensors"), "--split", split)
     world.tell("")
     assert world.codes(seconds=120) == {0: 0, 1: 0}
-    told = alone(*arguments, str(tmp_path / "one.safetensors"))
+    reported = alone(*arguments, str(tmp_path / "one.safetensors"))
     printed = "".join(line for line in world.lines if not re.match("process|code|all have", line))
-    assert printed.replace("two.safetensors", "one.safetensors") == told
+    assert printed.replace("two.safetensors", "one.safetensors") == reported
     one, two = (RoutingTrace.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     assert torch.equal(one.experts, two.experts) and one.metadata == two.metadata
 
@@ -183,13 +183,13 @@ def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
     assert world.codes(seconds=120) == {0: 0, 1: 0, 2: 0}
     printed = [line for line in world.lines if not re.match("process|code|all have|minimoe:", line)]
     assert "".join(printed) == alone(*arguments, typed=typed)
-    assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # reported once
+    assert [line for line in world.reported() if "unknown command /nonsense" in line] == world.reported()[:1]
 
 
 def test_a_rank_that_is_silent_for_long_is_not_dead(disturb: Any) -> None:
     world = disturb("silent", 2)
     assert world.codes(seconds=60) == {0: 0, 1: 0}
-    assert world.told() == []
+    assert world.reported() == []
     assert world.wait_for(r"rank (\d) opens its device, watched by \[\]", count=2)  # no heartbeat to miss yet
     assert sorted(world.wait_for(r"rank (\d) hears \[0, 1\]", count=2)) == ["0", "1"]
 
@@ -204,7 +204,7 @@ class Terminal:
             [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT | {"TERM": "xterm"}, stdin=far, stdout=far,
             stderr=far, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
-        self.far = far  # kept open, so that the settings can be read when everybody has gone
+        self.far = far  # kept open, so that the settings can be read when all ranks have exited
 
     def type(self, text: str) -> None:
         os.write(self.end, text.encode())
@@ -269,15 +269,15 @@ def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conve
 
 def children(process: int) -> list[int]:
     """The processes that a process has started, in their order."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has just ended
         if parent == process:
-            found.append(int(entry.parent.name))
-    return sorted(found)
+            processes.append(int(entry.parent.name))
+    return sorted(processes)
 
 
 # ---------------------------------------------------------------- one process

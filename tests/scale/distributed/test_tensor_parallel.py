@@ -35,7 +35,7 @@ BF16_TOLERANCE = 0.25
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """The results of worlds of 2, 3, 4 and 8 ranks: world -> a dict for each rank."""
-    out = tmp_path_factory.mktemp("worlds") / "found.json"
+    out = tmp_path_factory.mktemp("worlds") / "results.json"
     command = [sys.executable, "-m", "tests.scale.distributed.ranks_at_work", str(out)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -46,9 +46,9 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str,
 def of_ranks(worlds: dict[str, Any], case: tuple[int, str, str], key: str) -> list[Any]:
     """One result, by rank."""
     world, name, split = case
-    found = [rank[name][split][key] for rank in worlds[str(world)]]
-    assert len(found) == world
-    return found
+    results = [rank[name][split][key] for rank in worlds[str(world)]]
+    assert len(results) == world
+    return results
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -106,9 +106,9 @@ def test_engines_and_attention_can_be_chosen(worlds: Any, case: Any) -> None:
 
 def test_messages_are_sent_between_ranks(worlds: Any) -> None:
     for world in WORLDS:
-        for found in worlds[str(world)]:
-            assert found["shared"] == "你好"
-            assert found["gathered"] == [10 * rank for rank in range(world)]
+        for results in worlds[str(world)]:
+            assert results["shared"] == "你好"
+            assert results["gathered"] == [10 * rank for rank in range(world)]
 
 
 # ---------------------------------------------------------------- the experts of one rank, in a single process
@@ -148,8 +148,8 @@ def test_a_token_with_no_expert_here_gets_zeros_and_a_rank_may_have_no_work(engi
     routing = route(logits, top_k=3, renormalise=True)
     first_half = run_local_experts(x, routing, part_of(bank, range(8), engine), 0)
     assert first_half[0].abs().sum() > 0 and first_half[1].abs().sum() > 0 and first_half[2].abs().sum() == 0
-    nobody = run_local_experts(x, routing, part_of(bank, range(3, 8), engine), 3)
-    assert nobody.shape == x.shape and nobody.abs().sum() == 0
+    without_experts = run_local_experts(x, routing, part_of(bank, range(3, 8), engine), 3)
+    assert without_experts.shape == x.shape and without_experts.abs().sum() == 0
 
 
 def test_the_contribution_of_one_rank_against_a_plain_loop() -> None:
@@ -160,8 +160,8 @@ def test_the_contribution_of_one_rank_against_a_plain_loop() -> None:
             if expert in mine:
                 gate, up = bank.gate_proj[expert] @ x[token], bank.up_proj[expert] @ x[token]
                 expected[token] += weight * (bank.down_proj[expert] @ (torch.nn.functional.silu(gate) * up))
-    found = run_local_experts(x, routing, part_of(bank, mine, "loop"), mine.start)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    output = run_local_experts(x, routing, part_of(bank, mine, "loop"), mine.start)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
 
 def test_the_outputs_of_a_token_are_summed_in_the_order_of_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +171,8 @@ def test_the_outputs_of_a_token_are_summed_in_the_order_of_its_slots(monkeypatch
     answers = torch.tensor([[1.0], [1e20], [1.0], [-1e20], [2.0]], dtype=torch.float32)
     monkeypatch.setattr(parallel, "run_experts", lambda *_: answers)
     part = part_of(bank, range(4, 8), "loop")
-    found = run_local_experts(x[:, :1].float(), routing._replace(experts=chosen), part, 4)
-    assert found.tolist() == [[1.0], [0.0], [0.0], [2.0]]  # 1e20 + 1 - 1e20: another order gives 1
+    output = run_local_experts(x[:, :1].float(), routing._replace(experts=chosen), part, 4)
+    assert output.tolist() == [[1.0], [0.0], [0.0], [2.0]]  # 1e20 + 1 - 1e20: another order gives 1
 
 
 def test_a_single_shard_cannot_run_without_a_process_group() -> None:

@@ -97,8 +97,8 @@ def test_the_ranks_of_this_library_read_exactly_these_bytes(precision, tmp_path)
     config = dataclasses.replace(BIG, num_hidden_layers=2, quantization_config=FORMATS[precision])
     folder = write_sparse(tmp_path / "two layers", config)
     for devices, split in ((1, "tensor"), (2, "tensor"), (8, "tensor"), (2, "layers")):
-        found = [open_part(folder, rank, devices, split).bytes for rank in range(devices)]
-        assert found == list(reading(deploy(config, devices, split=split)).ranks)
+        planned_bytes = [open_part(folder, rank, devices, split).bytes for rank in range(devices)]
+        assert planned_bytes == list(reading(deploy(config, devices, split=split)).ranks)
 
 
 def test_the_ranks_of_a_node_share_its_disk():
@@ -130,12 +130,12 @@ def test_other_bad_arguments_are_named(arguments):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0, "0.0 s"), (3.24, "3.2 s"), (18.42, "18 s"), (119.9, "120 s"), (470.2, "7.8 min"), (37_615, "10.4 h"),
      (180_000, "2.1 d")],
 )  # fmt: skip
-def test_durations_as_text(seconds, told):
-    assert duration(seconds) == told
+def test_durations_as_text(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_the_command_prints_it_and_has_it_in_json():

@@ -82,9 +82,9 @@ def test_weights_and_cache_are_those_that_a_rank_holds(
 )
 def test_cache_and_work_space_are_the_planners(precision: str, dtype: torch.dtype, factor: int) -> None:
     for rank in (0, 7):
-        said = deploy(BIG, 8, precision=precision, kv_precision=precision, context=32_768).ranks[rank]
+        planned = deploy(BIG, 8, precision=precision, kv_precision=precision, context=32_768).ranks[rank]
         need = run_memory(BIG, 5, 32_768, dtype, rank=rank, world=8)
-        assert need == RunMemory(5, said.cache * factor, said.work * factor, 32_768)
+        assert need == RunMemory(5, planned.cache * factor, planned.work * factor, 32_768)
 
 
 def test_a_slice_of_layers_has_the_cache_of_these_layers() -> None:
@@ -145,7 +145,7 @@ def test_the_error_names_every_part_and_the_fixes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "usable_memory", lambda device: (76_000_000_000, "so many are free"))
     with pytest.raises(PlanTooBig) as caught:
         require_memory(NEED, CARD, 3, 8)
-    told = str(caught.value)
+    message = str(caught.value)
     packed = replace(NEED, is_packed=True)
     with pytest.raises(PlanTooBig, match=r"Use fewer tokens \(--max-new-tokens, a shorter text\) or more devices"):
         require_memory(packed, CARD, 3, 8)
@@ -153,7 +153,7 @@ def test_the_error_names_every_part_and_the_fixes(monkeypatch: pytest.MonkeyPatc
         "rank 3 of 8 needs 76.50 GB on cuda:3", "weights 70.00 GB", "KV cache 6.00 GB for 32,768 tokens",
         "work space 500.00 MB", "76.00 GB (so many are free)", "fewer tokens", "more devices", "--precision int4",
     ):  # fmt: skip
-        assert words in told, words
+        assert words in message, words
 
 
 # ---------------------------------------------------------------- checked before anything is read

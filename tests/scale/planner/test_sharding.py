@@ -28,7 +28,7 @@ def counted(config, devices, split, experts):
     """For each tensor on disk: how many ranks hold each value, and how many should according to the cuts."""
     shapes = {tensor.name: tensor.shape for tensor in expected_tensors(config)}
     held = {name: np.zeros(shape, int) for name, shape in shapes.items()}
-    said = {}
+    stated = {}
     for rank in range(devices):
         for cut in cuts(config, devices, rank, split, experts):
             for name in cut.names():
@@ -36,8 +36,8 @@ def counted(config, devices, split, experts):
                 part = held[name][where.get(cut.axis, ...)]
                 assert part.shape == cut.shape
                 part += 1
-                said[name] = cut.copies
-    return held, said
+                stated[name] = cut.copies
+    return held, stated
 
 
 @given(
@@ -45,19 +45,19 @@ def counted(config, devices, split, experts):
 )
 def test_every_value_is_on_as_many_ranks_as_its_cut_states(config, devices, split, experts):
     assume(divides(config, devices, split, experts, "bf16"))
-    held, said = counted(config, devices, split, experts)
-    assert held.keys() == said.keys()
+    held, stated = counted(config, devices, split, experts)
+    assert held.keys() == stated.keys()
     for name, counts in held.items():
-        assert (counts == said[name]).all(), name
+        assert (counts == stated[name]).all(), name
 
 
 @given(config=configs)
 def test_kinds_are_the_layout_s_tensors(config):
     wanted = Counter((tensor.name, tensor.shape) for tensor in expected_tensors(config))
-    found = Counter(
+    tensors = Counter(
         (name, kind.shape) for kind in kinds(config) for name in kind.names(kind.layers, range(kind.experts))
     )
-    assert found == wanted
+    assert tensors == wanted
     assert sum(kind.parameters for kind in kinds(config)) == config.total_parameters
 
 

@@ -75,10 +75,11 @@ def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
     ids = torch.randint(0, config.vocab_size, (1, chunk))
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = deploy(config, 1, context=context, chunk=chunk, precision=precision, kernel="cpu").ranks[0]
+    planned = deploy(config, 1, context=context, chunk=chunk, precision=precision, kernel="cpu").ranks[0]
     routing = 40 * chunk * config.num_experts_per_tok  # zeros send all tokens to the same experts: the worst case
-    assert (0.4 if ffn == 96 else 0.6) * said.work <= seen.peak <= said.work + routing
-    assert (cache.bytes, sum(part.nbytes for part in stored_tensors(model).values())) == (said.cache, said.weights)
+    assert (0.4 if ffn == 96 else 0.6) * planned.work <= seen.peak <= planned.work + routing
+    weights = sum(part.nbytes for part in stored_tensors(model).values())
+    assert (cache.bytes, weights) == (planned.cache, planned.weights)
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 256), (200, 200), (1, 300)])
@@ -94,11 +95,11 @@ def test_the_formula_is_a_close_upper_bound(dtype, precision, chunk, context):
             model(ids[:, :-chunk], cache)
         with Alive(*known(model, ids, cache)) as seen:
             model(ids[:, -chunk:], cache, last_only=True)
-    said = plan_of_one_rank(CONFIG, 1, precision, chunk, context, "cpu")
-    assert seen.peak <= said.work
+    planned = plan_of_one_rank(CONFIG, 1, precision, chunk, context, "cpu")
+    assert seen.peak <= planned.work
     if chunk > 1:  # for one token the formula also counts what sampling needs
-        assert seen.peak >= 0.6 * said.work
-    assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (said.cache, said.weights)
+        assert seen.peak >= 0.6 * planned.work
+    assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (planned.cache, planned.weights)
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (200, 300), (1, 300)])
@@ -119,11 +120,11 @@ def test_a_rank_uses_no_more_work_space_than_planned(monkeypatch, world, top_k, 
     cache.length = context - chunk
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = plan_of_one_rank(config, world, precision, chunk, context, "cpu")
+    planned = plan_of_one_rank(config, world, precision, chunk, context, "cpu")
     routing = (40 if world == 1 else 80) * chunk * top_k
-    assert seen.peak <= said.work + routing
+    assert seen.peak <= planned.work + routing
     if chunk > 1:
-        assert seen.peak >= 0.6 * said.work
+        assert seen.peak >= 0.6 * planned.work
 
 
 def all_choose_the_first(routing):
@@ -162,12 +163,12 @@ def test_the_formula_of_the_plain_kernel_is_a_close_upper_bound(
     model.engine = "loop"
     with sdpa_kernel(SDPBackend.MATH):
         peak = peak_of_a_chunk(model, chunk, context)
-    said = plan_of_one_rank(config, 1, precision, chunk, context, "plain").work
-    assert peak <= said
+    planned = plan_of_one_rank(config, 1, precision, chunk, context, "plain").work
+    assert peak <= planned
     width = WIDTHS[precision].itemsize
     inside = kernel_bytes("plain", chunk, context, heads * head_dim, shared * head_dim, head_dim, width)
-    if inside > 0.5 * said:  # where attention dominates
-        assert said <= 1.5 * peak
+    if inside > 0.5 * planned:  # where attention dominates
+        assert planned <= 1.5 * peak
 
 
 def allocated_at_most(call):
@@ -190,8 +191,8 @@ def test_the_plain_kernel_is_bounded_closely(heads, shared, chunk, context, prec
     k, v = (torch.zeros(1, shared, context, 128, dtype=dtype) for _ in range(2))
     with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
         peak = allocated_at_most(lambda: attention.attend_sdpa(q, k, v, None))
-    said = kernel_bytes("plain", chunk, context, heads * 128, shared * 128, 128, dtype.itemsize)
-    assert 0.99 * peak <= said <= 1.05 * peak  # a few numbers, such as minus infinity, are not in the formula
+    planned = kernel_bytes("plain", chunk, context, heads * 128, shared * 128, 128, dtype.itemsize)
+    assert 0.99 * peak <= planned <= 1.05 * peak  # a few numbers, such as minus infinity, are not in the formula
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (200, 700), (1, 300)])
@@ -206,10 +207,10 @@ def test_nothing_is_allocated_beside_flash_attention(monkeypatch, chunk, context
     model = Transformer(CONFIG).to(torch.bfloat16)
     model.engine = "loop"
     peak = peak_of_a_chunk(model, chunk, context)
-    said = plan_of_one_rank(CONFIG, 1, "bf16", chunk, context, "flash").work
-    assert peak <= said
+    planned = plan_of_one_rank(CONFIG, 1, "bf16", chunk, context, "flash").work
+    assert peak <= planned
     if chunk > 1:
-        assert said <= 1.5 * peak
+        assert planned <= 1.5 * peak
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(1, 10), (512, 512), (512, 40_960), (2048, 131_072)])

@@ -46,12 +46,12 @@ class Stub(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
 
     def deltas(self, thinks: bool) -> list[dict[str, str]]:
-        said = [{"content": each} for each in self.server.says]
+        contents = [{"content": each} for each in self.server.says]
         if not thinks:
-            return said
+            return contents
         if self.server.field == "content":
-            return [{"content": each} for each in ("<think>\n", *THOUGHT, "\n</think>\n\n")] + said
-        return [{self.server.field: each} for each in THOUGHT] + said
+            return [{"content": each} for each in ("<think>\n", *THOUGHT, "\n</think>\n\n")] + contents
+        return [{self.server.field: each} for each in THOUGHT] + contents
 
     def event(self, content: dict) -> None:
         self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
@@ -141,16 +141,16 @@ def test_a_thought_that_ends_the_reply_is_closed_unless_the_limit_was_reached(se
     ],
 )
 def test_a_server_failure_is_an_error_after_the_received_pieces(server, fails, sentence):
-    server.fails, told = fails, []
+    server.fails, received = fails, []
     with pytest.raises(ServerFailed, match=sentence):
-        told.extend(iter_into(ask("2 + 2?", server.url, thinking=False), told))
-    assert told == ANSWER
+        received.extend(iter_into(ask("2 + 2?", server.url, thinking=False), received))
+    assert received == ANSWER
 
 
-def iter_into(answer, told):
+def iter_into(answer, received):
     """Collect the pieces before an error."""
     for piece in answer:
-        told.append(piece)
+        received.append(piece)
     return []
 
 

@@ -106,8 +106,8 @@ PLACES = st.lists(st.integers(0, 20), max_size=6)
 @given(INNER, INNER, PLACES, PLACES)
 def test_the_text_does_not_depend_on_the_pieces(thought, text, first, second):
     """The server removes the tags and keeps every line end."""
-    said = streamed(cut(f"\n{thought}\n", first), cut(f"\n\n{text}", second))
-    assert said == f"<think>\n{thought}\n</think>\n\n{text}"
+    joined = streamed(cut(f"\n{thought}\n", first), cut(f"\n\n{text}", second))
+    assert joined == f"<think>\n{thought}\n</think>\n\n{text}"
     assert streamed(cut(f"\n{thought}\n", first), [], "length") == f"<think>\n{thought}\n"
 
 

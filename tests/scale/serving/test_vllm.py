@@ -41,8 +41,8 @@ def test_eight_cards_in_bf16_word_by_word():
 def test_experts_stay_whole_exactly_where_blocks_would_be_split():
     kept = {key for key, each in ALL.items() if EXPERTS in each.arguments}
     assert kept == {("fp8", 8), ("gptq-int4", 8)}
-    found = vllm_commands("Qwen3-30B-A3B", (2, 4))
-    small = {(each.precision, each.devices): EXPERTS in each.arguments for each in found}
+    commands = vllm_commands("Qwen3-30B-A3B", (2, 4))
+    small = {(each.precision, each.devices): EXPERTS in each.arguments for each in commands}
     assert small == {("bf16", 2): False, ("bf16", 4): False, ("fp8", 2): False, ("fp8", 4): True,
                      ("gptq-int4", 2): False, ("gptq-int4", 4): True}  # fmt: skip
     assert "8 slices of one would split the packed blocks of fp8" in ALL["fp8", 8].notes[0]

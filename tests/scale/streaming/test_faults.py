@@ -65,7 +65,7 @@ def test_any_read_may_fail(tiny, monkeypatch):
             raise OSError(5, "Input/output error")
         return read(self, destination, offset)
 
-    told = 0
+    errors = 0
     monkeypatch.setattr(PositionedFile, "_read", sometimes)
     for beyond in (0, 9_000):
         streamed, passes = opened(tiny, beyond), 0
@@ -78,12 +78,12 @@ def test_any_read_may_fail(tiny, monkeypatch):
                 try:
                     streamed(IDS)
                 except ReadFailed as error:
-                    told += "Input/output error" in str(error)
+                    errors += "Input/output error" in str(error)
                 fails = -1
                 assert torch.equal(streamed(IDS), expected)
                 passes += 1
         assert passes > 5
-    assert told > 5
+    assert errors > 5
 
 
 def test_a_file_that_is_replaced(tiny):
@@ -147,8 +147,8 @@ def test_only_slow_passes_have_a_progress_bar(tiny, capsys, monkeypatch):
     streamed = opened(tiny)
     streamed(IDS)
     streamed(IDS[:, :1])
-    told = capsys.readouterr().err
-    assert "prompt" in told and "token" in told and "hit rate" in told and "B/s" in told
+    stderr = capsys.readouterr().err
+    assert "prompt" in stderr and "token" in stderr and "hit rate" in stderr and "B/s" in stderr
 
 
 def test_statistics_of_every_pass(tiny):

@@ -75,8 +75,8 @@ def test_unpacking_needs_the_bytes_in_the_table(format):
             part.copy_(torch.arange(1024) // 128 if suffix == "g_idx" else torch.zeros(()))
         with torch.inference_mode(), Alive(*linear.parts.values()) as seen:
             linear.format.unpack(linear.parts, dtype)
-        said = unpacking(format, 512, 1024, dtype.itemsize)
-        assert 0.7 * said <= seen.peak <= said
+        planned = unpacking(format, 512, 1024, dtype.itemsize)
+        assert 0.7 * planned <= seen.peak <= planned
 
 
 def test_too_long_is_refused_before_anything_is_read(tmp_path):
