@@ -156,7 +156,7 @@ def own_device(device: str, local_rank: int) -> torch.device:
         )
     if local_rank >= torch.cuda.device_count():
         raise BadArgument(
-            f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs one of its own. "
+            f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs its own. "
             'Start fewer processes (--nproc-per-node), or use device "cpu".'
         )
     torch.cuda.set_device(local_rank)

@@ -133,7 +133,7 @@ def find_card(name: str) -> Card:
         close = [NAMES[key][0].name for key in get_close_matches("".join(words), NAMES, n=3, cutoff=0.75)]
         meant = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
         problem = f"is not a known card.{meant} Known: {', '.join(CARDS)}"
-    raise BadArgument(f"card {name!r} {problem}. Name one of them, or give the memory of the device instead.")
+    raise BadArgument(f"card {name!r} {problem}. Name one of them, or pass the memory of the device instead.")
 
 
 def is_near(card: Card, gigabytes: int) -> bool:

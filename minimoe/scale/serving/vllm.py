@@ -130,7 +130,7 @@ def forms(model: str | Path | ModelConfig, name: str) -> Iterator[tuple[str, Mod
     """(folder or repository, config) of every released form of the model."""
     if isinstance(model, ModelConfig):
         if not name:
-            raise BadArgument("name is empty, expected what the server opens: a folder, or a repository of the hub.")
+            raise BadArgument("name is empty, expected a folder or a repository of the hub for the server to open.")
         yield name, model
         return
     local = find(model)
@@ -146,7 +146,7 @@ def forms(model: str | Path | ModelConfig, name: str) -> Iterator[tuple[str, Mod
 
 
 def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: str, fraction: float) -> Serving:
-    """One checkpoint on some cards."""
+    """The command, or the reason why there is none, for one checkpoint on `devices` cards of `memory` bytes."""
     check_count("devices", devices, "cards", 1)
     precision = own_precision(config)
 

@@ -99,8 +99,8 @@ class WeightReader:
         self.after_reading: Callable[[int], None] = lambda count: None
         self._lock = threading.Lock()
 
-    def read(self, layout: BufferLayout, memory: Tensor, what: str) -> None:
-        """Fill `memory` (uint8, at least layout.nbytes bytes). what: the purpose, a key of `bytes`.
+    def read(self, layout: BufferLayout, memory: Tensor, purpose: str) -> None:
+        """Fill `memory` (uint8, at least layout.nbytes bytes). purpose: a key of `bytes`.
 
         Raises ReadFailed, also if a file was replaced since its header was read, and WrongModel or NotFinite for
         invalid values; the content of the memory is then undefined.
@@ -113,11 +113,11 @@ class WeightReader:
                 for extent in extents:
                     file.read_into(memory_of(memory[extent.at : extent.at + extent.nbytes]), extent.start)
                 file.require_unchanged(header.identity)
-            self.note(what, count, time.perf_counter() - began)
+            self.note(purpose, count, time.perf_counter() - began)
         for part, at in layout.places:
             check_values(self.format, part.header, part.name, part.view(memory, at))
 
-    def read_converting(self, part: TensorPart, destination: Tensor, what: str) -> None:
+    def read_converting(self, part: TensorPart, destination: Tensor, purpose: str) -> None:
         """Fill `destination` with one large tensor, converted to its dtype, through a staging buffer of 8 MiB."""
         began = time.perf_counter()
         entry = TensorEntry(part.name, part.code, part.shape, part.start, part.nbytes)
@@ -125,11 +125,11 @@ class WeightReader:
             file.require_unchanged(part.header.identity)
             Filler().fill(destination, file, entry)
             file.require_unchanged(part.header.identity)
-        self.note(what, part.nbytes, time.perf_counter() - began)
+        self.note(purpose, part.nbytes, time.perf_counter() - began)
 
-    def note(self, what: str, count: int, seconds: float) -> None:
+    def note(self, purpose: str, count: int, seconds: float) -> None:
         with self._lock:
-            self.bytes[what] = self.bytes.get(what, 0) + count
+            self.bytes[purpose] = self.bytes.get(purpose, 0) + count
             self.seconds += seconds
         self.after_reading(count)
 

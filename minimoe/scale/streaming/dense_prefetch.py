@@ -19,7 +19,7 @@ from minimoe.scale.streaming.budget import Budget
 from minimoe.scale.streaming.buffer_layout import TensorMap, WeightReader
 from minimoe.scale.streaming.modules import StreamedLinear
 
-WHAT = "attention and dense layers"
+PURPOSE = "attention and dense layers"
 
 
 @dataclass(eq=False)
@@ -78,7 +78,7 @@ class DenseParts:
         """Read a layer's dense part, unless the buffer already holds it."""
         if buffer.holds != number:
             buffer.holds = None
-            self.reader.read(self.stored.dense(number), buffer.memory, WHAT)
+            self.reader.read(self.stored.dense(number), buffer.memory, PURPOSE)
             buffer.holds = number
 
     def prefetch(self, running: int) -> None:

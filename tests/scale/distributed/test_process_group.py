@@ -296,7 +296,7 @@ def test_an_unreachable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(BadArgument, match="there are 2 GPUs here, but local rank 2 needs one"):
+    with pytest.raises(BadArgument, match="there are 2 GPUs here, but local rank 2 needs its own"):
         own_device("cuda", local_rank=2)
 
 

@@ -37,7 +37,7 @@ def test_every_card_has_a_source_and_is_near_the_number_in_its_name():
 @pytest.mark.parametrize(
     ("typed", "problem"),
     [
-        ("A100", "card 'A100' could be several cards: A100-40GB, A100-80GB. Name one of them, or give"),
+        ("A100", "card 'A100' could be several cards: A100-40GB, A100-80GB. Name one of them, or pass"),
         ("V100", "could be several cards: V100-16GB, V100-32GB"),
         ("RTX 6000", "could be several cards: Quadro RTX 6000, RTX 6000 Ada"),
         ("Z9", "card 'Z9' is not a known card. Known: RTX 3080, RTX 2080 Ti, "),
@@ -54,7 +54,7 @@ def test_every_card_has_a_source_and_is_near_the_number_in_its_name():
     ],
 )
 def test_no_card_is_guessed(typed, problem):
-    with pytest.raises(BadArgument, match="Name one of them, or give the memory of the device instead") as caught:
+    with pytest.raises(BadArgument, match="Name one of them, or pass the memory of the device instead") as caught:
         find_card(typed)
     assert problem in str(caught.value)
 
