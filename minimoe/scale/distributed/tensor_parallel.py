@@ -49,8 +49,8 @@ def run_local_experts(x: Tensor, routing: Routing, bank: ExpertBank, first: int)
     token = here.nonzero()[:, 0]
     if len(token) == 0:
         return torch.zeros_like(x)
-    experts = rearrange(routing.experts[here] - first, "assignment -> assignment 1")
-    weights = rearrange(routing.weights[here], "assignment -> assignment 1")
+    experts = rearrange(routing.experts[here] - first, "token -> token 1")
+    weights = rearrange(routing.weights[here], "token -> token 1")
     outputs = run_experts(x[token], Routing(routing.logits[token], experts, weights), bank)
     # A token's outputs are adjacent, in the order of its slots, and are summed in that order; with index_add_ the
     # threads of a GPU would add them in any order. unsafe: skips a check of the lengths, which would wait for the GPU.
