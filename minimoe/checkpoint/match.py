@@ -10,7 +10,7 @@ from minimoe.checkpoint.foreign import refuse_names
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
 from minimoe.checkpoint.safetensors.header import Header, TensorEntry
 from minimoe.checkpoint.safetensors.shards import Shards, listed
-from minimoe.checkpoint.sizes import compare_sizes
+from minimoe.checkpoint.size_mismatch import compare_sizes
 from minimoe.dtypes import CODES
 from minimoe.errors import IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel, shown
 from minimoe.model.config import ModelConfig

@@ -18,8 +18,8 @@ from minimoe.checkpoint.load import compare_tied_head
 from minimoe.checkpoint.match import Placed, match
 from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.resolve import folder_name
-from minimoe.checkpoint.save import as_json, files_of_checkpoint, split
-from minimoe.checkpoint.shard_writer import ShardWriter
+from minimoe.checkpoint.save import files_of_checkpoint
+from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.checkpoint.weights.convert import MatrixReader, converted, stored_matrices
 from minimoe.checkpoint.weights.packed_size import bits_per_parameter, require_packed
 from minimoe.checkpoint.weights.tensor_reader import STAGING_BYTES, Filler

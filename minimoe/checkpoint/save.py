@@ -4,8 +4,6 @@ The whole folder changes at once (see commit.py): whatever happens while saving,
 there.
 """
 
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ from torch import Tensor
 
 from minimoe.atomic import write
 from minimoe.checkpoint.atomic_save import PLAIN_NAME, replacing
-from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.resolve import INDEX, SINGLE, folder_name
+from minimoe.checkpoint.layout import INDEX, SINGLE, Expected, expected_tensors
+from minimoe.checkpoint.resolve import folder_name
 from minimoe.checkpoint.safetensors.index import read_index
-from minimoe.checkpoint.weights.tensor_reader import memory_of
+from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.dtypes import BYTES_PER_VALUE, CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
@@ -100,47 +98,16 @@ def require_whole(model: Transformer, config: ModelConfig) -> None:
             )
 
 
-def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: int) -> list[list[Expected]]:
-    """Tensors in the model's order -> shards; a new one begins where the next tensor would not fit. Qwen3-235B-A22B at
-    4e9 bytes: 118.
-    """
-    shards: list[list[Expected]] = [[]]
-    filled = 0
-    for tensor in tensors:
-        nbytes = tensor.nbytes(bytes_per_value)
-        if shards[-1] and filled + nbytes > max_shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(tensor)
-        filled += nbytes
-    return [sorted(shard, key=lambda tensor: tensor.name) for shard in shards]
-
-
-def shard_names(count: int) -> list[str]:
-    """The names of `count` shards, as every tool knows them."""
-    return (
-        [SINGLE] if count == 1 else [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
-    )
-
-
 def write_weights(model: Transformer, config: ModelConfig, folder: Path, max_shard_bytes: int) -> None:
-    """The shards and, if there are several, the index."""
+    """Write the shards and, if there are several, the index."""
     code = CODES[config.dtype]
-    width = TORCH_DTYPES[code].itemsize
     parameters = stored_tensors(model)
     tensors = (as_stored(tensor, parameters) for tensor in expected_tensors(config))
-    shards = split(tensors, width, max_shard_bytes)
-    weight_map: dict[str, str] = {}
-    for name, shard in zip(shard_names(len(shards)), shards, strict=True):
-        with open(folder / name, "wb") as file:
-            file.write(header_of(shard, code))
+    shards = split(tensors, BYTES_PER_VALUE[code], max_shard_bytes)
+    with ShardWriter(folder, shards, code) as writer:
+        for shard in shards:
             for tensor in shard:
-                file.write(memory_of(values_of(tensor, parameters)))
-        weight_map |= {tensor.name: name for tensor in shard}
-    if len(shards) > 1:
-        total = sum(tensor.nbytes(width) for shard in shards for tensor in shard)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        write(folder / INDEX, as_json(index), durable=False)
+                writer.write(tensor.name, values_of(tensor, parameters))
 
 
 def as_stored(tensor: Expected, parameters: dict[str, Tensor]) -> Expected:
@@ -160,28 +127,6 @@ def values_of(tensor: Expected, parameters: dict[str, Tensor]) -> Tensor:
     return (source if piece.expert is None else source[piece.expert]).to("cpu").contiguous()
 
 
-def make_header(tensors: list[tuple[str, tuple[int, ...]]], code: str, bytes_per_value: int) -> bytes:
-    """`header_of` for tensors (name, shape) that all have dtype `code`."""
-    return header_of([Expected(name, shape, (), code) for name, shape in tensors], code)
-
-
-def header_of(tensors: Iterable[Expected], code: str) -> bytes:
-    """Length and header of a safetensors file whose tensors follow in this order; padded to a multiple of 8 bytes.
-    `code` is the dtype of those that have none of their own.
-    """
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    position = 0
-    for tensor in tensors:
-        end = position + tensor.nbytes(BYTES_PER_VALUE[code])
-        entries[tensor.name] = {
-            "dtype": tensor.code or code, "shape": list(tensor.shape), "data_offsets": [position, end],
-        }  # fmt: skip
-        position = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 def files_of_checkpoint(directory: Path, with_tokenizer: bool) -> set[str]:
     """The files of the checkpoint that is there: weights (those that its index names), index, config, and the
     tokenizer's if that is replaced.
@@ -191,8 +136,3 @@ def files_of_checkpoint(directory: Path, with_tokenizer: bool) -> set[str]:
     except MinimoeError:
         weights = set()  # none, or unreadable: then nothing says which files would be its
     return weights | {SINGLE, INDEX, "config.json"} | set(TOKENIZER_FILES if with_tokenizer else ())
-
-
-def as_json(value: Any) -> bytes:
-    """A JSON file's content, indented for people."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -10,12 +10,11 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from minimoe import atomic
-from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.resolve import INDEX, folder_name
-from minimoe.checkpoint.save import as_json, header_of, shard_names, split
+from minimoe.checkpoint.layout import INDEX, expected_tensors
+from minimoe.checkpoint.resolve import folder_name
+from minimoe.checkpoint.shard_writer import as_json, index_of, shards_of, split
 from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, NotFound, WriteFailed
 from minimoe.model.config import ModelConfig
@@ -37,34 +36,32 @@ def write_sparse(
     files so large: then nothing stays behind.
     """
     folder, absent = Path(folder_name(directory, "directory")).expanduser(), set(drop)
-    shards = split(expected_tensors(config), BYTES_PER_VALUE[CODES[config.dtype]], shard_bytes)
-    names = shard_names(len(shards))
-    headers = [sparse_header(shard, config) for shard in shards]
-    present = [name for number, name in enumerate(names, start=1) if number not in absent]
-    small = {
-        MARKER: as_json({"note": "the weights are holes: zeros that take no room on the disk", "files": present}),
+    code = CODES[config.dtype]
+    shards = shards_of(split(expected_tensors(config), BYTES_PER_VALUE[code], shard_bytes), code)
+    present = [shard for number, shard in enumerate(shards, start=1) if number not in absent]
+    files = [shard.name for shard in present]
+    metadata = {
+        MARKER: as_json({"note": "the weights are holes: zeros that take no room on the disk", "files": files}),
         "config.json": as_json(config.to_dict()),
     }
-    if len(names) > 1:
-        small[INDEX] = as_json(index_of(shards, names, headers))
-    for name in (*names, *small):
+    if len(shards) > 1:
+        metadata[INDEX] = index_of(shards, by_name=False)
+    for name in (*(shard.name for shard in shards), *metadata):
         if os.path.lexists(folder / name):
             raise BadArgument(f"directory is {str(directory)!r}, which holds {name} already. Choose an empty folder.")
-    made = not folder.exists()
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        require_holes(folder, max(len(header) + size for header, size in headers))
-        for name, content in small.items():
+        require_holes(folder, max(shard.nbytes for shard in shards))
+        for name, content in metadata.items():
             atomic.write(folder / name, content, durable=False)
-        for name, (header, size) in zip(names, headers, strict=True):
-            if name in present:
-                with atomic.replacement(folder / name, durable=False) as temporary:
-                    temporary.write_bytes(header)
-                    os.truncate(temporary, len(header) + size)
+        for shard in present:
+            with atomic.replacement(folder / shard.name, durable=False) as temporary:
+                shard.create(temporary)
     except BaseException as error:
-        for name in (*small, *present):
+        for name in (*metadata, *files):
             (folder / name).unlink(missing_ok=True)
-        if made:
+        if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise WriteFailed(
@@ -73,18 +70,6 @@ def write_sparse(
             ) from error
         raise
     return folder
-
-
-def sparse_header(shard: list[Expected], config: ModelConfig) -> tuple[bytes, int]:
-    """A shard's header, and how many bytes of weights belong behind it."""
-    code = CODES[config.dtype]
-    return header_of(shard, code), sum(tensor.nbytes(BYTES_PER_VALUE[code]) for tensor in shard)
-
-
-def index_of(shards: list[list[Expected]], names: list[str], headers: list[tuple[bytes, int]]) -> dict[str, Any]:
-    """The index: which tensor is in which file, the absent files included."""
-    weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-    return {"metadata": {"total_size": sum(size for _, size in headers)}, "weight_map": weight_map}
 
 
 def require_holes(folder: Path, size: int) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.checksums import expected_sha256, sha256_of
-from minimoe.checkpoint.journal import Journal
+from minimoe.checkpoint.checksums import ChecksumJournal, expected_sha256, sha256_of
 from minimoe.checkpoint.load import compare_tied_head, read_tokenizer
 from minimoe.checkpoint.match import Placed, match, other_dtypes
 from minimoe.checkpoint.open import open_index
@@ -191,7 +190,7 @@ def compare_digests(report: Report, shards: Shards, names: list[str]) -> None:
     """
     directory: Path = shards.directory
     total = sum((directory / name).stat().st_size for name in names)
-    journal = Journal(directory)
+    journal = ChecksumJournal(directory)
     with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=total < 10**9) as progress:
         for name in names:
             path = directory / name
@@ -212,7 +211,7 @@ def compare_digests(report: Report, shards: Shards, names: list[str]) -> None:
     journal.finish()
 
 
-def digest_once(report: Report, journal: Journal, path: Path, header: Header | None, progress: tqdm) -> str:
+def digest_once(report: Report, journal: ChecksumJournal, path: Path, header: Header | None, progress: tqdm) -> str:
     """The file's SHA-256: from the journal if it is of this very file, else computed and noted there."""
     with PositionedFile(path) as file:
         identity, size = file.identity, file.size
@@ -229,5 +228,5 @@ def digest_once(report: Report, journal: Journal, path: Path, header: Header | N
     if inspector and (problem := inspector.problem()):
         report.add(problem)  # and not noted in the journal: the next run has to find it again
     else:
-        journal.note(path.name, identity, digest)
+        journal.record(path.name, identity, digest)
     return digest

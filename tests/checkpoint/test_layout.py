@@ -9,7 +9,7 @@ import torch
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint.layout import Expected, concerns, expected_tensors
-from minimoe.checkpoint.save import split
+from minimoe.checkpoint.shard_writer import split
 from tests.checkpoint.fake import DENSE, TINY
 
 FUSED = {f"model.layers.{layer}.mlp.experts.down_proj" for layer in TINY.moe_layers}

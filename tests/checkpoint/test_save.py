@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint import save as save_module
+from minimoe.checkpoint import shard_writer
 from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
@@ -170,8 +171,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tiny: Path, monkeypatch: pytest.M
     def full(*_: Any) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(save_module, "as_json", lambda _: b"{}")
-    monkeypatch.setattr(save_module, "memory_of", full)
+    monkeypatch.setattr(shard_writer, "memory_of", full)
     with pytest.raises(WriteFailed, match=r"No space left on device\. What was there before is still there"):
         save(random_model(seed=1), None, tiny)
     assert {path: path.read_bytes() for path in tiny.iterdir()} == before

@@ -11,8 +11,8 @@ import pytest
 
 import minimoe.checkpoint.verify as verify_module
 from minimoe import ModelConfig
-from minimoe.checkpoint import journal
 from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL
+from minimoe.checkpoint.checksums import JOURNAL_NAME
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import NotFound
 from tests.checkpoint.fake import TINY, edit_json, first_shard, write_sparse
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
 ) -> None:
     files = sorted(file.name for file in tiny.glob("*.safetensors"))
     if is_read_only:  # as seen by anyone, root included: a folder stands where the journal would
-        (tiny / journal.NAME).mkdir()
+        (tiny / JOURNAL_NAME).mkdir()
     with pytest.raises(KeyboardInterrupt):
         verify(tiny, sha256=True)
     where = tmp_path / "cache" / "sha256" if is_read_only else tiny
@@ -202,7 +202,7 @@ def test_a_file_that_changed_since_is_read_again(tiny: Path, hashed: list[str], 
 )
 def test_a_journal_that_is_none(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
-    (tiny / journal.NAME).write_text(content.replace("FILE", first_shard(tiny).name))
+    (tiny / JOURNAL_NAME).write_text(content.replace("FILE", first_shard(tiny).name))
     report = verify(tiny, sha256=True)
     assert report.ok and report.sha256[first_shard(tiny).name] == hashlib.sha256(
         first_shard(tiny).read_bytes()
