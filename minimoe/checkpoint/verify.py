@@ -19,7 +19,7 @@ from minimoe.checkpoint.open import open_index
 from minimoe.checkpoint.resolve import INDEX, SINGLE, find_checkpoint, remote_address
 from minimoe.checkpoint.safetensors.header import Header, read_header
 from minimoe.checkpoint.safetensors.index import Index
-from minimoe.checkpoint.safetensors.pread import FarFolder, PositionedFile
+from minimoe.checkpoint.safetensors.pread import PositionedFile, RemoteDirectory
 from minimoe.checkpoint.safetensors.shards import Shards, absent_files, disagreements, listed, missing_shards
 from minimoe.checkpoint.sparse_checkpoint import MARKER
 from minimoe.checkpoint.weights.inspect import Inspector, inspect_small
@@ -37,7 +37,7 @@ class Report:
     means whole.
     """
 
-    directory: Path | FarFolder | str
+    directory: Path | RemoteDirectory | str
     files: int = 0  # weight files that the index names
     tensors: int = 0
     parameters: int = 0  # stored values; a tied head that is stored counts again

@@ -88,7 +88,7 @@ def test_a_listed_file_that_does_not_come_is_not_forgotten(hub: tuple[RangeServe
     (tiny / "tokenizer.json").write_text("{}")
     hub[0].extra[API + "main"], path = model_info(tiny), hub[0].prefix + "tokenizer.json"
     hub[0].extra[path] = lambda asked: (403, {}, b"")
-    with pytest.raises(ReadFailed, match=r"tokenizer\.json: the server answers 403"):
+    with pytest.raises(ReadFailed, match=r"tokenizer\.json: the server responded 403"):
         open_checkpoint("hf://owner/name")
     del hub[0].extra[path]
     assert (open_checkpoint("hf://owner/name").folder / "tokenizer.json").read_text() == "{}"
@@ -112,12 +112,12 @@ def test_the_content_s_hash_counts_not_the_tag_of_a_node_of_the_store(
 @pytest.mark.parametrize(
     ("status", "headers", "kind", "sentence"),
     [
-        (404, {"X-Error-Code": "RepoNotFound"}, NotFound, "the hub knows no such model"),
+        (404, {"X-Error-Code": "RepoNotFound"}, NotFound, "the hub has no such model"),
         (401, {"X-Error-Code": "GatedRepo"}, NotFound, "accept its terms"),
         (404, {"X-Error-Code": "RevisionNotFound"}, NotFound, "Check name and revision"),
         (403, {}, ReadFailed, "Check name and revision"),
         (500, {}, ReadFailed, "Check name and revision"),
-        (200, {}, ReadFailed, "the hub cannot be asked"),
+        (200, {}, ReadFailed, "the hub cannot be reached"),
     ],
 )
 def test_what_the_hub_refuses(

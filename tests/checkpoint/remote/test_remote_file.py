@@ -17,8 +17,8 @@ from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.remote import http_client as http_ranges
 from minimoe.checkpoint.remote import remote_file as remote
-from minimoe.checkpoint.remote.http_client import Patience, RangeClient
-from minimoe.checkpoint.remote.http_response import Passing, Version, retry_after
+from minimoe.checkpoint.remote.http_client import Backoff, RangeClient
+from minimoe.checkpoint.remote.http_response import TransientError, Version, retry_after
 from minimoe.checkpoint.remote.range_cache import RangeCache
 from minimoe.checkpoint.remote.remote_file import RemoteFolder, in_parallel
 from minimoe.checkpoint.verify import verify
@@ -222,7 +222,7 @@ def test_passing_troubles_pass(
     assert sorted(waits)[:2] == expected
 
 
-def test_progress_renews_the_patience_and_its_lack_ends_it(
+def test_progress_resets_the_backoff_and_its_lack_ends_it(
     server: RangeServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     opened = open_checkpoint(server.url, cache_bytes=0)
@@ -283,25 +283,25 @@ def test_a_thread_that_outlives_its_read_writes_nowhere(server: RangeServer, mon
 
 
 @pytest.mark.parametrize("slow", ["pause", "body"])
-def test_nobody_waits_for_a_read_that_was_given_up(slow: str) -> None:
+def test_a_cancelled_read_ends_its_workers(slow: str) -> None:
     waiting, told = threading.Event(), []
 
     def body() -> Iterator[bytes]:
         yield b"x"
         waiting.set()
-        assert http_ranges.READER.given_up and http_ranges.READER.given_up.wait(20)
+        assert http_ranges.WORKER.cancelled and http_ranges.WORKER.cancelled.wait(20)
         yield b"x" * 9
 
     def read(number: int) -> None:
         if number == 0:
             assert waiting.wait(20)
             raise KeyboardInterrupt
-        with pytest.raises(ReadFailed, match="was given up"):
+        with pytest.raises(ReadFailed, match="was cancelled"):
             if slow == "body":
                 list(RangeClient().chunks(httpx.Response(206, content=body(), request=httpx.Request("GET", "x:")), 10))
             else:
                 waiting.set()
-                Patience("https://host/x").wait(Passing("503", wait=60))
+                Backoff("https://host/x").wait(TransientError("503", wait=60))
         told.append(number)
 
     with pytest.raises(KeyboardInterrupt):
@@ -333,13 +333,13 @@ def test_a_server_without_ranges_is_refused_before_it_sends_the_file(server: Ran
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        ({"shift": 8}, "asked for bytes"),
+        ({"shift": 8}, "requested bytes"),
         ({"relabel": "bytes 5-6/7"}, "changed on the server"),
-        ({"relabel": "bytes 0-1"}, "expected one plain range"),
-        ({"relabel": "bytes */9999"}, "expected one plain range"),
-        ({"relabel": "octets 0-1/9999"}, "expected one plain range"),
+        ({"relabel": "bytes 0-1"}, "expected one uncompressed range"),
+        ({"relabel": "bytes */9999"}, "expected one uncompressed range"),
+        ({"relabel": "octets 0-1/9999"}, "expected one uncompressed range"),
         ({"headers": {"Content-Encoding": "gzip"}}, "Content-Encoding 'gzip'"),
-        ({"surplus": 5}, "sends more bytes than the range"),
+        ({"surplus": 5}, "sent more bytes than the range"),
         ({"etag": '"another"'}, "was changed on the server while it was being read"),
         ({"headers": {"Last-Modified": "Fri, 01 Jan 1999 00:00:00 GMT"}}, "was changed on the server"),
         ({"whole": True, "etag": '"another"'}, "was changed on the server"),
@@ -347,9 +347,9 @@ def test_a_server_without_ranges_is_refused_before_it_sends_the_file(server: Ran
         ({"status": 412}, "was changed on the server"),
         ({"status": 416}, "was changed on the server"),
         ({"status": 404}, "does not exist (404 Not Found)"),
-        ({"status": 403}, "answers 403 Forbidden. If a model is gated"),
-        ({"status": 418}, "answers 418"),
-        ({"status": 304}, "answers 304"),
+        ({"status": 403}, "responded 403 Forbidden. For a gated or private model"),
+        ({"status": 418}, "responded 418"),
+        ({"status": 304}, "responded 304"),
         ({"redirect": "ftp://127.0.0.1/x"}, "cannot be followed"),
         ({"redirect": "model-00001-of-00007.safetensors"}, "cannot be read: Exceeded maximum allowed redirects"),
     ],
@@ -463,7 +463,7 @@ def test_an_encrypted_address_does_not_lead_to_or_over_an_open_one(way: list[str
 
     client = RangeClient()
     client._client = httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True)
-    with pytest.raises(ReadFailed, match="leads to http://host/x, which is not encrypted"):
+    with pytest.raises(ReadFailed, match="redirects to http://host/x, which is not encrypted"):
         client.look("https://host/x")
 
 
@@ -491,7 +491,7 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").write_text("in the way")
     opened = open_checkpoint(server.url, cache=tmp_path / "file", cache_bytes=10**6)
     assert all_bytes(opened) == all_bytes(open_checkpoint(tiny))
-    assert capsys.readouterr().err.count("so nothing more is kept there") == 1
+    assert capsys.readouterr().err.count("so caching stops") == 1
 
 
 def test_verify_reads_headers_only(server: RangeServer, tiny: Path) -> None:
