@@ -172,7 +172,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tiny: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shard_writer, "memory_of", full)
-    with pytest.raises(WriteFailed, match=r"No space left on device\. What was there before is still there"):
+    with pytest.raises(WriteFailed, match=r"No space left on device\. Its previous files are unchanged"):
         save(random_model(seed=1), None, tiny)
     assert {path: path.read_bytes() for path in tiny.iterdir()} == before
 

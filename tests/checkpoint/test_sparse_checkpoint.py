@@ -139,7 +139,7 @@ def no_room(path: Path, size: int) -> None:
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize(
     ("truncate", "sentence"),
-    [(filled, "makes no holes"), (too_large, "File too large"), (no_room, "No space left on device")],
+    [(filled, "without sparse files"), (too_large, "File too large"), (no_room, "No space left on device")],
 )
 def test_a_file_system_that_cannot_leaves_nothing_behind(
     truncate: Any, sentence: str, new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -105,7 +105,7 @@ def explain_first_bytes(path: Path | RemotePath, file: OpenFile) -> BadCheckpoin
         what = "this is a Git LFS pointer, not weights. Run `git lfs pull`, or download it with `hf download`"
     elif lines.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         what = (
-            "this is a web page, not weights. The server sent an error or log-in page instead; use `hf download`"
+            "this is a web page, not weights. The download was answered by an error or log-in page; use `hf download`"
         )
     elif first.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         what = "this is a PyTorch pickle, which can run code when opened. Download the safetensors files"
