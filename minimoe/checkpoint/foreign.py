@@ -21,7 +21,7 @@ PICKLE = (
 )
 
 
-class ForeignFormat(NamedTuple):
+class Kind(NamedTuple):
     """Another format: patterns of file or folder names, a description, and advice for the user."""
 
     patterns: tuple[str, ...]
@@ -29,7 +29,7 @@ class ForeignFormat(NamedTuple):
     advice: str = SAFETENSORS
 
 
-FORMATS = (
+KINDS = (
     Kind(("*.gguf", "*.ggml"), "GGUF, the format of llama.cpp and Ollama, which minimoe does not read",
          "Run it with llama.cpp or Ollama, or download the safetensors checkpoint that it was made from"),
     Kind(("model_index.json",), "a diffusers pipeline (images or video), not a language model",
@@ -100,8 +100,8 @@ def refuse_foreign(directory: Path) -> None:
         return
     recognised = recognise(names)
     if recognised is not None:
-        name, format = recognised
-        raise NotSafetensors(f"{directory} holds {name} but no {SINGLE}: {explain(name, format, directory.name)}")
+        name, kind = recognised
+        raise NotSafetensors(f"{directory} holds {name} but no {SINGLE}: {explain(name, kind, directory.name)}")
     folders = [name for name in names if is_checkpoint(directory / name)] if "config.json" not in names else []
     if folders:
         raise NotFound(
@@ -122,7 +122,7 @@ def refuse_file(path: Path) -> None:
     """Raise NotSafetensors for the path of a single file in a recognised format."""
     recognised = recognise([path.name])
     if recognised is None and first_bytes(path) == b"GGUF":  # Ollama names them sha256-...
-        recognised = path.name, FORMATS[0]
+        recognised = path.name, KINDS[0]
     if recognised is not None:
         raise NotSafetensors(f"{path}: {explain(*recognised, path.parent.name)}")
 
@@ -133,23 +133,23 @@ def weight_files(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith(".safetensors") and not name.startswith(others)]
 
 
-def recognise(names: Iterable[str]) -> tuple[str, ForeignFormat] | None:
+def recognise(names: Iterable[str]) -> tuple[str, Kind] | None:
     """The first name that matches a format, and that format; None if no name matches."""
     names = list(names)
-    for format in FORMATS:
+    for kind in KINDS:
         for name in names:
-            if any(Path(name.lower()).match(pattern.lower()) for pattern in format.patterns):
-                return name, format
+            if any(Path(name.lower()).match(pattern.lower()) for pattern in kind.patterns):
+                return name, kind
     return None
 
 
-def explain(name: str, format: ForeignFormat, folder: str) -> str:
+def explain(name: str, kind: Kind, folder: str) -> str:
     """Description and advice, with the download command if the file or folder name contains a known model."""
     model = known_model(name) or known_model(folder)
     command = ""
-    if model and "safetensors checkpoint" in format.advice:
+    if model and "safetensors checkpoint" in kind.advice:
         command = f": hf download Qwen/{model} --local-dir data/{model}"
-    return f"this is {format.what}. {format.advice}{command}".rstrip(". ") + "."
+    return f"this is {kind.what}. {kind.advice}{command}".rstrip(". ") + "."
 
 
 def known_model(text: str) -> str | None:
