@@ -34,7 +34,7 @@ IDS = torch.tensor([[1, 7, 40, 2, 2, 33, 9, 5]])
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint in several files. Not to be changed."""
+    """A checkpoint in several files. Do not modify it."""
     folder = tmp_path_factory.mktemp("plain") / "checkpoint"
     save_tiny(folder, PACKABLE, shard_bytes=300_000)
     return folder
@@ -111,7 +111,7 @@ def test_one_matrix_and_one_buffer(tmp_path: Path, plain: Path, monkeypatch: pyt
     assert_equal_models(load_model(tmp_path / "out"), load_model(plain, precision="int8"))
 
 
-def test_the_mini_speaks_packed_too(tmp_path: Path) -> None:
+def test_the_packed_mini_generates_text(tmp_path: Path) -> None:
     """With its tokenizer; in int8 its routing hardly changes."""
     quantise("data/mini", "int8", tmp_path)
     mini = find("data/mini")
@@ -150,7 +150,7 @@ def test_an_old_result_is_replaced_and_other_files_are_left(plain: Path, tmp_pat
 # ------------------------------------------------------------------ what is refused, before anything is written
 
 
-def test_arguments_that_make_no_sense(plain: Path, tmp_path: Path) -> None:
+def test_invalid_arguments(plain: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(plain, tmp_path / "copy"))
     for arguments, error, sentence in [
         (("no-such", "int4", tmp_path / "out"), minimoe.MinimoeError, "there is no folder"),
@@ -232,7 +232,7 @@ def test_a_file_that_changes_during_its_last_read(
         write(alone, nowhere, nowhere)
 
 
-def test_what_was_not_written_is_noticed(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritten_tensor_is_an_error(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "write_plain", lambda *_: None)
     with pytest.raises(IncompleteLoad, match="was not written in full"):
         quantise(plain, "int4", tmp_path / "out")

@@ -155,7 +155,7 @@ def test_a_part_of_a_model_takes_no_checkpoint_s_place(tmp_path: Path, config: M
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_something_in_the_way(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BadArgument, match="which is a file"):
         save(random_model(), None, tmp_path / "file")
@@ -178,7 +178,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tiny: Path, monkeypatch: pytest.M
 
 
 def test_the_body_of_a_save_needs_one_tensor_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every write but the header's is a parameter's own memory."""
+    """Every tensor is written from a parameter's own memory."""
     model = random_model()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     plain = save_module.values_of
@@ -212,7 +212,7 @@ def decide(directory: Path, journal: str) -> None:
         '{"files": 3, "remove": []}',
     ],
 )
-def test_a_journal_that_came_with_a_download_is_not_trusted(tiny: Path, journal: str) -> None:
+def test_a_downloaded_journal_is_validated(tiny: Path, journal: str) -> None:
     (tiny.parent / "x").write_bytes(b"outside")
     decide(tiny, journal)
     with pytest.raises(UnsafeIndex, match="is not a journal of plain file names"):

@@ -1,4 +1,4 @@
-"""The checkpoint of holes: the true size in names, headers and index, next to nothing on the disk."""
+"""Sparse checkpoints: full size in names, headers and index, almost no disk space."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def test_other_files_stay(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_marker_that_was_tampered_with_deletes_nothing_outside(tmp_path: Path) -> None:
+def test_a_modified_marker_deletes_nothing_outside(tmp_path: Path) -> None:
     folder, outside = tmp_path / "in", tmp_path / "out.safetensors"
     write_sparse(folder, TINY)
     outside.write_text("mine")
@@ -119,13 +119,13 @@ def test_a_marker_that_was_tampered_with_deletes_nothing_outside(tmp_path: Path)
 
 
 def filled(path: Path, size: int) -> None:
-    """What a file system without holes does."""
+    """A file system without sparse files."""
     assert size <= sparse.TRIAL_BYTES, "a large file was made before holes were tried"
     Path(path).write_bytes(bytes(size))
 
 
 def too_large(path: Path, size: int) -> None:
-    """What a file system does whose largest file is smaller."""
+    """A file system with a smaller limit on file sizes."""
     if size > sparse.TRIAL_BYTES:
         raise OSError(27, "File too large")
 
@@ -141,7 +141,7 @@ def no_room(path: Path, size: int) -> None:
     ("truncate", "sentence"),
     [(filled, "without sparse files"), (too_large, "File too large"), (no_room, "No space left on device")],
 )
-def test_a_file_system_that_cannot_leaves_nothing_behind(
+def test_an_unsuitable_file_system_leaves_nothing_behind(
     truncate: Any, sentence: str, new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, folder = os.truncate, tmp_path / "sparse" if new else tmp_path

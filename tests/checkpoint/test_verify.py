@@ -200,7 +200,7 @@ def test_a_file_that_changed_since_is_read_again(tiny: Path, hashed: list[str], 
 @pytest.mark.parametrize(
     "content", ["", "[", "[]", '{"a": 1}', '{"FILE": [1, 2, 3, "x"]}', '{"FILE": [1, 2, 3]}', '{"a":' * 100_000]
 )
-def test_a_journal_that_is_none(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_journal(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
     (tiny / JOURNAL_NAME).write_text(content.replace("FILE", first_shard(tiny).name))
     report = verify(tiny, sha256=True)

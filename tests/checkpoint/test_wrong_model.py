@@ -126,7 +126,7 @@ def test_a_lost_tensor(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["model.layers.0.mlp.experts.12.up_proj.weight", "model.layers.0.mlp.bias", "norm.weight"]
 )
-def test_a_tensor_nobody_asked_for(tmp_path: Path, name: str) -> None:
+def test_an_unexpected_tensor(tmp_path: Path, name: str) -> None:
     save_tiny(tmp_path)
     rewrite(tmp_path, lambda tensors: tensors.update({name: torch.zeros(12, 16, dtype=torch.bfloat16)}))
     assert f"hold {name!r}" in refused(tmp_path, IndexMismatch)

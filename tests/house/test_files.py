@@ -64,7 +64,7 @@ def test_sources_compile_under(version):
     assert compiled.returncode == 0, compiled.stderr
 
 
-# What may write in another way: files of a staging folder, which commit.py puts in place.
+# What may write in another way: files of a staging folder, which atomic_save.py moves into place.
 WRITES = {
     "minimoe/atomic.py": {"open", "os.replace"},
     "minimoe/checkpoint/atomic_save.py": {"os.rename", "os.replace"},
