@@ -1,8 +1,8 @@
 """The catalogue of damaged checkpoints seen in practice, each with its error message.
 
 Each goes through `verify`, through `load`, and through `minimoe verify` on the command line: the same kind of error,
-the same sentence, exit code 1 (a fault was found) or 2 (refused), no traceback. What a check alone cannot see (a file
-that changes while it is read, a flipped bit) stands at the end.
+the same message, exit code 1 (a problem was found) or 2 (the input was rejected), no traceback. Damage that a check
+alone cannot detect (a file that changes while it is read, a flipped bit) is tested at the end.
 """
 
 import json

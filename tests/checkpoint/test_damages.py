@@ -1,8 +1,8 @@
-"""Damaged checkpoints, drawn from a seed: a MinimoeError that names a file, or exactly the model that the files hold.
+"""Randomly damaged checkpoints: a MinimoeError that names a file, or exactly the model in the files.
 
-Never another exception, a hang, or silently different weights; and verify calls whole what load accepts, nothing else.
-A short part runs always. A long one: `MINIMOE_DAMAGES=10000 pytest tests/checkpoint/test_damages.py`; it goes on after
-a failure and lists all of them. `MINIMOE_DAMAGE=4711` runs that case alone.
+Never another exception, a hang, or silently different weights; and verify reports as whole exactly what load accepts.
+A short part always runs. A long run: `MINIMOE_DAMAGES=10000 pytest tests/checkpoint/test_damages.py`; it continues
+after a failure and lists all of them. `MINIMOE_DAMAGE=4711` runs only that case.
 """
 
 import os

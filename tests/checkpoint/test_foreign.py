@@ -1,6 +1,6 @@
-"""What people have on disk that is no checkpoint of ours: each is named, with what to do next, by load and by verify.
+"""Checkpoints in other formats: load and verify name each format and the next step.
 
-And for all of them: what verify calls whole is what load accepts.
+For all of them, verify reports as whole exactly what load accepts.
 """
 
 import json
@@ -193,7 +193,7 @@ def one_file(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_is_named_and_verify_agrees_with_load(tiny: Path, case: Case) -> None:
+def test_each_format_is_named_and_verify_agrees_with_load(tiny: Path, case: Case) -> None:
     case.change(tiny)
     report = verify(tiny)
     try:

@@ -1,4 +1,4 @@
-"""Tensors that are stored in another dtype than config.json names: converted, as transformers converts them."""
+"""Tensors stored in another dtype than that of config.json are converted, as in transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def test_the_values_are_those_of_transformers(tmp_path: Path, case: str, dtype: 
             torch.testing.assert_close(ours(IDS), theirs(IDS).logits, atol=1e-5, rtol=0)
 
 
-def test_each_is_named_by_verify(tmp_path: Path) -> None:
+def test_verify_lists_converted_tensors(tmp_path: Path) -> None:
     save_tiny(tmp_path)
     assert not verify(tmp_path).notes
     rewrite(tmp_path, CASES["one float16 expert"])

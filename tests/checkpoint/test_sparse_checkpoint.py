@@ -23,7 +23,7 @@ from tests.checkpoint.fake import TINY, refused, save_tiny
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 
 
-def test_the_235b_has_its_true_size_and_takes_some_megabytes(tmp_path: Path) -> None:
+def test_the_235b_has_its_full_size_and_uses_some_megabytes(tmp_path: Path) -> None:
     folder = write_sparse(tmp_path / "big", BIG)
     headers = [read_header(file) for file in sorted(folder.glob("*.safetensors"))]
     assert len(headers) == 118
@@ -71,7 +71,7 @@ def test_packed_formats_have_the_size_that_the_planner_gives_them(tmp_path: Path
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_packed_one_loads_as_zeros(tmp_path: Path, bits: int) -> None:
+def test_a_packed_checkpoint_loads_as_zeros(tmp_path: Path, bits: int) -> None:
     folder = write_sparse(tmp_path, replace(TINY, quantization_config=OWN | {"bits": bits}), shard_bytes=9_000)
     model = load_model(folder)
     assert not model.layers[0].mlp.experts.gate_proj[0].any()
@@ -91,7 +91,7 @@ def test_a_small_model_is_one_file_without_an_index(tmp_path: Path) -> None:
     assert load_model(folder).config == TINY
 
 
-def test_weights_that_are_there_are_neither_overwritten_nor_deleted(tmp_path: Path) -> None:
+def test_existing_weights_are_neither_overwritten_nor_deleted(tmp_path: Path) -> None:
     save_tiny(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(BadArgument, match="Choose an empty folder"):
@@ -101,7 +101,7 @@ def test_weights_that_are_there_are_neither_overwritten_nor_deleted(tmp_path: Pa
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_other_files_stay(tmp_path: Path) -> None:
+def test_other_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     write_sparse(tmp_path, TINY)
     remove_sparse(tmp_path)

@@ -1,4 +1,4 @@
-"""Config and files of different models, or not all of one: refused in helpful words before any weight is read."""
+"""Config and files of different models, or missing tensors: a helpful error before any weight is read."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_a_config_of_another_model(tiny: Path, change: dict[str, Any], kind: Any
 
 
 @pytest.mark.usefixtures("no_payload")
-def test_the_other_member_of_the_family_is_named(tmp_path: Path) -> None:
+def test_the_actual_model_is_named(tmp_path: Path) -> None:
     write_sparse(tmp_path, ModelConfig.named("Qwen3-30B-A3B"))
     (tmp_path / "config.json").write_text(json.dumps(ModelConfig.named("Qwen3-235B-A22B").to_dict()))
     message = refused(tmp_path, WrongModel)
@@ -91,7 +91,7 @@ def test_the_other_member_of_the_family_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_payload")
-def test_more_than_the_machine_holds(tmp_path: Path) -> None:
+def test_a_model_larger_than_memory(tmp_path: Path) -> None:
     write_sparse(tmp_path, ModelConfig.named("Qwen3-235B-A22B"))
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 470_187_269_120:
         pytest.skip("this machine holds the 235B")

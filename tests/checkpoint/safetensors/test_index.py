@@ -139,7 +139,7 @@ def test_an_index_beside_a_single_file(tiny: Path) -> None:
     assert "holds both model.safetensors and" in refused(tiny, IndexMismatch)
 
 
-def test_other_safetensors_files_are_left_alone(tiny: Path) -> None:
+def test_other_safetensors_files_are_ignored(tiny: Path) -> None:
     (tiny / "adapter.safetensors").write_bytes(b"not even one")
     load_model(tiny)
 
@@ -157,7 +157,7 @@ def test_a_hub_cache_is_made_of_links(original: Path, tmp_path: Path) -> None:
     assert "Resume with: hf download Qwen/Qwen3-Tiny" in refused(snapshot, MissingShard)
 
 
-def test_a_hub_name_is_answered_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_gives_the_download_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFound) as caught:
         load_model("Qwen/Qwen3-0.6B")
