@@ -55,7 +55,7 @@ def assert_equal_models(left: Any, right: Any) -> None:
 @pytest.mark.parametrize("to", ["int4", "int8"])
 @pytest.mark.parametrize("shard_bytes", [10**9, 50_000])
 @pytest.mark.parametrize("kind", ["plain", "fp8", "gptq"])
-def test_the_result_equals_load_with_precision(kind: str, shard_bytes: int, to: str, plain: Path, tmp_path: Path) -> None:
+def test_the_result_equals_packing_in_a_load(kind: str, shard_bytes: int, to: str, plain: Path, tmp_path: Path) -> None:
     source = plain if kind == "plain" else write_packed(tmp_path, kind)[0]
     work = quantise(source, to, tmp_path / "out", max_shard_bytes=shard_bytes)
     assert verify(tmp_path / "out").ok

@@ -83,7 +83,7 @@ class RangeCache:
         self._warning = threading.Lock()
         self._estimate = self._unseen = 0  # bytes in the folder; bytes written since it was last scanned
         if self.is_writing:
-            self.make_room(0)
+            self.evict(0)
 
     def recall(self, url: str) -> Version | None:
         """The last known version of the file at `url`, or None."""
@@ -111,10 +111,10 @@ class RangeCache:
             self._estimate += size
             self._unseen += size
             if self._estimate > self.cap or self._unseen > self.cap // 16:  # other processes may have written as well
-                self.make_room(size)
+                self.evict(size)
             return self._write(path, *parts)
 
-    def make_room(self, size: int) -> None:
+    def evict(self, size: int) -> None:
         """Scan the folder. If `size` more bytes do not fit, remove the least recently used pieces until they do and a
         sixteenth is free: a scan takes a moment and should not be needed for each piece.
         """
