@@ -1,5 +1,6 @@
-"""What people have on disk that is not a checkpoint in safetensors: recognised by the names of files and tensors, and
-answered with its name and with what to do next. Nothing here opens a file whose format could run code.
+"""Recognises checkpoints in other formats and layouts by the names of their files and tensors.
+
+The errors name the format and the next step. No file whose format could run code is opened here.
 """
 
 import json
@@ -21,7 +22,7 @@ PICKLE = (
 
 
 class Kind(NamedTuple):
-    """Files (or folders) whose names match a pattern, what they are, and what their owner can do."""
+    """Another format: patterns of file or folder names, a description, and advice for the user."""
 
     patterns: tuple[str, ...]
     what: str
@@ -61,7 +62,7 @@ KINDS = (
     Kind(("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"), PICKLE, ""),
 )  # fmt: skip
 
-# What stands before "layers.0..." instead of "model." -> why
+# Unexpected prefix of the tensor names, instead of "model." -> explanation
 PREFIXES = {
     "model.language_model.": "This is a model for images and text, or was saved by a tool as if it were one",
     "language_model.": "This is a model for images and text, or was saved by a tool as if it were one",
@@ -80,15 +81,15 @@ EXPECTED = "model.layers.0.self_attn.q_proj.weight"
 
 
 def refuse_foreign(directory: Path) -> None:
-    """Raise if the folder holds something else than config.json and safetensors files, and it can be said what.
+    """Raise if the folder holds a recognised format other than config.json and safetensors files.
 
-    Raises NotSafetensors, naming a file, UnsupportedModel for weights that MLX packed, and NotFound for a folder whose
-    subfolders hold the checkpoints.
+    Raises NotSafetensors, naming a file, UnsupportedModel for weights packed by MLX, and NotFound for a folder with
+    checkpoints in its subfolders.
     """
     try:
         names = sorted(entry.name for entry in directory.iterdir())
     except OSError:
-        return  # what follows will say so
+        return  # reported by the steps that follow
     if "config.json" in names and (INDEX in names or SINGLE in names):
         refuse_mlx(directory)
         return
@@ -97,15 +98,15 @@ def refuse_foreign(directory: Path) -> None:
     if weight_files(names) and "config.json" in names:
         refuse_mlx(directory)
         return
-    found = recognise(names)
-    if found is not None:
-        name, kind = found
-        raise NotSafetensors(f"{directory} holds {name} but no {SINGLE}: {sentence(name, kind, directory.name)}")
-    inside = [name for name in names if is_checkpoint(directory / name)] if "config.json" not in names else []
-    if inside:
+    recognised = recognise(names)
+    if recognised is not None:
+        name, kind = recognised
+        raise NotSafetensors(f"{directory} holds {name} but no {SINGLE}: {explain(name, kind, directory.name)}")
+    folders = [name for name in names if is_checkpoint(directory / name)] if "config.json" not in names else []
+    if folders:
         raise NotFound(
-            f"{directory} holds no config.json, but the folders in it do: {', '.join(inside[:5])}. Give one of them: "
-            f"{directory / inside[0]}"
+            f"{directory} holds no config.json, but the folders in it do: {', '.join(folders[:5])}. Give one of them: "
+            f"{directory / folders[0]}"
         )
 
 
@@ -118,22 +119,22 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def refuse_file(path: Path) -> None:
-    """Raise NotSafetensors for a path to a single file of a kind that is known."""
-    found = recognise([path.name])
-    if found is None and first_bytes(path) == b"GGUF":  # Ollama calls them sha256-...
-        found = path.name, KINDS[0]
-    if found is not None:
-        raise NotSafetensors(f"{path}: {sentence(*found, path.parent.name)}")
+    """Raise NotSafetensors for the path of a single file in a recognised format."""
+    recognised = recognise([path.name])
+    if recognised is None and first_bytes(path) == b"GGUF":  # Ollama names them sha256-...
+        recognised = path.name, KINDS[0]
+    if recognised is not None:
+        raise NotSafetensors(f"{path}: {explain(*recognised, path.parent.name)}")
 
 
 def weight_files(names: Iterable[str]) -> list[str]:
-    """Those safetensors files that can be the shards of a model, by their names."""
+    """The names of safetensors files that can be shards of a model."""
     others = ("adapter_", "consolidated", "optimizer", "rank0", ".")
     return [name for name in names if name.endswith(".safetensors") and not name.startswith(others)]
 
 
 def recognise(names: Iterable[str]) -> tuple[str, Kind] | None:
-    """The first kind that one of the names belongs to, and that name."""
+    """The first name that matches a format, and that format; None if no name matches."""
     names = list(names)
     for kind in KINDS:
         for name in names:
@@ -142,8 +143,8 @@ def recognise(names: Iterable[str]) -> tuple[str, Kind] | None:
     return None
 
 
-def sentence(name: str, kind: Kind, folder: str) -> str:
-    """What it is and what to do, with the download command where the file's name tells the model."""
+def explain(name: str, kind: Kind, folder: str) -> str:
+    """Description and advice, with the download command if the file or folder name contains a known model."""
     model = known_model(name) or known_model(folder)
     command = ""
     if model and "safetensors checkpoint" in kind.advice:
@@ -152,13 +153,13 @@ def sentence(name: str, kind: Kind, folder: str) -> str:
 
 
 def known_model(text: str) -> str | None:
-    """The longest name of the real family that `text` contains: "Qwen3-30B-A3B" of "Qwen3-30B-A3B-Q4_K_M.gguf"."""
+    """The longest name of a released model in `text`: "Qwen3-30B-A3B" in "Qwen3-30B-A3B-Q4_K_M.gguf"."""
     known = [file.stem for file in paths.models_folder().glob("*.json") if file.stem.lower() in text.lower()]
     return max(known, key=len, default=None)
 
 
 def adapter(directory: Path) -> str:
-    """The message for a LoRA adapter, with the base model's name if its config has it."""
+    """The message for a LoRA adapter, with the name of its base model if known."""
     base = read_json(directory / "adapter_config.json").get("base_model_name_or_path")
     of = f" for {shown(base)}" if isinstance(base, str) and base else ""
     return (
@@ -169,7 +170,9 @@ def adapter(directory: Path) -> str:
 
 
 def refuse_mlx(directory: Path) -> None:
-    """MLX writes its settings under `quantization`, which other libraries ignore, and often under both keys."""
+    """Raise UnsupportedModel for weights packed by MLX, which stores its settings under `quantization`, a key that
+    other libraries ignore, and often under `quantization_config` as well.
+    """
     settings = read_json(directory / "config.json").get("quantization")
     if isinstance(settings, dict) and packed.is_mlx(settings):
         raise UnsupportedModel(
@@ -179,8 +182,8 @@ def refuse_mlx(directory: Path) -> None:
 
 
 def refuse_names(directory: Any, names: Iterable[str], is_plain: bool) -> None:
-    """Raise WrongModel if the tensors have the names of another format or of another layout: before they are compared
-    one by one, which would only say that all of them are missing.
+    """Raise WrongModel if the tensor names are those of another format or layout. Checked before the names are compared
+    one by one, which would only report all of them as missing.
     """
     names = list(names)
     if is_plain and (what := packed.describe_names(names)):
@@ -192,19 +195,19 @@ def refuse_names(directory: Any, names: Iterable[str], is_plain: bool) -> None:
         raise WrongModel(f"{directory}: the files hold packed weights: {what}. {packed.READS}. {packed.ADVICE}")
     if EMBEDDING in names or any(LAYER.fullmatch(name) for name in names):
         return
-    inside = [name for name in names if "layers.0." in name or "blk.0." in name or ".h.0." in name]
-    found = min(inside or names, default="")
-    reason = next((why for prefix, why in PREFIXES.items() if found.startswith(prefix)), "Is it a Qwen3 checkpoint?")
+    in_layers = [name for name in names if "layers.0." in name or "blk.0." in name or ".h.0." in name]
+    example = min(in_layers or names, default="")
+    reason = next((why for prefix, why in PREFIXES.items() if example.startswith(prefix)), "Is it a Qwen3 checkpoint?")
     raise WrongModel(
-        f"{directory}: the files name their tensors in another way: found {shown(found)}, expected names such as "
+        f"{directory}: the tensors in the files have other names: found {shown(example)}, expected names such as "
         f"{EXPECTED!r}. {reason.rstrip('?.')}{'?' if reason.endswith('?') else '.'}"
     )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON object, {} for anything else: what is wrong with it is said by whoever needs it."""
+    """A small JSON object, {} for anything else; errors in the file are reported where it is needed."""
     try:
-        if not path.is_file():  # asked first: opening a pipe would wait for ever
+        if not path.is_file():  # checked first: opening a pipe would block
             return {}
         with path.open("rb") as file:
             value = json.loads(file.read(10**7))

@@ -1,10 +1,11 @@
-"""Names on disk <-> parameters in memory, as pure data that follows from a config.
+"""The mapping between tensors on disk and parameters in memory, derived from a config alone.
 
-On disk every expert matrix is a tensor of its own (or, in files written by newer tools, all experts of a layer are two
-fused tensors); in memory each kind is one stacked bank. All other names differ only by the leading `model.`. In packed
-formats several tensors stand for one matrix (see formats/). Nothing here opens a file or needs torch.
+On disk each expert matrix is a separate tensor (or, in files from newer tools, the experts of a layer are two fused
+tensors); in memory the experts' matrices of one kind are stacked in a bank. All other names differ only by the leading
+`model.`. In packed formats several tensors represent one matrix (see quantisation/). This module opens no file and does
+not need torch.
 
-`mlp.gate` is the router, `gate_proj` is a third of SwiGLU: names are matched whole, never by a part of them.
+`mlp.gate` is the router, `gate_proj` is one of SwiGLU's three matrices: match full names, never parts of them.
 """
 
 import math
@@ -17,19 +18,19 @@ from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.model.config import ModelConfig
 from minimoe.quantisation import Format, format_of
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the weights in one file, or which file has what
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # the only weight file; the index of several
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 LAYER = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)", re.DOTALL)
 
 
 class Piece(NamedTuple):
-    """A run of a tensor's values, and where it goes: a whole parameter (`expert` is None) or one expert's row of a
-    bank.
+    """A contiguous range of a tensor's values and its destination: a whole parameter (`expert` is None) or one
+    expert's row of a bank.
     """
 
-    parameter: str  # its name in the Transformer; of a packed matrix a buffer's
+    parameter: str  # its name in the Transformer; for a packed matrix, the name of a buffer
     expert: int | None
-    begin: int  # first value of the run, counted in values from the tensor's own beginning
+    begin: int  # offset of the first value in the tensor, in values
     shape: tuple[int, ...]  # of the destination
 
     @property
@@ -39,9 +40,9 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Expected:
-    """One tensor on disk: its name, its shape, and where its values go.
+    """One tensor on disk: its name, its shape, and the destinations of its values.
 
-    code: its dtype in a header, None for that of config.json; `also` are other dtypes that are as good.
+    code: its dtype in the header, None for the dtype of config.json. also: other valid dtypes.
     """
 
     name: str
@@ -55,21 +56,21 @@ class Expected:
         return math.prod(self.shape)
 
     def nbytes(self, bytes_per_value: int) -> int:
-        """On disk; `bytes_per_value` is that of the config's dtype."""
+        """Size on disk; `bytes_per_value` is that of the config's dtype."""
         return self.values * (BYTES_PER_VALUE[self.code] if self.code else bytes_per_value)
 
 
 def whole(name: str, shape: tuple[int, ...], parameter: str | None = None) -> Expected:
-    """A tensor that is a parameter: the same name without `model.`, unless `parameter` says otherwise."""
+    """A tensor that becomes one parameter, by default of the same name without `model.`."""
     return Expected(name, shape, (Piece(parameter or name.removeprefix("model."), None, 0, shape),))
 
 
 def linear(
     format: Format, module: str, shape: tuple[int, int], bank: str = "", expert: int | None = None
 ) -> Iterator[Expected]:
-    """The tensors that stand for a linear layer's matrix (outs, ins): in plain files one, `<module>.weight`.
+    """The tensors that represent the matrix (outs, ins) of a linear layer: one in plain files, `<module>.weight`.
 
-    With `bank` they are one expert's rows: of the stacked parameter of that name, or of its packed parts.
+    With `bank` they are one expert's rows of the stacked parameter of that name, or of its packed parts.
     """
     for suffix, part in format.components(*shape).items():
         name = f"{module}.{suffix}"
@@ -80,12 +81,12 @@ def linear(
 def expected_tensors(
     config: ModelConfig, layers: range | None = None, names: Container[str] = ()
 ) -> Iterator[Expected]:
-    """All tensors that a checkpoint of `config` must hold for `layers` (default: all), in the order of the model's
+    """The tensors that a checkpoint of `config` must hold for `layers` (default: all), in the order of the model's
     parameters.
 
-    Experts are expected one by one, or fused in those layers whose fused names are in `names` (the names that a file
-    has). A tied `lm_head` is not expected. Qwen3-235B-A22B: 36,945 tensors, 235,093,634,560 values. Raises
-    UnsupportedModel for a format that is not known.
+    Experts are separate tensors, or fused in the layers whose fused names are in `names` (the names in the files). A
+    tied `lm_head` is not included. Qwen3-235B-A22B: 36,945 tensors, 235,093,634,560 values. Raises UnsupportedModel for
+    an unknown format.
     """
     format = format_of(config)
     layers = range(config.num_hidden_layers) if layers is None else layers
@@ -135,13 +136,13 @@ def matrices(ffn: int, hidden: int) -> dict[str, tuple[int, int]]:
 
 
 def dense_tensors(config: ModelConfig, prefix: str, format: Format) -> Iterator[Expected]:
-    """The one feed-forward of a layer without experts."""
+    """The feed-forward network of a layer without experts."""
     for kind, shape in matrices(config.intermediate_size, config.hidden_size).items():
         yield from linear(format, f"{prefix}mlp.{kind}", shape)
 
 
 def single_experts(config: ModelConfig, prefix: str, format: Format) -> Iterator[Expected]:
-    """One tensor, or the parts of one matrix, for each expert's matrix: the released form."""
+    """The released form: for each expert's matrix one tensor, or its packed parts."""
     bank = f"{prefix}mlp.experts.".removeprefix("model.")
     for expert in range(config.num_experts):
         for kind, shape in matrices(config.moe_intermediate_size, config.hidden_size).items():
@@ -164,9 +165,7 @@ def fused_experts(config: ModelConfig, prefix: str) -> Iterator[Expected]:
 
 
 def concerns(name: str, config: ModelConfig, layers: range) -> bool:
-    """Whether a tensor of this name has to do with the slice `layers`. Names that no slice would know concern every
-    slice.
-    """
+    """Whether a tensor of this name belongs to the slice `layers`. Unknown names belong to every slice."""
     if match := LAYER.fullmatch(name):
         number = int(match[1])
         return number in layers or number >= config.num_hidden_layers

@@ -1,4 +1,4 @@
-"""Do the files hold the model that config.json describes? Answered from names, shapes and dtypes, before any weight is
+"""Matches the tensors of the files with those that config.json implies, by name, shape and dtype, before any weight is
 read.
 """
 
@@ -10,7 +10,7 @@ from minimoe.checkpoint.foreign import refuse_names
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
 from minimoe.checkpoint.safetensors.header import Header, TensorEntry
 from minimoe.checkpoint.safetensors.shards import Shards, listed
-from minimoe.checkpoint.sizes import compare_sizes
+from minimoe.checkpoint.size_mismatch import compare_sizes
 from minimoe.dtypes import CODES
 from minimoe.errors import IncompleteLoad, IndexMismatch, UnsupportedModel, WrongModel, shown
 from minimoe.model.config import ModelConfig
@@ -19,7 +19,7 @@ from minimoe.quantisation import format_of
 
 @dataclass(frozen=True)
 class Placed:
-    """One expected tensor and where it was found: `header.file` from `entry.start` on."""
+    """An expected tensor and its location: `header.file`, from byte `entry.start` on."""
 
     expected: Expected
     header: Header
@@ -27,12 +27,12 @@ class Placed:
 
 
 def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> list[Placed]:
-    """Every tensor that `layers` needs with its place, sorted by file and position: the plan of a load.
+    """The plan of a load: every tensor that `layers` needs with its location, sorted by file and position.
 
-    A tied `lm_head` that is present all the same comes with no pieces, to be compared with the embedding.
-    Packed checkpoints are compared like plain ones: what stands for each matrix follows from quantization_config.
-    Raises UnsupportedModel (a format that is not known), WrongModel (other sizes, shapes or dtypes), IncompleteLoad (a
-    tensor is nowhere), IndexMismatch (a tensor that this model has no place for).
+    A tied `lm_head` that is stored nevertheless has no pieces; it is compared with the embedding later. Packed
+    checkpoints are matched like plain ones: the parts of each matrix follow from quantization_config. Raises
+    UnsupportedModel (an unknown format), WrongModel (other sizes, shapes or dtypes), IncompleteLoad (a missing tensor),
+    IndexMismatch (a tensor that is not part of the model).
     """
     try:
         format_of(config)
@@ -46,39 +46,45 @@ def match(config: ModelConfig, shards: Shards, layers: range | None = None) -> l
     if config.tie_word_embeddings and HEAD in names and layers.stop == config.num_hidden_layers:
         expected[HEAD] = Expected(HEAD, (config.vocab_size, config.hidden_size), ())
     compare_names(shards.directory, expected, (name for name in names if concerns(name, config, layers)))
-    plan = [Placed(tensor, *found) for tensor in expected.values() if (found := shards.find(tensor.name))]
+    plan = [Placed(tensor, *location) for tensor in expected.values() if (location := shards.find(tensor.name))]
     for placed in plan:
         compare_one(config, placed)
-    compare_with_each_other(plan)
+    compare_packed_dtypes(plan)
     return sorted(plan, key=lambda placed: (placed.header.file.name, placed.entry.start))
 
 
-def compare_names(directory: Path, expected: dict[str, Expected], found: Iterable[str]) -> None:
-    """The names that concern the slice are exactly the expected ones."""
-    present = set(found)
+def compare_names(directory: Path, expected: dict[str, Expected], names: Iterable[str]) -> None:
+    """Check that `names`, the tensors of the slice, are the expected ones. Raises WrongModel, IncompleteLoad,
+    IndexMismatch.
+    """
+    present = set(names)
     absent = [tensor for name, tensor in expected.items() if name not in present]
     foreign = sorted(shown(name) for name in present if name not in expected)
     if absent and foreign:
         raise WrongModel(
             f"{directory}: the files lack {listed([tensor.name for tensor in absent])} and hold {listed(foreign)}, "
-            "which config.json has no place for. "
+            "which are not part of the model of config.json. "
             "Config and files are of different models; download both again."
         )
     if absent:
-        holes = [hole for tensor in absent for hole in (map(place, tensor.pieces) if tensor.pieces else [tensor.name])]
+        unfilled = [
+            parameter
+            for tensor in absent
+            for parameter in (map(destination, tensor.pieces) if tensor.pieces else [tensor.name])
+        ]
         raise IncompleteLoad(
-            f"{directory}: {listed(holes)} would not be filled: no file holds {listed([t.name for t in absent])}. "
+            f"{directory}: {listed(unfilled)} would not be filled: no file holds {listed([t.name for t in absent])}. "
             "Download again."
         )
     if foreign:
         raise IndexMismatch(
-            f"{directory}: the files hold {listed(foreign)}, which the model of config.json has no place for. Is it of "
-            "this model?"
+            f"{directory}: the files hold {listed(foreign)}, which the model of config.json has no place for. Check "
+            "that config.json and files are of the same model."
         )
 
 
-def place(piece: Piece) -> str:
-    """A destination in words: "layer 12 experts.up_proj: expert 57", or the parameter's name."""
+def destination(piece: Piece) -> str:
+    """A destination for a message: "layer 12 experts.up_proj: expert 57", or the parameter's name."""
     match = LAYER.fullmatch("model." + piece.parameter)
     if match is None or piece.expert is None:
         return piece.parameter
@@ -86,7 +92,9 @@ def place(piece: Piece) -> str:
 
 
 def compare_one(config: ModelConfig, placed: Placed) -> None:
-    """The shape of one tensor is the one that config.json implies, and its dtype can become the one that it names."""
+    """Check that a tensor's shape is the one implied by config.json, and that its dtype can be read as the one named
+    there. Raises WrongModel.
+    """
     entry, code = placed.entry, placed.expected.code or CODES[config.dtype]
     if entry.shape != placed.expected.shape:
         raise WrongModel(
@@ -97,8 +105,8 @@ def compare_one(config: ModelConfig, placed: Placed) -> None:
     if placed.expected.code and entry.dtype not in (code, *placed.expected.also):
         raise WrongModel(
             f"{placed.header.file}: {entry.name} is stored as {entry.dtype}, but in format {format_of(config).name} it "
-            f"is {' or '.join((code, *placed.expected.also))}. Config and files do not belong together; download both "
-            "again."
+            f"is {' or '.join((code, *placed.expected.also))}. Config and files are of different checkpoints; download "
+            "both again."
         )
     if placed.expected.code is None and entry.dtype not in CODES.values():
         raise WrongModel(
@@ -109,17 +117,18 @@ def compare_one(config: ModelConfig, placed: Placed) -> None:
 
 
 def other_dtypes(config: ModelConfig, plan: list[Placed]) -> dict[str, list[str]]:
-    """Plain tensors that are stored in another dtype than config.json says, by that dtype. They are converted."""
-    found: dict[str, list[str]] = {}
+    """The plain tensors stored in another dtype than that of config.json, by stored dtype. Loading converts them."""
+    names: dict[str, list[str]] = {}
     for placed in plan:
         if placed.expected.code is None and placed.entry.dtype != CODES[config.dtype]:
-            found.setdefault(placed.entry.dtype, []).append(placed.entry.name)
-    return found
+            names.setdefault(placed.entry.dtype, []).append(placed.entry.name)
+    return names
 
 
-def compare_with_each_other(plan: list[Placed]) -> None:
-    """The packed parts of one bank have one dtype, also where the format leaves a choice: they are stacked in memory
-    as they are. (Plain values are converted to the model's dtype, so they may differ.)
+def compare_packed_dtypes(plan: list[Placed]) -> None:
+    """Check that the packed parts of each bank have one dtype, also where the format allows several: they are stacked
+    in memory without conversion. (Plain values are converted to the model's dtype, so theirs may differ.) Raises
+    WrongModel.
     """
     dtypes: dict[str, TensorEntry] = {}
     for placed in plan:

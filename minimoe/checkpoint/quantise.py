@@ -1,7 +1,7 @@
-"""quantise: a checkpoint -> the same in int4 or int8, so that the 470 GB of a large one are read once and 123 are kept.
+"""quantise: convert a checkpoint to int4 or int8. The 470 GB of a large checkpoint become 123 GB, read once.
 
-Memory for one matrix (and one buffer) is enough, however large the checkpoint: the new files' headers follow from the
-config alone, so everything read is packed and written to its place at once.
+It needs memory for one matrix (and one buffer), whatever the size of the checkpoint: the headers of the new files
+follow from the config alone, so each matrix is packed and written immediately.
 """
 
 import shutil
@@ -18,8 +18,8 @@ from minimoe.checkpoint.load import compare_tied_head
 from minimoe.checkpoint.match import Placed, match
 from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.resolve import folder_name
-from minimoe.checkpoint.save import as_json, files_of_checkpoint, split
-from minimoe.checkpoint.shard_writer import ShardWriter
+from minimoe.checkpoint.save import files_of_checkpoint
+from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.checkpoint.weights.convert import MatrixReader, converted, stored_matrices
 from minimoe.checkpoint.weights.packed_size import bits_per_parameter, require_packed
 from minimoe.checkpoint.weights.tensor_reader import STAGING_BYTES, Filler
@@ -34,7 +34,7 @@ from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What is to be done, before it is: see `prepare`."""
+    """A validated conversion that has not yet run: see `prepare`."""
 
     opened: OpenedCheckpoint
     plan: list[Placed]
@@ -48,7 +48,7 @@ class Quantisation:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of every tensor that will be written."""
+        """Bytes of each tensor to write, by name."""
         return {tensor.name: tensor.nbytes(2) for shard in self.shards for tensor in shard}
 
     @property
@@ -58,8 +58,7 @@ class Quantisation:
     def __str__(self) -> str:
         source, target = format_of(self.opened.config), format_of(self.config)
         name = self.opened.config.dtype if source.name == "plain" else source.name
-        weighed = bits_per_parameter(self.config, self.sizes)
-        bits = ", ".join(f"{part} {found:.3f}" for part, found in weighed.items())
+        bits = ", ".join(f"{part} {value:.3f}" for part, value in bits_per_parameter(self.config, self.sizes).items())
         return (
             f"{self.opened.source} ({name}, {self.bytes_to_read:,} bytes) -> {self.out} ({target.name}, "
             f"{self.bytes_to_write:,} bytes in {len(self.shards)} file(s))\nbits a parameter: {bits}"
@@ -67,10 +66,10 @@ class Quantisation:
 
 
 def prepare(path: str | Path, to: str, out: str | Path, max_shard_bytes: int = 4_000_000_000) -> Quantisation:
-    """Check everything that can be checked before the weights are read: config, headers, names, and the room on disk.
+    """Check everything that can be checked without reading the weights: config, headers, names, and disk space.
 
     path: a plain or packed checkpoint, a folder or remote. to: "int4" or "int8". out: the folder to write.
-    Raises what `open_checkpoint` and `match` raise, BadArgument, and WriteFailed if the disk has too little room.
+    Raises the errors of `open_checkpoint` and `match`, BadArgument, and WriteFailed if there is too little disk space.
     """
     if to not in OWN:
         raise BadArgument(f"to is {to!r}, expected {' or '.join(OWN)}.")
@@ -79,7 +78,7 @@ def prepare(path: str | Path, to: str, out: str | Path, max_shard_bytes: int = 4
     target = Path(folder_name(out, "out")).expanduser()
     opened = open_checkpoint(path, cache_bytes=0)
     if target.resolve() == opened.folder.resolve():
-        raise BadArgument(f"out is {str(out)!r}, the folder that is read. Choose another one.")
+        raise BadArgument(f"out is {str(out)!r}, the folder that is read. Choose another folder.")
     if format_of(opened.config).name == to:
         raise BadArgument(f"{opened.source} is in {to} already. There is nothing to do.")
     dtype = opened.config.dtype if opened.config.dtype in ("bfloat16", "float16") else "bfloat16"
@@ -92,22 +91,22 @@ def prepare(path: str | Path, to: str, out: str | Path, max_shard_bytes: int = 4
 
 
 def require_disk(folder: Path, nbytes: int) -> None:
-    """Raises WriteFailed if the disk of `folder`, which need not exist yet, has no room for so many bytes."""
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if free < nbytes * 1.01:  # headers, index and the file system's own
+    """Raise WriteFailed if the disk of `folder`, which need not exist yet, has less than `nbytes` free."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < nbytes * 1.01:  # 1 % for headers, index and the file system's own data
         raise WriteFailed(
-            f"{folder} would need {nbytes:,} bytes, and the disk has {free:,} left. Make room, or choose a folder on "
-            "another disk with --out."
+            f"{folder} would need {nbytes:,} bytes, and the disk has {free:,} left. Free some space, or choose a "
+            "folder on another disk with --out."
         )
 
 
 def quantise(path: str | Path, to: str, out: str | Path, max_shard_bytes: int = 4_000_000_000) -> Quantisation:
-    """Read the checkpoint at `path` once and write it in format `to` to the folder `out`; arguments and errors as
-    `prepare`.
+    """Convert the checkpoint at `path` to format `to` and write it to the folder `out`, in one pass; arguments and
+    errors as `prepare`.
 
-    Attention projections and experts (or the dense feed-forward) are packed, all else stays in 16 bits. Tokenizer
-    files are copied. All new files appear in `out` at once, at the end; a checkpoint that was there is replaced.
+    Attention projections and experts (or the dense feed-forward) are packed, everything else stays in 16 bits.
+    Tokenizer files are copied. All new files appear in `out` atomically at the end, replacing an existing checkpoint.
     """
     work = prepare(path, to, out, max_shard_bytes)
     carry_out(work)
@@ -115,7 +114,7 @@ def quantise(path: str | Path, to: str, out: str | Path, max_shard_bytes: int = 
 
 
 def carry_out(work: Quantisation) -> None:
-    """Do what was prepared."""
+    """Run a prepared conversion."""
     compare_tied_head(work.plan, work.opened.shards)
     tokenizer = {name: work.opened.folder / name for name in TOKENIZER_FILES if (work.opened.folder / name).is_file()}
     with replacing(work.out, lambda: files_of_checkpoint(work.out, with_tokenizer=bool(tokenizer))) as staging:
@@ -131,7 +130,7 @@ def carry_out(work: Quantisation) -> None:
 
 
 def write_plain(work: Quantisation, writer: ShardWriter, progress: tqdm) -> None:
-    """Router, norms, embedding and lm_head: as they are, through one buffer."""
+    """Copy router, norms, embedding and lm_head, through one buffer."""
     filler = Filler()
     buffer = torch.empty(STAGING_BYTES // 2, dtype=TORCH_DTYPES[CODES[work.config.dtype]])
     for placed in work.plan:
@@ -142,14 +141,14 @@ def write_plain(work: Quantisation, writer: ShardWriter, progress: tqdm) -> None
             for first in range(0, values, len(buffer)):
                 part = buffer[: min(len(buffer), values - first)]
                 filler.fill(part, file, placed.entry, first)
-                if not is_finite(part):  # the embedding too: compared with the packing, this costs nothing
+                if not is_finite(part):  # the embedding too: cheap compared with packing
                     raise NotFinite(f"{placed.header.file}: {placed.entry.name} holds NaN or infinity. {ADVICE}")
                 writer.write(placed.expected.name, part, first)
         progress.update(placed.entry.nbytes)
 
 
 def write_packed(work: Quantisation, writer: ShardWriter, progress: tqdm) -> None:
-    """The linear layers, one matrix at a time."""
+    """Pack and write the linear layers, one matrix at a time."""
     with MatrixReader(format_of(work.opened.config), torch.device("cpu")) as reader:
         matrices = stored_matrices(work.plan)
         for matrix, parts in converted(matrices, reader, format_of(work.config), torch.float32):

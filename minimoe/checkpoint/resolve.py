@@ -1,4 +1,4 @@
-"""From what a reader types to a checkpoint's folder, and the download command when there is none."""
+"""Resolves a path or name to a checkpoint's folder; errors give the download command."""
 
 import re
 from pathlib import Path
@@ -15,16 +15,18 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def folder_name(value: str | Path, argument: str) -> str | Path:
-    """`value` if it can name a folder; BadArgument naming the argument otherwise. An empty name would mean "here"."""
+    """Return `value` if it can name a folder. Raises BadArgument, also for an empty name, which Path would read as the
+    current folder.
+    """
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise BadArgument(f'{argument} is {value!r}, expected the name of a folder, such as "data/mini".')
     return value
 
 
 def remote_address(path: str | Path) -> str | None:
-    """The address that `path` is, with a slash at its end unless it is the hub's; None for anything else.
+    """The normalised URL if `path` is one, with a trailing slash unless it is hf://; None for any other path.
 
-    Raises BadArgument for an address that is not one of a folder.
+    Raises BadArgument for a URL that is not one of a folder.
     """
     match = URL.fullmatch(str(folder_name(path, "path")).strip())
     if match is None:
@@ -36,14 +38,16 @@ def remote_address(path: str | Path) -> str | None:
     if "@" in host or set(rest) & set("?#\\ \t\r\n") or not rest.isprintable() or ".." in tail.split("/"):
         shown = rest.rpartition("@")[2]
         raise BadArgument(
-            f"path is {f'{scheme}://{shown}'!r} with a log-in, '?', '#', '..' or a space in it; expected the address "
-            "of a folder, such as https://host/folder/."
+            f"path is {f'{scheme}://{shown}'!r} with credentials, '?', '#', '..' or a space; expected the address of "
+            "a folder, such as https://host/folder/."
         )
     return f"{scheme}://{rest.rstrip('/')}/"
 
 
 def refuse_remote(path: str | Path) -> None:
-    """Raises BadArgument, with the mends, if `path` is an address where a folder is needed."""
+    """Raise BadArgument if `path` is a URL where a local folder is required; the message says how to stream or download
+    it.
+    """
     address = remote_address(path)
     if address is None:
         return
@@ -52,17 +56,18 @@ def refuse_remote(path: str | Path) -> None:
         name = address.removeprefix("hf://").partition("@")[0].strip("/")
         download = f"download it (hf download {name} --local-dir data/{name.rpartition('/')[2]})"
     raise BadArgument(
-        f"{address} is not on this machine, and here the whole checkpoint is needed in a folder. Stream it, with --ram "
-        f'12GB on the command line or minimoe.stream("{address}", ram="12GB"), or {download} and give the folder.'
+        f"{address} is remote, but this needs the whole checkpoint in a local folder. Stream it, with --ram 12GB on "
+        f'the command line or minimoe.stream("{address}", ram="12GB"), or {download} and pass the folder.'
     )
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The folder that `path` means; a relative path not found from here is tried from the checkout's root.
+    """The checkpoint folder for `path`. A relative path is looked up in the current folder, then in the checkout's
+    root.
 
-    A model's folder in the hub's cache (models--owner--name) means the snapshot that its refs/main names. Raises
+    A model's folder in the hub's cache (models--owner--name) stands for the snapshot in its refs/main. Raises
     BadArgument, NotSafetensors for a file of another format, and NotFound; for a name on the Hugging Face hub, with the
-    command that downloads it.
+    download command.
     """
     refuse_remote(path)
     found = paths.find(folder_name(path, "path"))
@@ -87,22 +92,24 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def snapshot_of(folder: Path) -> Path:
-    """The snapshot that a model's folder in the hub's cache means; any other folder as it is. Raises NotFound."""
+    """The current snapshot of a model's folder in the hub's cache; any other folder is returned unchanged. Raises
+    NotFound.
+    """
     snapshots = folder / "snapshots"
     if (folder / "config.json").exists() or not snapshots.is_dir():
         return folder
-    there = sorted(entry.name for entry in snapshots.iterdir() if entry.is_dir())
+    commits = sorted(entry.name for entry in snapshots.iterdir() if entry.is_dir())
     try:
         main = (folder / "refs" / "main").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         main = ""
-    if COMMIT.fullmatch(main) and main in there:
+    if COMMIT.fullmatch(main) and main in commits:
         return snapshots / main
-    if len(there) == 1:
-        return snapshots / there[0]
-    several = f"the snapshots {', '.join(there[:5])}, and refs/main names none of them" if there else "no snapshot"
-    mend = f"Give one of them, such as {snapshots / there[0]}" if there else f"Run: {download_command(folder)}"
-    raise NotFound(f"{folder} is a folder of the Hugging Face cache with {several}. {mend}.")
+    if len(commits) == 1:
+        return snapshots / commits[0]
+    content = f"the snapshots {', '.join(commits[:5])}, and refs/main names none of them" if commits else "no snapshot"
+    fix = f"Give one of them, such as {snapshots / commits[0]}" if commits else f"Run: {download_command(folder)}"
+    raise NotFound(f"{folder} is a folder of the Hugging Face cache with {content}. {fix}.")
 
 
 def no_weights(directory: Path) -> NotFound:
@@ -113,7 +120,7 @@ def no_weights(directory: Path) -> NotFound:
 
 
 def download_command(directory: Path) -> str:
-    """The command that completes this folder; the repository's name is guessed from the folder's."""
+    """The command that downloads the missing files of this folder; the repository is guessed from the folder's name."""
     for part in directory.absolute().parts:
         if match := re.fullmatch(r"models--(.+?)--(.+)", part):
             return f"hf download {match[1]}/{match[2]}"

@@ -1,11 +1,8 @@
 """save: a model and its tokenizer -> a folder in the released layout, which transformers and vLLM load too.
 
-The whole folder changes at once (see commit.py): whatever happens while saving, the old checkpoint or the new one is
-there.
+The save is atomic (see atomic_save.py): after a failure or a crash the folder holds the old checkpoint or the new one.
 """
 
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +11,10 @@ from torch import Tensor
 
 from minimoe.atomic import write
 from minimoe.checkpoint.atomic_save import PLAIN_NAME, replacing
-from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.resolve import INDEX, SINGLE, folder_name
+from minimoe.checkpoint.layout import INDEX, SINGLE, Expected, expected_tensors
+from minimoe.checkpoint.resolve import folder_name
 from minimoe.checkpoint.safetensors.index import read_index
-from minimoe.checkpoint.weights.tensor_reader import memory_of
+from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.dtypes import BYTES_PER_VALUE, CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.config import ModelConfig
@@ -27,14 +24,13 @@ from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES
 
 
 def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_bytes: int = 4_000_000_000) -> None:
-    """Write `model` and the tokenizer's files into `directory`: config.json, shards of at most `max_shard_bytes`, and
+    """Write `model` and the tokenizer's files to `directory`: config.json, shards of at most `max_shard_bytes`, and
     their index.
 
-    A model that fits one shard becomes `model.safetensors` without an index. A checkpoint that is there already is
-    replaced as a whole; files that belong to none are not touched. `tokenizer` may be None: then tokenizer files that
-    are there stay as they are. A model that is packed in memory is written in the format that it is packed in. Needs
-    memory for one tensor beside the model. Raises BadArgument (a slice, one rank's part, a streamed model, one on the
-    meta device, mixed dtypes), WriteFailed.
+    A model that fits in one shard becomes `model.safetensors` without an index. An existing checkpoint is replaced as a
+    whole; unrelated files are not changed. With `tokenizer` None, existing tokenizer files are kept. A model that is
+    packed in memory is written in its packed format. Needs memory for one tensor besides the model. Raises BadArgument
+    (a slice, one rank's part, a streamed model, one on the meta device, mixed dtypes), WriteFailed.
     """
     if not isinstance(model, Transformer):
         raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
@@ -60,14 +56,14 @@ def save(model: Transformer, tokenizer: Any, directory: str | Path, max_shard_by
 
 
 def config_to_save(model: Transformer) -> ModelConfig:
-    """The model's config with the dtype that the parameters have now. Raises BadArgument if this is no whole model
+    """The model's config with the current dtype of the parameters. Raises BadArgument unless this is a whole model
     with values.
     """
-    config, here = model.config, model.layer_range
-    if here != range(config.num_hidden_layers):
+    config, layers = model.config, model.layer_range
+    if layers != range(config.num_hidden_layers):
         raise BadArgument(
-            f"model holds layers {here.start}..{here.stop - 1} of {config.num_hidden_layers}; only a whole model can "
-            "be saved. Load it without layers=."
+            f"model holds layers {layers.start}..{layers.stop - 1} of {config.num_hidden_layers}; only a whole model "
+            "can be saved. Load it without layers=."
         )
     settings = config.quantization_config if is_model_packed(model) else None
     require_whole(model, replace(config, quantization_config=settings))
@@ -86,65 +82,34 @@ def config_to_save(model: Transformer) -> ModelConfig:
 
 
 def require_whole(model: Transformer, config: ModelConfig) -> None:
-    """Raises BadArgument if a tensor of the checkpoint is not in memory, or has another shape there."""
-    held = stored_tensors(model)
+    """Raise BadArgument if a tensor of the checkpoint is not in memory, or has another shape there."""
+    parameters = stored_tensors(model)
     for tensor in expected_tensors(config):
         [piece] = tensor.pieces
         shape = piece.shape if piece.expert is None else (config.num_experts, *piece.shape)
-        found = held.get(piece.parameter)
-        if found is None or tuple(found.shape) != shape:
-            what = "is not in memory" if found is None else f"is {list(found.shape)}, not {list(shape)}"
+        parameter = parameters.get(piece.parameter)
+        if parameter is None or tuple(parameter.shape) != shape:
+            what = "is not in memory" if parameter is None else f"is {list(parameter.shape)}, not {list(shape)}"
             raise BadArgument(
                 f"model is streamed or one rank's part: {piece.parameter} {what}; only a whole model can be saved. "
                 "Load it with minimoe.load."
             )
 
 
-def split(tensors: Iterator[Expected], bytes_per_value: int, max_shard_bytes: int) -> list[list[Expected]]:
-    """Tensors in the model's order -> shards; a new one begins where the next tensor would not fit. Qwen3-235B-A22B at
-    4e9 bytes: 118.
-    """
-    shards: list[list[Expected]] = [[]]
-    filled = 0
-    for tensor in tensors:
-        nbytes = tensor.nbytes(bytes_per_value)
-        if shards[-1] and filled + nbytes > max_shard_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(tensor)
-        filled += nbytes
-    return [sorted(shard, key=lambda tensor: tensor.name) for shard in shards]
-
-
-def shard_names(count: int) -> list[str]:
-    """The names of `count` shards, as every tool knows them."""
-    return (
-        [SINGLE] if count == 1 else [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
-    )
-
-
 def write_weights(model: Transformer, config: ModelConfig, folder: Path, max_shard_bytes: int) -> None:
-    """The shards and, if there are several, the index."""
+    """Write the shards and, if there are several, the index."""
     code = CODES[config.dtype]
-    width = TORCH_DTYPES[code].itemsize
     parameters = stored_tensors(model)
     tensors = (as_stored(tensor, parameters) for tensor in expected_tensors(config))
-    shards = split(tensors, width, max_shard_bytes)
-    weight_map: dict[str, str] = {}
-    for name, shard in zip(shard_names(len(shards)), shards, strict=True):
-        with open(folder / name, "wb") as file:
-            file.write(header_of(shard, code))
+    shards = split(tensors, BYTES_PER_VALUE[code], max_shard_bytes)
+    with ShardWriter(folder, shards, code) as writer:
+        for shard in shards:
             for tensor in shard:
-                file.write(memory_of(values_of(tensor, parameters)))
-        weight_map |= {tensor.name: name for tensor in shard}
-    if len(shards) > 1:
-        total = sum(tensor.nbytes(width) for shard in shards for tensor in shard)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        write(folder / INDEX, as_json(index), durable=False)
+                writer.write(tensor.name, values_of(tensor, parameters))
 
 
 def as_stored(tensor: Expected, parameters: dict[str, Tensor]) -> Expected:
-    """The same, with the dtype that a packed tensor has in memory, where the format leaves a choice."""
+    """The tensor with its dtype in memory, if it is packed: some formats allow several dtypes."""
     if tensor.code is None:
         return tensor
     dtype = parameters[tensor.pieces[0].parameter].dtype
@@ -152,47 +117,20 @@ def as_stored(tensor: Expected, parameters: dict[str, Tensor]) -> Expected:
 
 
 def values_of(tensor: Expected, parameters: dict[str, Tensor]) -> Tensor:
-    """What is stored under this name: a parameter, or one expert's row of a bank, as a contiguous CPU tensor (no copy
-    where it is one).
+    """The values of a tensor on disk: a parameter, or one expert's row of a bank, as a contiguous CPU tensor (not
+    copied if it is one already).
     """
     piece = tensor.pieces[0]
     source = parameters[piece.parameter]
     return (source if piece.expert is None else source[piece.expert]).to("cpu").contiguous()
 
 
-def make_header(tensors: list[tuple[str, tuple[int, ...]]], code: str, bytes_per_value: int) -> bytes:
-    """`header_of` for tensors (name, shape) that all have dtype `code`."""
-    return header_of([Expected(name, shape, (), code) for name, shape in tensors], code)
-
-
-def header_of(tensors: Iterable[Expected], code: str) -> bytes:
-    """Length and header of a safetensors file whose tensors follow in this order; padded to a multiple of 8 bytes.
-    `code` is the dtype of those that have none of their own.
-    """
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    position = 0
-    for tensor in tensors:
-        end = position + tensor.nbytes(BYTES_PER_VALUE[code])
-        entries[tensor.name] = {
-            "dtype": tensor.code or code, "shape": list(tensor.shape), "data_offsets": [position, end],
-        }  # fmt: skip
-        position = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
 def files_of_checkpoint(directory: Path, with_tokenizer: bool) -> set[str]:
-    """The files of the checkpoint that is there: weights (those that its index names), index, config, and the
-    tokenizer's if that is replaced.
+    """The files of the existing checkpoint: weights (as named by its index), index, config, and with `with_tokenizer`
+    those of the tokenizer.
     """
     try:
         weights = set(read_index(directory).files)
     except MinimoeError:
-        weights = set()  # none, or unreadable: then nothing says which files would be its
+        weights = set()  # no index, or an unreadable one: its weight files are unknown
     return weights | {SINGLE, INDEX, "config.json"} | set(TOKENIZER_FILES if with_tokenizer else ())
-
-
-def as_json(value: Any) -> bytes:
-    """A JSON file's content, indented for people."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

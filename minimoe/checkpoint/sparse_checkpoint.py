@@ -1,8 +1,8 @@
-"""A checkpoint of true size without its weights: real names, headers and index in front of holes in the disk.
+"""A checkpoint of full size without weights: real names, headers and index, with sparse files for the weights.
 
-A hole is a stretch of a file that was never written: it reads as zeros, counts in the file's size, and takes no room on
-the disk. So planner, verifier and loader can be tried at the size of the 235B, 118 files and 470,187,269,120 bytes,
-with 8 MB of disk. Copying or packing such a folder fills the holes with real zeros: write it anew instead.
+A hole in a sparse file is a range that was never written: it reads as zeros, counts towards the file's size, and takes
+no disk space. So planner, verifier and loader can be tested at the size of the 235B, 118 files and 470,187,269,120
+bytes, with 8 MB of disk. Copying or archiving such a folder fills the holes with real zeros: create a new one instead.
 """
 
 import json
@@ -10,61 +10,58 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from minimoe import atomic
-from minimoe.checkpoint.layout import Expected, expected_tensors
-from minimoe.checkpoint.resolve import INDEX, folder_name
-from minimoe.checkpoint.save import as_json, header_of, shard_names, split
+from minimoe.checkpoint.layout import INDEX, expected_tensors
+from minimoe.checkpoint.resolve import folder_name
+from minimoe.checkpoint.shard_writer import as_json, index_of, shards_of, split
 from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, NotFound, WriteFailed
 from minimoe.model.config import ModelConfig
 
-MARKER = "sparse.json"  # says what this folder is, and which files are its own
+MARKER = "sparse.json"  # identifies such a folder and lists its weight files
 PROBE = ".minimoe-probe"
-TRIAL_BYTES = 64 * 2**20  # a file system without holes writes these as zeros, which takes a moment only
+TRIAL_BYTES = 64 * 2**20  # a file system without holes writes these as zeros, which is quick
 
 
 def write_sparse(
     directory: str | Path, config: ModelConfig, shard_bytes: int = 4_000_000_000, drop: Iterable[int] = ()
 ) -> Path:
-    """Write a checkpoint of `config` whose weights are all zero and take no room; returns the folder.
+    """Write a checkpoint of `config` whose weights are all zero and take no disk space; returns the folder.
 
-    shard_bytes: the most bytes of weights in a file. drop: numbers of shards (from 1) to leave out, as if they were not
-    downloaded. No tokenizer is written. A packed format that `config.quantization_config` names is written as such;
-    of GPTQ the group numbers are zeros, too, so such a checkpoint can be verified and planned, but not loaded.
-    Raises BadArgument if the folder holds a checkpoint already, WriteFailed if the file system can make no holes or no
-    files so large: then nothing stays behind.
+    shard_bytes: the most bytes of weights in a file. drop: numbers of shards (from 1) to omit, as if they were not
+    downloaded. No tokenizer is written. The packed format of `config.quantization_config` is used, if any; in GPTQ the
+    group numbers are zeros, too, so such a checkpoint can be verified and planned, but not loaded.
+    Raises BadArgument if the folder holds a checkpoint already, WriteFailed if the file system supports no sparse files
+    or no files of this size; then nothing is left behind.
     """
     folder, absent = Path(folder_name(directory, "directory")).expanduser(), set(drop)
-    shards = split(expected_tensors(config), BYTES_PER_VALUE[CODES[config.dtype]], shard_bytes)
-    names = shard_names(len(shards))
-    headers = [sparse_header(shard, config) for shard in shards]
-    present = [name for number, name in enumerate(names, start=1) if number not in absent]
-    small = {
-        MARKER: as_json({"note": "the weights are holes: zeros that take no room on the disk", "files": present}),
+    code = CODES[config.dtype]
+    shards = shards_of(split(expected_tensors(config), BYTES_PER_VALUE[code], shard_bytes), code)
+    present = [shard for number, shard in enumerate(shards, start=1) if number not in absent]
+    files = [shard.name for shard in present]
+    metadata = {
+        MARKER: as_json({"note": "the weights are holes: zeros that take no room on the disk", "files": files}),
         "config.json": as_json(config.to_dict()),
     }
-    if len(names) > 1:
-        small[INDEX] = as_json(index_of(shards, names, headers))
-    for name in (*names, *small):
+    if len(shards) > 1:
+        metadata[INDEX] = index_of(shards, by_name=False)
+    for name in (*(shard.name for shard in shards), *metadata):
         if os.path.lexists(folder / name):
             raise BadArgument(f"directory is {str(directory)!r}, which holds {name} already. Choose an empty folder.")
-    made = not folder.exists()
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        require_holes(folder, max(len(header) + size for header, size in headers))
-        for name, content in small.items():
+        require_holes(folder, max(shard.nbytes for shard in shards))
+        for name, content in metadata.items():
             atomic.write(folder / name, content, durable=False)
-        for name, (header, size) in zip(names, headers, strict=True):
-            if name in present:
-                with atomic.replacement(folder / name, durable=False) as temporary:
-                    temporary.write_bytes(header)
-                    os.truncate(temporary, len(header) + size)
+        for shard in present:
+            with atomic.replacement(folder / shard.name, durable=False) as temporary:
+                shard.create(temporary)
     except BaseException as error:
-        for name in (*small, *present):
+        for name in (*metadata, *files):
             (folder / name).unlink(missing_ok=True)
-        if made:
+        if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise WriteFailed(
@@ -75,21 +72,10 @@ def write_sparse(
     return folder
 
 
-def sparse_header(shard: list[Expected], config: ModelConfig) -> tuple[bytes, int]:
-    """A shard's header, and how many bytes of weights belong behind it."""
-    code = CODES[config.dtype]
-    return header_of(shard, code), sum(tensor.nbytes(BYTES_PER_VALUE[code]) for tensor in shard)
-
-
-def index_of(shards: list[list[Expected]], names: list[str], headers: list[tuple[bytes, int]]) -> dict[str, Any]:
-    """The index: which tensor is in which file, the absent files included."""
-    weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-    return {"metadata": {"total_size": sum(size for _, size in headers)}, "weight_map": weight_map}
-
-
 def require_holes(folder: Path, size: int) -> None:
-    """Try one file, first of a moderate size, then of `size` bytes. Raises WriteFailed, or the system's OSError; the
-    file is gone afterwards.
+    """Check that the file system supports sparse files of `size` bytes, with a temporary file, at first a small one.
+
+    Raises WriteFailed, or the system's OSError.
     """
     probe = folder / PROBE
     try:
@@ -99,20 +85,20 @@ def require_holes(folder: Path, size: int) -> None:
             os.truncate(probe, trial)
             state = os.stat(probe)
             blocks = getattr(state, "st_blocks", None)  # of 512 bytes; unknown on Windows
-            taken = blocks * 512 if blocks is not None else free - shutil.disk_usage(folder).free
-            if state.st_size != trial or taken > trial // 2 + 2**20:
+            used = blocks * 512 if blocks is not None else free - shutil.disk_usage(folder).free
+            if state.st_size != trial or used > trial // 2 + 2**20:
                 raise WriteFailed(
-                    f"{folder} is on a file system that makes no holes: an unwritten file of {trial:,} bytes took "
-                    f"{taken:,}. Choose a folder on another one, such as ext4, xfs, btrfs, APFS or tmpfs."
+                    f"{folder} is on a file system without sparse files: an empty file of {trial:,} bytes took "
+                    f"{used:,}. Choose a folder on another one, such as ext4, xfs, btrfs, APFS or tmpfs."
                 )
     finally:
         probe.unlink(missing_ok=True)
 
 
 def remove_sparse(directory: str | Path) -> None:
-    """Delete what `write_sparse` wrote to `directory`, and the folder if nothing else is in it.
+    """Delete the files that `write_sparse` wrote to `directory`, and the folder if it is empty then.
 
-    Raises NotFound if it is no such folder, so that a real checkpoint is never deleted by mistake.
+    Raises NotFound for any other folder, so that a real checkpoint is never deleted by mistake.
     """
     folder = Path(folder_name(directory, "directory")).expanduser()
     try:
@@ -131,9 +117,9 @@ def remove_sparse(directory: str | Path) -> None:
 
 
 def disk_bytes(directory: str | Path) -> tuple[int, int]:
-    """(bytes that the files of a folder say they have, bytes that they take on the disk). The second is the first where
-    the system does not tell.
+    """(total size of the files of a folder, disk space that they use), in bytes. If the system does not report the disk
+    space, the size, rounded up to 512 for each file, stands for it.
     """
     states = [os.stat(file) for file in Path(directory).iterdir() if file.is_file()]
-    says = sum(state.st_size for state in states)
-    return says, sum(getattr(state, "st_blocks", -(-state.st_size // 512)) * 512 for state in states)
+    size = sum(state.st_size for state in states)
+    return size, sum(getattr(state, "st_blocks", -(-state.st_size // 512)) * 512 for state in states)

@@ -1,10 +1,10 @@
-"""verify: is this folder a whole checkpoint of the model that its config.json describes, and one that `load` accepts?
-Answered from index and headers, and from the few values that a load inspects.
+"""verify: check that a checkpoint is complete, matches its config.json, and can be loaded.
 
-470 GB are vouched for by some megabytes: every file has the size that its own header describes, every tensor of the
-config is there once, with its shape and a dtype that can be read. In a folder the small tensors are inspected as well
-(norms, routers, scales of packed weights): a load refuses NaN there. Only what is wrong inside the matrices stays
-unseen; `sha256=True` reads everything to find flipped bits and NaN. A checkpoint on a server is verified by headers.
+It reads index and headers, some megabytes for 470 GB: every file must have the size that its header describes, and
+every tensor of the config must be present once, with its shape and a supported dtype. In a local folder the small
+tensors are inspected as well (norms, routers, scales of packed weights), where a load does not accept NaN. Damage
+inside the matrices is not detected; `sha256=True` reads everything to find flipped bits and NaN. Of a checkpoint on a
+server only the headers are verified.
 """
 
 from dataclasses import dataclass, field
@@ -12,15 +12,14 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.checksums import expected_sha256, sha256_of
-from minimoe.checkpoint.journal import Journal
+from minimoe.checkpoint.checksums import ChecksumJournal, expected_sha256, sha256_of
 from minimoe.checkpoint.load import compare_tied_head, read_tokenizer
 from minimoe.checkpoint.match import Placed, match, other_dtypes
 from minimoe.checkpoint.open import open_index
 from minimoe.checkpoint.resolve import INDEX, SINGLE, find_checkpoint, remote_address
 from minimoe.checkpoint.safetensors.header import Header, read_header
 from minimoe.checkpoint.safetensors.index import Index
-from minimoe.checkpoint.safetensors.pread import FarFolder, PositionedFile
+from minimoe.checkpoint.safetensors.pread import PositionedFile, RemoteDirectory
 from minimoe.checkpoint.safetensors.shards import Shards, absent_files, disagreements, listed, missing_shards
 from minimoe.checkpoint.sparse_checkpoint import MARKER
 from minimoe.checkpoint.weights.inspect import Inspector, inspect_small
@@ -29,25 +28,25 @@ from minimoe.errors import BadArgument, ChecksumMismatch, MinimoeError, NotFound
 from minimoe.model.config import ModelConfig
 from minimoe.quantisation import format_of
 
-VOCABULARIES = ("tokenizer.json", "vocab.json")  # a folder with one of these has a tokenizer
+VOCABULARIES = ("tokenizer.json", "vocab.json")  # a folder with one of these files has a tokenizer
 
 
 @dataclass
 class Report:
-    """What `verify` found. `problems` are sentences that begin with the error's kind ("TruncatedShard: ..."); empty
-    means whole.
+    """The result of `verify`. `problems` are messages that begin with the type of the error ("TruncatedShard: ...");
+    without problems, the checkpoint is whole.
     """
 
-    directory: Path | FarFolder | str
-    files: int = 0  # weight files that the index names
+    directory: Path | RemoteDirectory | str
+    files: int = 0  # weight files in the index
     tensors: int = 0
-    parameters: int = 0  # stored values; a tied head that is stored counts again
+    parameters: int = 0  # stored values, including a stored tied head
     payload_bytes: int = 0
-    bytes_read: int = 0  # of index and headers, and of whole files with sha256
+    bytes_read: int = 0  # of index and headers; with sha256, of whole files
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    unreadable: bool = False  # whether the files were found whole, but are of a format that `load` refuses
-    values_read: int = 0  # bytes of the small tensors that were inspected; not part of bytes_read
+    unreadable: bool = False  # the files are whole, but in a format that `load` does not support
+    values_read: int = 0  # bytes of the inspected small tensors; not included in bytes_read
     sha256: dict[str, str] = field(default_factory=dict)  # file name -> digest
 
     @property
@@ -69,27 +68,26 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The last word."""
+        """The overall result in words."""
         if self.unreadable and len(self.problems) == 1:
             return "files whole, but minimoe cannot read this format"
         return "whole" if self.ok else f"{len(self.problems)} problem(s)"
 
 
 def verify(path: str | Path, sha256: bool = False) -> Report:
-    """Check a checkpoint without loading it; finds as many problems as it can instead of stopping at the first.
+    """Check a checkpoint without loading it. Reports as many problems as possible instead of stopping at the first.
 
-    path: a folder, or an address as `open_checkpoint` takes it.
-    sha256=True also reads every file, looks for NaN and infinity in all of it, and compares its digest with what is
-    written beside it, if anything is. A run that was interrupted is resumed by the next one. Not for a server: a digest
-    is of a whole file.
+    path: a folder, or an address as for `open_checkpoint`.
+    sha256=True also reads every file, checks all values for NaN and infinity, and compares the digest with the recorded
+    one, if there is one. The next run resumes an interrupted one. Not for a server: a digest needs the whole file.
     `report.ok` means that `load_model` accepts the checkpoint (if it fits in memory), and that `load` accepts its
     tokenizer, if there is one.
-    Raises NotFound if there is no such folder, BadArgument; everything else is in the report.
+    Raises NotFound if there is no such folder, BadArgument; all other errors are in the report.
     """
     address = remote_address(path)
     if address is not None and sha256:
         raise BadArgument(
-            f"sha256 would download all of {address}. Leave it out, or download the files and verify the folder."
+            f"sha256 would download all of {address}. Omit it, or download the files and verify the folder."
         )
     report = Report(find_checkpoint(path) if address is None else address)
     try:
@@ -111,17 +109,17 @@ def verify(path: str | Path, sha256: bool = False) -> Report:
         report.bytes_read += header.bytes_read
     for disagreement in disagreements(shards):
         report.add(disagreement)
-    if not report.problems:  # else the comparison would repeat in other words what is known already
+    if not report.problems:  # otherwise the comparison would repeat known problems in other words
         compare_with_config(report, shards, folder)
     if isinstance(index.directory, Path):
-        note_the_unusual(report, index.directory, index.files)
+        add_notes(report, index.directory, index.files)
         if sha256:
             compare_digests(report, shards, present)
     return report
 
 
 def read_headers(report: Report, index: Index, names: list[str]) -> list[tuple[str, Header]]:
-    """The headers that can be read; the others are problems."""
+    """The valid headers; the errors of the others are added to the report."""
     headers = []
     for name in names:
         try:
@@ -132,7 +130,7 @@ def read_headers(report: Report, index: Index, names: list[str]) -> list[tuple[s
 
 
 def compare_with_config(report: Report, shards: Shards, folder: Path) -> None:
-    """Names, shapes and dtypes against config.json; then the values that a load inspects, and the tokenizer."""
+    """Check names, shapes and dtypes against config.json; then the values that a load inspects, and the tokenizer."""
     try:
         config = ModelConfig.from_file(folder / "config.json")
         plan = match(config, shards)
@@ -154,8 +152,8 @@ def compare_with_config(report: Report, shards: Shards, folder: Path) -> None:
 
 
 def compare_values(report: Report, plan: list[Placed], config: ModelConfig, shards: Shards) -> None:
-    """What a load inspects while it reads: norms, routers, scales, and a tied head that is stored all the same."""
-    if (shards.directory / MARKER).exists():  # written by write_sparse: the folder says itself that it holds no values
+    """Check the values that a load inspects: norms, routers, scales, and a stored tied head."""
+    if (shards.directory / MARKER).exists():  # written by write_sparse: there are no values
         return
     report.values_read = sum(placed.entry.nbytes for placed in plan if is_inspected(placed.entry.name))
     for problem in inspect_small(plan, format_of(config)):
@@ -167,17 +165,17 @@ def compare_values(report: Report, plan: list[Placed], config: ModelConfig, shar
 
 
 def compare_tokenizer(report: Report, folder: Path, config: ModelConfig) -> None:
-    """Whether the tokenizer beside the weights can be read, and fits them."""
+    """Check that the tokenizer beside the weights can be read and matches the config."""
     try:
         read_tokenizer(folder, config)
     except MinimoeError as problem:
         report.add(problem)
 
 
-def note_the_unusual(report: Report, directory: Path, files: list[str]) -> None:
-    """What is no fault, but good to know."""
+def add_notes(report: Report, directory: Path, files: list[str]) -> None:
+    """Add notes about unusual properties that are not problems."""
     if not (directory / INDEX).exists() and files != [SINGLE]:
-        report.notes.append(f"there is no {INDEX}; the headers of {len(files)} file(s) were taken instead.")
+        report.notes.append(f"there is no {INDEX}; the headers of {len(files)} file(s) were used instead.")
     others = sorted(file.name for file in directory.glob("*.safetensors") if file.name not in files)
     if others:
         report.notes.append(
@@ -186,34 +184,34 @@ def note_the_unusual(report: Report, directory: Path, files: list[str]) -> None:
 
 
 def compare_digests(report: Report, shards: Shards, names: list[str]) -> None:
-    """Read every file in full, inspect its values, and compare its SHA-256 with the expected one, where there is one.
-    What an interrupted run has done already is not read again.
+    """Read every file in full, inspect its values, and compare its SHA-256 with the expected one, if there is one.
+    Files that an interrupted run has completed are not read again.
     """
     directory: Path = shards.directory
     total = sum((directory / name).stat().st_size for name in names)
-    journal = Journal(directory)
+    journal = ChecksumJournal(directory)
     with tqdm(total=total, unit="B", unit_scale=True, desc="sha256", disable=total < 10**9) as progress:
         for name in names:
             path = directory / name
             try:
-                found = report.sha256[name] = digest_once(report, journal, path, shards.headers.get(name), progress)
+                digest = report.sha256[name] = digest_once(report, journal, path, shards.headers.get(name), progress)
             except MinimoeError as problem:
                 report.add(problem)
                 continue
             expected = expected_sha256(path)
             if expected is None:
                 report.notes.append(
-                    f"{name}: nothing says which sha256 it should have, so its weights were compared with nothing."
+                    f"{name}: no expected sha256 is recorded, so its weights were not compared with anything."
                 )
-            elif expected != found:
+            elif expected != digest:
                 report.add(
-                    ChecksumMismatch(f"{path} has sha256 {found}, expected {expected}. Download this file again.")
+                    ChecksumMismatch(f"{path} has sha256 {digest}, expected {expected}. Download this file again.")
                 )
     journal.finish()
 
 
-def digest_once(report: Report, journal: Journal, path: Path, header: Header | None, progress: tqdm) -> str:
-    """The file's SHA-256: from the journal if it is of this very file, else computed and noted there."""
+def digest_once(report: Report, journal: ChecksumJournal, path: Path, header: Header | None, progress: tqdm) -> str:
+    """The file's SHA-256: from the journal if the file has not changed, otherwise computed and recorded there."""
     with PositionedFile(path) as file:
         identity, size = file.identity, file.size
     if (known := journal.digest(path.name, identity)) is not None:
@@ -227,7 +225,7 @@ def digest_once(report: Report, journal: Journal, path: Path, header: Header | N
     if inspector and inspector.note():
         report.notes.append(str(inspector.note()))
     if inspector and (problem := inspector.problem()):
-        report.add(problem)  # and not noted in the journal: the next run has to find it again
+        report.add(problem)  # not recorded in the journal: the next run has to report it again
     else:
-        journal.note(path.name, identity, digest)
+        journal.record(path.name, identity, digest)
     return digest

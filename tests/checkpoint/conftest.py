@@ -1,4 +1,4 @@
-"""One tiny sharded checkpoint for the room's tests; those that change it work on a copy."""
+"""A tiny sharded checkpoint for these tests; tests that change it use a copy."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.checkpoint.fake import save_tiny
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny checkpoint in several shards. Not to be changed."""
+    """A tiny checkpoint in several shards. Do not modify it."""
     directory = tmp_path_factory.mktemp("tiny") / "checkpoint"
     save_tiny(directory)
     return directory
@@ -18,5 +18,5 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny(original: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may damage."""
+    """A copy that a test can modify."""
     return Path(shutil.copytree(original, tmp_path / "tiny"))

@@ -1,8 +1,8 @@
-"""Small checkpoints in every format, damages to them drawn from a seed, and an independent reading of what is left.
+"""Small checkpoints in every format, random damages drawn from a seed, and an independent reader for the result.
 
-A damage changes files of a folder in place. Those that may change values on purpose, or only by what config.json says
-of them, are listed in CHANGES_VALUES: after them the model has to hold what the safetensors library finds in the files.
-Not in the list: templates that take for ever (tests of the chat templates have those), and devices.
+A damage changes files of a folder in place. Damages that can change values, directly or through config.json, are
+listed in CHANGES_VALUES: after them the model must hold the values that the safetensors library reads from the files.
+Not included: templates that do not terminate (see the tests of the chat templates), and devices.
 """
 
 import json
@@ -123,7 +123,7 @@ def pick(draw: random.Random, items: Any) -> Any:
 
 
 def any_file(draw: random.Random, folder: Path, *patterns: str) -> Path | None:
-    """A regular file there, by one of the patterns (default: any)."""
+    """A regular file of the folder that matches one of the patterns (default: any)."""
     files = [file for pattern in patterns or ("*",) for file in folder.glob(pattern) if file.is_file()]
     return pick(draw, files) if files else None
 
@@ -133,7 +133,7 @@ def shard(draw: random.Random, folder: Path) -> Path | None:
 
 
 def in_json(draw: random.Random, path: Path, change: Callable[[Any], Any]) -> None:
-    """Edit a JSON file that can still be read (reading a pipe would wait for ever)."""
+    """Edit a JSON file that is still readable (reading a pipe would block)."""
     if not path.is_file():
         return
     try:
@@ -145,7 +145,7 @@ def in_json(draw: random.Random, path: Path, change: Callable[[Any], Any]) -> No
 
 
 def in_header(folder: Path, draw: random.Random, change: Callable[[dict[str, Any], str], Any]) -> None:
-    """Edit the header of a file that can still be read; `change` gets the header and the name of a tensor."""
+    """Edit the header of a file that is still readable; `change` receives the header and the name of a tensor."""
     file = shard(draw, folder)
     if file is None:
         return
@@ -213,7 +213,7 @@ def rename(draw: random.Random, folder: Path) -> None:
 
 
 def copy(draw: random.Random, folder: Path) -> None:
-    """A file a second time, under a name of its own or under that of another file."""
+    """A copy of a file, under a new name or under that of another file."""
     if (file := any_file(draw, folder)) is not None:
         other = any_file(draw, folder, f"*{file.suffix}")
         name = draw.choice([f"copy-{file.name}", f"{file.stem} (1){file.suffix}", other.name if other else "x"])
@@ -246,7 +246,7 @@ def no_permission(draw: random.Random, folder: Path) -> None:
 
 
 def add_a_file(draw: random.Random, folder: Path) -> None:
-    """Something that programs leave beside a checkpoint, or that belongs to another format."""
+    """A file that other programs write beside a checkpoint, or of another format."""
     name = draw.choice([
         "adapter_config.json", "adapter_model.safetensors", "x.gguf", "training_args.bin", "model_index.json",
         ".metadata", "weights.npz", "Modelfile", "extra.safetensors", ".cache", "config.json.bak",
@@ -258,7 +258,7 @@ def add_a_file(draw: random.Random, folder: Path) -> None:
 
 
 def interrupted_save(draw: random.Random, folder: Path) -> None:
-    """What a save that was killed leaves behind, itself damaged."""
+    """The remains of a killed save, themselves damaged."""
     place = folder / draw.choice([STAGING, DECIDED])
     if place.exists():
         return
@@ -296,7 +296,7 @@ def change_header(draw: random.Random, folder: Path) -> None:
 
 
 def change_dtype(draw: random.Random, folder: Path) -> None:
-    """The bytes of one tensor are said to be of another dtype of the same width."""
+    """The header gives one tensor another dtype of the same width."""
     same = [["BF16", "F16", "I16", "U16"], ["F32", "I32", "U32"], ["I8", "U8", "F8_E4M3", "F8_E5M2", "BOOL"]]
 
     def change(header: dict[str, Any], name: str) -> None:
@@ -317,7 +317,7 @@ def exchange_tensors(draw: random.Random, folder: Path) -> None:
 
 
 def rewrite_header(draw: random.Random, folder: Path) -> None:
-    """The header's text changes although its content does not, or a key is there twice."""
+    """The header's text changes but not its content, or a key is duplicated."""
     if (file := shard(draw, folder)) is None:
         return
     try:
@@ -451,7 +451,7 @@ def set_dtype(draw: random.Random, folder: Path) -> None:
 
 
 def change_tokenizer(draw: random.Random, folder: Path) -> None:
-    """A value somewhere in a JSON file of the tokenizer is dropped, or is something else."""
+    """A value in a JSON file of the tokenizer is removed or replaced."""
 
     def change(content: Any) -> None:
         place = content
@@ -500,7 +500,7 @@ def base(kind: str) -> Path:
 
 
 def draw_case(number: int) -> tuple[str, list[Damage], random.Random]:
-    """Case `number`: the kind of checkpoint, one to three damages, and the source of their chances."""
+    """Case `number`: the kind of checkpoint, one to three damages, and their random generator."""
     draw = random.Random(number)
     kind = KINDS[number % len(KINDS)]
     damages = DAMAGES + 6 * CHANGES_TOKENIZER if kind == "with tokenizer" else DAMAGES

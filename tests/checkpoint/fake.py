@@ -87,7 +87,7 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def refused(directory: Path, kind: type[Exception], **arguments: Any) -> str:
-    """The message with which loading `directory` is refused."""
+    """The message of the error that loading `directory` raises."""
     with pytest.raises(kind) as caught:
         load_model(directory, **arguments)
     return str(caught.value)

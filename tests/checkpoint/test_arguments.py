@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind are refused by name, before anything is read or written."""
+"""Arguments of the wrong type raise an error that names them, before anything is read or written."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.model.test_properties import make
         (lambda: minimoe.record_routing(None).__enter__(), "model is NoneType, expected a minimoe.Transformer"),
     ],
 )
-def test_what_is_no_model_tokenizer_or_folder(call, sentence, tmp_path: Path, monkeypatch):
+def test_arguments_of_the_wrong_type(call, sentence, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadArgument, match=sentence):
         call()

@@ -1,8 +1,8 @@
-"""The catalogue: every way in which a checkpoint is found broken in practice, and the one sentence that says so.
+"""The catalogue of damaged checkpoints seen in practice, each with its error message.
 
 Each goes through `verify`, through `load`, and through `minimoe verify` on the command line: the same kind of error,
-the same sentence, exit code 1 (a fault was found) or 2 (refused), no traceback. What a check alone cannot see (a file
-that changes while it is read, a flipped bit) stands at the end.
+the same message, exit code 1 (a problem was found) or 2 (the input was rejected), no traceback. Damage that a check
+alone cannot detect (a file that changes while it is read, a flipped bit) is tested at the end.
 """
 
 import json
@@ -31,7 +31,7 @@ Damage = Callable[[Path], Any]
 
 
 class Case(NamedTuple):
-    """A damage to a copy of the tiny checkpoint, and the answer to it."""
+    """A damage to a copy of the tiny checkpoint, and the expected error."""
 
     name: str
     damage: Damage
@@ -189,7 +189,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_has_its_sentence(tiny: Path, case: Case) -> None:
+def test_each_damage_has_its_message(tiny: Path, case: Case) -> None:
     case.damage(tiny)
     report = verify(tiny)
     assert [problem.split(":")[0] for problem in report.problems][:1] == [case.kind] and not report.ok
@@ -206,8 +206,8 @@ def test_the_catalogue_is_long_and_its_names_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("name", ["cut file", "header of 2^40", "pickle instead"])
-def test_the_program_ends_with_its_code_and_one_line(tiny: Path, name: str) -> None:
-    """A process of its own: verify exits with 1 and says it, chat refuses with 2 and one line on stderr."""
+def test_exit_code_and_message_of_the_program(tiny: Path, name: str) -> None:
+    """In a separate process: verify exits with 1 and the message, chat with 2 and one line on stderr."""
     case = next(case for case in CASES if case.name == name)
     case.damage(tiny)
     done = run("verify", tiny)
@@ -267,7 +267,7 @@ def rewritten(file: Path) -> None:
         (lambda file: os.truncate(file, file.stat().st_size + 8), "was changed while the checkpoint"),
     ],
 )
-def test_a_file_that_changes_under_the_reader(
+def test_a_file_that_changes_while_it_is_read(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], Any], sentence: str, dtype: str | None
 ) -> None:
     """Positioned reads end in an error; through a memory map the first of these would be a SIGBUS."""
@@ -296,7 +296,7 @@ def test_a_file_that_changes_while_its_checksum_is_taken(tiny: Path, monkeypatch
 
 
 def test_a_flipped_bit(tiny: Path) -> None:
-    """Seen by its checksum alone: load cannot know."""
+    """Only the checksum detects it, not load."""
     file = first_shard(tiny)
     (tiny / f"{file.name}.sha256").write_text(f"{verify(tiny, sha256=True).sha256[file.name]}  {file.name}\n")
     data = bytearray(file.read_bytes())

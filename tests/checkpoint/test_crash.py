@@ -1,8 +1,7 @@
-"""A save that is killed, at every step there is, leaves the old checkpoint or the new one whole.
+"""A save that is killed at any step leaves the old checkpoint or the new one whole.
 
-The child process counts its own calls of C functions that touch the disk, and kills itself with SIGKILL right before
-the n-th, for n = 1, 2, ... until a
-save gets through. Nothing is known here about how save works, so a new way of saving is tested by the same loop.
+The child process counts its own calls of C functions that access the disk, and kills itself with SIGKILL right before
+the n-th, for n = 1, 2, ... until a save completes. The test does not depend on how save works.
 """
 
 import os
@@ -71,7 +70,7 @@ def save_and_die(model: Transformer, directory: Path, shard_bytes: int, step: in
 
 
 def state(directory: Path, known: dict[str, dict[str, bytes]]) -> str:
-    """The name of the checkpoint that is in `directory`, after loading it."""
+    """Load `directory` and return the name of the checkpoint in it."""
     try:
         found = weights(load_model(directory))
     except MinimoeError as error:

@@ -1,8 +1,8 @@
-"""Damaged checkpoints, drawn from a seed: a MinimoeError that names a file, or exactly the model that the files hold.
+"""Randomly damaged checkpoints: a MinimoeError that names a file, or exactly the model in the files.
 
-Never another exception, a hang, or silently different weights; and verify calls whole what load accepts, nothing else.
-A short part runs always. A long one: `MINIMOE_DAMAGES=10000 pytest tests/checkpoint/test_damages.py`; it goes on after
-a failure and lists all of them. `MINIMOE_DAMAGE=4711` runs that case alone.
+Never another exception, a hang, or silently different weights; and verify reports as whole exactly what load accepts.
+A short part always runs. A long run: `MINIMOE_DAMAGES=10000 pytest tests/checkpoint/test_damages.py`; it continues
+after a failure and lists all of them. `MINIMOE_DAMAGE=4711` runs only that case.
 """
 
 import os
@@ -34,12 +34,12 @@ TIME_LIMIT = 10  # seconds for one case, against hangs
 
 
 class Hang(BaseException):
-    """Raised inside a case that takes too long. No Exception: nothing may catch it."""
+    """Raised in a case that takes too long. Not an Exception, so that no handler catches it."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block after that time, where the system can."""
+    """Interrupt the block after that time, if the system supports it."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -57,7 +57,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def run_case(number: int, folder: Path) -> str:
-    """Damage, verify, load; the outcome in a word. Raises AssertionError for a wrong one."""
+    """Damage, verify and load a checkpoint; returns the outcome in a word. Raises AssertionError for a wrong one."""
     kind, chosen, draw = draw_case(number)
     shutil.copytree(base(kind), folder)
     for damage in chosen:
@@ -92,13 +92,13 @@ def run_case(number: int, folder: Path) -> str:
 
 
 def check_message(message: str, folder: Path) -> None:
-    """It names the folder or a file, is no novel, and can be printed."""
+    """Check that a message names the folder or a file, is short, and is printable."""
     assert str(folder) in message or ".json" in message, message
     assert 20 < len(message) < 3000 and message.encode()
 
 
 def check_small_values(model: Any) -> None:
-    """What a load inspects is finite in every model that it returns."""
+    """Check that the values that a load inspects are finite."""
     for name, tensor in stored_tensors(model).items():
         if tensor.is_floating_point() and is_inspected(f"model.{name}") and "lm_head" not in name:
             values = tensor.float()
@@ -106,7 +106,7 @@ def check_small_values(model: Any) -> None:
 
 
 def use(tokenizer: Tokenizer, folder: Path) -> None:
-    """A tokenizer that was accepted can encode, decode and render a chat, or says why not."""
+    """Check that an accepted tokenizer can encode, decode and render a chat, or raises a MinimoeError."""
     try:
         ids = tokenizer.encode("Hello \u4f60\u597d 1+1")
         tokenizer.decode(ids)
@@ -137,7 +137,7 @@ def run_cases(numbers: Any, tmp_path: Path) -> tuple[Counter[str], list[str]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def bases() -> Iterator[None]:
-    """The undamaged checkpoints go when the tests of this file are through."""
+    """Delete the undamaged checkpoints after the tests of this file."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -162,7 +162,7 @@ def test_a_message_that_quotes_a_long_value_is_shortened() -> None:
         assert str(kind("short")) == "short"
 
 
-def test_an_error_of_ours_or_what_the_files_hold(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_raises_or_loads_exactly(tmp_path: Path) -> None:
     single = os.environ.get("MINIMOE_DAMAGE")
     numbers = [int(single)] if single else range(int(os.environ.get("MINIMOE_DAMAGES", SHORT)))
     outcomes, faults = run_cases(numbers, tmp_path)

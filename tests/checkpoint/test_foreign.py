@@ -1,6 +1,6 @@
-"""What people have on disk that is no checkpoint of ours: each is named, with what to do next, by load and by verify.
+"""Checkpoints in other formats: load and verify name each format and the next step.
 
-And for all of them: what verify calls whole is what load accepts.
+For all of them, verify reports as whole exactly what load accepts.
 """
 
 import json
@@ -28,7 +28,7 @@ Change = Callable[[Path], Any]
 
 
 class Case(NamedTuple):
-    """What is done to a copy of the tiny checkpoint, and words that the message has to hold."""
+    """A change to a copy of the tiny checkpoint, and words expected in the message."""
 
     name: str
     change: Change
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def only(*files: str, keep: tuple[str, ...] = ()) -> Change:
-    """A folder with these (made up) files and no others; a name with a slash at its end is a folder."""
+    """A folder with only these dummy files; a name with a trailing slash is a folder."""
 
     def change(folder: Path) -> None:
         for entry in list(folder.iterdir()):
@@ -193,7 +193,7 @@ def one_file(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_is_named_and_verify_agrees_with_load(tiny: Path, case: Case) -> None:
+def test_each_format_is_named_and_verify_agrees_with_load(tiny: Path, case: Case) -> None:
     case.change(tiny)
     report = verify(tiny)
     try:
@@ -246,7 +246,7 @@ def test_the_index_is_rebuilt_from_the_headers(tiny: Path) -> None:
     assert f"there is no {INDEX}" in after.notes[0]
 
 
-def test_a_rebuilt_index_misses_no_file(tiny: Path) -> None:
+def test_a_rebuilt_index_requires_all_numbered_files(tiny: Path) -> None:
     (tiny / INDEX).unlink()
     second = sorted(tiny.glob("*.safetensors"))[1]
     second.rename(tiny / "aside")
@@ -256,14 +256,14 @@ def test_a_rebuilt_index_misses_no_file(tiny: Path) -> None:
     assert "of 7 numbered files 1 are absent" in refused(tiny, MissingShard)
 
 
-def test_a_rebuilt_index_takes_no_tensor_twice(tiny: Path) -> None:
+def test_a_rebuilt_index_rejects_duplicate_tensors(tiny: Path) -> None:
     (tiny / INDEX).unlink()
     shutil.copy(first_shard(tiny), tiny / "model-00001-of-00007 (1).safetensors")
     assert "is both in" in refused(tiny, IndexMismatch)
 
 
-def test_a_save_replaces_no_file_that_no_index_names(tiny: Path) -> None:
-    """A rebuilt index is for reading: somebody's own file is not deleted because it lies in the folder."""
+def test_a_save_keeps_files_outside_the_index(tiny: Path) -> None:
+    """A rebuilt index is only for reading: unrelated files in the folder are not deleted."""
     model = random_model()
     (tiny / INDEX).unlink()
     others = {file.name for file in tiny.glob("*.safetensors")}
@@ -322,7 +322,7 @@ def test_a_folder_of_checkpoints_names_them(cached: Path, original: Path, tmp_pa
     assert not verify(tmp_path / "run").ok
 
 
-def test_weights_that_look_foreign_beside_good_ones_do_no_harm(tiny: Path) -> None:
+def test_files_of_other_formats_beside_a_checkpoint_are_ignored(tiny: Path) -> None:
     (tiny / "training_args.bin").write_bytes(b"\x80\x02")
     (tiny / "model.gguf").write_bytes(b"GGUF")
     (tiny / "onnx").mkdir()

@@ -1,4 +1,4 @@
-"""The names that follow from a config: counted for the family, compared with a real index, and filled without a gap."""
+"""The tensor names of a config: counted for the released models, compared with a real index, and without gaps."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ import torch
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint.layout import Expected, concerns, expected_tensors
-from minimoe.checkpoint.save import split
+from minimoe.checkpoint.shard_writer import split
 from tests.checkpoint.fake import DENSE, TINY
 
 FUSED = {f"model.layers.{layer}.mlp.experts.down_proj" for layer in TINY.moe_layers}
@@ -59,7 +59,7 @@ def test_pieces_cover_the_model_and_the_tensors(config: ModelConfig, layers: ran
     assert found == wanted
 
 
-def test_slices_share_out_the_names() -> None:
+def test_each_name_belongs_to_one_slice() -> None:
     for config in (TINY, replace(TINY, tie_word_embeddings=True)):
         parts = [set(names(config, layers)) for layers in (range(0, 1), range(1, 3), range(3, 4))]
         assert set.union(*parts) == set(names(config, range(4)))
@@ -79,5 +79,5 @@ def test_the_router_is_not_a_gate_projection() -> None:
 
 
 @pytest.mark.parametrize("name", ["model.layers.00.x", "model.layers.-1.x", "model.layers.9.x", "model.norm", "x"])
-def test_names_that_no_slice_knows_concern_every_slice(name: str) -> None:
+def test_unknown_names_belong_to_every_slice(name: str) -> None:
     assert all(concerns(name, TINY, layers) for layers in (range(0, 1), range(1, 2), range(0, 4)))

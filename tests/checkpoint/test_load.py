@@ -1,4 +1,4 @@
-"""load: the right bytes in the right rows, only those that are needed, and no model unless all of it is there."""
+"""load: the right bytes in the right rows, no unneeded reads, and no incomplete model."""
 
 import json
 from dataclasses import replace
@@ -108,7 +108,7 @@ def test_both_spellings_of_the_config(tiny: Path) -> None:
     assert loaded.config == expected.config and weights(loaded) == weights(expected)
 
 
-def test_the_tokenizer_comes_along(tmp_path: Path) -> None:
+def test_the_tokenizer_is_loaded(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, template="{{ messages[0].content }}")
     size = Tokenizer.from_directory(tmp_path).vocabulary_size
     model = save_tiny(tmp_path, replace(TINY, vocab_size=size + 3))

@@ -1,4 +1,4 @@
-"""Tensors that are stored in another dtype than config.json names: converted, as transformers converts them."""
+"""Tensors stored in another dtype than that of config.json are converted, as in transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def test_the_values_are_those_of_transformers(tmp_path: Path, case: str, dtype: 
             torch.testing.assert_close(ours(IDS), theirs(IDS).logits, atol=1e-5, rtol=0)
 
 
-def test_each_is_named_by_verify(tmp_path: Path) -> None:
+def test_verify_lists_converted_tensors(tmp_path: Path) -> None:
     save_tiny(tmp_path)
     assert not verify(tmp_path).notes
     rewrite(tmp_path, CASES["one float16 expert"])
@@ -108,7 +108,7 @@ def test_quantise_writes_what_a_load_holds(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("equal", [True, False])
 def test_a_tied_head_in_another_dtype(tmp_path: Path, equal: bool) -> None:
-    """It has to hold the embedding's values, as far as the narrower of the two can tell them apart."""
+    """It must hold the embedding's values, to the precision of the narrower dtype."""
     model = save_tiny(tmp_path)
 
     def tie(tensors: dict[str, Tensor]) -> None:
@@ -128,7 +128,7 @@ def test_a_tied_head_in_another_dtype(tmp_path: Path, equal: bool) -> None:
 
 
 def test_a_config_that_names_no_dtype_of_the_files(tmp_path: Path) -> None:
-    """transformers casts to what config.json says; so a wrong torch_dtype costs precision, and verify says so."""
+    """transformers casts to the dtype of config.json; so a wrong torch_dtype costs precision, and verify reports it."""
     save_tiny(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"torch_dtype": "bfloat16"', '"torch_dtype": "float32"'))

@@ -1,4 +1,4 @@
-"""A checkpoint written in int4 or int8 is the one that would have been packed while loading."""
+"""A checkpoint converted to int4 or int8 equals one packed while loading."""
 
 import json
 import os
@@ -34,7 +34,7 @@ IDS = torch.tensor([[1, 7, 40, 2, 2, 33, 9, 5]])
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint in several files. Not to be changed."""
+    """A checkpoint in several files. Do not modify it."""
     folder = tmp_path_factory.mktemp("plain") / "checkpoint"
     save_tiny(folder, PACKABLE, shard_bytes=300_000)
     return folder
@@ -55,7 +55,7 @@ def assert_equal_models(left: Any, right: Any) -> None:
 @pytest.mark.parametrize("to", ["int4", "int8"])
 @pytest.mark.parametrize("shard_bytes", [10**9, 50_000])
 @pytest.mark.parametrize("kind", ["plain", "fp8", "gptq"])
-def test_written_is_packed_while_loading(kind: str, shard_bytes: int, to: str, plain: Path, tmp_path: Path) -> None:
+def test_the_result_equals_packing_in_a_load(kind: str, shard_bytes: int, to: str, plain: Path, tmp_path: Path) -> None:
     source = plain if kind == "plain" else write_packed(tmp_path, kind)[0]
     work = quantise(source, to, tmp_path / "out", max_shard_bytes=shard_bytes)
     assert verify(tmp_path / "out").ok
@@ -68,7 +68,7 @@ def test_written_is_packed_while_loading(kind: str, shard_bytes: int, to: str, p
     assert found.config.quantization_config == {"quant_method": "minimoe", "bits": int(to[3]), "group_size": 128}
 
 
-def test_written_is_what_save_writes(plain: Path, tmp_path: Path) -> None:
+def test_the_files_equal_those_of_save(plain: Path, tmp_path: Path) -> None:
     """File by file, the same bytes as packing in memory and saving."""
     quantise(plain, "int4", tmp_path / "streamed", max_shard_bytes=50_000)
     save(load_model(plain, precision="int4"), None, tmp_path / "saved", max_shard_bytes=50_000)
@@ -92,7 +92,7 @@ def test_every_byte_is_read_once(plain: Path, tmp_path: Path, monkeypatch: pytes
     assert len(set(read)) == len(read)
 
 
-def test_one_matrix_and_one_buffer(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_for_one_matrix_and_one_buffer(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No allocation for reading is larger than a matrix or the buffer, whatever the embedding is."""
     sizes = []
     original = torch.empty
@@ -111,7 +111,7 @@ def test_one_matrix_and_one_buffer(tmp_path: Path, plain: Path, monkeypatch: pyt
     assert_equal_models(load_model(tmp_path / "out"), load_model(plain, precision="int8"))
 
 
-def test_the_mini_speaks_packed_too(tmp_path: Path) -> None:
+def test_the_packed_mini_computes_nearly_the_same_logits(tmp_path: Path) -> None:
     """With its tokenizer; in int8 its routing hardly changes."""
     quantise("data/mini", "int8", tmp_path)
     mini = find("data/mini")
@@ -139,7 +139,7 @@ def test_float32_becomes_bfloat16_and_a_tied_head_stays_tied(tied: bool, tmp_pat
     assert ("lm_head.weight" in split_file(tmp_path / "out" / "model.safetensors")[0]) != tied
 
 
-def test_an_old_result_is_replaced_and_other_files_are_left(plain: Path, tmp_path: Path) -> None:
+def test_an_old_result_is_replaced_and_other_files_are_kept(plain: Path, tmp_path: Path) -> None:
     quantise(plain, "int8", tmp_path, max_shard_bytes=60_000)
     (tmp_path / "notes.txt").write_text("mine")
     quantise(plain, "int4", tmp_path)
@@ -150,7 +150,7 @@ def test_an_old_result_is_replaced_and_other_files_are_left(plain: Path, tmp_pat
 # ------------------------------------------------------------------ what is refused, before anything is written
 
 
-def test_arguments_that_make_no_sense(plain: Path, tmp_path: Path) -> None:
+def test_invalid_arguments(plain: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(plain, tmp_path / "copy"))
     for arguments, error, sentence in [
         (("no-such", "int4", tmp_path / "out"), minimoe.MinimoeError, "there is no folder"),
@@ -184,7 +184,7 @@ def test_a_full_disk_is_noticed_before_reading(plain: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("when", [0, 7])
-def test_what_fails_on_the_way_leaves_the_old_result(
+def test_a_failure_keeps_the_old_result(
     when: int, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantise(plain, "int8", tmp_path / "out")
@@ -203,7 +203,7 @@ def test_what_fails_on_the_way_leaves_the_old_result(
     assert listing(tmp_path / "out") == before
 
 
-def test_a_file_that_changes_meanwhile(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_read(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Path(shutil.copytree(plain, tmp_path / "copy"))
     work = prepare(copy, "int4", tmp_path / "out")
     file = sorted(copy.glob("*.safetensors"))[1]
@@ -232,7 +232,7 @@ def test_a_file_that_changes_during_its_last_read(
         write(alone, nowhere, nowhere)
 
 
-def test_what_was_not_written_is_noticed(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritten_tensor_is_an_error(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "write_plain", lambda *_: None)
     with pytest.raises(IncompleteLoad, match="was not written in full"):
         quantise(plain, "int4", tmp_path / "out")
@@ -242,7 +242,7 @@ def test_what_was_not_written_is_noticed(plain: Path, tmp_path: Path, monkeypatc
 # ------------------------------------------------------------------ the command
 
 
-def test_the_command_says_what_it_does(plain: Path, tmp_path: Path) -> None:
+def test_the_command(plain: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = CliRunner().invoke(cli, ["quantise", str(plain), "--to", "int4", "--out", str(out), "--dry-run"])
     work = prepare(plain, "int4", out)

@@ -1,4 +1,4 @@
-"""save: the real layout on disk, one checkpoint at a time, and nothing lost that is not the checkpoint's."""
+"""save: the released layout on disk, atomic replacement, and no change to unrelated files."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint import save as save_module
+from minimoe.checkpoint import shard_writer
 from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
@@ -26,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 
 
 class FakeTokenizer:
-    """What save asks of a tokenizer."""
+    """The part of a tokenizer that save uses."""
 
     def __init__(self, **files: bytes):
         self.files = {name.replace("__", "."): content for name, content in files.items()}
@@ -65,13 +66,13 @@ def test_one_shard_has_no_index(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"config.json", "model.safetensors"}
 
 
-def test_the_dtype_is_the_one_that_the_model_has_now(tmp_path: Path) -> None:
+def test_the_dtype_is_that_of_the_parameters(tmp_path: Path) -> None:
     model = random_model().to(torch.float32)
     save(model, None, tmp_path)
     assert load_model(tmp_path).dtype == torch.float32
 
 
-def test_replacing_leaves_nothing_old_and_everything_foreign(tmp_path: Path) -> None:
+def test_replacing_removes_old_files_and_keeps_unrelated_ones(tmp_path: Path) -> None:
     save(random_model(seed=1), FakeTokenizer(vocab__json=b"old", merges__txt=b"old"), tmp_path, SHARD_BYTES)
     foreign = {
         "notes.txt": b"mine",
@@ -100,7 +101,7 @@ def test_replacing_leaves_nothing_old_and_everything_foreign(tmp_path: Path) -> 
         assert (tmp_path / "runs" / "config.json").read_bytes() == b"mine"
 
 
-def test_without_a_tokenizer_its_files_stay(tmp_path: Path) -> None:
+def test_without_a_tokenizer_its_files_are_kept(tmp_path: Path) -> None:
     save(random_model(), FakeTokenizer(tokenizer__json=b"kept"), tmp_path)
     save(random_model(seed=1), None, tmp_path)
     assert (tmp_path / "tokenizer.json").read_bytes() == b"kept"
@@ -137,14 +138,14 @@ def mixed_model() -> Transformer:
         (random_model, {"tokenizer": FakeTokenizer(**{"../x": b""})}, "names '../x'"),
     ],
 )
-def test_what_cannot_be_saved(tmp_path: Path, model: Any, arguments: dict[str, Any], sentence: str) -> None:
+def test_invalid_models_and_arguments(tmp_path: Path, model: Any, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(BadArgument) as caught:
         save(model(), arguments.pop("tokenizer", None), tmp_path / "new", **arguments)
     assert sentence in str(caught.value) and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("config", [TINY, DENSE, replace(DENSE, tie_word_embeddings=True)])
-def test_a_part_of_a_model_takes_no_checkpoint_s_place(tmp_path: Path, config: ModelConfig) -> None:
+def test_a_part_of_a_model_cannot_be_saved(tmp_path: Path, config: ModelConfig) -> None:
     save_tiny(tmp_path, config)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     parts = [TensorSplit(config, 0, 2), TensorSplit(config, 1, 2), LayerSplit(config, 0, 2), LayerSplit(config, 1, 2)]
@@ -154,7 +155,7 @@ def test_a_part_of_a_model_takes_no_checkpoint_s_place(tmp_path: Path, config: M
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_something_in_the_way(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BadArgument, match="which is a file"):
         save(random_model(), None, tmp_path / "file")
@@ -170,15 +171,14 @@ def test_a_full_disk_leaves_the_old_checkpoint(tiny: Path, monkeypatch: pytest.M
     def full(*_: Any) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(save_module, "as_json", lambda _: b"{}")
-    monkeypatch.setattr(save_module, "memory_of", full)
-    with pytest.raises(WriteFailed, match=r"No space left on device\. What was there before is still there"):
+    monkeypatch.setattr(shard_writer, "memory_of", full)
+    with pytest.raises(WriteFailed, match=r"No space left on device\. Its previous files are unchanged"):
         save(random_model(seed=1), None, tiny)
     assert {path: path.read_bytes() for path in tiny.iterdir()} == before
 
 
-def test_the_body_of_a_save_needs_one_tensor_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every write but the header's is a parameter's own memory."""
+def test_a_save_needs_memory_for_one_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tensor is written from a parameter's own memory."""
     model = random_model()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     plain = save_module.values_of
@@ -212,7 +212,7 @@ def decide(directory: Path, journal: str) -> None:
         '{"files": 3, "remove": []}',
     ],
 )
-def test_a_journal_that_came_with_a_download_is_not_trusted(tiny: Path, journal: str) -> None:
+def test_a_downloaded_journal_is_validated(tiny: Path, journal: str) -> None:
     (tiny.parent / "x").write_bytes(b"outside")
     decide(tiny, journal)
     with pytest.raises(UnsafeIndex, match="is not a journal of plain file names"):
@@ -220,7 +220,7 @@ def test_a_journal_that_came_with_a_download_is_not_trusted(tiny: Path, journal:
     assert (tiny.parent / "x").read_bytes() == b"outside"
 
 
-def test_a_decided_folder_that_is_a_link_is_ignored(tiny: Path, tmp_path: Path) -> None:
+def test_a_committed_folder_that_is_a_link_is_ignored(tiny: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "config.json").write_bytes(b"{}")
@@ -230,7 +230,7 @@ def test_a_decided_folder_that_is_a_link_is_ignored(tiny: Path, tmp_path: Path) 
     assert (elsewhere / "config.json").exists()
 
 
-def test_a_folder_that_cannot_be_written(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in tiny.iterdir()}
 
     def denied(*_: Any) -> None:
@@ -250,7 +250,7 @@ def test_saved_models_verify(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
-def test_a_pipe_in_the_way_is_refused_or_left_alone(tmp_path: Path) -> None:
+def test_a_pipe_with_the_name_of_a_file(tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     os.mkfifo(index)
     with pytest.raises(BadArgument, match="is a pipe, where a file of that name is to be saved"):
@@ -260,7 +260,7 @@ def test_a_pipe_in_the_way_is_refused_or_left_alone(tmp_path: Path) -> None:
     assert index.is_fifo()
 
 
-def test_a_new_folder_goes_again_if_nothing_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_folder_is_removed_if_nothing_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimoe.checkpoint.save.write_weights", lambda *_: 1 / 0)
     for folder in (tmp_path / "new", tmp_path / "old"):
         (tmp_path / "old").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The checkpoint of holes: the true size in names, headers and index, next to nothing on the disk."""
+"""Sparse checkpoints: full size in names, headers and index, almost no disk space."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.checkpoint.fake import TINY, refused, save_tiny
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 
 
-def test_the_235b_has_its_true_size_and_takes_some_megabytes(tmp_path: Path) -> None:
+def test_the_235b_has_its_full_size_and_uses_some_megabytes(tmp_path: Path) -> None:
     folder = write_sparse(tmp_path / "big", BIG)
     headers = [read_header(file) for file in sorted(folder.glob("*.safetensors"))]
     assert len(headers) == 118
@@ -71,7 +71,7 @@ def test_packed_formats_have_the_size_that_the_planner_gives_them(tmp_path: Path
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_a_packed_one_loads_as_zeros(tmp_path: Path, bits: int) -> None:
+def test_a_packed_checkpoint_loads_as_zeros(tmp_path: Path, bits: int) -> None:
     folder = write_sparse(tmp_path, replace(TINY, quantization_config=OWN | {"bits": bits}), shard_bytes=9_000)
     model = load_model(folder)
     assert not model.layers[0].mlp.experts.gate_proj[0].any()
@@ -91,7 +91,7 @@ def test_a_small_model_is_one_file_without_an_index(tmp_path: Path) -> None:
     assert load_model(folder).config == TINY
 
 
-def test_weights_that_are_there_are_neither_overwritten_nor_deleted(tmp_path: Path) -> None:
+def test_existing_weights_are_neither_overwritten_nor_deleted(tmp_path: Path) -> None:
     save_tiny(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(BadArgument, match="Choose an empty folder"):
@@ -101,14 +101,14 @@ def test_weights_that_are_there_are_neither_overwritten_nor_deleted(tmp_path: Pa
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_other_files_stay(tmp_path: Path) -> None:
+def test_other_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     write_sparse(tmp_path, TINY)
     remove_sparse(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_marker_that_was_tampered_with_deletes_nothing_outside(tmp_path: Path) -> None:
+def test_a_modified_marker_deletes_nothing_outside(tmp_path: Path) -> None:
     folder, outside = tmp_path / "in", tmp_path / "out.safetensors"
     write_sparse(folder, TINY)
     outside.write_text("mine")
@@ -119,13 +119,13 @@ def test_a_marker_that_was_tampered_with_deletes_nothing_outside(tmp_path: Path)
 
 
 def filled(path: Path, size: int) -> None:
-    """What a file system without holes does."""
+    """A file system without sparse files."""
     assert size <= sparse.TRIAL_BYTES, "a large file was made before holes were tried"
     Path(path).write_bytes(bytes(size))
 
 
 def too_large(path: Path, size: int) -> None:
-    """What a file system does whose largest file is smaller."""
+    """A file system with a smaller limit on file sizes."""
     if size > sparse.TRIAL_BYTES:
         raise OSError(27, "File too large")
 
@@ -139,9 +139,9 @@ def no_room(path: Path, size: int) -> None:
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize(
     ("truncate", "sentence"),
-    [(filled, "makes no holes"), (too_large, "File too large"), (no_room, "No space left on device")],
+    [(filled, "without sparse files"), (too_large, "File too large"), (no_room, "No space left on device")],
 )
-def test_a_file_system_that_cannot_leaves_nothing_behind(
+def test_an_unsuitable_file_system_leaves_nothing_behind(
     truncate: Any, sentence: str, new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, folder = os.truncate, tmp_path / "sparse" if new else tmp_path

@@ -1,6 +1,4 @@
-"""Files from transformers load here, ours load there, and both compute the same logits (fp32, within 1e-5) with the
-same experts.
-"""
+"""Files from transformers load in minimoe and vice versa, with the same logits (fp32, within 1e-5) and experts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +66,7 @@ def assert_same(ours: Transformer, theirs: "transformers.PreTrainedModel") -> No
 
 @pytest.mark.parametrize("original_format", [True, False], ids=["single experts", "fused experts"])
 @pytest.mark.parametrize("case", CASES)
-def test_theirs_here(tmp_path: Path, case: str, original_format: bool) -> None:
+def test_load_files_of_transformers(tmp_path: Path, case: str, original_format: bool) -> None:
     theirs = reference_model(case)
     theirs.save_pretrained(tmp_path, max_shard_size="20KB", save_original_format=original_format)
     assert len(list(tmp_path.glob("*.safetensors"))) > 2
@@ -78,7 +76,7 @@ def test_theirs_here(tmp_path: Path, case: str, original_format: bool) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shard_bytes", [20_000, 10**9], ids=["sharded", "single"])
-def test_ours_there(tmp_path: Path, case: str, shard_bytes: int) -> None:
+def test_transformers_loads_saved_files(tmp_path: Path, case: str, shard_bytes: int) -> None:
     raw = reference_model(case).config.to_dict()
     torch.manual_seed(2)
     config = replace(ModelConfig.from_dict(raw), dtype="float32")

@@ -1,4 +1,4 @@
-"""verify: whole or not, told from index and headers; at true size too, counting every byte that is read."""
+"""verify: complete or not, from index and headers; at full size too, counting every byte read."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ import pytest
 
 import minimoe.checkpoint.verify as verify_module
 from minimoe import ModelConfig
-from minimoe.checkpoint import journal
 from minimoe.checkpoint.atomic_save import DECIDED, JOURNAL
+from minimoe.checkpoint.checksums import JOURNAL_NAME
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import NotFound
 from tests.checkpoint.fake import TINY, edit_json, first_shard, write_sparse
@@ -58,13 +58,13 @@ def test_the_235b_at_true_size_reading_headers_only(tmp_path: Path, counted: lis
     assert "1 of 118 files are absent" in report.problems[0] and files[16].name in report.problems[1]
 
 
-def test_a_small_one(original: Path) -> None:
+def test_a_small_checkpoint(original: Path) -> None:
     report = verify(original)
     assert report.ok and "whole" in str(report) and not report.notes
     assert report.payload_bytes == 2 * report.parameters > 0
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         verify(tmp_path / "absent")
     assert verify(tmp_path).problems[0].startswith("NotFound: ")
@@ -77,7 +77,7 @@ def test_a_config_of_another_model(tiny: Path) -> None:
     assert verify(tiny).problems[0].startswith("BadConfig: ")
 
 
-def test_a_format_that_is_not_read_is_not_called_whole(tiny: Path) -> None:
+def test_an_unsupported_format_is_not_reported_as_whole(tiny: Path) -> None:
     edit_json(tiny / "config.json", lambda config: config.update(quantization_config={"quant_method": "fp8"}))
     report = verify(tiny)
     assert not report.ok and report.problems[0].startswith("UnsupportedModel: ")
@@ -91,7 +91,7 @@ def test_files_that_the_index_does_not_name_are_noted(tiny: Path) -> None:
     assert "extra.safetensors" in verify(tiny).notes[0]
 
 
-def test_an_interrupted_save_is_finished(tiny: Path) -> None:
+def test_an_interrupted_save_is_completed(tiny: Path) -> None:
     (tiny / DECIDED).mkdir()
     (tiny / INDEX).rename(tiny / DECIDED / INDEX)
     (tiny / DECIDED / JOURNAL).write_text(f'{{"files": ["{INDEX}"], "remove": []}}')
@@ -101,10 +101,10 @@ def test_an_interrupted_save_is_finished(tiny: Path) -> None:
 # ---------------------------------------------------------------- sha256
 
 
-def test_a_flipped_bit_is_seen_by_its_checksum_only(tiny: Path) -> None:
+def test_a_flipped_bit_is_detected_by_the_checksum_only(tiny: Path) -> None:
     file = first_shard(tiny)
     before = verify(tiny, sha256=True)
-    assert before.ok and all("nothing says which sha256" in note for note in before.notes)
+    assert before.ok and all("no expected sha256 is recorded" in note for note in before.notes)
     assert before.bytes_read == verify(tiny).bytes_read + sum(
         path.stat().st_size for path in tiny.glob("*.safetensors")
     )
@@ -160,12 +160,12 @@ def hashed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str
 
 
 @pytest.mark.parametrize("is_read_only", [False, True])
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_resumes_where_it_stopped(
     tiny: Path, hashed: list[str], is_read_only: bool, tmp_path: Path
 ) -> None:
     files = sorted(file.name for file in tiny.glob("*.safetensors"))
     if is_read_only:  # as seen by anyone, root included: a folder stands where the journal would
-        (tiny / journal.NAME).mkdir()
+        (tiny / JOURNAL_NAME).mkdir()
     with pytest.raises(KeyboardInterrupt):
         verify(tiny, sha256=True)
     where = tmp_path / "cache" / "sha256" if is_read_only else tiny
@@ -200,9 +200,9 @@ def test_a_file_that_changed_since_is_read_again(tiny: Path, hashed: list[str], 
 @pytest.mark.parametrize(
     "content", ["", "[", "[]", '{"a": 1}', '{"FILE": [1, 2, 3, "x"]}', '{"FILE": [1, 2, 3]}', '{"a":' * 100_000]
 )
-def test_a_journal_that_is_none(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_journal(tiny: Path, content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
-    (tiny / journal.NAME).write_text(content.replace("FILE", first_shard(tiny).name))
+    (tiny / JOURNAL_NAME).write_text(content.replace("FILE", first_shard(tiny).name))
     report = verify(tiny, sha256=True)
     assert report.ok and report.sha256[first_shard(tiny).name] == hashlib.sha256(
         first_shard(tiny).read_bytes()

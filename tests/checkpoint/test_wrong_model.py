@@ -1,4 +1,4 @@
-"""Config and files of different models, or not all of one: refused in helpful words before any weight is read."""
+"""Config and files of different models, or missing tensors: a helpful error before any weight is read."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_a_config_of_another_model(tiny: Path, change: dict[str, Any], kind: Any
 
 
 @pytest.mark.usefixtures("no_payload")
-def test_the_other_member_of_the_family_is_named(tmp_path: Path) -> None:
+def test_the_actual_model_is_named(tmp_path: Path) -> None:
     write_sparse(tmp_path, ModelConfig.named("Qwen3-30B-A3B"))
     (tmp_path / "config.json").write_text(json.dumps(ModelConfig.named("Qwen3-235B-A22B").to_dict()))
     message = refused(tmp_path, WrongModel)
@@ -91,7 +91,7 @@ def test_the_other_member_of_the_family_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_payload")
-def test_more_than_the_machine_holds(tmp_path: Path) -> None:
+def test_a_model_larger_than_memory(tmp_path: Path) -> None:
     write_sparse(tmp_path, ModelConfig.named("Qwen3-235B-A22B"))
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") > 470_187_269_120:
         pytest.skip("this machine holds the 235B")
@@ -126,7 +126,7 @@ def test_a_lost_tensor(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["model.layers.0.mlp.experts.12.up_proj.weight", "model.layers.0.mlp.bias", "norm.weight"]
 )
-def test_a_tensor_nobody_asked_for(tmp_path: Path, name: str) -> None:
+def test_an_unexpected_tensor(tmp_path: Path, name: str) -> None:
     save_tiny(tmp_path)
     rewrite(tmp_path, lambda tensors: tensors.update({name: torch.zeros(12, 16, dtype=torch.bfloat16)}))
     assert f"hold {name!r}" in refused(tmp_path, IndexMismatch)

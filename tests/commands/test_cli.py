@@ -511,7 +511,7 @@ def test_quantise_replaces_a_checkpoint_only_when_told(tmp_path):
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
     told = refused("trace", "hi", "--model", "hf://owner/name", "--ram", "1GB")
-    assert "hf://owner/name@main: the hub cannot be asked: division by zero" in told
+    assert "hf://owner/name@main: the hub cannot be reached: division by zero" in told
 
 
 def test_selfcheck_on_gpus_that_are_not_there(monkeypatch):

@@ -1,5 +1,7 @@
-"""Bytes of a file on a server, asked for by range. What passes by itself (a dropped connection, 5xx, 429) is tried
-again, from the byte that was reached; what would be wrong bytes is refused (`http_answers`).
+"""HTTP range requests for the bytes of a file on a server.
+
+Transient errors (a dropped connection, 5xx, 429) are retried from the last byte received. A response with the wrong
+bytes is an error (see `http_response`).
 """
 
 import sys
@@ -12,27 +14,27 @@ import httpx
 from tqdm.auto import tqdm
 
 from minimoe.checkpoint.remote.http_response import (
-    Passing,
+    TransientError,
     Version,
-    check_answer,
-    only_if_still,
-    refusal,
+    check_response,
+    error_for,
+    if_modified_headers,
+    if_range_headers,
     retry_after,
     status,
-    unless_still,
     validators,
 )
 from minimoe.errors import NotSafetensors, ReadFailed
 
-FIRST_BYTES = 100_000  # asked for at first: most headers are smaller than that
-ATTEMPTS = 6  # in a row without progress; waits of 1, 2, 4, 8 and 16 seconds lie between them
-PROGRESS = 2**20  # bytes after which failures are counted anew
+FIRST_BYTES = 100_000  # size of the first request: most headers are smaller
+ATTEMPTS = 6  # consecutive attempts without progress, with waits of 1, 2, 4, 8 and 16 seconds between them
+PROGRESS = 2**20  # bytes after which the count of failures is reset
 LONGEST_WAIT = 300.0  # seconds
-PASSING = (408, 425, 429, 500, 502, 503, 504)
+TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 
 
-class Patience:
-    """Counts failures in a row and waits between them. Raises ReadFailed when there were too many."""
+class Backoff:
+    """Exponential backoff: counts consecutive failures and waits between them. Raises ReadFailed after too many."""
 
     def __init__(self, url: str):
         self.url, self.failures = url, 0
@@ -42,50 +44,51 @@ class Patience:
         self.failures += 1
         if self.failures >= ATTEMPTS:
             raise ReadFailed(
-                f"{self.url} could not be read: {reason}, {ATTEMPTS} times in a row. Try again later: what was read "
-                "until now is kept."
+                f"{self.url} could not be read: {reason}, {ATTEMPTS} times in a row. Try again later; the bytes "
+                "received so far are cached."
             ) from error
-        asked = error.wait if isinstance(error, Passing) else None
-        seconds = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if asked is None else asked
+        requested = error.wait if isinstance(error, TransientError) else None
+        seconds = min(2.0 ** (self.failures - 1), LONGEST_WAIT) if requested is None else requested
         if seconds > LONGEST_WAIT:
             raise ReadFailed(f"{self.url}: {reason}, and the server asks to wait {seconds:,.0f} s. Try again then.")
         if seconds >= 8:
-            tqdm.write(f"{self.url}: {reason}; going on in {seconds:.0f} s", file=sys.stderr)
+            tqdm.write(f"{self.url}: {reason}; retrying in {seconds:.0f} s", file=sys.stderr)
         pause(seconds)
-        require_wanted(self.url)
+        check_cancelled(self.url)
 
 
-class Reader(threading.local):
-    """This thread. `given_up`: where it reads for another one, set as soon as that one no longer wants the bytes."""
+class Worker(threading.local):
+    """State of the current thread. `cancelled`: in a worker thread, set when the caller no longer needs the bytes."""
 
-    given_up: threading.Event | None = None
-
-
-READER = Reader()
+    cancelled: threading.Event | None = None
 
 
-def read_for(given_up: threading.Event) -> None:
-    """This thread reads for another one, as long as that event is not set."""
-    READER.given_up = given_up
+WORKER = Worker()
+
+
+def start_worker(cancelled: threading.Event) -> None:
+    """Make the current thread a worker: its reads are cancelled when the event is set."""
+    WORKER.cancelled = cancelled
 
 
 def pause(seconds: float) -> None:
-    """The one place that waits, as long as the bytes are wanted."""
-    if READER.given_up is None:
+    """Sleep; in a worker thread, until it is cancelled at the latest."""
+    if WORKER.cancelled is None:
         time.sleep(seconds)
     else:
-        READER.given_up.wait(seconds)
+        WORKER.cancelled.wait(seconds)
 
 
-def require_wanted(url: str) -> None:
-    """Raises ReadFailed, which nobody will see, where this thread reads for one that has given up."""
-    if READER.given_up is not None and READER.given_up.is_set():
-        raise ReadFailed(f"{url}: reading was given up.")
+def check_cancelled(url: str) -> None:
+    """Raise ReadFailed if the caller this worker reads for has cancelled."""
+    if WORKER.cancelled is not None and WORKER.cancelled.is_set():
+        raise ReadFailed(f"{url}: the read was cancelled.")
 
 
 class RangeClient:
-    """One server's connections, shared by all threads. `headers` (a log-in) go to that server and nowhere else: httpx
-    takes them off when it is redirected to another host. Counts `requests` and `bytes_fetched`.
+    """The connections to one server, shared by all threads. Counts `requests` and `bytes_fetched`.
+
+    `headers` (credentials) are sent to that server only: httpx removes them on a redirect to another host.
     """
 
     def __init__(self, headers: Mapping[str, str] | None = None):
@@ -97,57 +100,58 @@ class RangeClient:
         self._was_reached = False
 
     def look(self, url: str, known: Version | None = None) -> tuple[Version, bytes]:
-        """The file's version and its first bytes; if it still is `known`, that and nothing.
+        """The file's version and its first bytes; `known` and no bytes if the version is unchanged.
 
-        Raises NotFound, and ReadFailed, also where the server knows no ranges: nothing is downloaded then.
+        Raises NotFound, and ReadFailed, also for a server without range support: nothing is downloaded then.
         """
-        patience, last = Patience(url), FIRST_BYTES - 1
-        asked = {"Range": f"bytes=0-{last}"} | unless_still(known)
+        backoff, last = Backoff(url), FIRST_BYTES - 1
+        headers = {"Range": f"bytes=0-{last}"} | if_modified_headers(known)
         while True:
             try:
-                with self.ask(url, asked) as response:
+                with self.get(url, headers) as response:
                     if known and response.status_code == 304:
                         return known, b""
                     if response.status_code == 416 and response.headers.get("content-range") == "bytes */0":
                         return Version(url, 0, *validators(response)), b""
-                    version = check_answer(response, url, 0, last, None)
+                    version = check_response(response, url, 0, last, None)
                     head = b"".join(self.chunks(response, min(last + 1, version.size)))
                     return version, head
-            except (Passing, httpx.TransportError) as error:
-                patience.wait(error)
+            except (TransientError, httpx.TransportError) as error:
+                backoff.wait(error)
 
     def fetch(self, version: Version, destination: memoryview, offset: int) -> None:
-        """Fill `destination` with the bytes from `offset` on, of this version and no other. Raises ReadFailed,
+        """Fill `destination` with the bytes of exactly this version, starting at `offset`. Raises ReadFailed,
         NotFound.
         """
-        done, total, patience = 0, len(destination), Patience(version.url)
+        done, total, backoff = 0, len(destination), Backoff(version.url)
         while done < total:
             begin = done
             first, last = offset + done, offset + total - 1
-            asked = {"Range": f"bytes={first}-{last}"} | only_if_still(version)
+            headers = {"Range": f"bytes={first}-{last}"} | if_range_headers(version)
             try:
-                with self.ask(version.url, asked) as response:
-                    check_answer(response, version.url, first, last, version)
+                with self.get(version.url, headers) as response:
+                    check_response(response, version.url, first, last, version)
                     for chunk in self.chunks(response, total - done):
                         destination[done : done + len(chunk)] = chunk
                         done += len(chunk)
-            except (Passing, httpx.TransportError) as error:
+            except (TransientError, httpx.TransportError) as error:
                 if done - begin >= PROGRESS:
-                    patience.failures = 0
-                patience.wait(error)
+                    backoff.failures = 0
+                backoff.wait(error)
 
     def whole(self, url: str, limit: int, headers: Mapping[str, str]) -> tuple[bytes, str | None, str | None] | None:
-        """A small file in one piece with its tag and its time of change; None if the server says that the one described
-        by `headers` still is the right one (304). Raises NotFound, ReadFailed, NotSafetensors (a web page).
+        """A small file as (content, ETag, Last-Modified); None if the copy described by `headers` is current (304).
+
+        Raises NotFound, ReadFailed, also above `limit` bytes, and NotSafetensors (a web page).
         """
-        patience = Patience(url)
+        backoff = Backoff(url)
         while True:
             try:
-                with self.ask(url, headers) as response:
+                with self.get(url, headers) as response:
                     if response.status_code == 304:
                         return None
                     if response.status_code != 200:
-                        raise refusal(response, url)
+                        raise error_for(response, url)
                     if response.headers.get("content-type", "").startswith("text/html"):
                         raise NotSafetensors(f"{url} is a web page. Give the address of the folder with the files.")
                     parts, count = [], 0
@@ -155,24 +159,24 @@ class RangeClient:
                         parts.append(chunk)
                         count += len(chunk)
                         if count > limit:
-                            raise ReadFailed(f"{url} is larger than the {limit:,} bytes that such a file may have.")
+                            raise ReadFailed(f"{url} is larger than {limit:,} bytes, the limit for such a file.")
                     self.count(bytes_fetched=count)
                     return b"".join(parts), *validators(response)
-            except (Passing, httpx.TransportError) as error:
-                patience.wait(error)
+            except (TransientError, httpx.TransportError) as error:
+                backoff.wait(error)
 
     @contextmanager
-    def ask(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """One GET. Leaving without reading closes the connection, so a body nobody wants is not downloaded."""
+    def get(self, url: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """One GET request. Leaving the context closes the connection, so an unread body is not downloaded."""
         self.count(requests=1)
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 self._was_reached = True
                 hops = [hop.url for hop in (*response.history, response)]
                 if url.startswith("https:") and (bare := [hop for hop in hops if hop.scheme != "https"]):
-                    raise ReadFailed(f"{url} leads to {bare[0]}, which is not encrypted. Ask for another address.")
-                if response.status_code in PASSING:
-                    raise Passing(f"the server answers {status(response)}", retry_after(response))
+                    raise ReadFailed(f"{url} redirects to {bare[0]}, which is not encrypted. Use another address.")
+                if response.status_code in TRANSIENT_STATUS:
+                    raise TransientError(f"the server responded {status(response)}", retry_after(response))
                 yield response
         except httpx.UnsupportedProtocol as error:
             raise ReadFailed(f"{url} cannot be followed: {error}. Check the address.") from error
@@ -186,17 +190,17 @@ class RangeClient:
             raise ReadFailed(f"{url} cannot be read: {error or type(error).__name__}. Check the address.") from error
 
     def chunks(self, response: httpx.Response, count: int) -> Iterator[bytes]:
-        """The body, which must be exactly `count` bytes. Raises Passing if it ends early, ReadFailed if it goes on."""
+        """The body in chunks. Raises TransientError if it is shorter than `count` bytes, ReadFailed if it is longer."""
         left = count
-        for chunk in response.iter_raw():  # with a size, what came before a drop would be lost in a buffer
-            require_wanted(str(response.request.url))
+        for chunk in response.iter_raw():  # no chunk size: a buffered chunk would be lost when the connection drops
+            check_cancelled(str(response.request.url))
             left -= len(chunk)
             if left < 0:
-                raise ReadFailed(f"{response.request.url}: the server sends more bytes than the range it announced.")
+                raise ReadFailed(f"{response.request.url}: the server sent more bytes than the range it announced.")
             self.count(bytes_fetched=len(chunk))
             yield chunk
         if left:
-            raise Passing(f"the answer ended {left:,} bytes early")
+            raise TransientError(f"the response ended {left:,} bytes early")
 
     def count(self, requests: int = 0, bytes_fetched: int = 0) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
-"""hf://owner/name[@revision]: a checkpoint of the Hugging Face hub, pinned to the commit that the revision means now.
+"""hf://owner/name[@revision]: a checkpoint on the Hugging Face hub, pinned to the revision's current commit.
 
-Addresses, log-in and the list of files are huggingface_hub's business; HF_ENDPOINT and HF_TOKEN hold as everywhere.
+URLs, authentication and file lists come from huggingface_hub, so HF_ENDPOINT and HF_TOKEN apply.
 """
 
 import re
@@ -14,7 +14,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubFolder:
-    """One commit of one repository. `names`: the files in it, None if they were not asked for."""
+    """One commit of one repository. `names`: its files, None if they were not requested."""
 
     repository: str
     commit: str
@@ -25,14 +25,14 @@ class HubFolder:
 
     @property
     def base(self) -> str:
-        """The address that a file's name is appended to."""
+        """The URL prefix of the files."""
         from huggingface_hub import hf_hub_url
 
         return hf_hub_url(self.repository, "x", revision=self.commit).removesuffix("x")
 
     @property
     def headers(self) -> dict[str, str]:
-        """The reader's log-in, if there is one: for the hub, and no host that it redirects to."""
+        """The user's credentials, if any: for the hub only, not for a host it redirects to."""
         from huggingface_hub.utils import build_hf_headers
 
         return {name.lower(): value for name, value in build_hf_headers(library_name="minimoe").items()}
@@ -46,7 +46,7 @@ def parse(address: str) -> tuple[str, str]:
 
 
 def resolve(repository: str, revision: str) -> HubFolder:
-    """Which commit a branch, tag or hash means, and what it holds. Raises NotFound, ReadFailed."""
+    """Resolve a branch, tag or hash to a commit, and list its files. Raises NotFound, ReadFailed."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -57,19 +57,19 @@ def resolve(repository: str, revision: str) -> HubFolder:
         raise ReadFailed(f"{where}: HF_HUB_OFFLINE is set. Unset it, or give a folder on this machine.") from error
     except RepositoryNotFoundError as error:
         raise NotFound(
-            f"{where}: the hub knows no such model, or not for you. Check the name; if it is gated or private, accept "
-            "its terms on its page and run `hf auth login`."
+            f"{where}: the hub has no such model, or you have no access. Check the name; for a gated or private model, "
+            "accept its terms on its page and run `hf auth login`."
         ) from error
-    except HfHubHTTPError as error:  # also a revision that is not there
+    except HfHubHTTPError as error:  # also for an unknown revision
         kind = NotFound if error.response is not None and error.response.status_code == 404 else ReadFailed
         raise kind(f"{where}: {first_line(error)} Check name and revision.") from error
-    except Exception as error:  # no connection: an error of the HTTP library that the hub's own uses now
-        raise ReadFailed(f"{where}: the hub cannot be asked: {first_line(error)} Try again later.") from error
+    except Exception as error:  # no connection: the type depends on huggingface_hub's HTTP library
+        raise ReadFailed(f"{where}: the hub cannot be reached: {first_line(error)} Try again later.") from error
     if not isinstance(model.sha, str) or not COMMIT.fullmatch(model.sha):
         raise ReadFailed(f"{where}: the hub names no commit ({model.sha!r}). Try again later.")
     return HubFolder(repository, model.sha, frozenset(file.rfilename for file in model.siblings or ()))
 
 
 def first_line(error: Exception) -> str:
-    """The sentence of an error that has many lines."""
+    """The first line of an error message, ending with one period."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."

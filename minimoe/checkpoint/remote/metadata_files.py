@@ -1,8 +1,7 @@
-"""The small files of a remote checkpoint (config, tokenizer, index), kept in a local folder so that they can be read
-like any other's.
+"""The metadata files of a remote checkpoint (config, tokenizer, index), copied to a local folder and read from there.
 
-They are kept with the server's tag and a checksum: the next run asks "is it still this one?" and downloads nothing if
-it is. What a pinned revision holds is not asked again.
+Each is stored with the server's ETag and a checksum. The next run sends a conditional request and downloads the file
+only if it has changed; the files of a pinned revision are not requested again.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ COMPLETE = ".complete"
 
 
 def local_folder(address: str, cache: Path | None = None) -> Path:
-    """Where the small files of `address` are kept: a folder of its own in the cache, or a temporary one if that cannot
-    be written. Raises WriteFailed if neither can.
+    """The folder for the metadata files of `address`: its own folder in the cache, or a temporary one if the cache is
+    not writable. Raises WriteFailed if neither is.
     """
     name = hashlib.sha256(address.encode()).hexdigest()[:32]
     try:
@@ -40,34 +39,35 @@ def local_folder(address: str, cache: Path | None = None) -> Path:
             return Path(tempfile.mkdtemp(prefix="minimoe-"))
         except OSError as error:
             raise WriteFailed(
-                f"neither {folder} nor the folder for temporary files can be written: {error}. Make room, or set "
-                "MINIMOE_CACHE to another folder."
+                f"neither {folder} nor the folder for temporary files can be written: {error}. Free some space, or "
+                "set MINIMOE_CACHE to another folder."
             ) from error
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether all small files of a pinned revision are there."""
+    """Whether the folder holds all metadata files of a pinned revision."""
     return (folder / COMPLETE).exists() and (folder / CONFIG).exists()
 
 
 def fetch_small_files(remote: RemoteFolder, folder: Path, names: Container[str] | None = None) -> None:
-    """Bring `folder` up to date. `names`: what the remote folder holds, if that is known; then those have to come.
+    """Update the metadata files in `folder`. `names`: the files of the remote folder, if known; these are required,
+    otherwise all but config.json are optional.
 
-    Raises NotFound if there is no config.json, ReadFailed.
+    Raises NotFound if there is no config.json, ReadFailed, WriteFailed.
     """
     if remote.is_pinned and is_complete(folder):
         return
     fetch(remote, folder, CONFIG)
-    wanted = [name for name in OTHERS if names is None or name in names]
-    get = fetch_if_there if names is None else fetch
-    for _ in in_parallel(lambda name: get(remote, folder, name), wanted):
+    requested = [name for name in OTHERS if names is None or name in names]
+    get = fetch_optional if names is None else fetch
+    for _ in in_parallel(lambda name: get(remote, folder, name), requested):
         pass
     if remote.is_pinned:
-        keep(folder / COMPLETE, b"")
+        store(folder / COMPLETE, b"")
 
 
-def fetch_if_there(remote: RemoteFolder, folder: Path, name: str) -> None:
-    """A file that may not be there. Where there is nothing, some servers say 403, or show a page."""
+def fetch_optional(remote: RemoteFolder, folder: Path, name: str) -> None:
+    """Download a file if it exists. For a missing file, some servers respond 403 or send a web page."""
     try:
         fetch(remote, folder, name)
     except (NotFound, Forbidden, NotSafetensors):
@@ -75,18 +75,18 @@ def fetch_if_there(remote: RemoteFolder, folder: Path, name: str) -> None:
 
 
 def fetch(remote: RemoteFolder, folder: Path, name: str) -> None:
-    """Download one file, unless what is there still is the server's."""
+    """Download one file, unless the local copy is current."""
     path, note = folder / name, folder / f".{name}.note"
-    answer = remote.client.whole(remote.base + name, LARGEST, known(path, note))
-    if answer is None:
+    download = remote.client.whole(remote.base + name, LARGEST, conditional_headers(path, note))
+    if download is None:
         return
-    content, etag, modified = answer
-    keep(path, content)
-    keep(note, json.dumps([etag, modified, zlib.crc32(content)]).encode())
+    content, etag, modified = download
+    store(path, content)
+    store(note, json.dumps([etag, modified, zlib.crc32(content)]).encode())
 
 
-def known(path: Path, note: Path) -> dict[str, str]:
-    """The headers that describe the kept file, {} if there is none or it is damaged."""
+def conditional_headers(path: Path, note: Path) -> dict[str, str]:
+    """The conditional request headers for the local copy, {} if there is none or it is damaged."""
     try:
         etag, modified, checksum = json.loads(note.read_bytes())
         if zlib.crc32(path.read_bytes()) != checksum:
@@ -98,9 +98,9 @@ def known(path: Path, note: Path) -> dict[str, str]:
     return {"If-Modified-Since": modified} if isinstance(modified, str) else {}
 
 
-def keep(path: Path, content: bytes) -> None:
-    """Write a small file. Raises WriteFailed."""
+def store(path: Path, content: bytes) -> None:
+    """Write a metadata file. Raises WriteFailed."""
     try:
         write(path, content)
     except OSError as error:
-        raise WriteFailed(f"{path} cannot be written: {reason(error)}. Make room there.") from error
+        raise WriteFailed(f"{path} cannot be written: {reason(error)}. Free some space there.") from error

@@ -1,9 +1,9 @@
-"""Bytes that were fetched once, kept on disk up to a number of bytes: the least recently used go first.
+"""A least-recently-used disk cache of downloaded byte ranges, limited to a number of bytes.
 
-A fetched run is stored in pieces, each a small file with its length and a checksum. A piece is written under another
-name and then renamed, so a killed process leaves none half written; a piece that does not check out is removed and
-fetched again. Several processes may share the folder: none relies on a piece still being there. A disk that cannot be
-written ends the storing, not the run.
+A range is stored in pieces, each a small file with its length and a checksum. A piece is written under a temporary
+name and then renamed, so a killed process leaves no partial piece; a piece whose checksum is wrong is removed and
+fetched again. Several processes can share the folder: none relies on a piece still being there. If the disk is not
+writable, caching stops, not the run.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ from minimoe import atomic
 from minimoe.checkpoint.remote.http_response import Version
 from minimoe.errors import BadArgument
 
-LARGEST_PIECE = 4 * 2**20  # bytes; to use a part of a piece, all of it is read and checked
+LARGEST_PIECE = 4 * 2**20  # bytes; using a part of a piece means reading and checking all of it
 DEFAULT_CAP = 20 * 10**9
 HEAD = struct.Struct("<8sQQI")  # magic, start, length, CRC-32 of what follows
 MAGIC = b"minimoe\x01"
 OWN = re.compile(r"\d+-\d+\.piece|[0-9a-f]{32}\.json|\.minimoe-[0-9a-f]{16}")  # nothing else is counted or removed
-ABANDONED = 3600  # seconds after which an unfinished file belongs to no one
+ABANDONED = 3600  # seconds after which a temporary file counts as left by a killed process
 
 
 def default_folder() -> Path:
-    """$MINIMOE_CACHE, or ~/.cache/minimoe; where a user has no home, as in some containers, a temporary folder."""
+    """$MINIMOE_CACHE, or ~/.cache/minimoe; a temporary folder for users without a home, as in some containers."""
     try:
         return Path(os.environ.get("MINIMOE_CACHE") or "~/.cache/minimoe").expanduser()
     except RuntimeError:
@@ -45,7 +45,7 @@ def default_folder() -> Path:
 
 
 def default_cap(folder: Path) -> int:
-    """$MINIMOE_CACHE_GB, or 20 GB, but never more than half of what the disk has left."""
+    """$MINIMOE_CACHE_GB, or 20 GB, but at most half of the free disk space. Raises BadArgument."""
     if (given := os.environ.get("MINIMOE_CACHE_GB")) is not None:
         try:
             return check_cap(int(float(given) * 1e9))
@@ -57,35 +57,36 @@ def default_cap(folder: Path) -> int:
 
 
 def check_cap(cap: int) -> int:
-    """The cap, if it is a number of bytes. Raises BadArgument."""
+    """Return the cap. Raises BadArgument if it is not a number of bytes."""
     if type(cap) is not int or cap < 0:
         raise BadArgument(f"cache_bytes is {cap!r}, expected a number of bytes from 0 on (0: keep nothing).")
     return cap
 
 
 def write(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file of the cache, and its folder: readers see all of it or none. Raises OSError. It does not wait for
-    the disk: what a power failure damages is recognised by its checksum and fetched again.
+    """Write a file of the cache atomically, creating its folder. Raises OSError.
+
+    It does not wait for the disk: a file damaged by a power failure is detected by its checksum and fetched again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(path, *parts, durable=False)
 
 
 class RangeCache:
-    """The pieces in `folder`, at most `cap` bytes together (a second process at work may exceed it by a sixteenth)."""
+    """The pieces in `folder`, at most `cap` bytes together (a second process may exceed it by a sixteenth)."""
 
     def __init__(self, folder: Path, cap: int):
         self.folder, self.cap = folder, check_cap(cap)
         self.piece = max(1, min(LARGEST_PIECE, cap // 16))
         self.is_writing = cap > 0
         self._lock = threading.Lock()
-        self._telling = threading.Lock()
-        self._estimate = self._unseen = 0
+        self._warning = threading.Lock()
+        self._estimate = self._unseen = 0  # bytes in the folder; bytes written since it was last scanned
         if self.is_writing:
-            self.make_room(0)
+            self.evict(0)
 
     def recall(self, url: str) -> Version | None:
-        """The version of that address that was seen last, if it is known."""
+        """The last known version of the file at `url`, or None."""
         try:
             version = Version(*json.loads(self._note(url).read_bytes()))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -93,46 +94,46 @@ class RangeCache:
         return version if version.url == url and type(version.size) is int else None
 
     def remember(self, version: Version) -> None:
-        """Note which version of an address is the present one."""
+        """Record the current version of a file."""
         if version.is_durable and self.recall(version.url) != version:
             self.store(self._note(version.url), json.dumps(version).encode())
 
     def pieces(self, version: Version) -> "Pieces":
-        """What there is of one version of a file."""
+        """The cached pieces of one version of a file."""
         return Pieces(self, version)
 
     def store(self, path: Path, *parts: bytes | memoryview) -> bool:
-        """Write one piece, after making room for it. False if nothing was stored."""
+        """Write one file, after freeing space for it. False if nothing was stored."""
         size = sum(len(part) for part in parts)
         if not self.is_writing or size > self.cap:
             return False
         with self._lock:
             self._estimate += size
             self._unseen += size
-            if self._estimate > self.cap or self._unseen > self.cap // 16:  # others may have written as well
-                self.make_room(size)
+            if self._estimate > self.cap or self._unseen > self.cap // 16:  # other processes may have written as well
+                self.evict(size)
             return self._write(path, *parts)
 
-    def make_room(self, size: int) -> None:
-        """Look at what is there. If `size` more bytes do not fit, remove the least recently used until they do and a
-        sixteenth is free: looking takes a moment, and should not be needed for each piece.
+    def evict(self, size: int) -> None:
+        """Scan the folder. If `size` more bytes do not fit, remove the least recently used pieces until they do and a
+        sixteenth is free: a scan takes a moment and should not be needed for each piece.
         """
-        found = []
+        pieces = []
         for folder, _, names in os.walk(self.folder):
             for name in filter(OWN.fullmatch, names):
                 path = Path(folder, name)
                 with suppress(OSError):
                     state = path.stat()
                     if not name.startswith("."):
-                        found.append((state.st_mtime_ns, state.st_size, path))
+                        pieces.append((state.st_mtime_ns, state.st_size, path))
                     elif time.time() - state.st_mtime > ABANDONED:
                         path.unlink()
                     else:
                         size += state.st_size
-        total = sum(entry[1] for entry in found)
-        aim = self.cap if total + size <= self.cap else self.cap - self.cap // 16
-        for _, length, path in sorted(found):
-            if total + size <= aim:
+        total = sum(length for _, length, _ in pieces)
+        target = self.cap if total + size <= self.cap else self.cap - self.cap // 16
+        for _, length, path in sorted(pieces):
+            if total + size <= target:
                 break
             with suppress(OSError):
                 path.unlink()
@@ -146,12 +147,12 @@ class RangeCache:
         try:
             write(path, *parts)
         except OSError as error:
-            with self._telling:  # several threads may meet the same full disk, and one of them says so
-                is_news, self.is_writing = self.is_writing, False
-            if is_news:
+            with self._warning:  # several threads may meet the same full disk; only the first one prints
+                is_first, self.is_writing = self.is_writing, False
+            if is_first:
                 tqdm.write(
-                    f"{self.folder} cannot be written ({atomic.reason(error)}), so nothing more is kept there: what "
-                    "is needed twice is fetched twice. MINIMOE_CACHE names another folder.",
+                    f"{self.folder} cannot be written ({atomic.reason(error)}), so caching stops: bytes that are "
+                    "needed again are downloaded again. Set MINIMOE_CACHE to another folder.",
                     file=sys.stderr,
                 )
             return False
@@ -173,9 +174,7 @@ class Pieces:
                 self._spans = sorted((int(start), int(stop)) for start, stop in spans)
 
     def cover(self, start: int, stop: int) -> Iterator[tuple[int, int, tuple[int, int] | None]]:
-        """Cut start:stop into runs that one piece holds, (begin, end, piece), and runs that none holds, (begin, end,
-        None).
-        """
+        """Split start:stop into cached extents, (begin, end, piece), and missing ones, (begin, end, None)."""
         while start < stop:
             with self._lock:
                 at = bisect_right(self._spans, (start, sys.maxsize))
@@ -187,8 +186,8 @@ class Pieces:
             start = end
 
     def read(self, piece: tuple[int, int], destination: memoryview, offset: int) -> bool:
-        """Fill `destination` from a piece that holds it. False if the piece is gone or damaged; what is in
-        `destination` then is not to be used.
+        """Fill `destination` from a piece. Returns False if the piece is missing or damaged; the content of
+        `destination` is undefined then.
         """
         start, stop = piece
         path = self._path(piece)
@@ -199,7 +198,7 @@ class Pieces:
             if HEAD.unpack(data[: HEAD.size]) == head and len(body) == stop - start:
                 destination[:] = body[offset - start : offset - start + len(destination)]
                 with suppress(OSError):
-                    os.utime(path)  # used just now
+                    os.utime(path)  # marks it as recently used
                 return True
         with suppress(OSError):
             path.unlink()
@@ -208,7 +207,7 @@ class Pieces:
         return False
 
     def store(self, data: memoryview, offset: int) -> None:
-        """Keep these bytes, which begin at `offset` of the file."""
+        """Cache these bytes, which begin at `offset` of the file."""
         if not self.is_kept:
             return
         for begin in range(0, len(data), self.cache.piece):

@@ -1,4 +1,6 @@
-"""A checkpoint on a server: its files as objects that are read like local ones, through ranges and a cache."""
+"""A checkpoint on a server: its files as objects with the interface of local ones, read by range requests through a
+cache.
+"""
 
 import threading
 from collections import deque
@@ -9,18 +11,20 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.remote.http_client import RangeClient, read_for
+from minimoe.checkpoint.remote.http_client import RangeClient, start_worker
 from minimoe.checkpoint.remote.http_response import Version
 from minimoe.checkpoint.remote.range_cache import RangeCache
 from minimoe.errors import NotFound, ReadFailed
 
-THREADS = 4  # requests at the same time
-PART = 8 * 2**20  # bytes; a larger read is asked for in parts, of which each is kept as it comes
+THREADS = 4  # concurrent requests
+PART = 8 * 2**20  # bytes; a larger read is split into parts, each cached when it arrives
 
 
 class RemoteFolder:
-    """The folder at `base` (ends with "/"), printed as `shown`. `is_pinned`: its files never change under their
-    addresses. `headers`: a log-in. Counts traffic in `bytes_fetched` and `requests`.
+    """A folder on a server. Counts traffic in `bytes_fetched` and `requests`.
+
+    base: its URL, ending with "/". shown: how it is printed. is_pinned: the file at a URL never changes. headers:
+    credentials.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class RemoteFolder:
 
     @property
     def bytes_fetched(self) -> int:
-        """Bytes that came over the network."""
+        """Bytes downloaded."""
         return self.client.bytes_fetched
 
     @property
@@ -51,17 +55,17 @@ class RemoteFolder:
         return self.client.requests
 
     def absent(self, names: list[str]) -> list[str]:
-        """Those of `names` that the server does not have. Looks at several at a time; what it saw of the others is not
-        asked for again.
+        """The names of the files that do not exist on the server. Several files are checked in parallel; the versions
+        and first bytes of the others are kept and not requested again.
         """
         silent = len(names) < 8
-        looks = in_parallel(lambda name: (self / name).exists(), names)
-        shown = tqdm(looks, total=len(names), desc="reading headers", unit="file", disable=silent)
-        return [name for name, found in zip(names, shown, strict=True) if not found]
+        existing = in_parallel(lambda name: (self / name).exists(), names)
+        existing = tqdm(existing, total=len(names), desc="reading headers", unit="file", disable=silent)
+        return [name for name, exists in zip(names, existing, strict=True) if not exists]
 
 
 class RemoteFile:
-    """One file of it. What the first look found, its version and its first bytes, holds as long as this object."""
+    """A file on a server. Its version and first bytes are requested once and kept."""
 
     def __init__(self, folder: RemoteFolder, name: str):
         self.folder, self.name, self.url = folder, name, folder.base + name
@@ -72,7 +76,7 @@ class RemoteFile:
         return f"{self.folder}/{self.name}"
 
     def look(self) -> tuple[Version, bytes]:
-        """The file's version and its first bytes (none if the cache knows the file). Raises NotFound, ReadFailed."""
+        """The file's version and its first bytes (none if the version is cached). Raises NotFound, ReadFailed."""
         with self._lock:
             if self._seen is None:
                 self._seen = self._look()
@@ -85,15 +89,15 @@ class RemoteFile:
         version, head = self.folder.client.look(self.url, known)
         if version.size and not (version.etag or version.modified or self.folder.is_pinned):
             raise ReadFailed(
-                f"{self.url}: the server sends neither ETag nor Last-Modified, so parts of two versions of the file "
-                "could be mixed unnoticed. Download the folder, or use a server that sends one."
+                f"{self.url}: the server sends neither ETag nor Last-Modified, so a change of the file while it is "
+                "read could not be detected. Download the folder, or use a server that sends one."
             )
         self.folder.cache.remember(version)
         self.folder.cache.pieces(version).store(memoryview(head), 0)
         return version, head
 
     def exists(self) -> bool:
-        """Whether the server has it. Raises ReadFailed if it does not say."""
+        """Whether the file exists on the server. Raises ReadFailed if that cannot be determined."""
         try:
             self.look()
         except NotFound:
@@ -106,8 +110,9 @@ class RemoteFile:
 
 
 class RangeFile:
-    """An opened remote file, used like a PositionedFile. `bytes_read` counts what it delivers, from the server
-    (`bytes_fetched`) or the cache. Safe for several threads.
+    """An open remote file with the interface of PositionedFile. Thread-safe.
+
+    `bytes_read` counts the bytes delivered, from the server (`bytes_fetched`) or the cache.
     """
 
     def __init__(self, file: RemoteFile):
@@ -120,7 +125,7 @@ class RangeFile:
         self._lock = threading.Lock()
 
     def read_into(self, destination: memoryview, offset: int) -> None:
-        """Fill all of `destination` from `offset` on. Raises ReadFailed, never leaves it half filled unnoticed."""
+        """Fill all of `destination` with the bytes from `offset` on. Raises ReadFailed if it cannot be filled."""
         stop = offset + len(destination)
         if stop > self.size:
             raise ReadFailed(
@@ -134,20 +139,20 @@ class RangeFile:
             elif piece is None or not self._pieces.read(piece, part, begin):
                 missing += [(first, min(end, first + PART)) for first in range(begin, end, PART)]
         for (begin, end), fetched in zip(missing, in_parallel(self._fetch, missing), strict=True):
-            destination[begin - offset : end - offset] = fetched  # here alone: a thread may outlive an interrupted read
+            destination[begin - offset : end - offset] = fetched  # only here: a worker can outlive an interrupted read
         with self._lock:
             self.bytes_read += len(destination)
 
     def _cover(self, start: int, stop: int) -> Iterable[tuple[int, int, tuple[int, int] | None]]:
-        """start:stop cut where the bytes that are here already end."""
+        """Split start:stop into extents of the first bytes, of cached pieces, and of missing bytes."""
         if start < (end := min(stop, len(self._head))):
             yield start, end, None
             start = end
         yield from self._pieces.cover(start, stop)
 
-    def _fetch(self, run: tuple[int, int]) -> memoryview:
-        """The bytes begin:end in memory of their own; of these there are THREADS + 1 at most."""
-        begin, end = run
+    def _fetch(self, extent: tuple[int, int]) -> memoryview:
+        """Download the bytes begin:end into a new buffer; at most THREADS + 1 of these exist at a time."""
+        begin, end = extent
         fetched = memoryview(bytearray(end - begin))
         self.file.folder.client.fetch(self._version, fetched, begin)
         self._pieces.store(fetched, begin)
@@ -156,14 +161,14 @@ class RangeFile:
         return fetched
 
     def read(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset` on, as a new bytes object."""
+        """Read `count` bytes from `offset` on, as a new bytes object."""
         buffer = bytearray(count)
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
 
     def require_unchanged(self, identity: tuple[Any, ...]) -> None:
-        """Raises ReadFailed if this is another version than `identity`. Asks nobody: every answer of the server is
-        compared with the version when it comes.
+        """Raise ReadFailed if this is another version than `identity`. Sends no request: every response of the server
+        is compared with the version on arrival.
         """
         if self.identity != identity:
             raise ReadFailed(f"{self.file} was changed on the server while it was being read. Start again.")
@@ -174,26 +179,26 @@ class RangeFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to close: connections belong to the folder."""
+        """Nothing to close: the connections belong to the folder."""
 
 
 def in_parallel(function: Callable[[Any], Any], items: list[Any]) -> Iterable[Any]:
-    """function(item) of each, in order, at most THREADS begun and not yet handed over. After a failure or Ctrl-C no
-    further one is begun, and those at work give up.
+    """Yield function(item) for each item, in order, with at most THREADS results pending. After a failure or Ctrl-C no
+    further call is started, and the running ones are cancelled.
     """
     if len(items) < 2:
         yield from map(function, items)
         return
-    given_up, waiting = threading.Event(), deque[Future[Any]]()
-    with ThreadPoolExecutor(THREADS, initializer=read_for, initargs=(given_up,)) as pool:
+    cancelled, pending = threading.Event(), deque[Future[Any]]()
+    with ThreadPoolExecutor(THREADS, initializer=start_worker, initargs=(cancelled,)) as pool:
         try:
             for item in items:
-                if len(waiting) == THREADS:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(function, item))
-            while waiting:
-                yield waiting.popleft().result()
+                if len(pending) == THREADS:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(function, item))
+            while pending:
+                yield pending.popleft().result()
         finally:
-            given_up.set()
-            for future in waiting:
+            cancelled.set()
+            for future in pending:
                 future.cancel()

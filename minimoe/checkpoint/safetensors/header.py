@@ -1,8 +1,8 @@
-"""The header of one safetensors file, read and checked without touching the weights behind it.
+"""Reads and validates the header of a safetensors file, without reading the weights.
 
-The format in full: 8 bytes, the header's length as a little-endian integer; the header, a JSON object `{"name":
+The whole format: 8 bytes, the header's length as a little-endian integer; the header, a JSON object `{"name":
 {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...}`; then the bytes of all tensors, without gaps.
-`data_offsets` count from the end of the header. See https://huggingface.co/docs/safetensors
+`data_offsets` are relative to the end of the header. See https://huggingface.co/docs/safetensors
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimoe.checkpoint.safetensors.pread import FarFile, OpenFile, open_file
+from minimoe.checkpoint.safetensors.pread import OpenFile, RemotePath, open_file
 from minimoe.checkpoint.safetensors.strict_json import parse_object
 from minimoe.dtypes import BYTES_PER_VALUE
 from minimoe.errors import BadCheckpoint, CorruptHeader, NotSafetensors, TruncatedShard, shown
@@ -22,7 +22,7 @@ LARGEST_NUMBER = 2**63 - 1
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies: `start` is the absolute position of its first byte in the file, `nbytes` their number."""
+    """One tensor of a file: `start` is the absolute position of its first byte, `nbytes` its size."""
 
     name: str
     dtype: str
@@ -33,11 +33,11 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """The checked header of `file`: entries by name, the free-form metadata, and what the file looked like when it was
-    read. `file` prints as a path or an address and has a `name`.
+    """The validated header of `file`: entries by name, the free-form metadata, and the file's identity at that time.
+    `file` prints as a path or a URL and has a `name`.
     """
 
-    file: Path | FarFile
+    file: Path | RemotePath
     tensors: dict[str, TensorEntry]
     metadata: dict[str, str]
     identity: tuple[Any, ...]
@@ -48,24 +48,24 @@ class Header:
         return sum(entry.nbytes for entry in self.tensors.values())
 
     def open(self) -> OpenFile:
-        """Open the file again, to read weights: a context manager. Whoever reads calls
-        `require_unchanged(header.identity)` first, so that offsets of one version never meet bytes of another.
+        """Open the file again to read weights; a context manager. Call `require_unchanged(header.identity)` before
+        reading, so that the offsets and the bytes are of the same version.
         """
         return open_file(self.file)
 
     @contextmanager
     def reading(self) -> Iterator[OpenFile]:
-        """Open it, and look before and after that it is the file whose header was read. Raises ReadFailed."""
+        """Open the file, and check before and after reading that it has not changed. Raises ReadFailed."""
         with self.open() as file:
             file.require_unchanged(self.identity)
             yield file
             file.require_unchanged(self.identity)
 
 
-def read_header(path: Path | FarFile) -> Header:
-    """Read and check the header of `path`: 8 + its length bytes, nothing else.
+def read_header(path: Path | RemotePath) -> Header:
+    """Read and validate the header of `path`; reads no other bytes than the header and its 8-byte length.
 
-    Raises NotSafetensors (another kind of file), CorruptHeader (unreadable or contradictory), TruncatedShard (the file
+    Raises NotSafetensors (another kind of file), CorruptHeader (unreadable or inconsistent), TruncatedShard (the file
     is shorter or longer than the header says), ReadFailed.
     """
     with open_file(path) as file:
@@ -73,7 +73,7 @@ def read_header(path: Path | FarFile) -> Header:
             raise NotSafetensors(f"{path} is empty (0 bytes). The download did not begin; download it again.")
         if file.size < 8:
             raise TruncatedShard(
-                f"{path} is {file.size} bytes, a header alone needs more. The download did not finish; run it again."
+                f"{path} is {file.size} bytes, less than a header. The download did not finish; run it again."
             )
         length = int.from_bytes(file.read(0, 8), "little")
         if length > LARGEST_HEADER or length > file.size - 8:
@@ -97,8 +97,8 @@ def read_header(path: Path | FarFile) -> Header:
         return Header(path, tensors, metadata, file.identity, file.bytes_read)
 
 
-def explain_first_bytes(path: Path | FarFile, file: OpenFile) -> BadCheckpoint | None:
-    """NotSafetensors for the kinds of file that are often found where weights should be, else None."""
+def explain_first_bytes(path: Path | RemotePath, file: OpenFile) -> BadCheckpoint | None:
+    """NotSafetensors for the kinds of file that are often mistaken for weights, else None."""
     first = file.read(0, min(64, file.size))
     lines = first.lstrip().lower()
     if lines.startswith(b"version https://git-lfs"):
@@ -108,9 +108,9 @@ def explain_first_bytes(path: Path | FarFile, file: OpenFile) -> BadCheckpoint |
             "this is a web page, not weights. The download was answered by an error or log-in page; use `hf download`"
         )
     elif first.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        what = "this is a PyTorch pickle, which can run code when opened. Ask for the safetensors files"
+        what = "this is a PyTorch pickle, which can run code when opened. Download the safetensors files"
     elif first.startswith(b"GGUF"):
-        what = "this is a GGUF file (llama.cpp). Ask for the safetensors files"
+        what = "this is a GGUF file (llama.cpp). Download the safetensors files"
     elif not first.strip(b"\0"):
         what = "the space was reserved but nothing was downloaded into it. Download it again"
     else:
@@ -118,15 +118,15 @@ def explain_first_bytes(path: Path | FarFile, file: OpenFile) -> BadCheckpoint |
     return NotSafetensors(f"{path} starts with {shown(first[:24].decode('latin-1'))}: {what}.")
 
 
-def check_metadata(path: Path | FarFile, metadata: Any) -> dict[str, str]:
-    """`__metadata__` holds strings only."""
+def check_metadata(path: Path | RemotePath, metadata: Any) -> dict[str, str]:
+    """Return `__metadata__`. Raises CorruptHeader unless it is an object of strings."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CorruptHeader(f"{path}: __metadata__ is {shown(metadata)}, expected an object of strings.")
     return metadata
 
 
-def check_entry(path: Path | FarFile, name: str, fields: Any, data_start: int) -> TensorEntry:
-    """One entry of the header as a TensorEntry; its numbers are plain, small enough, and agree with each other."""
+def check_entry(path: Path | RemotePath, name: str, fields: Any, data_start: int) -> TensorEntry:
+    """One entry of the header as a TensorEntry. Raises CorruptHeader for invalid or inconsistent values."""
 
     def broken(what: str) -> CorruptHeader:
         return CorruptHeader(f"{path}: tensor {shown(name)}: {what}. Download the file again.")
@@ -154,12 +154,15 @@ def check_entry(path: Path | FarFile, name: str, fields: Any, data_start: int) -
 
 
 def is_list_of_counts(value: Any) -> bool:
-    """A list of plain integers (True and 1.0 are not) that are not negative and fit a signed 64-bit number."""
+    """Whether this is a list of non-negative integers (not True, not 1.0) that fit in a signed 64-bit integer."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item <= LARGEST_NUMBER for item in value)
 
 
-def check_coverage(path: Path | FarFile, tensors: dict[str, TensorEntry], data_start: int, size: int) -> None:
-    """The tensors follow each other without gap or overlap from the header to the end of the file."""
+def check_coverage(path: Path | RemotePath, tensors: dict[str, TensorEntry], data_start: int, size: int) -> None:
+    """Check that the tensors fill the file from the header to its end without gap or overlap.
+
+    Raises CorruptHeader, TruncatedShard.
+    """
     position = data_start
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.nbytes)):
         if entry.start != position:

@@ -1,4 +1,6 @@
-"""Which file holds which tensor: `model.safetensors.index.json`, or the one `model.safetensors`."""
+"""The index: which file holds which tensor. Read from `model.safetensors.index.json`, rebuilt from the headers, or
+empty for a single `model.safetensors`.
+"""
 
 import re
 from codecs import BOM_UTF8
@@ -7,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.checkpoint.foreign import weight_files
-from minimoe.checkpoint.resolve import INDEX, SINGLE, download_command, no_weights
+from minimoe.checkpoint.layout import INDEX, SINGLE
+from minimoe.checkpoint.resolve import download_command, no_weights
 from minimoe.checkpoint.safetensors.header import read_header
-from minimoe.checkpoint.safetensors.pread import FarFolder, PositionedFile
+from minimoe.checkpoint.safetensors.pread import PositionedFile, RemoteDirectory
 from minimoe.checkpoint.safetensors.strict_json import parse_object
 from minimoe.errors import IndexMismatch, MissingShard, UnsafeIndex, shown
 
@@ -21,15 +24,15 @@ LARGEST_INDEX = 100_000_000  # bytes
 
 @dataclass(frozen=True)
 class Index:
-    """`weight_map`: tensor name -> file name, or None for a single file without an index. `total_size` in bytes, if it
-    is given.
+    """The index of a checkpoint. `weight_map`: tensor name -> file name, or None for a single file without an index.
+    `total_size`: in bytes, None if not given.
     """
 
-    directory: Path | FarFolder
+    directory: Path | RemoteDirectory
     weight_map: dict[str, str] | None
     total_size: int | None
     bytes_read: int
-    is_rebuilt: bool = False  # from the headers, for want of an index file
+    is_rebuilt: bool = False  # from the headers, because there is no index file
 
     @property
     def files(self) -> list[str]:
@@ -38,10 +41,11 @@ class Index:
 
 
 def read_index(directory: Path) -> Index:
-    """Read the index of a checkpoint folder, or note that it has a single file. Opens no weight file.
+    """Read the index of a checkpoint folder; for a single weight file, return an Index without a map. Opens no weight
+    file.
 
-    Raises NotFound (no weights that we read), UnsafeIndex (it points outside the folder),
-    IndexMismatch (unreadable).
+    Raises NotFound (no safetensors weights), UnsafeIndex (an entry points outside the folder), IndexMismatch
+    (unreadable).
     """
     path, single = directory / INDEX, directory / SINGLE
     if not path.exists():
@@ -55,24 +59,23 @@ def read_index(directory: Path) -> Index:
             )
         text = file.read(0, file.size)
     try:
-        raw = parse_object(text.removeprefix(BOM_UTF8))  # which editors on Windows put in front
+        raw = parse_object(text.removeprefix(BOM_UTF8))  # added by some editors on Windows
     except ValueError as error:
         raise IndexMismatch(f"{path} cannot be used: {error}. Download it again.") from error
     weight_map = check_weight_map(path, raw.get("weight_map"))
     if single.exists() and SINGLE not in weight_map.values():
         raise IndexMismatch(
-            f"{directory} holds both {SINGLE} and {INDEX}, which does not name it. Remove the one that is not meant."
+            f"{directory} holds both {SINGLE} and {INDEX}, which does not name it. Remove one of them."
         )
     return Index(directory, weight_map, check_total_size(path, raw.get("metadata")), len(text))
 
 
 def find_index(directory: Path) -> Index:
-    """`read_index`; and where there is neither an index nor the one file that needs none, the index that the headers of
-    the safetensors files themselves give.
+    """`read_index`, or an index rebuilt from the headers of the safetensors files if there is no index file.
 
-    That is safe: names and shapes are compared with config.json, so neither a missing file nor a foreign one passes.
-    Also raises MissingShard if the numbers in the files' names show that some are absent, IndexMismatch if two files
-    hold the same tensor, and what read_header raises.
+    Rebuilding is safe: names and shapes are compared with config.json later, which detects missing and unrelated files.
+    Also raises MissingShard if the numbers in the file names show that some are absent, IndexMismatch if two files
+    hold the same tensor, and the errors of read_header.
     """
     if (directory / INDEX).exists() or (directory / SINGLE).exists() or not directory.is_dir():
         return read_index(directory)
@@ -94,23 +97,25 @@ def find_index(directory: Path) -> Index:
             if name in weight_map:
                 raise IndexMismatch(
                     f"{directory} has no {INDEX}, and {shown(name)} is both in {weight_map[name]} and in {file}. "
-                    "Remove the files that are not meant, or download the index."
+                    "Remove the files of the other checkpoint, or download the index."
                 )
             weight_map[name] = file
     return Index(directory, weight_map, None, count, is_rebuilt=True)
 
 
 def numbered(files: list[str]) -> dict[int, set[int]]:
-    """The numbers of the files called ...-00003-of-00118.safetensors, by how many there should be."""
-    found: dict[int, set[int]] = {}
+    """The numbers in file names such as ...-00003-of-00118.safetensors, grouped by the total."""
+    numbers: dict[int, set[int]] = {}
     for file in files:
         if (match := NUMBERED.search(file)) and int(match[2]) <= MOST_FILES:
-            found.setdefault(int(match[2]), set()).add(int(match[1]))
-    return found
+            numbers.setdefault(int(match[2]), set()).add(int(match[1]))
+    return numbers
 
 
 def check_weight_map(path: Path, weight_map: Any) -> dict[str, str]:
-    """Every value is a plain file name. A link is fine (hub caches are made of them), a path is not."""
+    """Return the map. Raises UnsafeIndex if a value is not a plain file name (a symbolic link is allowed: hub caches
+    consist of them), IndexMismatch if it is not an object.
+    """
     if not isinstance(weight_map, dict) or not weight_map:
         raise IndexMismatch(f"{path}: weight_map is {shown(weight_map)}, expected an object: tensor name -> file name.")
     for name, file in weight_map.items():
@@ -123,7 +128,7 @@ def check_weight_map(path: Path, weight_map: Any) -> dict[str, str]:
 
 
 def check_total_size(path: Path, metadata: Any) -> int | None:
-    """The promised number of payload bytes; None if the index does not give one."""
+    """The stated number of payload bytes, None if the index has none. Raises IndexMismatch."""
     if metadata is None:
         return None
     if not isinstance(metadata, dict):

@@ -1,8 +1,7 @@
-"""Positioned reads: these bytes, from there, straight into that memory.
+"""Positioned reads (pread): bytes from a given offset of a file, directly into existing memory.
 
-Why not memory-mapping: when a mapped file shrinks or its network disk fails, the process dies by a signal; a read
-fails with an error that can be explained. A positioned read also has no file position that two threads could fight
-over.
+Why not memory-mapping: when a mapped file shrinks or its network disk fails, the process is killed by a signal,
+whereas a read fails with an error. A positioned read also has no shared file position, so it is thread-safe.
 """
 
 import os
@@ -18,7 +17,7 @@ LARGEST_READ = 64 * 2**20  # bytes for one system call; more gains nothing, and 
 
 
 class OpenFile(Protocol):
-    """What every opened weight file can do, wherever it lies: a PositionedFile here, a RangeFile on a server."""
+    """The interface of an open weight file: a local PositionedFile or a RangeFile on a server."""
 
     size: int
     bytes_read: int
@@ -33,31 +32,30 @@ class OpenFile(Protocol):
     ) -> None: ...
 
 
-class FarFile(Protocol):
-    """A file that is not on this machine's disks: it prints as its address and knows how to open itself."""
+class RemotePath(Protocol):
+    """The interface of a file on a server; prints as its URL."""
 
     @property
     def name(self) -> str: ...
     def open(self) -> OpenFile: ...
 
 
-class FarFolder(Protocol):
-    """A folder that is not on this machine's disks; prints as its address."""
+class RemoteDirectory(Protocol):
+    """The interface of a folder on a server; prints as its URL."""
 
     @property
     def name(self) -> str: ...
-    def __truediv__(self, name: str) -> FarFile: ...
+    def __truediv__(self, name: str) -> RemotePath: ...
     def absent(self, names: list[str]) -> list[str]: ...
 
 
-def open_file(place: Path | FarFile) -> OpenFile:
-    """Open a weight file for positioned reads. Raises ReadFailed, NotSafetensors, and NotFound for a far one."""
-    return PositionedFile(place) if isinstance(place, Path) else place.open()
+def open_file(path: Path | RemotePath) -> OpenFile:
+    """Open a weight file for positioned reads. Raises ReadFailed, NotSafetensors, and NotFound for a remote file."""
+    return PositionedFile(path) if isinstance(path, Path) else path.open()
 
 
 class PositionedFile:
-    """A regular file opened for positioned reads. Counts what it delivers in `bytes_read`. Use it as a context
-    manager.
+    """A regular file open for positioned reads; a context manager. Counts the bytes delivered in `bytes_read`.
 
     Raises ReadFailed if the file cannot be opened or read, NotSafetensors if it is a directory, a pipe or a device.
     """
@@ -67,20 +65,20 @@ class PositionedFile:
         self.bytes_read = 0
         self._lock = threading.Lock()
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):  # asked first: opening a pipe would wait for ever
+            if not stat.S_ISREG(os.stat(path).st_mode):  # checked first: opening a pipe would block
                 raise NotSafetensors(f"{path} is not a regular file. Remove it and download the file again.")
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise ReadFailed(f"{path} cannot be opened: {error.strerror or error}.") from error
-        self.size, self.identity = self._look()
+        self.size, self.identity = self._stat()
 
-    def _look(self) -> tuple[int, tuple[int, int, int]]:
+    def _stat(self) -> tuple[int, tuple[int, int, int]]:
         state = os.fstat(self._descriptor)
         return state.st_size, (state.st_ino, state.st_size, state.st_mtime_ns)
 
     def read_into(self, destination: memoryview, offset: int) -> None:
-        """Fill all of `destination` (a writable memoryview of bytes) from `offset` on. Raises ReadFailed, never leaves
-        it half filled unnoticed.
+        """Fill all of `destination` (a writable memoryview of bytes) with the bytes from `offset` on. Raises ReadFailed
+        if it cannot be filled.
         """
         done, total = 0, len(destination)
         while done < total:
@@ -100,7 +98,7 @@ class PositionedFile:
             self.bytes_read += count
 
     def read(self, offset: int, count: int) -> bytes:
-        """`count` bytes from `offset` on, as a new bytes object. For headers; payloads use `read_into`."""
+        """Read `count` bytes from `offset` on, as a new bytes object. For headers; payloads use `read_into`."""
         buffer = bytearray(count)
         self.read_into(memoryview(buffer), offset)
         return bytes(buffer)
@@ -115,8 +113,8 @@ class PositionedFile:
         return len(data)
 
     def require_unchanged(self, identity: tuple[Any, ...]) -> None:
-        """Raises ReadFailed if the file is not the one (inode, size, time of change) that `identity` was taken from."""
-        if self._look()[1] != identity:
+        """Raise ReadFailed unless the file's identity (inode, size, modification time) is still `identity`."""
+        if self._stat()[1] != identity:
             raise ReadFailed(
                 f"{self.path} was changed while the checkpoint was being loaded. Load it again when it is complete."
             )

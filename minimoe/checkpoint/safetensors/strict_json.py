@@ -1,7 +1,7 @@
-"""JSON as a checkpoint's header and index need it: strict, and never an exception of another kind than ValueError.
+"""A strict JSON parser for headers and indexes; every failure is a ValueError.
 
-Python's own reader takes the last of two equal keys, accepts NaN, and gives up on deep nesting with a RecursionError.
-Here two equal keys are an error (which of the two tensors would be meant?), and so are the rest.
+Python's own parser keeps the last of two equal keys, accepts NaN, and raises RecursionError for deep nesting. Here
+duplicate keys are an error (they would make a tensor ambiguous), as are the others.
 """
 
 import json
@@ -11,7 +11,7 @@ from minimoe.errors import shown
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """UTF-8 bytes -> dict. Raises ValueError, with a short reason, for anything that is not one plain JSON object."""
+    """UTF-8 bytes -> dict. Raises ValueError, with a short reason, for anything but one standard JSON object."""
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=refuse_constant)
     except RecursionError:
@@ -24,15 +24,15 @@ def parse_object(data: bytes) -> dict[str, Any]:
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object, if no key appears twice."""
+    """The dict of these pairs. Raises ValueError for a duplicate key."""
     result = dict(pairs)
     if len(result) < len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {shown(twice)} appears twice")
+        duplicate = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {shown(duplicate)} appears twice")
     return result
 
 
 def refuse_constant(name: str) -> None:
-    """NaN and Infinity are JavaScript, not JSON."""
+    """Raise ValueError for NaN and Infinity, which are JavaScript, not JSON."""
     raise ValueError(f"{name} is not JSON")

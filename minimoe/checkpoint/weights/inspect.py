@@ -1,5 +1,5 @@
-"""The values of a checkpoint, inspected without loading it: the small tensors that `load` inspects too, or, while a
-checksum is taken and every byte passes by anyway, all of them.
+"""Inspects the values of a checkpoint without loading it: the small tensors that `load` inspects too, or all of them
+while a checksum is computed, which reads every byte anyway.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from minimoe.errors import MinimoeError, NotFinite
 from minimoe.model.finite import is_finite
 from minimoe.quantisation import Format
 
-MOST = 5  # findings of one kind that are reported one by one
+MOST = 5  # problems of one kind reported individually
 
 
 def inspect_small(plan: list[Placed], format: Format) -> Iterator[MinimoeError]:
-    """What a load would find in norms, routers, and the scales of packed weights. Stops after some findings."""
-    filler, found = Filler(), 0
+    """The errors that a load would raise for norms, routers, and the scales of packed weights; at most MOST."""
+    filler, count = Filler(), 0
     for placed in plan:
-        if found == MOST:
+        if count == MOST:
             return
         if not is_inspected(placed.entry.name):
             continue
@@ -32,19 +32,19 @@ def inspect_small(plan: list[Placed], format: Format) -> Iterator[MinimoeError]:
             with placed.header.reading() as file:
                 check_values(format, placed.header, placed.entry.name, read_one(placed, file, filler))
         except MinimoeError as problem:
-            found += 1
+            count += 1
             yield problem
 
 
 def read_one(placed: Placed, file: OpenFile, filler: Filler) -> Tensor:
-    """One tensor as it is stored."""
+    """Read one tensor in its stored dtype."""
     memory = torch.empty(placed.entry.shape, dtype=TORCH_DTYPES[placed.entry.dtype])
     filler.fill(memory, file, placed.entry)
     return memory
 
 
 class Inspector:
-    """Sees the bytes of a file in their order, and notes which tensors hold NaN or infinity, and which only zeros."""
+    """Receives the bytes of a file in order, and records the tensors with NaN or infinity and those with only zeros."""
 
     def __init__(self, header: Header):
         self.header = header
@@ -54,7 +54,7 @@ class Inspector:
         self._next, self._is_zero, self._rest = 0, True, b""
 
     def see(self, offset: int, data: memoryview) -> None:
-        """The next bytes of the file, those from `offset` on."""
+        """Inspect the next bytes of the file, which begin at `offset`."""
         end = offset + len(data)
         while self._next < len(self.entries):
             entry = self.entries[self._next]
@@ -68,7 +68,7 @@ class Inspector:
 
     def _see_part(self, entry: TensorEntry, data: bytes) -> None:
         dtype = TORCH_DTYPES.get(entry.dtype)
-        whole = self._rest + data  # a value may lie across two pieces
+        whole = self._rest + data  # a value can straddle two blocks
         usable = len(whole) - len(whole) % (dtype.itemsize if dtype else 1)
         self._rest = whole[usable:]
         if usable == 0:
@@ -86,21 +86,21 @@ class Inspector:
         self._next, self._is_zero, self._rest = self._next + 1, True, b""
 
     def problem(self) -> NotFinite | None:
-        """The error for what was found, if anything was."""
+        """The error for tensors with NaN or infinity, if there are any."""
         if not self.not_finite:
             return None
         more = f" and {len(self.not_finite) - MOST:,} more" if len(self.not_finite) > MOST else ""
         return NotFinite(
             f"{self.header.file}: NaN or infinity in {', '.join(self.not_finite[:MOST])}{more}. Download the file "
-            "again, or ask for the checkpoint to be saved anew."
+            "again, or ask its author to save it again."
         )
 
     def note(self) -> str | None:
-        """What is suspicious but loads."""
+        """A note about tensors of only zeros, which are suspicious but load."""
         if not self.zeros:
             return None
         more = f" and {len(self.zeros) - MOST:,} more" if len(self.zeros) > MOST else ""
         return (
-            f"{self.header.file.name}: all zeros: {', '.join(self.zeros[:MOST])}{more}. A download that was "
-            "interrupted can leave such holes."
+            f"{self.header.file.name}: all zeros: {', '.join(self.zeros[:MOST])}{more}. An interrupted download can "
+            "leave such holes."
         )

@@ -1,4 +1,4 @@
-"""A server of files by ranges, in a thread, on 127.0.0.1: it counts what it is asked for, and misbehaves on request."""
+"""A file server with range requests, in a thread, on 127.0.0.1: it records requests and can be told to misbehave."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 @dataclass
 class Asked:
-    """One request as it came."""
+    """One received request."""
 
     name: str
     headers: dict[str, str]
@@ -157,7 +157,7 @@ class RangeServer:
 
 
 def validators(file: Path, data: bytes, tags: str) -> dict[str, str]:
-    """What the server says about the file's version."""
+    """The server's headers for the version of a file."""
     import hashlib
 
     tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'

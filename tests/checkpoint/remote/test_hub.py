@@ -1,4 +1,4 @@
-"""hf:// addresses, against a hub and a store of our own: pinned to a commit, and the log-in goes to the hub alone."""
+"""hf:// addresses, with a local hub and store: pinned to a commit, and credentials are sent to the hub only."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ API = "/api/models/owner/name/revision/"
 
 
 def model_info(tiny: Path) -> Any:
-    """What the hub says of a model: its commit and its files."""
+    """The hub's response for a model: its commit and its files."""
     files = [{"rfilename": file.name} for file in sorted(tiny.iterdir())]
     body = json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": files}).encode()
     return lambda asked: (200, {"Content-Type": "application/json"}, body)
@@ -33,7 +33,7 @@ def model_info(tiny: Path) -> Any:
 
 @pytest.fixture
 def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RangeServer, RangeServer]]:
-    """A hub, which redirects to a store for the weights, as the real one does."""
+    """A hub that redirects to a store for the weights, as the real one does."""
     for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "MINIMOE_CACHE_GB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
@@ -72,7 +72,7 @@ def test_a_branch_is_pinned_to_its_commit(hub: tuple[RangeServer, RangeServer], 
     assert f"@{COMMIT}/model-00001" in str(next(iter(opened.shards.headers.values())).file)
 
 
-def test_a_second_run_asks_what_the_branch_is_and_a_commit_not_even_that(
+def test_a_second_run_resolves_a_branch_again_but_not_a_commit(
     hub: tuple[RangeServer, RangeServer],
 ) -> None:
     front, store = hub
@@ -84,17 +84,17 @@ def test_a_second_run_asks_what_the_branch_is_and_a_commit_not_even_that(
         assert [asked.name for asked in front.asked] == requests and not store.asked
 
 
-def test_a_listed_file_that_does_not_come_is_not_forgotten(hub: tuple[RangeServer, RangeServer], tiny: Path) -> None:
+def test_a_listed_file_is_required(hub: tuple[RangeServer, RangeServer], tiny: Path) -> None:
     (tiny / "tokenizer.json").write_text("{}")
     hub[0].extra[API + "main"], path = model_info(tiny), hub[0].prefix + "tokenizer.json"
     hub[0].extra[path] = lambda asked: (403, {}, b"")
-    with pytest.raises(ReadFailed, match=r"tokenizer\.json: the server answers 403"):
+    with pytest.raises(ReadFailed, match=r"tokenizer\.json: the server responded 403"):
         open_checkpoint("hf://owner/name")
     del hub[0].extra[path]
     assert (open_checkpoint("hf://owner/name").folder / "tokenizer.json").read_text() == "{}"
 
 
-def test_the_content_s_hash_counts_not_the_tag_of_a_node_of_the_store(
+def test_the_content_hash_takes_precedence_over_the_etag_of_a_store_node(
     hub: tuple[RangeServer, RangeServer], tiny: Path
 ) -> None:
     front, store = hub
@@ -112,15 +112,15 @@ def test_the_content_s_hash_counts_not_the_tag_of_a_node_of_the_store(
 @pytest.mark.parametrize(
     ("status", "headers", "kind", "sentence"),
     [
-        (404, {"X-Error-Code": "RepoNotFound"}, NotFound, "the hub knows no such model"),
+        (404, {"X-Error-Code": "RepoNotFound"}, NotFound, "the hub has no such model"),
         (401, {"X-Error-Code": "GatedRepo"}, NotFound, "accept its terms"),
         (404, {"X-Error-Code": "RevisionNotFound"}, NotFound, "Check name and revision"),
         (403, {}, ReadFailed, "Check name and revision"),
         (500, {}, ReadFailed, "Check name and revision"),
-        (200, {}, ReadFailed, "the hub cannot be asked"),
+        (200, {}, ReadFailed, "the hub cannot be reached"),
     ],
 )
-def test_what_the_hub_refuses(
+def test_errors_of_the_hub(
     hub: tuple[RangeServer, RangeServer], status: int, headers: dict[str, str], kind: type[Exception], sentence: str
 ) -> None:
     hub[0].extra = {API + "main": lambda asked: (status, headers, b"")}
@@ -129,7 +129,7 @@ def test_what_the_hub_refuses(
     assert sentence in str(caught.value) and str(caught.value).startswith("hf://owner/name@main")
 
 
-def test_an_answer_without_a_commit(hub: tuple[RangeServer, RangeServer]) -> None:
+def test_a_response_without_a_commit(hub: tuple[RangeServer, RangeServer]) -> None:
     hub[0].extra = {API + "main": lambda asked: (200, {}, b'{"id": "owner/name", "sha": "../x"}')}
     with pytest.raises(ReadFailed, match="names no commit"):
         resolve("owner/name", "main")
@@ -142,7 +142,7 @@ def test_addresses() -> None:
 
 
 def test_on_the_command_line(hub: tuple[RangeServer, RangeServer], tmp_path: Path) -> None:
-    """A process of its own, told by HF_ENDPOINT where the hub is."""
+    """In a separate process, with the hub's address in HF_ENDPOINT."""
     environment = os.environ | {"HF_ENDPOINT": hub[0].root, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "minimoe", "verify", "hf://owner/name@v1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

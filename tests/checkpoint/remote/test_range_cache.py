@@ -1,4 +1,4 @@
-"""The cache of fetched bytes: what comes out is what went in or nothing, and it never grows beyond its cap."""
+"""The cache of fetched bytes: a read returns the stored bytes or nothing, and the cache never exceeds its cap."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def used(cache: RangeCache) -> int:
 
 
 def taken(cache: RangeCache, start: int, stop: int) -> list[tuple[int, int, bytes | None]]:
-    """The runs that cover start:stop, with the bytes where the cache has them."""
+    """The extents that cover start:stop, with their bytes if they are cached."""
     pieces, runs = cache.pieces(VERSION), []
     for begin, end, piece in pieces.cover(start, stop):
         buffer = bytearray(end - begin)
@@ -36,7 +36,7 @@ def kept(cache: RangeCache, start: int, stop: int) -> None:
     cache.pieces(VERSION).store(memoryview(DATA)[start:stop], start)
 
 
-def test_runs_and_the_gaps_between_them(tmp_path: Path) -> None:
+def test_cached_extents_and_the_gaps_between_them(tmp_path: Path) -> None:
     cache = RangeCache(tmp_path, 10**6)
     for start, stop in ((100, 200), (300, 350), (340, 400)):
         kept(cache, start, stop)
@@ -54,7 +54,7 @@ def test_runs_and_the_gaps_between_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_sequence_covers_the_run_without_a_wrong_byte(tmp_path: Path, seed: int) -> None:
+def test_random_stores_cover_an_extent_with_the_right_bytes(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     cache = RangeCache(tmp_path, 30_000)
     for _ in range(150):
@@ -83,7 +83,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "grow", "empty", "head", "swap", "gone"])
-def test_a_damaged_piece_is_as_if_it_were_not_there(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_piece_counts_as_missing(tmp_path: Path, damage: str) -> None:
     cache = RangeCache(tmp_path, 10**6)
     kept(cache, 0, 1000)
     kept(cache, 1000, 2000)
@@ -110,7 +110,7 @@ def test_a_damaged_piece_is_as_if_it_were_not_there(tmp_path: Path, damage: str)
     assert taken(cache, 0, 1000) == [(0, 1000, DATA[:1000])]
 
 
-def test_a_process_that_was_killed_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_no_partial_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = RangeCache(tmp_path, 10**6)
 
     def killed(source: Path, target: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_process_that_was_killed_leaves_nothing_half_written(tmp_path: Path, m
     assert not abandoned.exists()
 
 
-def test_a_full_disk_ends_the_storing_and_says_so_once(
+def test_a_full_disk_stops_caching_with_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = RangeCache(tmp_path, 10**6)
@@ -147,8 +147,8 @@ def test_a_full_disk_ends_the_storing_and_says_so_once(
     assert taken(cache, 0, 2000) == [(0, 1000, DATA[:1000]), (1000, 2000, None)]
 
 
-def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
-    """MINIMOE_CACHE may name a folder that has other uses."""
+def test_unrelated_files_are_kept(tmp_path: Path) -> None:
+    """MINIMOE_CACHE can be a folder with other uses."""
     others = [tmp_path / name for name in ("notes.txt", ".profile", "data.json", "1-2.piece.bak")]
     for file in others:
         file.write_bytes(bytes(5_000))
@@ -160,8 +160,8 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     assert used(cache) <= 10_000 + 4 * 5_000
 
 
-def test_two_at_a_time(tmp_path: Path) -> None:
-    """As two processes would: two caches on one folder, each reading what the other stores or removes."""
+def test_two_concurrent_caches(tmp_path: Path) -> None:
+    """Like two processes: two caches on one folder, each reading pieces that the other stores or removes."""
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -181,7 +181,7 @@ def test_two_at_a_time(tmp_path: Path) -> None:
     assert used(RangeCache(tmp_path, 20_000)) <= 20_000
 
 
-def test_what_a_later_run_could_not_recognise_is_not_kept(tmp_path: Path) -> None:
+def test_versions_without_a_durable_validator_are_not_cached(tmp_path: Path) -> None:
     cache = RangeCache(tmp_path, 10**6)
     for version in (VERSION._replace(etag='W/"a"'), VERSION._replace(etag=None)):
         cache.pieces(version).store(memoryview(DATA), 0)

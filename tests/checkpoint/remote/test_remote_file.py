@@ -1,4 +1,4 @@
-"""A checkpoint on a server: the same values as from the disk, about the bytes that are needed, and never wrong ones."""
+"""A checkpoint on a server: the same values as from disk, few more bytes than needed, and never wrong ones."""
 
 import json
 import random
@@ -17,8 +17,8 @@ from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.remote import http_client as http_ranges
 from minimoe.checkpoint.remote import remote_file as remote
-from minimoe.checkpoint.remote.http_client import Patience, RangeClient
-from minimoe.checkpoint.remote.http_response import Passing, Version, retry_after
+from minimoe.checkpoint.remote.http_client import Backoff, RangeClient
+from minimoe.checkpoint.remote.http_response import TransientError, Version, retry_after
 from minimoe.checkpoint.remote.range_cache import RangeCache
 from minimoe.checkpoint.remote.remote_file import RemoteFolder, in_parallel
 from minimoe.checkpoint.verify import verify
@@ -42,7 +42,7 @@ HEAD = 1000  # bytes of the first request: less than a tiny shard and less than 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
-    """The seconds that would have been waited; nothing waits, and nothing goes through a proxy."""
+    """The recorded waits in seconds; no test sleeps, and no request goes through a proxy."""
     recorded: list[float] = []
     monkeypatch.setattr(http_ranges, "pause", recorded.append)
     monkeypatch.setattr(http_ranges, "FIRST_BYTES", HEAD)
@@ -68,7 +68,7 @@ def all_bytes(opened: OpenedCheckpoint) -> dict[str, bytes]:
 
 
 def on_first(pattern: str, trouble: dict[str, Any], times: int = 1, since: int = 1) -> Callable[..., Any]:
-    """That trouble for the requests number `since` to `since + times - 1` for each file that matches."""
+    """This error for requests `since` to `since + times - 1` of each matching file."""
     return lambda asked, count: trouble if re.search(pattern, asked.name) and since <= count < since + times else None
 
 
@@ -97,7 +97,7 @@ def test_headers_cost_one_request_each_and_a_second_one_if_they_are_long(server:
     assert opened.shards.directory.bytes_fetched == server.bytes_sent
 
 
-def test_a_slice_asks_for_its_own_files_and_bytes_only(server: RangeServer, tiny: Path) -> None:
+def test_a_slice_requests_only_its_own_files_and_bytes(server: RangeServer, tiny: Path) -> None:
     weight_map = json.loads((tiny / INDEX).read_text())["weight_map"]
     needed = {file for name, file in weight_map.items() if name.startswith("model.layers.2.")}
     opened = open_checkpoint(server.url, layers=range(2, 3))
@@ -121,10 +121,10 @@ def test_a_single_file_without_an_index(server: RangeServer, tiny: Path) -> None
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_read_through_any_trouble(
+def test_random_reads_with_random_errors(
     server: RangeServer, tiny: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random reads, random troubles, a cache that is too small: every read equals the file's own bytes."""
+    """Random reads, random errors, a cache that is too small: every read returns the file's bytes."""
     draw = random.Random(seed)
     monkeypatch.setattr(remote, "PART", 700)
     monkeypatch.setattr(http_ranges, "PROGRESS", 50)
@@ -157,7 +157,7 @@ def test_a_second_run_fetches_nothing(server: RangeServer, tags: str) -> None:
     assert len(server.asked) == len(again.shards.headers) + 10  # each weight file and each small one: still the same?
 
 
-def test_a_weak_tag_is_no_ground_to_keep_bytes(server: RangeServer) -> None:
+def test_bytes_with_a_weak_etag_are_not_cached(server: RangeServer) -> None:
     server.tags = "weak"
     first = all_bytes(open_checkpoint(server.url))
     server.reset()
@@ -165,7 +165,7 @@ def test_a_weak_tag_is_no_ground_to_keep_bytes(server: RangeServer) -> None:
     assert server.bytes_sent > sum(map(len, first.values()))
 
 
-def test_what_changed_between_two_runs_is_fetched_anew(server: RangeServer, tiny: Path) -> None:
+def test_files_changed_between_two_runs_are_fetched_again(server: RangeServer, tiny: Path) -> None:
     all_bytes(open_checkpoint(server.url))
     path = first_shard(tiny)
     data = bytearray(path.read_bytes())
@@ -176,7 +176,7 @@ def test_what_changed_between_two_runs_is_fetched_anew(server: RangeServer, tiny
     assert all_bytes(again) == all_bytes(open_checkpoint(tiny)) and again.config.rope_theta == 5.0
 
 
-def test_without_a_cache_nothing_is_kept(server: RangeServer, tmp_path: Path) -> None:
+def test_without_a_cache_nothing_is_stored(server: RangeServer, tmp_path: Path) -> None:
     for _ in range(2):
         server.reset()
         all_bytes(open_checkpoint(server.url, cache=tmp_path / "other", cache_bytes=0))
@@ -189,7 +189,7 @@ def test_without_a_cache_nothing_is_kept(server: RangeServer, tmp_path: Path) ->
 # ---------------------------------------------------------------- passing trouble
 
 
-def test_a_dropped_connection_is_taken_up_where_it_broke(server: RangeServer, tiny: Path, waits: list[float]) -> None:
+def test_a_dropped_connection_resumes_at_the_last_byte(server: RangeServer, tiny: Path, waits: list[float]) -> None:
     opened = open_checkpoint(server.url, cache_bytes=0)
     header, entry = opened.shards.find("model.embed_tokens.weight")
     server.reset()
@@ -212,7 +212,7 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(server: RangeServer, ti
     ],
 )
 @pytest.mark.parametrize("files", ["json$", "safetensors$"])
-def test_passing_troubles_pass(
+def test_transient_errors_are_retried(
     server: RangeServer, tiny: Path, waits: list[float], trouble: dict[str, Any], expected: list[float], files: str
 ) -> None:
     server.trouble = on_first("^config.json" if files == "json$" else first_shard(tiny).name, trouble, times=2)
@@ -222,7 +222,7 @@ def test_passing_troubles_pass(
     assert sorted(waits)[:2] == expected
 
 
-def test_progress_renews_the_patience_and_its_lack_ends_it(
+def test_progress_resets_the_backoff(
     server: RangeServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
     opened = open_checkpoint(server.url, cache_bytes=0)
@@ -239,7 +239,7 @@ def test_progress_renews_the_patience_and_its_lack_ends_it(
     assert waits == [1, 2, 4, 8, 16]
 
 
-def test_waiting_has_an_end(server: RangeServer, waits: list[float]) -> None:
+def test_the_longest_wait(server: RangeServer, waits: list[float]) -> None:
     server.trouble = on_first("config.json", {"status": 429, "headers": {"Retry-After": "3600"}})
     with pytest.raises(ReadFailed, match="asks to wait 3,600 s"):
         open_checkpoint(server.url)
@@ -257,8 +257,8 @@ def test_retry_after_in_both_forms() -> None:
 # ---------------------------------------------------------------- Ctrl-C
 
 
-def test_a_thread_that_outlives_its_read_writes_nowhere(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C while four parts come, and again while their threads are waited for: the memory may be another's now."""
+def test_a_worker_that_outlives_its_read_does_not_write(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during four downloads, and again while their threads are joined: the memory may be reused by then."""
     header, entry = open_checkpoint(server.url, cache_bytes=0).shards.find("model.embed_tokens.weight")
     pools, go_on, destination = [], threading.Event(), bytearray(b"?" * 400)
 
@@ -283,30 +283,30 @@ def test_a_thread_that_outlives_its_read_writes_nowhere(server: RangeServer, mon
 
 
 @pytest.mark.parametrize("slow", ["pause", "body"])
-def test_nobody_waits_for_a_read_that_was_given_up(slow: str) -> None:
-    waiting, told = threading.Event(), []
+def test_a_cancelled_read_ends_its_workers(slow: str) -> None:
+    waiting, cancelled = threading.Event(), []
 
     def body() -> Iterator[bytes]:
         yield b"x"
         waiting.set()
-        assert http_ranges.READER.given_up and http_ranges.READER.given_up.wait(20)
+        assert http_ranges.WORKER.cancelled and http_ranges.WORKER.cancelled.wait(20)
         yield b"x" * 9
 
     def read(number: int) -> None:
         if number == 0:
             assert waiting.wait(20)
             raise KeyboardInterrupt
-        with pytest.raises(ReadFailed, match="was given up"):
+        with pytest.raises(ReadFailed, match="was cancelled"):
             if slow == "body":
                 list(RangeClient().chunks(httpx.Response(206, content=body(), request=httpx.Request("GET", "x:")), 10))
             else:
                 waiting.set()
-                Patience("https://host/x").wait(Passing("503", wait=60))
-        told.append(number)
+                Backoff("https://host/x").wait(TransientError("503", wait=60))
+        cancelled.append(number)
 
     with pytest.raises(KeyboardInterrupt):
         list(in_parallel(read, [0, 1]))
-    assert told == [1]
+    assert cancelled == [1]
 
 
 def test_no_more_parts_are_in_memory_than_threads() -> None:
@@ -333,13 +333,13 @@ def test_a_server_without_ranges_is_refused_before_it_sends_the_file(server: Ran
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        ({"shift": 8}, "asked for bytes"),
+        ({"shift": 8}, "requested bytes"),
         ({"relabel": "bytes 5-6/7"}, "changed on the server"),
-        ({"relabel": "bytes 0-1"}, "expected one plain range"),
-        ({"relabel": "bytes */9999"}, "expected one plain range"),
-        ({"relabel": "octets 0-1/9999"}, "expected one plain range"),
+        ({"relabel": "bytes 0-1"}, "expected one uncompressed range"),
+        ({"relabel": "bytes */9999"}, "expected one uncompressed range"),
+        ({"relabel": "octets 0-1/9999"}, "expected one uncompressed range"),
         ({"headers": {"Content-Encoding": "gzip"}}, "Content-Encoding 'gzip'"),
-        ({"surplus": 5}, "sends more bytes than the range"),
+        ({"surplus": 5}, "sent more bytes than the range"),
         ({"etag": '"another"'}, "was changed on the server while it was being read"),
         ({"headers": {"Last-Modified": "Fri, 01 Jan 1999 00:00:00 GMT"}}, "was changed on the server"),
         ({"whole": True, "etag": '"another"'}, "was changed on the server"),
@@ -347,14 +347,14 @@ def test_a_server_without_ranges_is_refused_before_it_sends_the_file(server: Ran
         ({"status": 412}, "was changed on the server"),
         ({"status": 416}, "was changed on the server"),
         ({"status": 404}, "does not exist (404 Not Found)"),
-        ({"status": 403}, "answers 403 Forbidden. If a model is gated"),
-        ({"status": 418}, "answers 418"),
-        ({"status": 304}, "answers 304"),
+        ({"status": 403}, "responded 403 Forbidden. For a gated or private model"),
+        ({"status": 418}, "responded 418"),
+        ({"status": 304}, "responded 304"),
         ({"redirect": "ftp://127.0.0.1/x"}, "cannot be followed"),
         ({"redirect": "model-00001-of-00007.safetensors"}, "cannot be read: Exceeded maximum allowed redirects"),
     ],
 )
-def test_an_answer_that_is_not_what_was_asked_for(server: RangeServer, trouble: dict[str, Any], sentence: str) -> None:
+def test_responses_that_do_not_match_the_request(server: RangeServer, trouble: dict[str, Any], sentence: str) -> None:
     opened = open_checkpoint(server.url, cache_bytes=0)
     header = opened.shards.headers["model-00001-of-00007.safetensors"]
     entry = max(header.tensors.values(), key=lambda entry: entry.start)
@@ -374,8 +374,8 @@ def test_a_file_that_is_replaced_while_it_is_read(server: RangeServer, tiny: Pat
         file.read(entry.start, entry.nbytes)
 
 
-def test_headers_of_one_version_never_meet_bytes_of_another(server: RangeServer, tiny: Path) -> None:
-    """Two headers of the same file, opened before and after a change: each opens its own version only."""
+def test_header_and_bytes_are_of_the_same_version(server: RangeServer, tiny: Path) -> None:
+    """Two headers of a file, read before and after a change: each opens its own version only."""
     old = open_checkpoint(server.url)
     path = first_shard(tiny)
     data = path.read_bytes()
@@ -388,7 +388,7 @@ def test_headers_of_one_version_never_meet_bytes_of_another(server: RangeServer,
         file.require_unchanged(header.identity)
 
 
-def test_a_server_that_gives_no_sign_of_a_change(server: RangeServer) -> None:
+def test_a_server_without_validators(server: RangeServer) -> None:
     server.tags = "none"
     with pytest.raises(ReadFailed, match="neither ETag nor Last-Modified"):
         open_checkpoint(server.url)
@@ -400,7 +400,7 @@ def test_reading_past_the_end(server: RangeServer) -> None:
         file.read(file.size - 4, 5)
 
 
-def test_nobody_is_there(waits: list[float]) -> None:
+def test_an_unreachable_server(waits: list[float]) -> None:
     with RangeServer(Path()) as gone:
         url = gone.url
     with pytest.raises(ReadFailed, match=r"cannot be reached: .*Check the address and the network"):
@@ -408,7 +408,7 @@ def test_nobody_is_there(waits: list[float]) -> None:
     assert waits == []
 
 
-def test_faults_of_the_checkpoint_itself_are_told_as_on_the_disk(server: RangeServer, tiny: Path) -> None:
+def test_errors_of_the_checkpoint_are_the_same_as_for_a_local_one(server: RangeServer, tiny: Path) -> None:
     files = sorted(tiny.glob("*.safetensors"))
     files[-1].write_bytes(files[-1].read_bytes()[:-10])
     with pytest.raises(TruncatedShard, match=re.escape(server.url + files[-1].name)):
@@ -440,7 +440,7 @@ def test_faults_of_the_checkpoint_itself_are_told_as_on_the_disk(server: RangeSe
 # ---------------------------------------------------------------- redirects and log-ins
 
 
-def test_a_redirect_is_followed_without_the_log_in(server: RangeServer, tiny: Path, tmp_path: Path) -> None:
+def test_credentials_are_not_sent_to_a_redirect(server: RangeServer, tiny: Path, tmp_path: Path) -> None:
     with RangeServer(tiny) as store:
         server.trouble = lambda asked, count: {"redirect": store.url + asked.name}
         cache = RangeCache(tmp_path / "ranges", 0)
@@ -453,7 +453,7 @@ def test_a_redirect_is_followed_without_the_log_in(server: RangeServer, tiny: Pa
 
 
 @pytest.mark.parametrize("way", [["http://host/x"], ["http://host/x", "https://store/x"]], ids=len)
-def test_an_encrypted_address_does_not_lead_to_or_over_an_open_one(way: list[str]) -> None:
+def test_https_is_not_redirected_to_http(way: list[str]) -> None:
     hops = dict(zip(["https://host/x", *way], way, strict=False))
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -463,14 +463,14 @@ def test_an_encrypted_address_does_not_lead_to_or_over_an_open_one(way: list[str
 
     client = RangeClient()
     client._client = httpx.Client(transport=httpx.MockTransport(answer), follow_redirects=True)
-    with pytest.raises(ReadFailed, match="leads to http://host/x, which is not encrypted"):
+    with pytest.raises(ReadFailed, match="redirects to http://host/x, which is not encrypted"):
         client.look("https://host/x")
 
 
 # ---------------------------------------------------------------- small files, verify, load
 
 
-def test_small_files_come_along_if_they_are_there(server: RangeServer, tiny: Path) -> None:
+def test_metadata_files_are_fetched_if_they_exist(server: RangeServer, tiny: Path) -> None:
     (tiny / "tokenizer.json").write_text('{"a": 1}')
     (tiny / "chat_template.jinja").write_text("{{ messages }}")
     page = {"/merges.txt": lambda asked: (200, {"Content-Type": "text/html"}, b"<html>home</html>")}
@@ -491,7 +491,7 @@ def test_a_cache_that_cannot_be_written(
     (tmp_path / "file").write_text("in the way")
     opened = open_checkpoint(server.url, cache=tmp_path / "file", cache_bytes=10**6)
     assert all_bytes(opened) == all_bytes(open_checkpoint(tiny))
-    assert capsys.readouterr().err.count("so nothing more is kept there") == 1
+    assert capsys.readouterr().err.count("so caching stops") == 1
 
 
 def test_verify_reads_headers_only(server: RangeServer, tiny: Path) -> None:
@@ -531,13 +531,13 @@ def test_a_hub_name_may_be_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "https://host/../x/", "https://host\\x", "hf://", "hf://one", "hf://a/b/c", "hf://a/b@", "hf://../b", "hf://a/b?c",
     ],
 )  # fmt: skip
-def test_addresses_that_are_none(address: str, waits: list[float]) -> None:
+def test_invalid_addresses(address: str, waits: list[float]) -> None:
     with pytest.raises((BadArgument, NotFound)) as caught:
         open_checkpoint(address)
     assert "user" not in str(caught.value)
 
 
-def test_the_page_of_a_model_is_no_folder(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+def test_the_web_page_of_a_model_is_not_a_folder(monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
     def absent(self: RangeClient, url: str, *_: Any) -> None:
         raise NotFound(f"{url} does not exist.")
 
@@ -546,6 +546,6 @@ def test_the_page_of_a_model_is_no_folder(monkeypatch: pytest.MonkeyPatch, waits
         open_checkpoint("https://huggingface.co/Qwen/Qwen3-0.6B")
 
 
-def test_versions_are_told_apart() -> None:
+def test_versions_are_distinguished() -> None:
     assert Version("u", 1, '"a"', None).is_durable and Version("u", 1, None, "date").is_durable
     assert not Version("u", 1, 'W/"a"', None).is_durable and not Version("u", 1, None, None).is_durable

@@ -1,4 +1,4 @@
-"""The header reader: what it accepts is what the safetensors library accepts, and each fault has its own sentence."""
+"""The header reader: it accepts what the safetensors library accepts, and each error has its own message."""
 
 import os
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_reads_the_header_and_nothing_else(file: Path) -> None:
         (join_file(b'{"a": {"shape": [1], "shape": [2]}}', b""), CorruptHeader, "the key 'shape' appears twice"),
     ],
 )
-def test_what_is_no_header(file: Path, content: bytes, kind: type[MinimoeError], sentence: str) -> None:
+def test_invalid_headers(file: Path, content: bytes, kind: type[MinimoeError], sentence: str) -> None:
     file.write_bytes(content)
     with pytest.raises(kind) as caught:
         read_header(file)
@@ -116,7 +116,7 @@ def test_what_is_no_header(file: Path, content: bytes, kind: type[MinimoeError],
         ({"a": F32, "__metadata__": "pt"}, "__metadata__ is 'pt'"),
     ],
 )
-def test_numbers_that_contradict_each_other(file: Path, header: dict[str, Any], sentence: str) -> None:
+def test_inconsistent_numbers(file: Path, header: dict[str, Any], sentence: str) -> None:
     file.write_bytes(join_file(header, bytes(8)))
     with pytest.raises(CorruptHeader) as caught:
         read_header(file)
@@ -147,7 +147,7 @@ def test_a_hostile_name_stays_short_and_printable(file: Path) -> None:
     assert len(message) < 300 and message.isprintable() and message.encode()
 
 
-def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
+def test_pipes_and_folders_do_not_block(tmp_path: Path) -> None:
     (tmp_path / "folder.safetensors").mkdir()
     os.mkfifo(tmp_path / "pipe.safetensors")
     for name in ("folder.safetensors", "pipe.safetensors"):
@@ -157,7 +157,7 @@ def test_pipes_and_folders_are_not_waited_for(tmp_path: Path) -> None:
         read_header(tmp_path / "absent.safetensors")
 
 
-def test_the_same_bytes_where_there_is_no_preadv(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bytes_without_preadv(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"a": torch.arange(2**19)}, file)  # 4 MiB, more than one read
     header = read_header(file)
 
@@ -178,7 +178,7 @@ def failing(error: int) -> Callable[..., int]:
     return read
 
 
-def test_a_disk_that_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"a": torch.ones(9)}, file)
     monkeypatch.setattr(os, "preadv", failing(5))
     with pytest.raises(ReadFailed, match=r"reading 8 bytes at 0 failed: Input/output error"):

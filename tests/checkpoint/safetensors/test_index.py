@@ -1,4 +1,4 @@
-"""The index and the folder: what is refused before any file is opened, and where index and headers disagree."""
+"""The index: errors before any weight file is opened, and contradictions between index and headers."""
 
 import codecs
 import json
@@ -57,7 +57,7 @@ def test_only_plain_file_names(tiny: Path, name: Any) -> None:
         ("0", "0 bytes"),
     ],
 )
-def test_a_total_size_that_cannot_be(tiny: Path, total: str, shown: str) -> None:
+def test_invalid_total_sizes(tiny: Path, total: str, shown: str) -> None:
     text = (tiny / INDEX).read_text()
     right = str(json.loads(text)["metadata"]["total_size"])
     (tiny / INDEX).write_text(text.replace(f'"total_size": {right}', f'"total_size": {total}'))
@@ -66,7 +66,7 @@ def test_a_total_size_that_cannot_be(tiny: Path, total: str, shown: str) -> None
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"total_size": None}])
-def test_a_total_size_need_not_be_there(tiny: Path, metadata: Any) -> None:
+def test_the_total_size_is_optional(tiny: Path, metadata: Any) -> None:
     edit_json(tiny / INDEX, lambda index: index.update(metadata=metadata))
     load_model(tiny)
 
@@ -85,13 +85,13 @@ def test_a_total_size_need_not_be_there(tiny: Path, metadata: Any) -> None:
         ("version https://git-lfs.github.com/spec/v1", "Expecting value"),
     ],
 )
-def test_an_index_that_is_none(tiny: Path, content: str, sentence: str) -> None:
+def test_invalid_indexes(tiny: Path, content: str, sentence: str) -> None:
     (tiny / INDEX).write_text(content)
     assert sentence in refused(tiny, IndexMismatch)
 
 
-def test_a_byte_order_mark_is_no_fault(tiny: Path) -> None:
-    """Notepad and PowerShell put one in front of a file that they save."""
+def test_a_byte_order_mark_is_accepted(tiny: Path) -> None:
+    """Notepad and PowerShell write one at the beginning of a file."""
     (tiny / INDEX).write_bytes(codecs.BOM_UTF8 + (tiny / INDEX).read_bytes())
     (tiny / "config.json").write_bytes(codecs.BOM_UTF8 + (tiny / "config.json").read_bytes())
     load_model(tiny)
@@ -139,7 +139,7 @@ def test_an_index_beside_a_single_file(tiny: Path) -> None:
     assert "holds both model.safetensors and" in refused(tiny, IndexMismatch)
 
 
-def test_other_safetensors_files_are_left_alone(tiny: Path) -> None:
+def test_other_safetensors_files_are_ignored(tiny: Path) -> None:
     (tiny / "adapter.safetensors").write_bytes(b"not even one")
     load_model(tiny)
 
@@ -157,7 +157,7 @@ def test_a_hub_cache_is_made_of_links(original: Path, tmp_path: Path) -> None:
     assert "Resume with: hf download Qwen/Qwen3-Tiny" in refused(snapshot, MissingShard)
 
 
-def test_a_hub_name_is_answered_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_gives_the_download_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(NotFound) as caught:
         load_model("Qwen/Qwen3-0.6B")
@@ -183,7 +183,7 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     assert "holds neither model.safetensors nor" in refused(tmp_path, NotFound)
 
 
-def test_a_file_is_no_folder(original: Path) -> None:
+def test_a_file_is_not_a_folder(original: Path) -> None:
     assert f"is a file; expected the folder that holds config.json and the .safetensors files: {original}" in refused(
         original / "config.json", NotFound
     )

@@ -28,7 +28,7 @@ IDS = torch.arange(8).view(1, 8)
 
 
 def put(folder: Path, name: str, value: float) -> None:
-    """One value of one tensor of a checkpoint becomes `value`."""
+    """Set one value of one tensor of a checkpoint to `value`."""
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
         if name in tensors:
@@ -178,7 +178,7 @@ def test_recording(mini: tuple[Any, Any]) -> None:
 
 
 def test_zeros_are_loaded_and_mentioned(tiny: Path) -> None:
-    """A hole in a file reads as zeros. Some models do have tensors of zeros, so this is no fault."""
+    """A hole in a file reads as zeros. Some models have tensors of zeros, so this is not an error."""
     name = "model.layers.3.mlp.experts.7.down_proj.weight"
     rewrite(tiny, lambda tensors: tensors[name].zero_())
     load_model(tiny)
@@ -198,7 +198,7 @@ def test_sha256_inspects_every_value(tiny: Path) -> None:
 
 
 def test_sha256_reports_a_finding_again_after_an_interruption(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file with a finding is not noted as done, or the run that comes to its end would not mention it."""
+    """A file with a problem is not recorded as done, or the resumed run would not report it."""
     first, second = sorted(tiny.glob("*.safetensors"))[:2]
     name = next(name for name in load_file(first) if name.endswith("q_proj.weight"))
     put(tiny, name, NAN)
@@ -217,7 +217,7 @@ def test_sha256_reports_a_finding_again_after_an_interruption(tiny: Path, monkey
 
 
 @pytest.mark.parametrize("step", [1, 7, 64, 10**6])
-def test_the_inspector_sees_values_that_lie_across_two_pieces(tmp_path: Path, step: int) -> None:
+def test_the_inspector_sees_values_across_two_blocks(tmp_path: Path, step: int) -> None:
     file = tmp_path / "x.safetensors"
     tensors = {name: torch.ones(3, 5, dtype=dtype) for name, dtype in (("a", torch.float32), ("b", torch.bfloat16))}
     tensors |= {"nan": tensors["a"].clone(), "inf": tensors["b"].clone(), "empty": torch.ones(0)}

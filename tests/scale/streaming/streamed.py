@@ -9,7 +9,7 @@ from torch import Tensor
 
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.load import load_model
-from minimoe.checkpoint.save import as_json
+from minimoe.checkpoint.shard_writer import as_json
 from minimoe.dtypes import TORCH_DTYPES
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

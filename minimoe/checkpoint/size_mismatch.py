@@ -1,4 +1,7 @@
-"""Which member of the family is this? The sizes on a model card, from config.json and from the files, compared."""
+"""Compares the model sizes in config.json with those of the files, and names the model that the files are of.
+
+Without it, a config.json of another model would only show as thousands of missing tensors.
+"""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ Sizes = dict[str, int]
 
 
 def sizes_of_config(config: ModelConfig) -> Sizes:
-    """The sizes on a model card, as config.json gives them."""
+    """The sizes on a model card, from config.json."""
     sizes = {"layers": config.num_hidden_layers, "hidden": config.hidden_size, "vocab": config.vocab_size}
     sizes |= {
         "query rows": config.num_attention_heads * config.head_dim,
@@ -27,10 +30,10 @@ def sizes_of_config(config: ModelConfig) -> Sizes:
 
 
 def sizes_of_files(shards: Shards) -> Sizes:
-    """The same sizes as far as they can be told from the names and the headers."""
-    inside = [found for name in shards.names if (found := LAYER.fullmatch(name))]
-    experts = [int(found[1]) for name in inside if (found := EXPERT.match(name[2]))]
-    sizes = {"layers": max(int(name[1]) for name in inside) + 1} if inside else {}
+    """The same sizes, as far as they follow from the names and the headers."""
+    matches = [match for name in shards.names if (match := LAYER.fullmatch(name))]
+    experts = [int(expert[1]) for match in matches if (expert := EXPERT.match(match[2]))]
+    sizes = {"layers": max(int(match[1]) for match in matches) + 1} if matches else {}
     if experts:
         sizes["experts"] = max(experts) + 1
     for header in shards.headers.values():
@@ -40,10 +43,10 @@ def sizes_of_files(shards: Shards) -> Sizes:
 
 
 def sizes_of_tensor(name: str, shape: tuple[int, ...]) -> Sizes:
-    """What one tensor's shape says about the model's sizes; most say nothing new."""
+    """The model sizes that follow from one tensor's shape; none for most tensors."""
     name, shape = unpacked(name, shape)
-    found = LAYER.fullmatch(name)
-    kind = found[2] if found else name
+    match = LAYER.fullmatch(name)
+    kind = match[2] if match else name
     if len(shape) == 3 and kind == "mlp.experts.down_proj":
         return {"experts": shape[0], "expert width": shape[2]}
     if len(shape) != 2:
@@ -60,7 +63,7 @@ def sizes_of_tensor(name: str, shape: tuple[int, ...]) -> Sizes:
 
 
 def unpacked(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """Name and shape (outs, ins) of the matrix that these packed numbers stand for; of others as they are."""
+    """Name and shape (outs, ins) of the matrix that a packed tensor represents; others are returned unchanged."""
     module, dot, suffix = name.rpartition(".")
     if len(shape) == 2 and suffix in ("qweight", "weight_int4", "weight_int8"):
         outs_ins = {"qweight": (shape[1], 8 * shape[0]), "weight_int4": (shape[0], 2 * shape[1])}
@@ -70,34 +73,31 @@ def unpacked(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
 
 def compare_sizes(config: ModelConfig, shards: Shards) -> None:
     """Raise WrongModel, in the terms of a model card, if config and files are of models of different sizes."""
-    said, found = sizes_of_config(config), sizes_of_files(shards)
-    different = [key for key in said if found.get(key, said[key]) != said[key]]
-    different += [key for key in found if key not in said]
+    stated, actual = sizes_of_config(config), sizes_of_files(shards)
+    different = [key for key in stated if actual.get(key, stated[key]) != stated[key]]
+    different += [key for key in actual if key not in stated]
     different += [
-        key for key in ("layers", "experts") if key in said and key not in found
-    ]  # so that no loop below can run away
+        key for key in ("layers", "experts") if key in stated and key not in actual
+    ]  # a hostile config must not make the loops over layers and experts run on
     if not different:
         return
-    keys = ["layers", "hidden"] if {"layers", "hidden"} & set(different) else different  # these two say enough
+    keys = ["layers", "hidden"] if {"layers", "hidden"} & set(different) else different  # these two identify a model
 
     def words(sizes: Sizes) -> str:
         first = f"{sizes.get('layers', '?')} layers x {sizes.get('hidden', '?')}" if "layers" in keys else ""
         rest = [f"{key} {sizes.get(key, 'none')}" for key in keys if key not in ("layers", "hidden")]
         return ", ".join(([first] if first else []) + rest)
 
-    member = next((name for name, config in family() if found.items() <= sizes_of_config(config).items()), None)
-    says, has = words(said), words(found).replace(" layers", "")
-    known = f": this is {member}" if member and "layers" in found else ""
+    member = next((name for name, config in family() if actual.items() <= sizes_of_config(config).items()), None)
+    known = f": this is {member}" if member and "layers" in actual else ""
     raise WrongModel(
-        f"{shards.directory}: config says {says}, file has {has}{known}. Put the config.json of the same model beside "
-        "the files."
+        f"{shards.directory}: config says {words(stated)}, file has {words(actual).replace(' layers', '')}{known}. Put "
+        "the config.json of the same model beside the files."
     )
 
 
 def family() -> Iterator[tuple[str, ModelConfig]]:
-    """The known members of the real family, shortest name first (variants of one size are told apart by nothing in the
-    files).
-    """
+    """The released models, shortest name first (the files of variants of one size do not differ)."""
     for name in sorted(
         (file.stem for file in paths.models_folder().glob("*.json")), key=lambda name: (len(name), name)
     ):
