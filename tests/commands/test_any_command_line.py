@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from minimoe import atomic
 from minimoe.checkpoint.save import save
 from minimoe.cli import cli
-from minimoe.commands import check_real
+from minimoe.commands import compare_libraries
 from minimoe.errors import BadArgument, NotFound
 from minimoe.paths import checkout
 from minimoe.text.tokenizer import Tokenizer
@@ -271,9 +271,9 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
         patch.setattr(batches, "folder", only_the_corpus)
         patch.setattr(loop, "run", lambda *_: None)
         patch.setattr(socket.socket, "connect", no_network)
-        patch.setattr(check_real, "import_transformers", no_library)
+        patch.setattr(compare_libraries, "import_transformers", no_library)
         patch.setattr(subprocess, "Popen", no_process)
-        patch.setattr("minimoe.commands.selfcheck.selfcheck", lambda device, count: False)
+        patch.setattr("minimoe.commands.compare_ranks.compare_ranks", lambda device, count: False)
         for name in ("language", "tasks"):
             patch.setattr(evaluate, name, lambda *_: {})
         for name in ("specialisation", "thinking_curve"):

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 
 from minimoe.checkpoint.save import save
 from minimoe.cli import cli
-from minimoe.commands import chat as conversation
-from minimoe.commands import check_real
+from minimoe.commands import compare_libraries, conversation
 from minimoe.commands.terminal import table
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
@@ -307,7 +306,7 @@ def test_trace_of_a_question_knows_who_speaks(checkpoint, tmp_path):
     said = [[saved.token_bytes(t) for t in range(len(saved)) if saved.roles[t] == role] for role in range(4)]
     assert b"<|im_start|>" in said[0] and b"".join(said[1]) == b"Hi"
     assert len(said[2]) + len(said[3]) > 0
-    assert "belong to --chat" in refused("trace", "Hi", "--thinking", "--model", checkpoint)
+    assert "require --chat" in refused("trace", "Hi", "--thinking", "--model", checkpoint)
 
 
 def test_trace_refuses_what_it_cannot_show(checkpoint, tmp_path):
@@ -388,7 +387,7 @@ def saved_by_transformers(tmp_path_factory):
 
 
 def test_check_real_finds_both_libraries_equal(saved_by_transformers):
-    report = check_real.check_real(saved_by_transformers)
+    report = compare_libraries.compare_libraries(saved_by_transformers)
     own, single = report.comparisons
     assert (own.dtype, single.dtype) == (torch.bfloat16, torch.float32)
     assert (own.difference, own.top1, own.router) == (0.0, 1.0, 1.0)
@@ -399,7 +398,7 @@ def test_check_real_finds_both_libraries_equal(saved_by_transformers):
 
 
 def test_check_real_as_a_command(saved_by_transformers, monkeypatch):
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
     code, out, err = run("check-real", saved_by_transformers)
     assert code == 0
     assert "they agree" in out
@@ -423,27 +422,27 @@ def test_check_real_sees_a_wrong_choice(saved_by_transformers, monkeypatch):
 
     honest = router.route
     monkeypatch.setattr(router, "route", lambda logits, top_k, renormalise: honest(-logits, top_k, renormalise))
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
-    report = check_real.check_real(saved_by_transformers)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
+    report = compare_libraries.compare_libraries(saved_by_transformers)
     assert any("the router, given equal input" in fault for fault in report.faults)
     assert any("the selection of layer 0" in fault for fault in report.faults)
 
 
 def test_check_real_sees_other_token_ids(saved_by_transformers, monkeypatch):
     honest = Tokenizer.encode
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
     monkeypatch.setattr(Tokenizer, "encode", lambda self, text, **settings: honest(self, text + "!", **settings))
-    assert any("ids of" in fault for fault in check_real.check_real(saved_by_transformers).faults)
+    assert any("ids of" in fault for fault in compare_libraries.compare_libraries(saved_by_transformers).faults)
 
 
 def test_check_real_without_a_tokenizer_or_memory(saved_by_transformers, tmp_path, monkeypatch):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((saved_by_transformers / name).read_bytes())
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
-    report = check_real.check_real(tmp_path)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
+    report = compare_libraries.compare_libraries(tmp_path)
     assert len(report.comparisons) == 1
     assert report.faults == []
-    assert "for want of a tokenizer" in report.notes[0]
+    assert "no usable tokenizer" in report.notes[0]
     assert "float32 was left out" in report.notes[1]
 
 
@@ -454,7 +453,7 @@ def test_check_real_of_a_dense_model(tmp_path):
         if "expert" not in key and key not in ("norm_topk_prob", "mlp_only_layers")
     }
     transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).save_pretrained(tmp_path)
-    report = check_real.check_real(tmp_path)
+    report = compare_libraries.compare_libraries(tmp_path)
     assert report.faults == []
     assert report.comparisons[0].overlap == {}
     assert "same experts" not in str(report)
@@ -485,9 +484,9 @@ def test_recording_through_the_public_names(checkpoint):
         "trace hi --show 9 | --show is 9, expected one of the recorded layers 0 to 3",
         "trace hi --out no/such/folder/t.safetensors | there is no folder no/such/folder",
         "trace hi --html no/such/folder/t.html | there is no folder no/such/folder",
-        "chat hi --context 64 | --context belongs to --ram",
-        "chat hi --ram 30MB --context 64 | Take --max-new-tokens",
-        "chat hi --ram 30MB --context 4 | Take more --ram",
+        "chat hi --context 64 | --context requires --ram",
+        "chat hi --ram 30MB --context 64 | Use --max-new-tokens",
+        "chat hi --ram 30MB --context 4 | Use a larger --ram",
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(case, monkeypatch):
@@ -501,7 +500,7 @@ def test_quantise_replaces_a_checkpoint_only_when_told(tmp_path):
     out = tmp_path / "packed"
     assert run("quantise", "data/mini", "--to", "int8", "--out", out)[0] == 0
     code, _, err = run("quantise", "data/mini", "--to", "int4", "--out", out)
-    assert (code, "say --replace" in err) == (2, True)
+    assert (code, "pass --replace" in err) == (2, True)
     assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--dry-run")[0] == 0
     assert ModelConfig.from_file(out).quantization_config["bits"] == 8
     assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--replace")[0] == 0

@@ -69,8 +69,8 @@ for line, sentence in {EARLY!r}:
     ("text", "encoding", "sentence"),
     [
         ("caf\udce9", "utf-8", "the byte 0xe9 as character 4, which is not valid UTF-8. Convert"),
-        ("\udce4\udcbd", "ANSI_X3.4-1968", "which the encoding of this terminal, ANSI_X3.4-1968, does not have"),
-        ("a\ud800", "utf-8", "half a surrogate pair as character 2"),
+        ("\udce4\udcbd", "ANSI_X3.4-1968", "which is not valid in the encoding of this terminal, ANSI_X3.4-1968."),
+        ("a\ud800", "utf-8", "a lone surrogate as character 2"),
     ],
 )
 def test_bytes_that_are_no_text(text, encoding, sentence):
@@ -151,7 +151,7 @@ def test_an_error_that_is_nobodys_is_one_line(error, code, sentence, monkeypatch
         raise error
 
     monkeypatch.delenv("MINIMOE_TRACEBACK", raising=False)
-    monkeypatch.setattr("minimoe.cli.size_up", fail)
+    monkeypatch.setattr("minimoe.commands.plan.plan_sizes", fail)
     found, out, err = run("plan", "Qwen3-30B-A3B")
     assert (found, out, sentence in err) == (code, "", True), err
     assert err.count("\n") == 1 or not sentence
@@ -162,7 +162,7 @@ def test_its_traceback_can_be_had(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("here")
 
-    monkeypatch.setattr("minimoe.cli.size_up", fail)
+    monkeypatch.setattr("minimoe.commands.plan.plan_sizes", fail)
     monkeypatch.setenv("MINIMOE_TRACEBACK", "1")
     with pytest.raises(AssertionError, match="here"):
         run("plan", "Qwen3-30B-A3B")

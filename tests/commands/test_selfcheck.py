@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimoe.commands.selfcheck import Row, faults, forced, logits_of, random_model, run, tiny_config
+from minimoe.commands.compare_ranks import Row, faults, forced, logits_of, random_model, run, tiny_config
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
 from minimoe.scale.distributed.watchdog import is_running

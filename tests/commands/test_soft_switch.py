@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimoe.commands import chat as conversation
+from minimoe.commands import conversation
 from minimoe.commands.soft_switch import split_switch
 from minimoe.errors import NoThinkingSwitch
 from minimoe.text.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ def test_only_a_lone_word_is_a_command(calls):
     assert [line.split(".")[0] for line in err.splitlines()] == [
         f"minimoe: unknown command {word}" for word in ("/help", "/?", "/")
     ]
-    assert all("/clear: forget" in line for line in err.splitlines()) and code == 0
+    assert all("/clear: start" in line for line in err.splitlines()) and code == 0
 
 
 @pytest.mark.parametrize("option", [(), ("--thinking",), ("--no-thinking",)])

@@ -43,11 +43,11 @@ def test_it_asks_before_two_minutes(monkeypatch):
     monkeypatch.setattr(streaming, "is_interactive", lambda: True)
     arguments = ("trace", "The cat.", "--ram", "2MB", "--layers", "0:1")
     code, out, told = run(*arguments, stdin="n\n")
-    assert code != 0 and out == "" and "Go on?" in told
+    assert code != 0 and out == "" and "Continue?" in told
     code, out, told = run(*arguments, stdin="y\n")
     assert code == 0 and "experts of layer 0" in out
     code, out, told = run(*arguments, "--yes")
-    assert code == 0 and "Go on?" not in told
+    assert code == 0 and "Continue?" not in told
 
 
 def test_what_is_refused():
@@ -60,7 +60,7 @@ def test_what_is_refused():
 
 def test_the_budget_of_a_long_answer_is_told_before():
     code, _, told = run("chat", "hi", "--ram", "2MB", "--max-new-tokens", "500")
-    assert code == 2 and "Take --max-new-tokens 54 or fewer" in told
+    assert code == 2 and "Use --max-new-tokens 54 or fewer" in told
 
 
 def test_the_235b_is_announced(tmp_path):
