@@ -12,8 +12,8 @@ from minimoe.commands.terminal import FAULT_FOUND
 def check_real(path: str, device: str) -> None:
     """Compare minimoe with transformers on a checkpoint.
 
-    Both run the checkpoint at PATH on the same tokens, in the checkpoint's own dtype and, if memory permits, in float32. Exit code 1 if they
-    differ by more than rounding explains.
+    Both run the checkpoint at PATH on the same tokens, in its own dtype and, if memory permits, in float32. Exit code 1
+    if they differ by more than rounding explains.
     """
     options.require_checkpoint(path)
     from minimoe.commands.compare_libraries import compare_libraries

@@ -135,7 +135,7 @@ def serving_report(servers: Iterable[Serving]) -> Iterator[str]:
 def tensor_rows(plan: Deployment) -> Iterator[tuple[str, ...]]:
     """The table tensor -> rank, for the first and the last rank. Ranges include both ends."""
     last = plan.devices - 1
-    yield ("tensor", "cut", "rank 0", f"rank {last}", "copies")
+    yield ("tensor", "cut", "rank 0", f"rank {last}", "held by")
     first, final = ({cut.kind.name: cut for cut in plan.cuts(rank)} for rank in (0, last))
     for name in dict.fromkeys([*first, *final]):
         cut = first.get(name) or final[name]
