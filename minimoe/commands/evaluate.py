@@ -17,7 +17,7 @@ from minimoe.commands import options
 def evaluate(path: str, out: str, count: int, dense: str | None) -> None:
     """Measure a checkpoint trained on the generated corpus.
 
-    Writes a report: held-out losses, specialisation of the experts, and right answers by task, with and without thinking.
+    Writes a report: held-out losses, specialisation of the experts, right answers by task with and without thinking.
     """
     options.require_checkpoint(path)
     check_writable(out, "--out")
