@@ -8,6 +8,7 @@ processes are used, and training stops before its first step. HYPOTHESIS_PROFILE
 import contextlib
 import errno
 import io
+import math
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -217,7 +219,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(small_model(**sizes), tokenizer, folder / "tiny")
     dense = dict(model_type="qwen3", num_experts=0, num_experts_per_tok=0, mlp_only_layers=(), norm_topk_prob=False)
     save(small_model(**(sizes | dense)), tokenizer, folder / "dense")
-    save(small_model(**sizes | {"nan": "norm.weight"}), tokenizer, folder / "nan")
+    for name in ("nan", "nan_expert"):  # found while loading, found in the logits
+        model = small_model(**sizes)
+        damaged = "norm.weight" if name == "nan" else "down_proj"
+        for parameter in (value for key, value in model.named_parameters() if key.endswith(damaged)):
+            torch.nn.init.constant_(parameter, math.nan)
+        save(model, tokenizer, folder / name)
     shutil.copytree(folder / "tiny", folder / "cut")
     os.truncate(folder / "cut" / "model.safetensors", 1000)
     for name, file in (("no_tokenizer", "tokenizer.json"), ("no_template", "chat_template.jinja")):
@@ -268,6 +275,8 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
         patch.chdir(folder)
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
             server.bind("socket")
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            patch.delenv(name, raising=False)
         for name, value in ({"MINIMOE_CACHE": str(folder / "cache")} | environment).items():
             patch.setenv(name, value)
         patch.setattr(atomic, "temporary_beside", only_here)
@@ -281,7 +290,6 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
             patch.setattr(evaluate, name, lambda *_: {})
         for name in ("specialisation", "thinking_curve"):
             patch.setattr(evaluate, name, lambda *_: [])
-        patch.delenv("RANK", raising=False)
         try:
             yield folder
         finally:
