@@ -10,6 +10,7 @@ from minimoe.atomic import check_folder_writable, check_writable
 from minimoe.commands import options
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
+from minimoe.scale.distributed.environment import read_place, under_torchrun
 
 FILES = ("training_state.safetensors", "history.json", "learning_curve.html")
 FOLDERS = ("history", "checkpoint")
@@ -44,10 +45,13 @@ def train(config: str, dense_twin: bool, **arguments: Any) -> None:
 
 
 def check_before_training(out: str, tokenizer: str, device: str) -> None:
-    """Check before hours of work that every file of the run can be written, the device exists, and the tokenizer loads.
+    """Check before hours of work that the variables of torchrun are complete, every file of the run can be written, the
+    device exists, and the tokenizer loads.
 
     Raises BadArgument, BadTokenizer, WriteFailed.
     """
+    if under_torchrun():
+        read_place()
     if os.environ.get("RANK", "0") == "0":  # only the first process writes
         folder = check_folder_writable(out, "--out")
         if folder.is_dir():

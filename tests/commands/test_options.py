@@ -1,4 +1,4 @@
-"""What options may be: as the library has it, and checked before torch is imported."""
+"""Checks of options: the same limits as in the library, before torch is imported."""
 
 import errno
 import os
@@ -128,7 +128,23 @@ def test_a_line_that_is_not_utf_8_ends_its_turn_only():
     assert "the question has the byte 0xff as character 1, which is not valid UTF-8" in err
 
 
-# ------------------------------------------------------------------ errors that nothing raises on purpose
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"RANK": "abc"}, "RANK is 'abc', expected a whole number"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR, MASTER_PORT are not"),
+    ],
+)
+def test_training_refuses_incomplete_torchrun_variables(environment, sentence, monkeypatch, tmp_path):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert sentence in refused("train", "--out", tmp_path / "run", "--steps", 1)
+
+
+# ------------------------------------------------------------------ unexpected errors
 
 
 @pytest.mark.parametrize(
@@ -146,7 +162,7 @@ def test_a_line_that_is_not_utf_8_ends_its_turn_only():
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
     ],
 )
-def test_an_error_that_is_nobodys_is_one_line(error, code, sentence, monkeypatch):
+def test_an_unexpected_error_is_one_line(error, code, sentence, monkeypatch):
     def fail(*_, **__):
         raise error
 
@@ -158,7 +174,7 @@ def test_an_error_that_is_nobodys_is_one_line(error, code, sentence, monkeypatch
     assert err.startswith("minimoe: ") or not sentence
 
 
-def test_its_traceback_can_be_had(monkeypatch):
+def test_its_traceback_can_be_shown(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("here")
 
