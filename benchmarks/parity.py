@@ -13,7 +13,7 @@ from tests.model.reference import SAME_ROUNDING, Pair, load_pair, save_reference
 
 @torch.no_grad()
 def table(title: str, directory: Path, ids: torch.Tensor) -> None:
-    """Print a line for each dtype, attention and engine, compared with the reference's equally rounding implementation."""
+    """Print a line for each dtype, attention and engine, compared with the equally rounding reference."""
     print(f"\n{title}, {tuple(ids.shape)} tokens: max |logit - reference|")
     print(f"  {'dtype':10s}{'attention':11s}{'engine / reference':24s}{'max |d|':>10s}{'std':>8s}{'argmax equal':>14s}")
     for dtype in (torch.float32, torch.bfloat16):

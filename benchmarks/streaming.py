@@ -85,8 +85,8 @@ def row(name: str, measured: Measured, weights: int) -> None:
     result = measured.result
     print(
         f"  {name:34s}open {result['opened']:6.2f} s   prompt of {PROMPT} {result['prompt']:6.2f} s   a token "
-        f"{result['token']:6.3f} s   memory {units(measured.grown):>9s} = {measured.grown / weights:.3f} of the weights   "
-        f"extra disk {units(result.get('disk', 0))}"
+        f"{result['token']:6.3f} s   memory {units(measured.grown):>9s} = {measured.grown / weights:.3f} of the "
+        f"weights   extra disk {units(result.get('disk', 0))}"
     )
 
 
