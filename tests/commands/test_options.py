@@ -14,7 +14,7 @@ from minimoe.text import sampling
 from tests.commands.test_cli import refused, run
 
 
-def test_the_limits_are_those_of_the_library():
+def test_limits_equal_those_of_the_library():
     assert options.COLDEST == sampling.COLDEST
     torch.Generator().manual_seed(options.SEED.max)
 
@@ -50,8 +50,8 @@ EARLY = [
 ]
 
 
-def test_they_are_checked_before_torch_is_imported():
-    """All in one process, which must not have torch at the end."""
+def test_options_are_checked_before_torch_is_imported():
+    """All in one process, in which torch must not be imported."""
     program = f"""
 import sys
 from click.testing import CliRunner
@@ -73,7 +73,7 @@ for line, sentence in {EARLY!r}:
         ("a\ud800", "utf-8", "a lone surrogate as character 2"),
     ],
 )
-def test_bytes_that_are_no_text(text, encoding, sentence):
+def test_undecodable_bytes(text, encoding, sentence):
     with pytest.raises(BadArgument, match=r"^TEXT has") as caught:
         options.require_text(text, "TEXT", encoding)
     assert sentence in str(caught.value)
@@ -81,7 +81,7 @@ def test_bytes_that_are_no_text(text, encoding, sentence):
 
 
 @pytest.mark.parametrize("arguments", [("chat", "\udcff"), ("trace", "\udcff"), ("trace", "a", "--label", "\udcff")])
-def test_every_text_of_a_command_line_is_looked_at(arguments):
+def test_every_text_of_a_command_line_is_checked(arguments):
     assert "0xff as character 1, which is not valid UTF-8" in refused(*arguments)
 
 
@@ -96,7 +96,7 @@ def test_a_terminal_that_is_not_utf_8_is_named():
 
 @pytest.mark.skipif(os.name != "posix", reason="shells of POSIX")
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):
-    """What a C library prints to 1 or 2 would go into it."""
+    """Otherwise the output of C libraries would be written into it."""
     program = f"""
 from minimoe.commands.terminal import open_closed_streams
 open_closed_streams()
