@@ -35,7 +35,8 @@ from minimoe.quantisation.groupwise import Grouped
 from minimoe.quantisation.modules import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
 from minimoe.scale.distributed.tensor_parallel import TensorSplit
 from minimoe.scale.planner.attention_kernels import kernel_of
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.deployment import deploy
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.planner.rank_memory import work_bytes
 
 TINY = ModelConfig(

@@ -11,7 +11,7 @@ from minimoe.checkpoint.sparse_checkpoint import disk_bytes, remove_sparse, writ
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.deployment import deploy
 
 NAME = "Qwen3-235B-A22B"
 RANKS = range(1, 17)

@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from minimoe import ModelConfig
+from minimoe.checkpoint.load import ModelPart
 from minimoe.checkpoint.sparse_checkpoint import write_sparse
-from minimoe.scale.distributed.load_shard import RankPart, open_part, pour
+from minimoe.scale.distributed.load_shard import open_part, pour
 
 BUFFER = 64 * 2**20  # bytes
 RANKS = ((8, 0), (8, 7))  # the last rank starts at another offset than rank 0
@@ -33,14 +34,14 @@ def main() -> None:
             opened = time.perf_counter() - start
             seconds, runs = read_all(part)
             print(
-                f"rank {rank} of {world}: {len(part.reads):,} tensors in {runs:,} runs, {part.bytes:,} bytes of "
+                f"rank {rank} of {world}: {len(part.slices):,} tensors in {runs:,} runs, {part.bytes:,} bytes of "
                 f"{total(part):,} in {seconds:.1f} s ({part.bytes / seconds / 1e9:.2f} GB/s), headers {opened:.1f} s"
             )
         memory = f"{peak_rss() / 1e6:,.0f} MB, {before / 1e6:,.0f} before"
         print(f"peak memory {memory}; the buffer is {BUFFER / 1e6:.0f} MB")
 
 
-def read_all(part: RankPart) -> tuple[float, int]:
+def read_all(part: ModelPart) -> tuple[float, int]:
     """Read a part; returns seconds and the number of runs."""
     buffer = memoryview(bytearray(BUFFER))
     start = time.perf_counter()
@@ -49,7 +50,7 @@ def read_all(part: RankPart) -> tuple[float, int]:
     return time.perf_counter() - start, runs
 
 
-def total(part: RankPart) -> int:
+def total(part: ModelPart) -> int:
     """Bytes of all weights of the checkpoint."""
     return sum(header.payload_bytes for header in part.opened.shards.headers.values())
 

@@ -1,8 +1,8 @@
-"""Writing files: every file that minimoe writes is written whole or not at all.
+"""Atomic file writes: minimoe writes every file completely or not at all.
 
-The content goes to a temporary file in the same folder, which then takes the name in one step (`os.replace`, POSIX
-rename). Until that step the old file stays as it was, whatever happens: a full disk, a crash, Ctrl-C. Several files of
-one folder that have to change together: see checkpoint/commit.py.
+The content is written to a temporary file in the same folder, which is then renamed in one step (`os.replace`, POSIX
+rename). Until that step the old file is unchanged, even by a full disk, a crash or Ctrl-C. For several files of one
+folder that must change together, see checkpoint/atomic_save.py.
 """
 
 import os
@@ -21,11 +21,11 @@ KINDS = {
 
 
 def write(path: str | Path, *parts: bytes | memoryview, durable: bool = True) -> None:
-    """Replace the file at `path` by one that holds these parts. Raises WriteFailed; the old file is then unchanged.
+    """Replace the file at `path` by one with the concatenated `parts`. Raises WriteFailed and keeps the old file.
 
-    Symbolic links are followed: the link stays and its target is replaced. An existing file keeps its permissions and,
-    where the system allows it, its owner; a new one gets those of the umask. `durable`: return only when the content is
-    on the disk, so that it survives a power failure too.
+    Symbolic links are followed: the link is kept and its target replaced. The permissions of an existing file are kept,
+    and its owner where the system allows it; a new file gets those of the umask. `durable`: flush to the disk before
+    returning, so that the content survives a power failure.
     """
     with replacement(path, durable) as temporary, open(temporary, "wb") as file:
         for part in parts:
@@ -34,8 +34,8 @@ def write(path: str | Path, *parts: bytes | memoryview, durable: bool = True) ->
 
 @contextmanager
 def replacement(path: str | Path, durable: bool = True) -> Iterator[Path]:
-    """Yields an empty temporary file; on leaving it takes the name `path`. If the body raises, it is removed and the
-    file at `path` is unchanged. Otherwise as `write`.
+    """Yield an empty temporary file, which replaces the file at `path` on exit. If the body raises, it is removed and
+    the file at `path` is unchanged. Otherwise like `write`.
     """
     try:
         target, before = locate(path)
@@ -47,14 +47,14 @@ def replacement(path: str | Path, durable: bool = True) -> Iterator[Path]:
                 to_disk(temporary)
             if before is not None:
                 keep_owner_and_mode(temporary, before)
-            locate(path)  # nothing else may have come there in between
+            locate(path)  # the target may have changed in between
             os.replace(temporary, target)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
         if durable:
-            with suppress(OSError):  # the content is safe; some network file systems cannot do this for a folder
+            with suppress(OSError):  # the content is durable; some network file systems cannot sync a folder
                 to_disk(target.parent)
     except BadArgument as error:
         raise WriteFailed(str(error)) from error
@@ -65,17 +65,17 @@ def replacement(path: str | Path, durable: bool = True) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path, argument: str = "path") -> Path:
-    """Can this file be written? Asked before work whose result would otherwise be lost; nothing is left behind.
+    """Check that a file can be written, before work whose result would otherwise be lost. Leaves nothing behind.
 
-    argument: what messages call it, such as "--out". Raises BadArgument if `path` names something other than a file,
+    argument: its name in messages, such as "--out". Raises BadArgument if `path` names something other than a file,
     NotFound if its folder does not exist, WriteFailed if the folder or the file cannot be written.
     """
     name = usable_name(path, argument, "a file")
     try:
         target, _ = locate(path)
         if not target.parent.is_dir():
-            missing = target.parent if Path(path).parent.is_dir() else Path(path).parent  # the first one: behind a link
-            raise NotFound(f"{argument} is {name!r}, but there is no folder {missing}. Make it first.")
+            missing = target.parent if Path(path).parent.is_dir() else Path(path).parent  # of a link: its target
+            raise NotFound(f"{argument} is {name!r}, but there is no folder {missing}. Create it first.")
         try_to_create(target)
     except BadArgument as error:
         raise BadArgument(f"{argument}: {error}") from error
@@ -87,22 +87,22 @@ def check_writable(path: str | Path, argument: str = "path") -> Path:
 
 
 def check_folder_writable(path: str | Path, argument: str = "directory") -> Path:
-    """The same for a folder, which need not exist yet: then the nearest one above it is tried."""
+    """`check_writable` for a folder. If it does not exist yet, its nearest existing parent is checked."""
     name = usable_name(path, argument, "a folder")
     try:
         absolute = Path(path).absolute()
-        there = next(folder for folder in (absolute, *absolute.parents) if os.path.lexists(folder))
-        if not there.is_dir():
-            what = name if there == absolute else there
-            raise BadArgument(f"{argument} is {name!r}, but {what} is not a folder. Choose another one.")
-        try_to_create(there / "file")
+        nearest = next(folder for folder in (absolute, *absolute.parents) if os.path.lexists(folder))
+        if not nearest.is_dir():
+            blocking = name if nearest == absolute else nearest
+            raise BadArgument(f"{argument} is {name!r}, but {blocking} is not a folder. Choose another one.")
+        try_to_create(nearest / "file")
     except OSError as error:
         raise WriteFailed(failure(f"{argument}: {name}", error)) from error
     return Path(path)
 
 
 def usable_name(path: str | Path, argument: str, what: str) -> str:
-    """The path as text. Raises BadArgument if no file system could have such a name."""
+    """The path as text. Raises BadArgument if it is not a valid file name."""
     name = str(path)
     try:
         usable = bool(name.strip()) and b"\0" not in os.fsencode(name)
@@ -116,7 +116,7 @@ def usable_name(path: str | Path, argument: str, what: str) -> str:
 def locate(path: str | Path) -> tuple[Path, os.stat_result | None]:
     """The file that a write to `path` replaces, symbolic links followed, and its state; None if it does not exist.
 
-    Raises BadArgument if something is there that is not a regular file, OSError.
+    Raises BadArgument for anything but a regular file, and OSError.
     """
     try:
         state = os.stat(path)
@@ -131,17 +131,17 @@ def locate(path: str | Path) -> tuple[Path, os.stat_result | None]:
 
 
 def kind(path: str | Path) -> str:
-    """What is there instead of a file: "a folder", "a pipe", ..."""
+    """The kind of a path that is not a regular file: "a folder", "a pipe", ..."""
     return KINDS.get(stat.S_IFMT(os.stat(path).st_mode), "not a regular file")
 
 
 def temporary_beside(target: Path) -> Path:
-    """A new name in the same folder; short, as the name of `target` may have the 255 bytes that a name can have."""
+    """A new name in the same folder. Short, as the name of `target` may have the maximum of 255 bytes."""
     return target.with_name(f".minimoe-{secrets.token_hex(8)}")
 
 
 def try_to_create(target: Path) -> None:
-    """Create and remove a temporary file: permission bits alone do not tell, least of all root's."""
+    """Create and remove a temporary file; permission bits are not conclusive, least of all for root."""
     temporary = temporary_beside(target)
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -151,7 +151,7 @@ def try_to_create(target: Path) -> None:
 
 
 def keep_owner_and_mode(file: Path, before: os.stat_result) -> None:
-    """As the file had them that is replaced, where the system has owners and permits it."""
+    """Copy owner and mode of the replaced file, where the system supports and permits it."""
     with suppress(OSError, AttributeError):
         os.chown(file, before.st_uid, before.st_gid)
     with suppress(OSError):
@@ -159,22 +159,21 @@ def keep_owner_and_mode(file: Path, before: os.stat_result) -> None:
 
 
 def failure(name: str, error: OSError) -> str:
-    """The sentence for an error of the operating system."""
+    """The message for an error of the operating system."""
     return (
-        f"{name} cannot be written: {reason(error)}. What was there before is unchanged; free some space, "
+        f"{name} cannot be written: {reason(error)}. The previous content is unchanged; free some space, "
         "or choose another folder."
     )
 
 
 def reason(error: OSError) -> str:
-    """What the operating system said, in its few words."""
+    """The short message of the operating system."""
     cause = error.__cause__ if isinstance(error, WriteFailed) and error.__cause__ is not None else error
     return getattr(cause, "strerror", None) or str(cause)
 
 
 def to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself. Where a folder cannot be opened
-    (Windows), its names are not waited for.
+    """Flush a file, or a folder's list of names, to the disk. Folders that cannot be opened (Windows) are skipped.
     """
     is_folder = path.is_dir()
     try:

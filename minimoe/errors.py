@@ -1,17 +1,17 @@
-"""Every way in which minimoe refuses its input: one small hierarchy, the leaf that everything may raise.
+"""The exceptions of minimoe. All are subclasses of `MinimoeError`.
 
-A message names the file or the argument, says what was found and what was expected, and ends with the mend.
-Catch `MinimoeError` to catch them all.
+A message names the file or the argument, what was found and what was expected, and ends with the fix.
 """
 
 from typing import Any
 
-LONGEST = 2000  # characters of a message; a value that is quoted from a file may be of any length
+LONGEST = 2000  # characters of a message, which may quote a value of any length from a file
 
 
 class MinimoeError(Exception):
-    """Base of all errors that minimoe raises on purpose. A very long message is shortened in its middle: the beginning
-    names the file, the end says what to do.
+    """Base class of minimoe's errors. The message says what was found, where, what was expected, and the fix.
+
+    A very long message is shortened in its middle: its start names the file, its end the fix.
     """
 
     def __str__(self) -> str:
@@ -20,27 +20,27 @@ class MinimoeError(Exception):
 
 
 class MinimoeWarning(UserWarning):
-    """Something in a file that has no effect, or looks unintended; the work continues. Not an error."""
+    """Something in a file that has no effect or looks unintended. Execution continues."""
 
 
 class BadArgument(MinimoeError, ValueError):
-    """An argument has a value that cannot be used; the message names the argument and what it takes."""
+    """An argument has an invalid value; the message names the argument and the accepted values."""
 
 
 class NotFound(MinimoeError, FileNotFoundError):
-    """A checkpoint directory, file or name does not exist; the message says where we looked and how to get it."""
+    """A checkpoint directory, file or name does not exist; the message says where it was searched and how to get it."""
 
 
 class BadConfig(MinimoeError):
-    """config.json (or another JSON file of a checkpoint) is absent, unreadable or contradicts itself."""
+    """config.json (or another JSON file of a checkpoint) is absent, unreadable or inconsistent."""
 
 
 class UnsupportedModel(MinimoeError):
-    """The checkpoint asks for an architecture switch that minimoe does not implement; the message names the key."""
+    """The checkpoint needs a feature that minimoe does not implement; the message names the key."""
 
 
 class CacheOverflow(MinimoeError):
-    """More positions were given to a KV cache than it was allocated for."""
+    """A KV cache has too little capacity for the positions."""
 
 
 class BadTokenizer(MinimoeError):
@@ -52,7 +52,7 @@ class NoThinkingSwitch(MinimoeError):
 
 
 class BadTrace(MinimoeError):
-    """A routing trace contradicts itself or the model it claims to come from."""
+    """A routing trace is inconsistent, or does not match the model that it names."""
 
 
 class BadModule(MinimoeError):
@@ -60,7 +60,7 @@ class BadModule(MinimoeError):
 
 
 class BadCheckpoint(MinimoeError):
-    """Base of everything that can be wrong with the weight files. A partial load never yields a model."""
+    """Base class of errors in weight files. A partial load never returns a model."""
 
 
 class MissingShard(BadCheckpoint):
@@ -68,7 +68,7 @@ class MissingShard(BadCheckpoint):
 
 
 class TruncatedShard(BadCheckpoint):
-    """A file is shorter or longer than its own header says."""
+    """A file is shorter or longer than its header specifies."""
 
 
 class NotSafetensors(BadCheckpoint):
@@ -76,11 +76,11 @@ class NotSafetensors(BadCheckpoint):
 
 
 class CorruptHeader(BadCheckpoint):
-    """The header of a safetensors file is unreadable or its numbers contradict each other."""
+    """The header of a safetensors file is unreadable or inconsistent."""
 
 
 class UnsafeIndex(BadCheckpoint):
-    """The index points outside the checkpoint's own folder."""
+    """The index refers to a file outside the checkpoint's folder."""
 
 
 class IndexMismatch(BadCheckpoint):
@@ -88,19 +88,19 @@ class IndexMismatch(BadCheckpoint):
 
 
 class WrongModel(BadCheckpoint):
-    """Names, shapes or dtypes in the files are not those of the model that config.json describes."""
+    """Names, shapes or dtypes in the files do not match the model in config.json."""
 
 
 class ReadFailed(BadCheckpoint):
-    """The operating system, or the server, could not deliver bytes that the header promised."""
+    """The operating system, or the server, did not deliver bytes that the header specifies."""
 
 
 class WriteFailed(BadCheckpoint, OSError):
-    """The operating system could not write a file or a checkpoint; what was there before is unchanged."""
+    """The operating system could not write a file or a checkpoint; the previous one is unchanged."""
 
 
 class IncompleteLoad(BadCheckpoint):
-    """Some parameter, or some rows of one, would have been left unfilled or filled twice."""
+    """A parameter, or rows of one, would have been filled twice or not at all."""
 
 
 class ChecksumMismatch(BadCheckpoint):
@@ -108,18 +108,18 @@ class ChecksumMismatch(BadCheckpoint):
 
 
 class NotFinite(BadCheckpoint):
-    """A tensor holds NaN or infinity, or the logits do; the message names the tensor, and the layer if it is known."""
+    """A tensor holds NaN or infinity, or the logits do; the message names the tensor and, if known, the layer."""
 
 
 class PlanTooBig(MinimoeError):
-    """The model does not fit the devices that were offered."""
+    """The model does not fit the given devices."""
 
 
 class ServerFailed(MinimoeError):
-    """A server of somebody else's did not answer, refused, or broke off."""
+    """A remote server did not answer, refused, or dropped the connection."""
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """A value from a file, quoted for a message: escaped, and short even when the file is hostile."""
+    """A value from a file, quoted for a message: escaped and shortened, as the file is untrusted."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 4] + "...'"

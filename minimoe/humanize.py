@@ -1,4 +1,4 @@
-"""Bytes as people write them. 1 GB = 10**9 bytes, 1 GiB = 2**30."""
+"""Human-readable sizes and durations. 1 GB = 10**9 bytes, 1 GiB = 2**30."""
 
 import re
 from fractions import Fraction
@@ -28,9 +28,9 @@ def duration(seconds: float) -> str:
 
 def parse_bytes(text: str, argument: str = "size") -> int:
     """ "80GB" -> 80000000000, "24564MiB" -> 25757220864. Raises BadArgument, which names `argument`."""
-    found = SIZE.fullmatch(text)
-    unit = next((each for each in UNITS if found and each.lower() == found[2].lower()), None)
-    size = int(Fraction(found[1]) * UNITS[unit]) if found and unit else 0
+    match = SIZE.fullmatch(text)
+    unit = next((name for name in UNITS if match and name.lower() == match[2].lower()), None)
+    size = int(Fraction(match[1]) * UNITS[unit]) if match and unit else 0
     if size < 1:
         shown = repr(text) if len(text) <= 60 else f"{text[:40]!r} and {len(text) - 40:,} characters more"
         raise BadArgument(f"{argument} is {shown}, expected a size with its unit, such as 80GB, 512MB or 24564MiB.")

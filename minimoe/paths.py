@@ -1,4 +1,4 @@
-"""Where things are: the checkout, its data folder, and paths that readers type from inside `notebooks/`."""
+"""Paths of the checkout and its data folder, and relative paths as typed in a notebook."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def checkout() -> Path:
-    """The folder that holds `minimoe/`, `notebooks/` and `data/` (the parent of the installed package)."""
+    """The folder with `minimoe/`, `notebooks/` and `data/` (the parent of the installed package)."""
     return PACKAGE.parent
 
 
 def find(path: str | Path) -> Path:
-    """`path` as given if it exists; otherwise, if relative, the same path below the checkout's root.
+    """`path` if it exists; otherwise, if relative, the same path in the checkout, if that exists.
 
-    A Jupyter kernel starts in `notebooks/`, so `data/mini` should mean the same there as at the top.
-    Nothing is raised here: what is returned may not exist.
+    A Jupyter kernel starts in `notebooks/`; `data/mini` is the same there as at the root. Never raises: the returned
+    path may not exist.
     """
     given = Path(path).expanduser()
     if given.exists() or given.is_absolute():
@@ -24,6 +24,6 @@ def find(path: str | Path) -> Path:
 
 
 def models_folder() -> Path:
-    """The folder with the facts of the real model family: `data/models`, or its copy inside a wheel."""
+    """The folder with the configs of the released models: `data/models`, or its copy inside a wheel."""
     rooted = checkout() / "data" / "models"
     return rooted if rooted.is_dir() else PACKAGE / "_models"

@@ -1,4 +1,4 @@
-"""What all figures share: a picture with a text alternative, one layout, and colours for colour-blind readers."""
+"""Common parts of all figures: pictures with a text alternative, the layout, colour-blind safe colours."""
 
 from typing import Any
 

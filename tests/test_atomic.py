@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: links, devices, full disks, permissions, long names, Ctrl-C."""
+"""Files are written completely or not at all: links, devices, full disks, permissions, long names, Ctrl-C."""
 
 import errno
 import os
@@ -33,16 +33,16 @@ def test_the_parts_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["os.replace", "os.fsync", "os.open"])
-def test_a_failure_at_any_step_keeps_the_old_file_and_leaves_no_other(old, monkeypatch, step):
+def test_a_failure_at_any_step_keeps_the_old_file_and_leaves_no_temporary(old, monkeypatch, step):
     with monkeypatch.context() as patch:
         patch.setattr(f"minimoe.atomic.{step}", full)
-        with pytest.raises(WriteFailed, match=r"file cannot be written: No space left on device\. What was there"):
+        with pytest.raises(WriteFailed, match=r"file cannot be written: No space left on device\. The previous"):
             atomic.write(old, b"new")
     assert old.read_text() == "old" and list(old.parent.iterdir()) == [old]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError, MemoryError])
-def test_an_interruption_keeps_the_old_file_and_leaves_no_other(old, error):
+def test_an_interruption_keeps_the_old_file_and_leaves_no_temporary(old, error):
     with pytest.raises(error), atomic.replacement(old) as temporary:
         temporary.write_text("half")
         raise error
@@ -52,7 +52,7 @@ def test_an_interruption_keeps_the_old_file_and_leaves_no_other(old, error):
 @posix
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_link_stays_and_its_target_is_replaced(tmp_path, exists, relative):
+def test_a_link_is_kept_and_its_target_replaced(tmp_path, exists, relative):
     (tmp_path / "there").mkdir()
     target = tmp_path / "there" / "target"
     if exists:
@@ -76,7 +76,7 @@ def make_socket(path):
 
 
 def make_device(path):
-    """A node of our own, with the numbers of /dev/full; it is never opened."""
+    """A device node with the numbers of /dev/full; it is never opened."""
     try:
         os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
     except (PermissionError, OSError) as error:
@@ -89,8 +89,8 @@ def make_device(path):
     ("make", "kind"),
     [(make_pipe, "a pipe"), (make_socket, "a socket"), (make_device, "a device"), (os.mkdir, "a folder")],
 )
-def test_what_is_no_file_is_refused_by_name_and_stays(tmp_path, monkeypatch, make, kind, linked):
-    monkeypatch.chdir(tmp_path)  # the path of a socket may have 107 bytes only
+def test_anything_but_a_file_is_refused_by_name_and_kept(tmp_path, monkeypatch, make, kind, linked):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is limited to 107 bytes
     make("there")
     before = os.lstat("there")
     if linked:
@@ -106,7 +106,7 @@ def test_what_is_no_file_is_refused_by_name_and_stays(tmp_path, monkeypatch, mak
 
 
 @posix
-def test_what_takes_the_name_meanwhile_is_not_replaced(tmp_path):
+def test_a_new_entry_under_the_same_name_is_not_replaced(tmp_path):
     with pytest.raises(WriteFailed, match="is a pipe"), atomic.replacement(tmp_path / "file"):
         os.mkfifo(tmp_path / "file")
     assert stat.S_ISFIFO(os.lstat(tmp_path / "file").st_mode) and len(list(tmp_path.iterdir())) == 1
@@ -122,7 +122,7 @@ def test_permissions_are_kept(old, mode):
 
 @posix
 @pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
-def test_a_new_file_gets_those_of_the_umask(tmp_path, mask):
+def test_a_new_file_gets_the_permissions_of_the_umask(tmp_path, mask):
     before = os.umask(mask)
     try:
         atomic.write(tmp_path / "file", b"new")
@@ -134,7 +134,7 @@ def test_a_new_file_gets_those_of_the_umask(tmp_path, mask):
 @posix
 def test_a_read_only_file_is_not_replaced(old, monkeypatch):
     old.chmod(0o444)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # what anybody but root is told
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the result for users other than root
     for attempt in (lambda: atomic.write(old, b"new"), lambda: atomic.check_writable(old, "--out")):
         with pytest.raises(WriteFailed, match="it is read-only"):
             attempt()
@@ -151,7 +151,7 @@ def test_another_owner_is_kept(old):
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "家" * 85, "-", "a b\tc\nd", ".hidden"])
-def test_any_name_that_the_file_system_has(tmp_path, name):
+def test_any_name_that_the_file_system_supports(tmp_path, name):
     atomic.check_writable(tmp_path / name)
     atomic.write(tmp_path / name, b"new")
     assert (tmp_path / name).read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
@@ -159,7 +159,7 @@ def test_any_name_that_the_file_system_has(tmp_path, name):
 
 @pytest.mark.parametrize("path", ["", " ", "a\0b", "a\ud800b"])
 @pytest.mark.parametrize("check", [atomic.check_writable, atomic.check_folder_writable])
-def test_what_can_be_no_name_is_refused(path, check):
+def test_an_invalid_name_is_refused(path, check):
     with pytest.raises(BadArgument, match=r"^--out is .*expected the name of a f"):
         check(path, "--out")
 
@@ -187,7 +187,7 @@ def test_links_in_a_circle(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the /proc of Linux")
-def test_a_folder_where_even_root_can_write_nothing():
+def test_a_folder_that_even_root_cannot_write_to():
     for check in (atomic.check_writable, atomic.check_folder_writable):
         with pytest.raises(WriteFailed, match="--out: /proc/minimoe cannot be written"):
             check("/proc/minimoe", "--out")
@@ -195,7 +195,7 @@ def test_a_folder_where_even_root_can_write_nothing():
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 64 kB that is really full after that. Only root can mount one."""
+    """A file system of 64 kB, which really fills up. Only root can mount one."""
     if not sys.platform.startswith("linux") or os.geteuid():
         pytest.skip("mounting a tmpfs needs root on Linux")
     folder = tmp_path / "disk"
@@ -209,7 +209,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_is_really_full(small_disk):
+def test_a_full_disk(small_disk):
     file = small_disk / "file"
     atomic.write(file, b"old")
     with pytest.raises(WriteFailed, match="No space left on device"):

@@ -26,7 +26,7 @@ from minimoe.checkpoint.safetensors.pread import PositionedFile
 from minimoe.checkpoint.safetensors.shards import open_shards
 from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.model.experts import swiglu
-from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.deployment import deploy
 from minimoe.training.corpus.documents import document
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")

@@ -1,36 +1,40 @@
 """load: a checkpoint's folder -> a model that is filled to the last value, or an error that says why not.
 
-In this order, so that whatever can be refused is refused before the first weight is read: index -> config -> headers
--> names, shapes and dtypes against the config -> tokenizer -> memory -> weights, each once, straight to its place.
+Resolve, open, match, allocate, fill: everything that can be refused is refused before the first weight is read, and
+each weight is read once, straight to its place. `open_model` does the first three steps, `read_model` the rest. A rank
+of several is the same load with fewer slices and other modules (`scale.distributed.load_shard`).
 
-Packed weights (formats/) stay packed in memory. Only who asks for another precision has them unpacked or packed anew on
-the way, a matrix at a time.
+Packed weights stay packed in memory, unless another precision is requested: then they are converted on the way, one
+matrix at a time.
 """
 
-from dataclasses import replace
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minimoe.checkpoint.atomic_save import finish_interrupted_save
 from minimoe.checkpoint.device import require_room
-from minimoe.checkpoint.foreign import refuse_foreign
-from minimoe.checkpoint.layout import EMBEDDING, HEAD, concerns, expected_tensors
+from minimoe.checkpoint.layout import EMBEDDING, HEAD
 from minimoe.checkpoint.match import Placed, match
+from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.resolve import find_checkpoint
-from minimoe.checkpoint.safetensors.index import find_index
-from minimoe.checkpoint.safetensors.shards import Shards, open_indexed
+from minimoe.checkpoint.safetensors.shards import Shards
+from minimoe.checkpoint.weights.convert import StoredMatrix, stored_matrices
 from minimoe.checkpoint.weights.fill import allocate, fill
 from minimoe.checkpoint.weights.packed_size import weigh
+from minimoe.checkpoint.weights.slices import TensorSlice, whole_tensors
 from minimoe.checkpoint.weights.tensor_reader import same_values
 from minimoe.dtypes import NAMED_DTYPES, TORCH_DTYPES
 from minimoe.errors import BadArgument, BadTokenizer, WrongModel
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, check_layers
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation import format_of, is_packed
 from minimoe.quantisation.detect import OWN
-from minimoe.quantisation.modules import pack_modules
+from minimoe.quantisation.modules import Packed, pack_modules
 from minimoe.text.tokenizer import Tokenizer
 
 
@@ -44,7 +48,10 @@ def load(
     """A checkpoint folder in the released layout -> (model, tokenizer). Arguments and errors as `load_model`; also
     BadTokenizer.
     """
-    return _load(path, dtype, device, layers, precision, with_tokenizer=True)
+    where = check_device(device)
+    part = open_model(path, dtype, layers, precision)
+    tokenizer = read_tokenizer(part.opened.folder, part.config)
+    return read_model(part, where), tokenizer
 
 
 def load_model(
@@ -73,35 +80,104 @@ def load_model(
     NotFinite for NaN or infinity in a norm, a router or the scales of packed weights. Never returns a partly filled
     model.
     """
-    return _load(path, dtype, device, layers, precision, with_tokenizer=False)[0]
+    where = check_device(device)
+    return read_model(open_model(path, dtype, layers, precision), where)
 
 
-def _load(
-    path: str | Path, dtype: Any, device: Any, layers: range | None, precision: str | None, with_tokenizer: bool
-) -> tuple[Transformer, Any]:
-    directory = find_checkpoint(path)
-    finish_interrupted_save(directory)
-    refuse_foreign(directory)
-    index = find_index(directory)
-    config = ModelConfig.from_file(directory / "config.json")
-    wanted, chosen = check_precision(precision, dtype, config)
-    where, layers = check_device(device), check_layers(config, layers)
-    shards = open_indexed(index, wanted=lambda name: concerns(name, config, layers))
-    plan = match(config, shards, layers)
-    tokenizer = read_tokenizer(directory, config) if with_tokenizer else None
-    require_room(sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers)), where)
-    source, target = format_of(config), format_of(wanted)
-    with torch.device("meta"):
-        model = Transformer(wanted, layers)
-        if target.name != "plain":
-            pack_modules(model, target, chosen)
-    kept = plan if source.name == target.name else [each for each in plan if not is_packed(each.expected.name)]
-    dtypes = {piece.parameter: TORCH_DTYPES[each.entry.dtype] for each in kept for piece in each.expected.pieces}
-    allocate(model, chosen, where, dtypes)
-    fill(model, plan, kept, source)
-    compare_tied_head(plan, shards)
-    weigh(model)
-    return model.eval(), tokenizer
+@dataclass(frozen=True)
+class ModelPart:
+    """A model, or the part of it that one of several ranks holds, about to be read: everything is checked by then.
+
+    plan: every tensor of the layers with its place in the files. slices: what this part reads as it is stored.
+    matrices: what is converted from one packed format to another while it is read. target: the config of the model in
+    memory, which may be packed in another format than the files. dtype: of all values that are not packed.
+    modules: makes the modules of this part, without values.
+    """
+
+    opened: OpenedCheckpoint
+    layers: range
+    plan: list[Placed]
+    slices: list[TensorSlice]
+    matrices: list[StoredMatrix]
+    target: ModelConfig
+    dtype: torch.dtype
+    modules: Callable[[ModelConfig, range], Transformer] = Transformer
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def config(self) -> ModelConfig:
+        """As the files describe themselves."""
+        return self.opened.config
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are read."""
+        return sum(each.nbytes for each in self.slices) + sum(each.nbytes for each in self.matrices)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights in memory."""
+        return size_of(self.build(), self.dtype)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal on all ranks that read the same config.json and the same headers."""
+        digest = hashlib.sha256(repr(sorted(self.config.to_dict().items())).encode())
+        for name, header in sorted(self.opened.shards.headers.items()):
+            entries = [(each.name, each.dtype, each.shape, each.start) for each in header.tensors.values()]
+            digest.update(repr((name, sorted(entries))).encode())
+        return digest.hexdigest()
+
+    def build(self) -> Transformer:
+        """The modules, without values."""
+        with torch.device("meta"):
+            model = self.modules(self.target, self.layers)
+            if self.target.quantization_config is not None:
+                pack_modules(model, format_of(self.target), self.dtype)
+        return model
+
+
+def open_model(path: str | Path, dtype: Any = None, layers: range | None = None, precision: Any = None) -> ModelPart:
+    """Open the checkpoint, match it with its config, and decide what is read. Arguments and errors as `load_model`."""
+    opened = open_checkpoint(find_checkpoint(path), layers)
+    layers = check_layers(opened.config, layers)
+    target, chosen = check_precision(precision, dtype, opened.config)
+    plan = match(opened.config, opened.shards, layers)
+    slices, matrices = whole_tensors(plan), []
+    source = format_of(opened.config).name
+    if source not in (format_of(target).name, "plain"):
+        slices = [each for each in slices if not is_packed(each.entry.name)]
+        matrices = stored_matrices(plan)
+    return ModelPart(opened, layers, plan, slices, matrices, target, chosen)
+
+
+def read_model(
+    part: ModelPart, device: str | torch.device = "cpu", show: bool = True, neighbours: int = 1
+) -> Transformer:
+    """Allocate the memory of `part` on `device` and fill it. show: with a progress bar. neighbours: ranks that share
+    the memory of this machine, if `device` is the CPU.
+
+    Raises PlanTooBig before reading; ReadFailed, WrongModel, NotFinite, IncompleteLoad.
+    """
+    where, model = check_device(device), part.build()
+    require_room(size_of(model, part.dtype), where, neighbours)
+    stored = {each.parameter: TORCH_DTYPES[each.entry.dtype] for each in part.slices}
+    allocate(model, part.dtype, where, stored)
+    title = "reading weights" if part.world == 1 else f"rank {part.rank} of {part.world} reads"
+    fill(model, part.slices, part.matrices, format_of(part.config), title, show)
+    if part.rank == 0:
+        compare_tied_head(part.plan, part.opened.shards)
+    if part.world == 1:
+        weigh(model)
+    return model.eval()
+
+
+def size_of(model: Transformer, dtype: torch.dtype) -> int:
+    """Bytes of a model without values, once its parameters are in `dtype`."""
+    plain = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+    packed = (each.parts.values() for each in model.modules() if isinstance(each, Packed))
+    return plain + sum(part.nbytes for parts in packed for part in parts)
 
 
 def read_tokenizer(directory: Path, config: ModelConfig) -> Tokenizer:

@@ -18,8 +18,8 @@ from minimoe.checkpoint.resolve import INDEX, SINGLE, find_checkpoint, remote_ad
 from minimoe.checkpoint.safetensors.index import Index, find_index, read_index
 from minimoe.checkpoint.safetensors.shards import Shards, open_indexed
 from minimoe.errors import NotFound
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import check_layers
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from minimoe.checkpoint.load import check_device, check_dtype, check_precision, 
 from minimoe.checkpoint.open import open_checkpoint
 from minimoe.checkpoint.resolve import find_checkpoint
 from minimoe.humanize import units
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, check_layers
+from minimoe.model.transformer import Transformer
 from minimoe.scale.distributed.process_group import Ranks, joined, under_torchrun
 from minimoe.scale.planner.load_time import SPEEDS
 from minimoe.scale.planner.run_memory import out_of_memory_is_one_error, require_memory, run_memory
@@ -25,7 +26,7 @@ from minimoe.text.generate import context_length, prompt_ids
 from minimoe.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from minimoe.scale.distributed.load_shard import RankPart
+    from minimoe.checkpoint.load import ModelPart
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,11 @@ def only_first_prints(ranks: Ranks) -> Iterator[None]:
         yield
 
 
-def announce(part: "RankPart", neighbours: int) -> None:
+def announce(part: "ModelPart", neighbours: int) -> None:
     """Print how much will be read and how long that takes, unless it is short. `neighbours` ranks of this machine read
     from the same disk at the same time.
     """
-    from minimoe.scale.distributed.fill_shard import SHOW_PROGRESS_FROM
+    from minimoe.checkpoint.weights.fill import SHOW_PROGRESS_FROM
 
     if part.bytes < SHOW_PROGRESS_FROM:
         return

@@ -9,10 +9,10 @@ from minimoe.errors import BadArgument, NotFound
 from minimoe.humanize import parse_bytes
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.gpus import Card, find_card
-from minimoe.scale.planner.model_size import PRECISIONS, deploy
 from minimoe.scale.planner.model_size import plan as plan_sizes
-from minimoe.scale.planner.precision import KV_PRECISIONS, SIZE_ONLY
+from minimoe.scale.planner.precision import KV_PRECISIONS, PRECISIONS, SIZE_ONLY
 from minimoe.scale.planner.report import as_dict
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 

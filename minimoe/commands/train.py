@@ -10,7 +10,7 @@ from minimoe.atomic import check_folder_writable, check_writable
 from minimoe.commands import options
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
-from minimoe.scale.distributed.environment import read_place, under_torchrun
+from minimoe.scale.distributed.environment import read_environment, under_torchrun
 
 FILES = ("training_state.safetensors", "history.json", "learning_curve.html")
 FOLDERS = ("history", "checkpoint")
@@ -51,7 +51,7 @@ def check_before_training(out: str, tokenizer: str, device: str) -> None:
     Raises BadArgument, BadTokenizer, WriteFailed.
     """
     if under_torchrun():
-        read_place()
+        read_environment()
     if os.environ.get("RANK", "0") == "0":  # only the first process writes
         folder = check_folder_writable(out, "--out")
         if folder.is_dir():

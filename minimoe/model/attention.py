@@ -1,7 +1,7 @@
 """Grouped-query attention with normalised queries and keys.
 
 Many query heads share one key/value head (16 to 1 in the 235B): the KV cache shrinks by that factor. `head_dim` is
-its own number in the config; heads x head_dim is not the hidden size, so o_proj is not square.
+a separate setting: heads x head_dim is not the hidden size, so o_proj is not square.
 """
 
 import torch
@@ -22,8 +22,8 @@ ATTENTIONS = ("eager", "sdpa")
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention, written out.
 
-    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); neighbouring query heads share one.
-    mask: (query, key) bool, True where a query may look, or None when it may look everywhere.
+    q: (batch, head, query, head_dim). k, v: (batch, shared head, key, head_dim); adjacent query heads share one.
+    mask: (query, key) bool, True where a query attends to a key; None: everywhere.
     Returns (batch, head, query, head_dim). Scores in the model's dtype, softmax in float32.
     """
     group = q.shape[1] // k.shape[1]
@@ -32,16 +32,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    shares = scores.softmax(dim=-1, dtype=at_least_float32(q.dtype)).to(q.dtype)
-    return einsum(shares, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
+    weights = scores.softmax(dim=-1, dtype=at_least_float32(q.dtype)).to(q.dtype)
+    return einsum(weights, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
 
 
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """The same through PyTorch's fused kernels. `mask=None` means causal: the queries are the last of the keys.
+    """`attend` through PyTorch's fused kernels. `mask=None`: causal, the queries are the last of the key positions.
 
-    `is_causal` describes a square only. For a later chunk of a prompt (more keys than queries) FlashAttention is called
-    by itself, as its causal triangle is aligned to the last key; a mask beside `enable_gqa` would leave most GPUs the
-    plain kernel, which keeps all scores in float32 (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+    `is_causal` is defined for a square only. For a later chunk of a prompt (more keys than queries) FlashAttention is
+    called directly, as it aligns its causal triangle to the last key; with an explicit mask and `enable_gqa` most GPUs
+    fall back to the plain kernel, which keeps all scores in float32
+    (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
     """
     queries, keys = q.shape[2], k.shape[2]
     if mask is None and 1 < queries < keys:
@@ -54,27 +55,27 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def has_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Whether PyTorch has FlashAttention for these, with a causal triangle that is aligned to the last key.
+    """Whether PyTorch's FlashAttention supports these tensors, with the causal triangle aligned to the last key.
 
-    AMD's build may align it to the first one, and a head_dim that has to be padded is left to PyTorch.
+    AMD's build may align it to the first key, and a head_dim that needs padding is left to PyTorch.
     """
     return q.is_cuda and torch.version.hip is None and q.shape[-1] % 8 == 0 and flash_accepts(q, k, v)
 
 
-@uncompiled  # a question about the device, not an operation of the graph
+@uncompiled  # queries the device; not an operation of the graph
 def flash_accepts(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """PyTorch's own conditions: 16 bits, compute capability 8.0 or higher, head_dim up to 256, built with it."""
+    """PyTorch's own conditions: 16 bits, compute capability 8.0 or higher, head_dim up to 256, a build with it."""
     return can_use_flash_attention(SDPAParams(q, k, v, None, 0.0, False, True))
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """(query, key) bool: the last `queries` of `keys` positions each see themselves and everything before."""
+    """(query, key) bool: each of the last `queries` of `keys` positions attends to itself and all before."""
     position = torch.arange(keys, device=device)
     return rearrange(position[keys - queries :], "query -> query 1") >= position
 
 
 class Attention(nn.Module):
-    """Project to heads, normalise and turn q and k, attend, project back."""
+    """Project to heads, normalise and rotate q and k, attend, project back."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -95,8 +96,8 @@ class Attention(nn.Module):
         q, k = apply_rope(self.q_norm(q), cos, sin), apply_rope(self.k_norm(k), cos, sin)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
-        mixed = attend(q, k, v, mask) if self.implementation == "eager" else attend_sdpa(q, k, v, mask)
-        return self.o_proj(rearrange(mixed, "batch head position head_dim -> batch position (head head_dim)"))
+        context = attend(q, k, v, mask) if self.implementation == "eager" else attend_sdpa(q, k, v, mask)
+        return self.o_proj(rearrange(context, "batch head position head_dim -> batch position (head head_dim)"))
 
     def split_heads(self, x: Tensor) -> Tensor:
         return rearrange(x, "batch position (head head_dim) -> batch head position head_dim", head_dim=self.head_dim)

@@ -1,4 +1,4 @@
-"""KVCache: the keys and values of every position so far, so that a new token costs one position of work."""
+"""KVCache: keys and values of all earlier positions, so that a new token costs the work of one position."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from minimoe.model.config import ModelConfig
 
 
 class KVCache:
-    """Preallocated keys and values, one pair of tensors a layer: (batch, head, capacity, head_dim).
+    """Preallocated keys and values, one pair of tensors per layer: (batch, head, capacity, head_dim).
 
-    All rows of a batch have the same length. Keys are stored after RoPE, so nothing is ever turned twice.
+    All rows of a batch have the same length. Keys are stored after RoPE, so no key is rotated twice.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class KVCache:
         self.capacity = capacity
         self.length = 0
 
-    def check_room(self, batch: int, positions: int) -> None:
-        """Raise before anything is computed if `positions` more do not fit, or the batch is another one."""
+    def check_capacity(self, batch: int, positions: int) -> None:
+        """Raise CacheOverflow if `positions` more do not fit, BadArgument for another batch size."""
         if batch != self.batch:
             raise BadArgument(
                 f"the KV cache was made for a batch of {self.batch}, got {batch}. "
@@ -46,10 +46,10 @@ class KVCache:
             )
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write k, v (batch, head, position, head_dim) behind what is there; return all keys and values so far.
+        """Write k, v (batch, head, position, head_dim) after those stored; return all keys and values so far.
 
-        `length` moves only in `advance`, once a forward pass is complete, so a pass that fails leaves the cache as it
-        was.
+        `length` changes only in `advance`, once a forward pass is complete, so a failed pass leaves the cache
+        unchanged.
         """
         stop = self.length + k.shape[2]
         self.keys[layer][:, :, self.length : stop] = k
@@ -57,11 +57,11 @@ class KVCache:
         return self.keys[layer][:, :, :stop], self.values[layer][:, :, :stop]
 
     def advance(self, positions: int) -> None:
-        """All layers have written `positions` more."""
+        """Add `positions` to the length, once every layer has written them."""
         self.length += positions
 
     def reset(self) -> None:
-        """Forget everything; the memory stays allocated."""
+        """Empty the cache; the memory stays allocated."""
         self.length = 0
 
     @property

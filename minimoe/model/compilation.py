@@ -1,4 +1,4 @@
-"""What torch.compile leaves out."""
+"""Functions excluded from torch.compile."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,15 +11,15 @@ R = TypeVar("R")
 
 
 def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function, left out when torch.compile traces its caller.
+    """`function`, excluded when torch.compile traces its caller.
 
-    torch.compiler.disable as a decorator would do; but it imports the compiler, which takes a second, also where
-    nothing is compiled.
+    As a decorator, torch.compiler.disable would import the compiler, which takes a second, even where nothing is
+    compiled.
     """
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        chosen = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
-        return chosen(*args, **kwargs)
+        target = torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+        return target(*args, **kwargs)
 
     return run

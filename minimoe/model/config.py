@@ -1,4 +1,4 @@
-"""ModelConfig: everything that config.json says about a Qwen3 model, and every count that follows from it."""
+"""ModelConfig: the settings in the config.json of a Qwen3 model, and the counts derived from them."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -9,11 +9,11 @@ from typing import Any
 from minimoe.dtypes import BITS_PER_VALUE
 from minimoe.errors import BadArgument, BadConfig
 from minimoe.model.config_released import released_name, warn_of_absent_keys, warn_of_differences
-from minimoe.model.config_switches import refuse_what_is_not_implemented, warn_of_unknown_keys
+from minimoe.model.config_switches import refuse_unimplemented, warn_of_unknown_keys
 from minimoe.model.config_validation import READ, check_spellings, check_values, modern_keys_to_released
 from minimoe.paths import models_folder
 
-CHUNK = 512  # positions of a prompt that go through the model together
+CHUNK = 512  # positions of a prompt per forward pass
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,20 @@ class ModelConfig:
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
     dtype: str = "bfloat16"
-    quantization_config: dict[str, Any] | None = None  # how the files are packed; the model itself is the same
+    quantization_config: dict[str, Any] | None = None  # how the files are packed; the model is the same
     model_type: str = "qwen3_moe"
 
-    # ---------------------------------------------------------------- where a config comes from
+    # ---------------------------------------------------------------- construction
 
     @classmethod
     def from_file(cls, path: str | Path) -> "ModelConfig":
         """Read a config.json (or the directory that holds one). Raises BadConfig or UnsupportedModel.
 
-        A MinimoeWarning names what has no effect, and what differs from the released model of that name.
+        A MinimoeWarning lists keys without effect and differences from the released model of that name.
         """
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
-        if file.exists() and not file.is_file():  # asked first: opening a pipe would wait for ever
+        if file.exists() and not file.is_file():  # checked first: opening a pipe would block forever
             raise BadConfig(f"{file} is not a regular file. A checkpoint needs a config.json.")
         try:
             raw = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -81,19 +81,19 @@ class ModelConfig:
 
     @classmethod
     def named(cls, name: str) -> "ModelConfig":
-        """A member of the real family by its published name, e.g. "Qwen3-235B-A22B"; facts in data/models.
+        """The config of a released model by its published name, e.g. "Qwen3-235B-A22B", from data/models.
 
-        Case is free, and the owner and `hf://` may stand before it. Raises BadArgument for any other name.
+        Case is ignored; `hf://` and the owner are optional. Raises BadArgument for any other name.
         """
         file = models_folder() / f"{published_name(name)}.json"
         return cls.from_dict(json.loads(file.read_text(encoding="utf-8"))["config"], source=str(file))
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any], source: str = "config.json") -> "ModelConfig":
-        """Build from the parsed JSON of a config file, in either spelling; `source` names it in errors."""
+        """Build from the parsed JSON of a config file, in either spelling. `source`: its name in errors."""
         if not isinstance(raw, dict):
             raise BadConfig(f"{source} holds {type(raw).__name__}, expected a JSON object of settings.")
-        refuse_what_is_not_implemented(raw, source)
+        refuse_unimplemented(raw, source)
         settings = modern_keys_to_released(raw, source)
         known = frozenset(field.name for field in fields(cls))
         values = {key: value for key, value in settings.items() if key in known and value is not None}
@@ -128,10 +128,10 @@ class ModelConfig:
                 del raw[key]
         return dict(sorted(raw.items()))
 
-    # ---------------------------------------------------------------- what follows from the numbers
+    # ---------------------------------------------------------------- derived counts
 
     def is_moe(self, layer: int) -> bool:
-        """Whether layer number `layer` has a router and experts instead of one dense feed-forward."""
+        """Whether layer `layer` has a router and experts instead of a dense feed-forward."""
         return (
             self.num_experts > 0 and layer not in self.mlp_only_layers and (layer + 1) % self.decoder_sparse_step == 0
         )
@@ -143,12 +143,12 @@ class ModelConfig:
 
     @property
     def parameters_per_expert(self) -> int:
-        """gate_proj, up_proj and down_proj of one expert."""
+        """Parameters of one expert: gate_proj, up_proj and down_proj."""
         return 3 * self.hidden_size * self.moe_intermediate_size
 
     @property
     def total_parameters(self) -> int:
-        """All parameters, both embedding matrices included (once if they are tied)."""
+        """All parameters, including both embedding matrices (one if they are tied)."""
         hidden, heads = self.hidden_size, self.num_attention_heads + self.num_key_value_heads
         attention = 2 * heads * self.head_dim * hidden + 2 * self.head_dim
         norms = 2 * hidden
@@ -161,24 +161,24 @@ class ModelConfig:
 
     @property
     def active_parameters(self) -> int:
-        """Parameters that take part in one token: all but the experts not selected (the model card's count)."""
+        """Parameters used for one token: all except the unselected experts (the model card's count)."""
         idle_experts = self.num_experts - self.num_experts_per_tok
         return self.total_parameters - len(self.moe_layers) * idle_experts * self.parameters_per_expert
 
     def kv_cache_bytes_per_token(self, precision: Any = "bf16") -> int:
-        """Bytes that one token adds to the KV cache, all layers. `precision`: "bf16", "fp8", ... or a torch dtype."""
+        """Bytes one token adds to the KV cache over all layers. `precision`: "bf16", "fp8", ... or a torch dtype."""
         values = 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
         return values * bits_per_value(precision) // 8
 
 
 def published_name(name: str) -> str:
-    """ "hf://qwen/QWEN3-30b-a3b" -> "Qwen3-30B-A3B". Raises BadArgument, with the nearest names, if there is none."""
+    """ "hf://qwen/QWEN3-30b-a3b" -> "Qwen3-30B-A3B". Raises BadArgument, with the closest names, if there is none."""
     known = {file.stem.lower(): file.stem for file in sorted(models_folder().glob("*.json"))}
     short = name.strip().lower().removeprefix("hf://").removeprefix("qwen/").rstrip("/")
     if short not in known:
-        close = [known[each] for each in get_close_matches(short, known, n=3)]
-        meant = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise BadArgument(f"no model is named {name!r}.{meant} Known: {', '.join(sorted(known.values()))}.")
+        close = [known[match] for match in get_close_matches(short, known, n=3)]
+        suggestion = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise BadArgument(f"no model is named {name!r}.{suggestion} Known: {', '.join(sorted(known.values()))}.")
     return known[short]
 
 

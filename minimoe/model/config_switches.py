@@ -1,10 +1,10 @@
 """Keys of a config.json that ModelConfig does not read: switches that must be off, keys without effect, unknown ones.
 
-A switch that changes the forward pass and is not implemented is refused by name, since the model would compute
-something else than was trained. A key that cannot change it is ignored. All others are named in a warning.
+A switch that changes the forward pass and is not implemented is refused by name, since the model would not
+compute what it was trained to compute. A key that cannot change it is ignored. A warning lists all others.
 
 The names come from the configuration classes of transformers 5.23 and the published config.json files of other
-families; the same switch often has several.
+families; one switch often has several names.
 """
 
 import warnings
@@ -24,17 +24,17 @@ def words(text: str) -> frozenset[str]:
 
 
 def keys(names: str, allowed: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """Each key with the values that it may have."""
+    """Each key with its allowed values."""
     return dict.fromkeys(words(names), allowed)
 
 
-# The values at which a switch leaves the forward pass as it is; the first one is named in the error.
+# The values at which a switch leaves the forward pass unchanged; the error names the first one.
 REQUIRED_VALUES: dict[str, tuple[Any, ...]] = (
     # biases, which no linear layer of Qwen3 has
     keys("attention_bias qkv_bias add_qkv_bias use_qkv_bias attention_out_bias o_bias mlp_bias use_bias bias", OFF)
     | keys("add_bias_linear lm_head_bias router_bias moe_router_use_bias use_routing_bias use_expert_bias", OFF)
     | keys("moe_router_enable_expert_bias add_router_bias expert_bias correction_bias", OFF)
-    # attention that does not look at everything before it, or is computed in another way
+    # attention to only part of the context, or computed in another way
     | keys("use_sliding_window interleaved_sliding_window use_bidirectional_attention bidirectional", OFF)
     | keys("dual_chunk_attention_config sparse_attention_config attention_chunk_size attention_window_size", NONE)
     | keys("sliding_window_pattern sliding_window_size local_attention local_window_size global_attn_every_n", NONE)
@@ -55,7 +55,7 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = (
     | keys("swa_rope_theta local_rope_theta use_mrope", OFF)
     | keys("use_rope use_rotary", ON)
     | {"position_embedding_type": ("rope", "rotary", None)}
-    # scales and caps on what flows through the layers
+    # scales and caps on activations
     | keys("embedding_multiplier embedding_scale scale_emb residual_multiplier residual_scale logits_scaling", ONE)
     | keys("logit_scale lm_head_multiplier attention_in_multiplier key_multiplier output_multiplier", ONE)
     | keys("final_logit_softcapping logits_soft_cap logit_softcap output_softcap", OFF)
@@ -81,13 +81,13 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = (
     | keys("first_k_dense_replace num_dense_layers n_dense_layers moe_layer_start_index first_dense_layers", OFF)
     | keys("moe_layer_freq moe_layer_interval interleave_moe_layer_step moe_every_n_layers", ONE)
     | keys("moe_layer_end_index moe_layers_enum moe_layers", NONE)
-    # parts that the module tree does not have
+    # parts absent from the module tree
     | keys("num_nextn_predict_layers num_mtp_layers mtp_num_layers mtp_num_hidden_layers n_predict", OFF)
     | keys("vision_config audio_config text_config thinker_config talker_config per_layer_config", NONE)
     | keys("add_cross_attention is_encoder_decoder pruned_heads hidden_size_per_layer_input altup_num_inputs", OFF)
     | keys("num_loops total_ut_steps recurrent_depth", ONE)
     | keys("attention_dropout", OFF)
-    # weights packed by programs whose formats are not read; quantization_config is checked where files are opened
+    # weights packed in formats that are not read; quantization_config is checked when files are opened
     | keys("quantization compression_config", NONE)
 )
 
@@ -113,7 +113,7 @@ IGNORED = words(
 )
 
 
-def refuse_what_is_not_implemented(raw: dict[str, Any], source: str) -> None:
+def refuse_unimplemented(raw: dict[str, Any], source: str) -> None:
     """Raise UnsupportedModel for a switch that would change the forward pass and is not implemented."""
     model_type = raw.get("model_type", "qwen3_moe")
     if model_type not in ("qwen3", "qwen3_moe"):
@@ -130,7 +130,7 @@ def refuse_what_is_not_implemented(raw: dict[str, Any], source: str) -> None:
 
 
 def warn_of_unknown_keys(raw: dict[str, Any], read: frozenset[str], source: str) -> None:
-    """One MinimoeWarning that names every key which is neither in `read` nor known to be without effect."""
+    """Issue one MinimoeWarning that lists every key neither in `read` nor known to have no effect."""
     known = read | IGNORED | REQUIRED_VALUES.keys()
     unknown = sorted(key for key, value in raw.items() if key not in known and value is not None)
     if unknown:
@@ -144,6 +144,6 @@ def warn_of_unknown_keys(raw: dict[str, Any], read: frozenset[str], source: str)
 
 
 def shown(value: Any) -> str:
-    """A value from a file as it can stand in a message: short, without control characters."""
+    """A value from a file, made safe for a message: short, without control characters."""
     text = str(value)
     return text[:60] if text.isprintable() else repr(value)[:60]

@@ -1,9 +1,8 @@
-"""The keys of a config.json: two spellings brought to one, contradictions and impossible values refused.
+"""Validation of config.json: unify its two spellings, refuse contradictions and impossible values.
 
-Two spellings of the same file are in circulation. The released checkpoints say `num_experts`, `torch_dtype`,
-`rope_theta` and `rope_scaling`; files written by transformers 5 say `num_local_experts`, `dtype` and
-`rope_parameters`. Both are read. Where a file says the same thing twice and differently, nobody knows which model was
-meant, so it is refused.
+The released checkpoints use the keys `num_experts`, `torch_dtype`, `rope_theta` and `rope_scaling`; files written by
+transformers 5 use `num_local_experts`, `dtype` and `rope_parameters`. Both are read. A file that gives one setting
+twice with different values is ambiguous and is refused.
 """
 
 from itertools import chain
@@ -11,7 +10,7 @@ from typing import Any
 
 from minimoe.errors import BadConfig, UnsupportedModel
 
-# Other spellings that other programs and families use. They are not read, but must not say something else.
+# Spellings of other programs and model families. They are not read, but must not contradict.
 SPELLINGS: dict[str, tuple[str, ...]] = {
     "vocab_size": ("padded_vocab_size", "n_vocab"),
     "hidden_size": ("n_embd", "d_model", "n_embed", "embedding_size", "word_embed_proj_dim"),
@@ -42,7 +41,7 @@ READ = frozenset(  # besides the fields of ModelConfig
 
 
 def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
-    """Rename the keys of transformers 5 to those of the released files; settle rope_scaling."""
+    """Rename the keys of transformers 5 to those of the released files; resolve rope_theta and rope_scaling."""
     settings = {"model_type": "qwen3_moe"} | raw
     for modern, released in (("num_local_experts", "num_experts"), ("torch_dtype", "dtype")):
         both = modern in raw and released in raw and raw[modern] != raw[released]
@@ -61,7 +60,7 @@ def modern_keys_to_released(raw: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def rope_theta(raw: dict[str, Any], source: str) -> Any:
-    """The one value that the file gives, at the top or in an object, None if it gives none."""
+    """The value given in the file, at the top level or in a RoPE object; None if there is none."""
     given = {"rope_theta": raw.get("rope_theta")}
     for key in ("rope_parameters", "rope_scaling"):
         given[f"{key}.rope_theta"] = rope_object(raw, key, source).get("rope_theta")
@@ -73,7 +72,7 @@ def rope_theta(raw: dict[str, Any], source: str) -> Any:
 
 
 def rope_scaling(raw: dict[str, Any], source: str) -> dict[str, Any] | None:
-    """The YaRN settings, None for plain RoPE. Two objects that differ are refused: which one is meant?"""
+    """The YaRN settings, None for plain RoPE. Two different objects are ambiguous and are refused."""
     given = {
         key: rope_settings(rope_object(raw, key, source), key, source)
         for key in ("rope_parameters", "rope_scaling")
@@ -86,18 +85,18 @@ def rope_scaling(raw: dict[str, Any], source: str) -> dict[str, Any] | None:
             f"{source}: {kinds}, with other numbers. Keep one: put all of it into rope_parameters, or remove "
             "rope_parameters and write rope_theta beside rope_scaling."
         )
-    found = values[0] if values else None
+    yarn = values[0] if values else None
     window = raw.get("original_max_position_embeddings")
-    if found is not None and window is not None and window != found.get("original_max_position_embeddings", window):
+    if yarn is not None and window is not None and window != yarn.get("original_max_position_embeddings", window):
         raise BadConfig(
             f"{source}: original_max_position_embeddings = {window!r} but "
-            f"{found['original_max_position_embeddings']!r} among the YaRN settings. Keep one."
+            f"{yarn['original_max_position_embeddings']!r} among the YaRN settings. Keep one."
         )
-    return found
+    return yarn
 
 
 def rope_object(raw: dict[str, Any], key: str, source: str) -> dict[str, Any]:
-    """`raw[key]`, {} if there is none. Raises BadConfig if it is no object."""
+    """`raw[key]`, {} if it is absent. Raises BadConfig if it is not an object."""
     value = raw.get(key) or {}
     if not isinstance(value, dict):
         raise BadConfig(f"{source}: {key} is {value!r}, expected an object or null.")
@@ -105,7 +104,7 @@ def rope_object(raw: dict[str, Any], key: str, source: str) -> dict[str, Any]:
 
 
 def rope_settings(rope: dict[str, Any], key: str, source: str) -> dict[str, Any] | None:
-    """The YaRN settings in one object, None if it asks for plain RoPE."""
+    """The YaRN settings in one object, None if it describes plain RoPE."""
     kinds = [rope[name] for name in ("rope_type", "type") if rope.get(name) is not None]
     if len(kinds) == 2 and kinds[0] != kinds[1]:
         raise BadConfig(f"{source}: {key} has rope_type {kinds[0]!r} but type {kinds[1]!r}. Keep one.")
@@ -131,7 +130,7 @@ def rope_settings(rope: dict[str, Any], key: str, source: str) -> dict[str, Any]
 
 
 def check_yarn(rope: dict[str, Any], where: str, source: str) -> dict[str, Any]:
-    """The YaRN settings, if their numbers can be used; otherwise BadConfig."""
+    """The YaRN settings, after checking their numbers. Raises BadConfig or UnsupportedModel."""
     unknown = sorted(set(rope) - {"rope_type", "truncate", *YARN_NUMBERS})
     if unknown:
         raise UnsupportedModel(f"{source}: {where} has {', '.join(unknown)}, which minimoe does not implement.")
@@ -145,19 +144,19 @@ def check_yarn(rope: dict[str, Any], where: str, source: str) -> dict[str, Any]:
 
 
 def check_spellings(config: Any, raw: dict[str, Any], source: str) -> None:
-    """Raise BadConfig if another spelling of a key, or a list by layers, says something else than the ModelConfig."""
+    """Raise BadConfig if another spelling of a key, or a list with an entry per layer, contradicts the ModelConfig."""
     for key, others in SPELLINGS.items():
         used = getattr(config, key)
         for other in others:
-            found = raw.get(other)
-            if found is not None and found != used and (config.num_experts or key not in MOE_ONLY):
-                said = f"{key} = {used!r}" if raw.get(key) is not None else f"{key} is absent, which means {used!r}"
-                raise BadConfig(f"{source}: {other} = {found!r} but {said}. Keep one, as {key}.")
+            value = raw.get(other)
+            if value is not None and value != used and (config.num_experts or key not in MOE_ONLY):
+                setting = f"{key} = {used!r}" if raw.get(key) is not None else f"{key} is absent, which means {used!r}"
+                raise BadConfig(f"{source}: {other} = {value!r} but {setting}. Keep one, as {key}.")
     layers = config.num_hidden_layers
     moe = ["sparse" if config.is_moe(layer) else "dense" for layer in range(layers)]
     for key, expected in (("layer_types", ["full_attention"] * layers), ("mlp_layer_types", moe)):
-        found = raw.get(key)
-        if found and found != expected:
+        listed = raw.get(key)
+        if listed and listed != expected:
             raise BadConfig(
                 f"{source}: {key} does not fit num_hidden_layers = {layers}, mlp_only_layers and decoder_sparse_step. "
                 "Remove it."
@@ -174,12 +173,12 @@ def check_values(config: Any, source: str) -> None:
         if not holds:
             raise BadConfig(f"{source}: {key} is {getattr(config, key)!r}, expected {rule}.")
 
-    def is_count(value: Any, least: int) -> bool:
-        return type(value) is int and least <= value <= 2**31
+    def is_count(value: Any, minimum: int) -> bool:
+        return type(value) is int and minimum <= value <= 2**31
 
     for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"):
         require(is_count(getattr(config, key), 1), key, "a positive integer")
-    require(config.num_hidden_layers <= 10_000, "num_hidden_layers", "at most 10,000")  # code loops over them
+    require(config.num_hidden_layers <= 10_000, "num_hidden_layers", "at most 10,000")  # code iterates over them
     require(is_count(config.head_dim, 2) and config.head_dim % 2 == 0, "head_dim", "an even integer (RoPE turns pairs)")
     require(
         config.num_attention_heads % config.num_key_value_heads == 0,

@@ -1,16 +1,16 @@
-"""The experts: one bank of weights, and three interchangeable ways ("engines") to send tokens through it.
+"""The experts: one bank of weights, and three interchangeable implementations ("engines") of the layer.
 
-    loop      visit each expert that was chosen, add its answers up       the plainest; reads only the chosen weights
-    gather    copy the chosen weights to every token, multiply in batch   best for one token of a small model
+    loop      run each selected expert, accumulate its outputs            the plainest; reads only selected weights
+    gather    copy the selected weights to every token, batched product   best for one token of a small model
     grouped   sort the tokens by expert, one grouped matrix product       best for training and long prompts
 
-`gather` and `grouped` sum a token's eight answers in one rounding, `loop` rounds after each; in bfloat16 the results
-differ in the last bit. `auto` therefore picks one of the two families for a model, by the size of its experts, and
-keeps to it.
+`gather` and `grouped` sum a token's eight outputs with a single rounding, `loop` rounds after each; in bfloat16 the
+results differ in the last bit. `auto` therefore uses either `loop` alone or the other two for a model, depending on the
+size of its experts.
 
 Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
-compiled parts: how many tokens an expert gets is known only when they run, and a compiler that traced them would
-compile anew for every other distribution.
+compiled parts: the number of tokens per expert is known only at run time, and tracing it would recompile for every
+new distribution.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
 
 ENGINES = ("auto", "loop", "gather", "grouped")
-LARGE_EXPERT = 2**20  # values in one projection from which copying weights to tokens no longer pays
+LARGE_EXPERT = 2**20  # values of one projection above which copying weights to tokens no longer pays
 FEW_TOKENS = 4
 
 Weights = Tensor | Sequence[Tensor]
@@ -34,13 +34,13 @@ Weights = Tensor | Sequence[Tensor]
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     """One feed-forward network: down(silu(gate x) * up x), Shazeer 2020.
 
-    x: (..., hidden). gate, up: (ffn, hidden). down: (hidden, ffn).
+    x: (..., hidden) -> the same shape. gate, up: (ffn, hidden). down: (hidden, ffn).
     """
     return F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
 
 
 class ExpertBank(nn.Module):
-    """All experts of one layer. On disk each expert has its own tensors; here they are stacked, row e is expert e."""
+    """All experts of one layer. On disk each expert has its own tensors; here they are stacked by expert."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -56,85 +56,89 @@ class ExpertBank(nn.Module):
 
 
 def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
-    """Send every token through its chosen experts and sum what they answer, weighted.
+    """Run each token through its experts and return the weighted sum of their outputs.
 
-    x: (token, hidden) -> (token, hidden). `bank` has gate_proj, up_proj (expert, ffn, hidden), down_proj (expert,
-    hidden, ffn), each stacked or any sequence of one tensor an expert, and `engine`. Of a sequence only
-    the chosen experts are taken, so it may unpack or read them at that moment.
+    x: (token, hidden) -> (token, hidden). `bank` has `engine`, and gate_proj, up_proj (expert, ffn, hidden), down_proj
+    (expert, hidden, ffn), each stacked or as a sequence of one tensor per expert. Only the selected experts of a
+    sequence are accessed, so it may unpack or read them on access.
     """
     engine = choose_engine(bank, tokens=x.shape[0]) if bank.engine == "auto" else bank.engine
     return {"loop": loop, "gather": gather, "grouped": grouped}[engine](x, routing, bank)
 
 
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
-    """What `auto` means for this bank: large experts loop, small ones gather (few tokens) or group (many)."""
-    if bank.values_of_matrix >= LARGE_EXPERT:  # not asked of a weight: a packed one would be unpacked to answer
+    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many)."""
+    if bank.values_of_matrix >= LARGE_EXPERT:  # not read from a weight: accessing a packed one unpacks it
         return "loop"
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
 
 
 @uncompiled
 def loop(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
-    """Visit the chosen experts in rising order; each adds its weighted answer to its tokens' rows."""
-    choices = rearrange(routing.experts, "token slot -> (slot token)")
+    """Run the selected experts in ascending order; add each weighted output to the rows of its tokens."""
+    assignments = rearrange(routing.experts, "token slot -> (slot token)")
     weights = rearrange(routing.weights, "token slot -> (slot token) 1")
-    order = choices.argsort(stable=True)
-    counts = choices.bincount(minlength=len(bank.gate_proj)).tolist()
-    gate, up, down = one_by_one(bank)
+    order = assignments.argsort(stable=True)
+    counts = assignments.bincount(minlength=len(bank.gate_proj)).tolist()
+    gate, up, down = per_expert_weights(bank)
     output = torch.zeros_like(x)
-    for expert, chosen in enumerate(order.split(counts)):
-        if len(chosen):
-            token = chosen % len(x)
-            answer = swiglu(x[token], gate[expert], up[expert], down[expert])
-            output.index_add_(0, token, answer * weights[chosen])
+    for expert, selected in enumerate(order.split(counts)):
+        if len(selected):
+            token = selected % len(x)
+            expert_output = swiglu(x[token], gate[expert], up[expert], down[expert])
+            output.index_add_(0, token, expert_output * weights[selected])
     return output
 
 
 def gather(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
-    """Copy the weights of each token's experts next to the token: simple and fast while that copy is small."""
-    choices = rearrange(routing.experts, "token slot -> (token slot)")
+    """Copy the weights of its experts to each token: simple, and fast while that copy is small."""
+    assignments = rearrange(routing.experts, "token slot -> (token slot)")
     rows = repeat(x, "token hidden -> (token slot) hidden 1", slot=routing.experts.shape[1])
-    gate, up, down = (pick(weights, choices) for weights in (bank.gate_proj, bank.up_proj, bank.down_proj))
-    answers = torch.bmm(down, F.silu(torch.bmm(gate, rows)) * torch.bmm(up, rows))
-    return combine(rearrange(answers, "choice hidden 1 -> choice hidden"), routing.weights)
+    gate, up, down = (gather_weights(w, assignments) for w in (bank.gate_proj, bank.up_proj, bank.down_proj))
+    # bmm(gate, rows) is einsum "assignment ffn hidden, assignment hidden -> assignment ffn"
+    outputs = torch.bmm(down, F.silu(torch.bmm(gate, rows)) * torch.bmm(up, rows))
+    return combine(rearrange(outputs, "assignment hidden 1 -> assignment hidden"), routing.weights)
 
 
 @uncompiled
 def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
-    """Sort the (token, slot) choices by expert, multiply group by group, put the answers back where they came from."""
+    """Sort the (token, slot) assignments by expert, multiply group by group, restore the order."""
     slots = routing.experts.shape[1]
-    choices = rearrange(routing.experts, "token slot -> (token slot)")
-    order = choices.argsort(stable=True)
-    counts = choices.bincount(minlength=len(bank.gate_proj))
+    assignments = rearrange(routing.experts, "token slot -> (token slot)")
+    order = assignments.argsort(stable=True)
+    counts = assignments.bincount(minlength=len(bank.gate_proj))
     rows = x[order // slots]
     inner = F.silu(grouped_linear(rows, bank.gate_proj, counts)) * grouped_linear(rows, bank.up_proj, counts)
-    answers = grouped_linear(inner, bank.down_proj, counts)
-    return combine(answers[order.argsort()], routing.weights)
+    outputs = grouped_linear(inner, bank.down_proj, counts)
+    return combine(outputs[order.argsort()], routing.weights)
 
 
-def combine(answers: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over a token's slots. answers: (token slot, hidden), weights: (token, slot) -> (token, hidden)."""
-    answers = rearrange(answers, "(token slot) hidden -> token slot hidden", slot=weights.shape[1])
+def combine(outputs: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over a token's slots. outputs: (token slot, hidden), weights: (token, slot) -> (token, hidden)."""
+    outputs = rearrange(outputs, "(token slot) hidden -> token slot hidden", slot=weights.shape[1])
     return reduce(
-        answers * rearrange(weights, "token slot -> token slot 1"), "token slot hidden -> token hidden", "sum"
+        outputs * rearrange(weights, "token slot -> token slot 1"), "token slot hidden -> token hidden", "sum"
     )
 
 
 def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
-    """rows (choice, in) sorted by expert, times each expert's (out, in) weight; counts: (expert) rows per expert."""
+    """rows (assignment, in), sorted by expert, times each expert's weight (out, in) -> (assignment, out).
+
+    counts: (expert), the rows of each expert.
+    """
     if isinstance(weights, Tensor) and has_grouped_mm(weights):
         transposed = rearrange(weights, "expert out into -> expert into out")
         return F.grouped_mm(rows, transposed, offs=counts.cumsum(0).int())
-    parts = rows.split(counts.tolist())
-    each = weights.unbind() if isinstance(weights, Tensor) else weights
-    return torch.cat([F.linear(part, each[expert]) for expert, part in enumerate(parts) if len(part)])
+    groups = rows.split(counts.tolist())
+    matrices = weights.unbind() if isinstance(weights, Tensor) else weights
+    return torch.cat([F.linear(group, matrices[expert]) for expert, group in enumerate(groups) if len(group)])
 
 
 def has_grouped_mm(weights: Tensor) -> bool:
     """Whether PyTorch has a grouped product for these: CPU in float32 and bfloat16, recent CUDA in bfloat16.
 
-    Its kernels also want every row of the weights to fill whole pieces of 16 bytes. torch.compile traces it in
-    bfloat16 only: the shape check that stands in for the kernel (PyTorch 2.13) refuses float32.
+    Its kernels also require rows of a multiple of 16 bytes. torch.compile traces it in bfloat16 only: its meta kernel
+    (PyTorch 2.13) refuses float32.
     """
     device, dtype = weights.device, weights.dtype
     if torch.compiler.is_compiling() and dtype != torch.bfloat16:
@@ -146,20 +150,20 @@ def has_grouped_mm(weights: Tensor) -> bool:
     return device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def one_by_one(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
-    """The three weight lists, one tensor an expert.
+def per_expert_weights(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
+    """The three sequences of weights, one tensor per expert.
 
-    In training a stack is unbound once: indexing it would give every expert a zero gradient as large as the whole
-    stack.
+    In training a stack is unbound once: with indexing, the backward pass would allocate a zero gradient of the whole
+    stack for every expert.
     """
     stacks = (bank.gate_proj, bank.up_proj, bank.down_proj)
     unbind = torch.is_grad_enabled()
     return tuple(stack.unbind() if unbind and isinstance(stack, Tensor) else stack for stack in stacks)  # type: ignore[misc]
 
 
-def pick(weights: Weights, experts: Tensor) -> Tensor:
-    """Rows `experts` (choice) of a stack or a list -> (choice, out, in). Of a list each expert is taken once."""
+def gather_weights(weights: Weights, experts: Tensor) -> Tensor:
+    """Weights of `experts` (assignment) -> (assignment, out, in). Each expert of a sequence is accessed once."""
     if isinstance(weights, Tensor):
         return weights[experts]
-    chosen, place = experts.unique(return_inverse=True)
-    return torch.stack([weights[expert] for expert in chosen.tolist()])[place]
+    distinct, inverse = experts.unique(return_inverse=True)
+    return torch.stack([weights[expert] for expert in distinct.tolist()])[inverse]

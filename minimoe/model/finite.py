@@ -1,7 +1,7 @@
-"""Values that are not finite (NaN, infinity): found in the logits at no cost, and then traced back to their tensor.
+"""Detection of NaN and infinity: the logits are checked at no cost, and a bad value is traced back to its tensor.
 
-A matrix of experts is too large to be inspected while it is read (that would take half as long again), so the question
-is asked where it costs nothing, of the logits. Only once they are bad does the search begin.
+Inspecting every expert matrix while it is read would take half as long again, so only the logits are checked. The
+search for the tensor starts once they are not finite.
 """
 
 import math
@@ -19,8 +19,8 @@ ADVICE = "Compare the files with `minimoe verify PATH --sha256`, and download th
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether `values` hold neither NaN nor infinity. A sum shows both and takes a single pass over the memory; where
-    the sum itself overflows, every value is inspected.
+    """Whether `values` hold neither NaN nor infinity. A sum reveals both in a single pass over the memory; if the sum
+    itself overflows, every value is inspected.
     """
     if not values.is_floating_point() or values.is_meta:
         return True
@@ -30,60 +30,60 @@ def is_finite(values: Tensor) -> bool:
 
 
 def require_finite(model: Transformer, logits: Tensor, token_ids: Tensor) -> None:
-    """Check the logits that `token_ids` (position) led to. Raises NotFinite, which names the first layer whose output
-    is not finite and a tensor that holds such a value.
+    """Check the logits computed for `token_ids` (position). Raises NotFinite, which names the first layer whose output
+    is not finite and a tensor with such a value.
     """
     if is_finite(logits):
         return
     layer = first_module_not_finite(model, token_ids)
-    where = f": {in_words(layer)} is the first whose output is not finite" if layer else ""
+    where = f": {layer_label(layer)} is the first whose output is not finite" if layer else ""
     raise NotFinite(f"the logits are NaN or infinite after {len(token_ids)} tokens{where}. {cause(model, layer)}")
 
 
 def cause(model: Transformer, module: str | None) -> str:
-    """A tensor that holds such a value, looked for in `module` first, and what to do about it."""
+    """A sentence that names a tensor with such a value, searched in `module` first, and the fix."""
     tensor = (module and tensor_not_finite(model, f"{module}.")) or tensor_not_finite(model)
-    return f"{tensor} holds NaN or infinity. {ADVICE}" if tensor else no_tensor(model)
+    return f"{tensor} holds NaN or infinity. {ADVICE}" if tensor else cause_without_tensor(model)
 
 
-def no_tensor(model: Transformer) -> str:
-    """What is left when every tensor in memory is finite."""
+def cause_without_tensor(model: Transformer) -> str:
+    """The remaining causes if every tensor in memory is finite."""
     if model.dtype == torch.float16:
         return 'All weights are finite, so a value exceeded the range of float16. Load with dtype="bf16" or "fp32".'
     return f"No tensor that this process keeps in memory holds such a value. {ADVICE}"
 
 
 def first_module_not_finite(model: Transformer, token_ids: Tensor) -> str | None:
-    """The name of the first module (embedding, layer, norm, head) whose output is not finite, found by a second pass.
+    """The name of the first module (embedding, layer, norm, head) whose output is not finite, by a second pass.
 
-    None if that cannot be said: among ranks a second pass would have to be made by all of them.
+    None if no module is found, or with several ranks: all of them would have to run the second pass.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return None
-    found: list[str] = []
+    not_finite: list[str] = []
 
-    def look(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-        if not found and not is_finite(output):
-            found.append(name)
+    def check(name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        if not not_finite and not is_finite(output):
+            not_finite.append(name)
 
     named = dict(model.named_modules())
     names = ["embed_tokens", *(f"layers.{number}" for number in model.layer_range), "norm", "lm_head"]
     with ExitStack() as stack, torch.no_grad():
         for name in names:
             if name in named:
-                stack.callback(named[name].register_forward_hook(partial(look, name)).remove)
+                stack.callback(named[name].register_forward_hook(partial(check, name)).remove)
         try:
             cache = model.new_cache(batch=1, capacity=len(token_ids)) if model.chunk else None
-            for run in token_ids.unsqueeze(0).split(model.chunk or len(token_ids), dim=1):
-                if not found:
-                    model(run, cache=cache, last_only=True)
-        except MinimoeError:  # too little memory for a second pass, or a recording that stops it
+            for chunk in token_ids.unsqueeze(0).split(model.chunk or len(token_ids), dim=1):
+                if not not_finite:
+                    model(chunk, cache=cache, last_only=True)
+        except MinimoeError:  # too little memory for a second pass, or a recorder that stops it
             pass
-    return found[0] if found else None
+    return not_finite[0] if not_finite else None
 
 
 def tensor_not_finite(model: nn.Module, prefix: str = "") -> str | None:
-    """The name, as the checkpoint's files have it, of the first tensor below `prefix` that holds NaN or infinity."""
+    """The name in the checkpoint's files of the first tensor below `prefix` with NaN or infinity; None if none has."""
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     for name, tensor in tensors.items():
         if not name.startswith(prefix) or tensor.numel() == 0:
@@ -95,8 +95,8 @@ def tensor_not_finite(model: nn.Module, prefix: str = "") -> str | None:
 
 
 def name_in_files(name: str, expert: int | None) -> str:
-    """The tensor of this parameter, or of this expert's row of a bank. (A rank numbers its experts anew, so there the
-    bank is named.)
+    """The name in the checkpoint's files of a parameter, or of one expert in a bank. A rank numbers its experts from 0,
+    so there `expert` is None and the bank is named.
     """
     name = name if name.startswith("lm_head.") else f"model.{name}"
     if expert is None:
@@ -105,6 +105,6 @@ def name_in_files(name: str, expert: int | None) -> str:
     return f"{bank}.experts.{expert}.{rest}" + ("" if "." in rest else ".weight")
 
 
-def in_words(module: str) -> str:
-    """ "layers.3" -> "layer 3"; other names as they are."""
+def layer_label(module: str) -> str:
+    """ "layers.3" -> "layer 3"; other names are unchanged."""
     return module.replace("layers.", "layer ")

@@ -1,4 +1,4 @@
-"""A decoder layer: attention mixes positions, a feed-forward works on each position alone; both add to the residual
+"""A decoder layer: attention mixes positions, a feed-forward treats each position separately; both add to the residual
 stream.
 """
 
@@ -14,7 +14,7 @@ from minimoe.model.router import Router
 
 
 class FeedForward(nn.Module):
-    """The dense feed-forward: one SwiGLU that every token passes."""
+    """The dense feed-forward: one SwiGLU for all tokens."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -27,7 +27,7 @@ class FeedForward(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """A router and its experts: each token passes only the few that were chosen for it."""
+    """A router and its experts: each token runs through its selected experts only."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -41,7 +41,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """norm, attention, add; norm, feed-forward, add. Layers are counted from 0 as in the checkpoint."""
+    """norm, attention, add; norm, feed-forward, add. Layers are numbered from 0, as in the checkpoint."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()

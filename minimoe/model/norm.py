@@ -1,11 +1,11 @@
-"""RMSNorm: give every vector the same length, then let a learned weight stretch each direction."""
+"""RMSNorm: scale every vector to the same length, then each channel by a learned weight."""
 
 import torch
 from torch import Tensor, nn
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which statistics are taken: float32, or float64 for a float64 model."""
+    """The dtype of statistics: float32, or float64 for a float64 model."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -14,8 +14,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     x: (..., hidden), any float dtype. weight: (hidden). Returns x's shape and dtype.
     x / sqrt(mean(x^2) + eps), Zhang & Sennrich 2019. The statistics are float32; the weight is multiplied *after* the
-    cast back, as the released models do it: the other order differs in the last bfloat16 bit, which is enough to flip
-    experts.
+    cast back, as in the released models: the other order differs in the last bfloat16 bit, which is enough to change
+    the selected experts.
     """
     wide = x.to(at_least_float32(x.dtype))
     wide = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)
@@ -23,7 +23,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """`rms_norm` with its weight; one for every place in the model that normalises."""
+    """`rms_norm` as a module with its weight."""
 
     def __init__(self, size: int, eps: float):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Rotary position embedding: a position is an angle, and attention sees only differences of angles.
+"""Rotary position embedding: a position is an angle, and attention depends only on differences of angles.
 
 The head_dim channels form head_dim / 2 pairs; channel j is paired with channel j + head_dim / 2 ("half-split"; other
-code bases pair neighbours, and weights trained for one are noise to the other). Pair j turns by `position *
-theta^(-2j / head_dim)`.
+code bases pair neighbours, and weights trained for one do not work with the other). Pair j is rotated by `position *
+theta^(-2j / head_dim)` radians.
 """
 
 import math
@@ -30,8 +30,8 @@ def rotary_tables(
 ) -> tuple[Tensor, Tensor]:
     """cos and sin for the positions start .. stop-1, each (position, head_dim) in `dtype`.
 
-    Computed in float32 and cast once at the end: bfloat16 cannot count beyond 256, so angles must never be formed in
-    it. Nothing is stored in the model, so casting the model to another dtype cannot round a frequency.
+    Computed in float32 and cast once at the end: bfloat16 has no integers between 256 and 258, so angles must
+    never be computed in it. Nothing is stored in the model, so casting it to another dtype cannot round a frequency.
     """
     frequencies, scale = frequencies_and_scale(config, device)
     positions = torch.arange(start, stop, device=device, dtype=torch.float32)
@@ -50,18 +50,18 @@ def frequencies_and_scale(config: ModelConfig, device: torch.device | None = Non
 def yarn(config: ModelConfig, periods: Tensor) -> tuple[Tensor, float]:
     """YaRN (Peng et al. 2023): slow pairs are stretched by `factor`, fast pairs kept, a linear ramp in between.
 
-    A pair that turns more than beta_fast (32) times within the original context is left alone; one that turns less than
-    beta_slow (1) times has positions squeezed into the trained range. Attention logits grow by (0.1 ln factor + 1)^2.
+    A pair with more than beta_fast (32) turns within the original context is unchanged; one with fewer than beta_slow
+    (1) turns has its positions compressed into the trained range. Attention logits grow by (0.1 ln factor + 1)^2.
     """
     settings = config.rope_scaling or {}
     factor = settings["factor"]
     original = settings.get("original_max_position_embeddings") or config.max_position_embeddings
     half = config.head_dim // 2
 
-    def pair_that_turns(times: float) -> float:
-        return half * math.log(original / (times * 2 * math.pi)) / math.log(config.rope_theta)
+    def pair_with_turns(turns: float) -> float:
+        return half * math.log(original / (turns * 2 * math.pi)) / math.log(config.rope_theta)
 
-    low, high = pair_that_turns(settings.get("beta_fast") or 32), pair_that_turns(settings.get("beta_slow") or 1)
+    low, high = pair_with_turns(settings.get("beta_fast") or 32), pair_with_turns(settings.get("beta_slow") or 1)
     if settings.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, config.head_dim - 1)

@@ -1,6 +1,6 @@
-"""The router: one small matrix that decides which experts see a token.
+"""The router: one small matrix that selects the experts of each token.
 
-Four verbs: score, normalise, choose, renormalise. No bias, no noise, no capacity limit, no dropped token.
+Four verbs: score, normalise, choose, renormalise. No bias, no noise, no capacity limit, no dropped tokens.
 """
 
 from typing import NamedTuple
@@ -14,15 +14,15 @@ from minimoe.model.norm import at_least_float32
 
 
 class Routing(NamedTuple):
-    """What the router decided for each token."""
+    """The router's selection for each token."""
 
     logits: Tensor  # (token, expert) scores in the model's dtype
-    experts: Tensor  # (token, slot) int64, by falling weight
+    experts: Tensor  # (token, slot) int64, in descending order of weight
     weights: Tensor  # (token, slot) in the model's dtype
 
 
 def route(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    """Choose `top_k` experts for each token and say how much each one counts.
+    """Select `top_k` experts for each token, with their weights.
 
     logits: (token, expert). Softmax over all experts in float32 (in bfloat16 many experts would tie), then the
     `top_k` largest; with `renormalise` (config key `norm_topk_prob`) their weights are scaled to sum to one. Cast to

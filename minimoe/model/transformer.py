@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from minimoe.errors import BadArgument
 from minimoe.model.attention import ATTENTIONS, Attention, causal_mask
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import as_batch, check_choice, check_hidden, check_layers, check_range
 from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.model.experts import ENGINES, ExpertBank
 from minimoe.model.layer import DecoderLayer
@@ -17,7 +18,7 @@ from minimoe.model.rope import rotary_tables
 
 
 class Layers(nn.Module):
-    """Decoder layers under their absolute numbers, also when only some of them are here."""
+    """Decoder layers by absolute number; may hold only some of the model's layers."""
 
     def __init__(self, config: ModelConfig, numbers: range):
         super().__init__()
@@ -29,7 +30,7 @@ class Layers(nn.Module):
         absolute = self.numbers[number] if -len(self.numbers) <= number < 0 else number
         if absolute not in self.numbers:
             raise BadArgument(
-                f"layer {number} is not here; this model holds {self.numbers.start}..{self.numbers.stop - 1}."
+                f"layer {number} is not in this model, which holds {self.numbers.start}..{self.numbers.stop - 1}."
             )
         return self.get_submodule(str(absolute))  # type: ignore[return-value]
 
@@ -44,11 +45,11 @@ class Transformer(nn.Module):
     """A Qwen3 model, or a slice of its layers. The module tree is the checkpoint's names without the leading `model.`.
 
     layers=range(a, b) builds only those layers. The embedding exists if a == 0, the final norm and head if b is the
-    last layer; a slice that stops earlier returns the hidden state. Under `torch.device("meta")` even the 235B costs
-    nothing.
+    last layer; a slice that ends earlier returns the hidden state. Under `torch.device("meta")` even the 235B needs
+    no memory.
     """
 
-    chunk: int | None = CHUNK  # so many positions of a prompt go through at once in `generate`; None: all of them
+    chunk: int | None = CHUNK  # positions of a prompt per forward pass in `generate`; None: the whole prompt
 
     def __init__(self, config: ModelConfig, layers: range | None = None):
         super().__init__()
@@ -57,7 +58,7 @@ class Transformer(nn.Module):
         self.is_first = self.layer_range.start == 0
         self.is_last = self.layer_range.stop == config.num_hidden_layers
         if self.is_first:
-            rows = torch.empty(config.vocab_size, config.hidden_size)  # given, so that they are not initialised twice
+            rows = torch.empty(config.vocab_size, config.hidden_size)  # passed in, to be initialised once
             self.embed_tokens = nn.Embedding.from_pretrained(rows, freeze=False)
         self.layers = Layers(config, self.layer_range)
         if self.is_last:
@@ -78,9 +79,9 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """token_ids: (batch, position) int64 -> logits (batch, position, vocab).
 
-        With a cache the positions continue where it ends. `last_only` gives logits for the last position alone.
-        `hidden` (batch, position, hidden) takes the place of the embedding, for a slice that begins later. Raises
-        BadArgument for input of another kind, and CacheOverflow, before computing, if the cache is too small.
+        With a cache the positions continue after its last one. `last_only` returns logits of the last position only.
+        `hidden` (batch, position, hidden) replaces the embedding in a slice that starts at a later layer. Raises
+        BadArgument for invalid input, and CacheOverflow, before computing, if the cache is too small.
         """
         like = next(self.parameters())
         x = self.embed(token_ids) if hidden is None else check_hidden(token_ids, hidden, like, self.config.hidden_size)
@@ -88,13 +89,13 @@ class Transformer(nn.Module):
         start = 0
         if cache is not None:
             if not isinstance(cache, KVCache):
-                raise BadArgument(f"cache is {type(cache).__name__}, expected what model.new_cache() returns.")
-            cache.check_room(batch, positions)
+                raise BadArgument(f"cache is {type(cache).__name__}, expected the KVCache of model.new_cache().")
+            cache.check_capacity(batch, positions)
             start = cache.length
         cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
-        # "sdpa" is causal by itself, and one new token may look everywhere: no mask for either
-        written_out = self.attention == "eager" and positions > 1
-        mask = causal_mask(positions, start + positions, x.device) if written_out else None
+        # "sdpa" is causal by itself, and a single new token attends to every key: neither needs a mask
+        needs_mask = self.attention == "eager" and positions > 1
+        mask = causal_mask(positions, start + positions, x.device) if needs_mask else None
         for layer in self.layers:
             x = layer(x, cos, sin, mask, cache)
         if cache is not None:
@@ -106,19 +107,20 @@ class Transformer(nn.Module):
         return self.lm_head(self.norm(x))
 
     def embed(self, token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
-        """(batch, position) ids -> (batch, position, hidden), after checking that they can be embedded."""
+        """Token ids (batch, position) -> (batch, position, hidden). Raises BadArgument for ids out of range."""
         if not self.is_first:
             raise BadArgument(
                 f"this slice begins at layer {self.layer_range.start}: "
                 "call model(hidden=...) with (batch, position, hidden)."
             )
         token_ids = as_batch(token_ids)
-        check_range(token_ids, self.config.vocab_size)  # before they are moved: on the CPU nothing has to be waited for
+        check_range(token_ids, self.config.vocab_size)  # before the move: on the CPU this needs no synchronisation
         return self.embed_tokens(token_ids.to(self.device))
 
     def agree_on(self, drawn: Tensor) -> int:
-        """drawn: () int64, a token id -> the id that every process of this model continues with: here, where one
-        process holds all of it, the one that was drawn.
+        """The token id that all processes of this model continue with. drawn: () int64, the id drawn in this process.
+
+        With the whole model in one process, that is the drawn id.
         """
         return int(drawn)
 
@@ -136,7 +138,7 @@ class Transformer(nn.Module):
 
     @property
     def engine(self) -> str:
-        """How tokens travel through the experts: "auto", "loop", "gather" or "grouped" (see experts.py)."""
+        """The implementation of the experts: "auto", "loop", "gather" or "grouped" (see experts.py)."""
         return next((module.engine for module in self.modules() if isinstance(module, ExpertBank)), "auto")
 
     @engine.setter
@@ -157,71 +159,3 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.implementation = name
-
-
-def as_batch(token_ids: Tensor | Sequence[Sequence[int]] | None) -> Tensor:
-    """token_ids as a (batch, position) int64 tensor; rows of unequal length are refused (there is no padding)."""
-    if token_ids is None:
-        raise BadArgument("model() needs token_ids (batch, position), or hidden= for a slice.")
-    if not isinstance(token_ids, Tensor):
-        rows = token_ids if isinstance(token_ids, (list, tuple)) else [token_ids]
-        lengths = [len(row) if isinstance(row, (list, tuple)) else None for row in rows]
-        if None in lengths or any(type(token) is not int or abs(token) >= 2**63 for row in rows for token in row):
-            raise BadArgument(
-                "token_ids: expected rows of whole numbers, such as [[1, 2, 3]], or a (batch, position) tensor."
-            )
-        if len(set(lengths)) != 1:
-            raise BadArgument(
-                f"token_ids: rows of a batch must have one length, got {lengths[:8]}. Run them one by one."
-            )
-        token_ids = torch.tensor(rows, dtype=torch.int64)
-    if token_ids.dim() != 2 or token_ids.numel() == 0 or token_ids.dtype not in (torch.int64, torch.int32):
-        found = f"{tuple(token_ids.shape)} {token_ids.dtype}"
-        raise BadArgument(f"token_ids is {found}, expected (batch, position) int64 or int32 with at least one token.")
-    return token_ids
-
-
-def check_range(token_ids: Tensor, vocab: int) -> None:
-    """Raise BadArgument unless all ids are 0 to vocab - 1, on whichever device they are. A GPU would end with an
-    assertion that stops the process, and ranks that each hold some rows of the embedding would all answer zeros.
-    """
-    if token_ids.is_meta:  # no values
-        return
-    smallest, largest = torch.stack(token_ids.aminmax()).tolist()  # one wait for the GPU, if they are there
-    if smallest < 0 or largest >= vocab:
-        raise BadArgument(f"token_ids hold {smallest}..{largest}, but the vocabulary is 0..{vocab - 1}.")
-
-
-def check_hidden(token_ids: object, hidden: Tensor, like: nn.Parameter, size: int) -> Tensor:
-    """`hidden` if it can enter a layer whose parameters are of `like`'s dtype; BadArgument otherwise."""
-    if token_ids is not None:
-        raise BadArgument("model() got both token_ids and hidden; hidden takes the place of the embedding, give one.")
-    if not isinstance(hidden, Tensor):
-        raise BadArgument(f"hidden is {type(hidden).__name__}, expected a tensor (batch, position, {size}).")
-    if hidden.dim() != 3 or hidden.shape[-1] != size or hidden.numel() == 0 or hidden.dtype != like.dtype:
-        found = f"{tuple(hidden.shape)} {hidden.dtype}"
-        raise BadArgument(
-            f"hidden is {found}, expected (batch, position, {size}) {like.dtype} with at least one position."
-        )
-    return hidden
-
-
-def check_layers(config: ModelConfig, layers: range | None) -> range:
-    """The layers to build; BadArgument unless they are a non-empty contiguous part of the model's."""
-    everything = range(config.num_hidden_layers)
-    layers = everything if layers is None else layers
-    if (
-        not isinstance(layers, range)
-        or layers.step != 1
-        or len(layers) == 0
-        or layers.start < 0
-        or layers.stop > len(everything)
-    ):
-        raise BadArgument(f"layers is {layers!r}, expected range(a, b) with 0 <= a < b <= {len(everything)}.")
-    return layers
-
-
-def check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise BadArgument unless `value` is one of `choices`."""
-    if value not in choices:
-        raise BadArgument(f"{argument} is {value!r}, expected one of {', '.join(choices)}.")

@@ -1,6 +1,6 @@
-"""Formats of packed weights: the official FP8 and GPTQ-Int4, and int4 and int8 of our own. One file each.
+"""Formats of packed weights, one file each: the official FP8 and GPTQ-Int4, and minimoe's own int4 and int8.
 
-`PackedLinear` and `PackedBank` need torch, so they are looked up when they are used; all else is pure arithmetic.
+`PackedLinear` and `PackedBank` need torch, so they are imported on first use; everything else is pure arithmetic.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,6 @@ __all__ = ["Component", "Format", "PackedBank", "PackedLinear", "format_of", "is
 def __getattr__(name: str) -> Any:
     if name not in ("PackedBank", "PackedLinear"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from minimoe.quantisation import modules as packed
+    from minimoe.quantisation import modules
 
-    return getattr(packed, name)
+    return getattr(modules, name)

@@ -1,4 +1,4 @@
-"""Which format a checkpoint is in, from the quantization_config in its config.json."""
+"""Detection of a checkpoint's format from the quantization_config in its config.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minimoe.quantisation.groupwise import INT4, INT8, METHOD
 PLAIN, FP8, GPTQ_INT4 = Format(), Fp8(), GptqInt4()
 OWN = {"int4": INT4, "int8": INT8}
 
-# quant_method -> setting -> the values with which we can read it; None stands for a setting that is not given
+# quant_method -> setting -> its supported values; None: the setting is absent
 READABLE: dict[str, dict[str, tuple[Any, ...]]] = {
     "fp8": {
         "fmt": ("e4m3", None),
@@ -35,25 +35,25 @@ READABLE: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def format_of(config: ModelConfig) -> Format:
-    """The format of the checkpoint that this config belongs to: plain if it has no quantization_config.
+    """The format of this config's checkpoint; plain without a quantization_config.
 
-    Raises UnsupportedModel naming the setting that we cannot read.
+    Raises UnsupportedModel naming the unsupported setting.
     """
     settings = config.quantization_config
     if settings is None:
         return PLAIN
     method = settings.get("quant_method")
     if not isinstance(method, str) or method not in READABLE:
-        what = describe(settings)
+        description = describe(settings)
         raise UnsupportedModel(
-            f"config.json has a quantization_config (quant_method {shown(method)}){f': {what}' if what else ''}. "
-            f"{READS}. {ADVICE}"
+            f"config.json has a quantization_config (quant_method {shown(method)})"
+            f"{f': {description}' if description else ''}. {READS}. {ADVICE}"
         )
     for key, readable in READABLE[method].items():
-        found = settings.get(key)
-        if not any(type(found) is type(value) and found == value for value in readable):
+        setting = settings.get(key)
+        if not any(type(setting) is type(value) and setting == value for value in readable):
             raise UnsupportedModel(
-                f"config.json: quantization_config has {key} {shown(found)}; of {method} checkpoints minimoe reads "
+                f"config.json: quantization_config has {key} {shown(setting)}; of {method} checkpoints minimoe reads "
                 f"{key} {shown(readable[0])} only. Download the plain checkpoint of the same name."
             )
     refuse_exceptions(settings)
@@ -63,7 +63,7 @@ def format_of(config: ModelConfig) -> Format:
 
 
 def refuse_exceptions(settings: dict[str, Any]) -> None:
-    """Linear layers that a checkpoint keeps unpacked although the others are packed: no released one has any."""
+    """Raise UnsupportedModel if some linear layers are unpacked while others are packed; no released model has any."""
     for key in ("modules_to_not_convert", "modules_in_block_to_quantize", "dynamic"):
         listed = settings.get(key) or ()
         if key == "modules_to_not_convert" and isinstance(listed, list):

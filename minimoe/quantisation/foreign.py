@@ -1,5 +1,6 @@
-"""Formats of packed weights that minimoe does not read, recognised by their quantization_config or by their tensors'
-names. Each has a name that its users know, so that a message can say what was found.
+"""Recognition of packed formats that minimoe does not read, by quantization_config or by tensor names.
+
+Each has its usual name, for error messages.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ READS = (
 )
 ADVICE = "Download the plain checkpoint of the same model, or the one whose name ends in -FP8 or -GPTQ-Int4."
 
-METHODS = {  # quant_method, without "_", "-" and what stands before "/" -> what it is
+METHODS = {  # quant_method without "_", "-" and a prefix before "/" -> name of the format
     "aqlm": "AQLM", "autoround": "AutoRound (Intel)", "awq": "AWQ, int4 (AutoAWQ)", "bitnet": "BitNet",
     "eetq": "EETQ, int8", "exl2": "EXL2 (ExLlamaV2)", "exl3": "EXL3 (ExLlamaV3)", "fbgemmfp8": "FBGEMM FP8",
     "fpquant": "FP-Quant", "gguf": "GGUF (llama.cpp)", "higgs": "HIGGS", "hqq": "HQQ", "marlin": "Marlin, int4",
@@ -26,7 +27,7 @@ COMPRESSED = {  # `format` of compressed-tensors
     "nvfp4-pack-quantized": "NVFP4", "mxfp4-pack-quantized": "MXFP4", "marlin-24": "Marlin 2:4, int{bits}",
 }  # fmt: skip
 
-# endings of tensor names -> what they belong to; all endings of a row have to be there. The first row that fits is it.
+# endings of tensor names -> name of the format. All endings of a row must be present; the first such row counts.
 NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("lora_A.weight",), "a LoRA adapter that was not merged into its base model"),
     (("qweight", "qzeros", "scales", "g_idx"), "GPTQ"),
@@ -46,23 +47,23 @@ NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("qdata",), "torchao"),
     (("B", "s"), "Marlin, int4"),
 )
-READABLE = ("GPTQ", "FP8 in blocks", "int4 of", "int8 of")  # these need their quantization_config, and nothing else
+READABLE = ("GPTQ", "FP8 in blocks", "int4 of", "int8 of")  # these lack only their quantization_config
 
 
 def is_mlx(settings: dict[str, Any]) -> bool:
-    """Whether these are the settings of MLX: group size and bits, and no method."""
+    """Whether these are settings of MLX: group size and bits without a quant_method."""
     return "quant_method" not in settings and {"group_size", "bits"} <= settings.keys()
 
 
 def describe(settings: dict[str, Any]) -> str | None:
-    """What a quantization_config belongs to, in the words of its users; None if it is not known."""
+    """The usual name of the format of a quantization_config; None if it is unknown."""
     method = settings.get("quant_method")
     if method is None or method == "":
         if is_mlx(settings):
             return f"MLX (Apple), {bits_of(settings)}"
-        old = [key for key in ("load_in_4bit", "load_in_8bit") if settings.get(key) or settings.get("_" + key)]
-        if old:
-            return f"bitsandbytes, {old[0][8:].replace('bit', ' bits')}"
+        legacy = [key for key in ("load_in_4bit", "load_in_8bit") if settings.get(key) or settings.get("_" + key)]
+        if legacy:
+            return f"bitsandbytes, {legacy[0][8:].replace('bit', ' bits')}"
         if "config_groups" in settings:
             return compressed_tensors(settings)
         return None
@@ -80,18 +81,18 @@ def describe(settings: dict[str, Any]) -> str | None:
 
 
 def bits_of(settings: dict[str, Any]) -> str:
-    """ "4 bits", or "packed" if that is no number."""
+    """ "4 bits", or "packed" if `bits` is not an integer."""
     bits = settings.get("bits")
     return f"{bits} bits" if type(bits) is int else "packed"
 
 
 def compressed_tensors(settings: dict[str, Any]) -> str:
-    """The scheme of a compressed-tensors checkpoint, as its users call it: W4A16, FP8-dynamic, W8A8, NVFP4."""
+    """The usual name of a compressed-tensors scheme: W4A16, FP8-dynamic, W8A8, NVFP4."""
     groups = settings.get("config_groups")
     first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
     first = first if isinstance(first, dict) else {}
     weights, inputs = (
-        each if isinstance(each := first.get(key), dict) else {} for key in ("weights", "input_activations")
+        group if isinstance(group := first.get(key), dict) else {} for key in ("weights", "input_activations")
     )
     scheme = settings.get("format")
     bits = weights.get("num_bits")
@@ -105,13 +106,13 @@ def compressed_tensors(settings: dict[str, Any]) -> str:
 
 
 def describe_names(names: Iterable[str]) -> str | None:
-    """What tensors of these names belong to, if it is a packed format; None if it is none that is known."""
+    """The packed format with tensors of these names; None if no known format has them."""
     endings, is_switch = set[str](), False
     for name in names:
         endings.add(name.rpartition(".")[2])
         endings |= {"lora_A.weight"} if ".lora_A." in name else set()
         is_switch = is_switch or ".switch_mlp." in name
-    known = next((what for needed, what in NAMES if endings.issuperset(needed)), None)
+    known = next((format_name for needed, format_name in NAMES if endings.issuperset(needed)), None)
     if known is None and any(ending.endswith("_blocks") for ending in endings):
         known = "MXFP4"
     return "MLX (Apple)" if is_switch else known

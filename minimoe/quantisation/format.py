@@ -1,10 +1,10 @@
-"""What a format of packed weights is: which tensors take the place of one matrix on disk, and how they become it again.
+"""The interface of a packed format: the tensors that represent one matrix on disk, and their conversion.
 
 A format packs the matrices of the linear layers: attention projections and experts (or the dense feed-forward). The
-router, the norms, the embedding and lm_head stay in 16 bits in every format here: they are small, and a router that
-rounds differently selects other experts.
+router, the norms, the embedding and lm_head stay in 16 bits in every format: they are small, and rounding the router
+changes the selected experts.
 
-Nothing here or in the formats imports torch, so that the planner can ask for names, shapes and bytes at once.
+Neither this file nor the formats import torch at run time, so that the planner gets names, shapes and bytes quickly.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PACKED = re.compile(
 
 @dataclass(frozen=True)
 class Component:
-    """One of the tensors that stand for a matrix on disk.
+    """One of the tensors that represent a matrix on disk.
 
-    code: its dtype in a safetensors header; None means the dtype of config.json. also: other dtypes that are as good.
+    code: its dtype in a safetensors header; None: the dtype of config.json. also: other accepted dtypes.
     """
 
     code: str | None
@@ -40,53 +40,53 @@ class Component:
 
 
 class Format:
-    """One way to store a matrix (outs, ins), a linear layer's weight. This one, "plain", stores it as it is."""
+    """A way to store a matrix (outs, ins), the weight of a linear layer. The base, "plain", stores it unchanged."""
 
     name = "plain"
 
     def components(self, outs: int, ins: int) -> dict[str, Component]:
-        """Suffix (what follows the module's name and a dot) -> component. Raises UnsupportedModel for a shape that
-        this format cannot hold.
+        """Components by suffix (the part after the module's name and a dot). Raises UnsupportedModel for a shape that
+        the format does not support.
         """
         return {"weight": Component(None, (outs, ins))}
 
     def unpack(self, parts: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
         """The components of one matrix, by suffix -> the matrix (outs, ins), contiguous. The product of number and
-        scale is that of float32, rounded once to `dtype`. Done at every use, so nothing is checked here: see `check`.
+        scale is computed as in float32 and rounded once to `dtype`. Runs at every use, so validation is in `check`.
         """
         return parts["weight"].to(dtype)
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
-        """A matrix (outs, ins) -> its components. Raises BadArgument in formats that are only read."""
-        raise BadArgument(f"format {self.name!r} is only read here. Formats to pack into: int4, int8.")
+        """A matrix (outs, ins) -> its components. Raises BadArgument for read-only formats."""
+        raise BadArgument(f"format {self.name!r} is read-only. Formats to pack into: int4, int8.")
 
     def check(self, suffix: str, part: Tensor, start: int = 0) -> str | None:
-        """What is wrong with the values of one component, or None. Whoever reads weights asks this of each; `start` is
-        the first column (input) of a piece of the matrix.
+        """The error in the values of one component, as a sentence, or None. Called once when weights are read. `start`:
+        the first column (input) of a slice of the matrix.
         """
         return None
 
     def cut(self, suffix: str, axis: str, start: int, stop: int) -> tuple[int, int, int] | None:
         """Rows (outputs) or columns (inputs) start:stop of the matrix -> (dim, start, stop) of this component; None if
-        every piece needs all of it.
+        every slice needs all of it.
 
-        A piece that begins inside a block or a group is refused with BadArgument. One that ends inside is given the
-        whole scale of its last, part filled block, which is right for it.
+        Raises BadArgument for a slice that begins inside a block or a group. A slice that ends inside one gets the
+        scale of that block, which also holds for a part of it.
         """
         return (check_axis(axis), start, stop)
 
 
 def working_dtype(scale: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """In which dtype number * scale gives the same bits as in float32, rounded once to `dtype`.
+    """The dtype in which number * scale equals the float32 product rounded once to `dtype`, bit for bit.
 
-    PyTorch multiplies two bfloat16 in float32 and rounds the product, so where the result is to have the dtype of the
-    scale, that is enough, and half the memory. The packed numbers have few bits, so every dtype holds them exactly.
+    PyTorch multiplies two bfloat16 values in float32 and rounds the product, so for a result in the dtype of the scale
+    that dtype suffices, at half the memory. The packed numbers have few bits and are exact in every dtype.
     """
     return dtype if dtype == scale.dtype else scale.float().dtype
 
 
 def pad(matrix: Tensor, high: int, wide: int) -> Tensor:
-    """Zeros below and to the right, up to whole blocks of high x wide; the matrix itself if it has whole ones."""
+    """Pad with zeros below and to the right to whole blocks of high x wide; the matrix itself if it needs none."""
     rows, columns = matrix.shape
     if rows % high == 0 and columns % wide == 0:
         return matrix
@@ -103,7 +103,7 @@ def check_axis(axis: str) -> int:
 
 
 def units(name: str, axis: str, start: int, stop: int, unit: int) -> tuple[int, int]:
-    """start:stop counted in whole units (blocks, groups, packed numbers); BadArgument if it begins inside of one."""
+    """start:stop in whole units (blocks, groups, packed numbers). Raises BadArgument if it begins inside a unit."""
     if start % unit:
         raise BadArgument(
             f"{axis} {start}:{stop} begin inside one of the blocks of {unit} that {name} packs together. Cut at a "
@@ -113,7 +113,7 @@ def units(name: str, axis: str, start: int, stop: int, unit: int) -> tuple[int, 
 
 
 def is_packed(name: str) -> bool:
-    """Whether formats pack the linear layer of this name, with or without `model.` and a suffix: attention projections,
+    """Whether formats pack the linear layer `name`, with or without `model.` and a suffix: attention projections,
     experts, dense feed-forward; never router, norms, embedding or lm_head.
     """
     return PACKED.fullmatch(name) is not None

@@ -1,9 +1,9 @@
-"""The official FP8 checkpoints: one byte a weight, and one scale for each block of 128 x 128.
+"""The official FP8 format: one byte per weight, and one scale for each block of 128 x 128.
 
     weight            (outs, ins)                            F8_E4M3
     weight_scale_inv  (ceil(outs / 128), ceil(ins / 128))    BF16
 
-The name says "inverse", yet it is what the byte is multiplied with: W = weight * weight_scale_inv, in float32. Layout
+Despite "inv" in its name, the scale is a factor: W = weight * weight_scale_inv, in float32. Layout
 of the Qwen3-...-FP8 repositories (quant_method "fp8", as DeepSeek-V3 introduced it).
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Fp8(Format):
-    """Read only."""
+    """The official FP8 format, read-only."""
 
     name = "fp8"
 

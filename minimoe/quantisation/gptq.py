@@ -1,13 +1,13 @@
-"""The official GPTQ-Int4 checkpoints: eight weights in a 32-bit number, scale and zero point for every 128 inputs.
+"""The official GPTQ-Int4 format: eight weights in a 32-bit number, scale and zero point for every 128 inputs.
 
     qweight  (ins / 8, outs)            I32   inputs 8r .. 8r+7 of an output, lowest four bits first
-    qzeros   (groups, outs / 8)         I32   zero points of outputs 8c .. 8c+7; in the first version stored less one
+    qzeros   (groups, outs / 8)         I32   zero points of outputs 8c .. 8c+7; the first version stores them minus one
     scales   (groups, outs)             F16 or BF16
-    g_idx    (ins)                      I32   the group of each input: k // 128, anything else is refused
+    g_idx    (ins)                      I32   the group of each input: k // 128, other values are refused
 
 W[out, k] = (weight - (zero + 1)) * scale, in float32. Layout: AutoGPTQ / GPTQModel, checkpoint_format "gptq". In
-"gptq_v2" the zero point is stored as it is: (weight - zero) * scale. A symmetric packing (sym) has all zero points in
-the middle, 8, which tells the two apart: stored as 7 in the first and as 8 in the second.
+"gptq_v2" the zero point is stored unchanged: (weight - zero) * scale. In a symmetric packing (sym) all zero points are
+8, the middle, which distinguishes the versions: the first stores 7 and the second 8.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 NIBBLES = 8  # in a 32-bit number
 VERSIONS = {1: "gptq", 2: "gptq_v2"}  # checkpoint_format in config.json
-MIDDLE = {1: 7, 2: 8}  # how the zero point 8 is stored
+MIDDLE = {1: 7, 2: 8}  # the stored form of the zero point 8
 
 
 class GptqInt4(Format):
-    """Read only."""
+    """The official GPTQ-Int4 format, read-only."""
 
     name = "gptq-int4"
 
     def __init__(self, version: int = 1, symmetric: bool = False):
-        """version: 1 or 2, see VERSIONS. symmetric: whether all zero points have to be 8."""
+        """version: 1 or 2, see VERSIONS. symmetric: whether all zero points must be 8."""
         self.version, self.symmetric = version, symmetric
 
     def components(self, outs: int, ins: int) -> dict[str, Component]:
@@ -64,11 +64,11 @@ class GptqInt4(Format):
             return None
         return (
             "the group of input k is not k // 128: the inputs were reordered (desc_act), which minimoe does not "
-            "implement. Download again, or take the FP8 checkpoint of the same name."
+            "implement. Download again, or use the FP8 checkpoint of the same name."
         )
 
     def check_zeros(self, words: Tensor) -> str | None:
-        """What is wrong with the zero points of a symmetric packing. The last word of a row may be part filled."""
+        """The error in the zero points of a symmetric packing, or None. The last word of a row may be partly filled."""
         middle, lowest = MIDDLE[self.version], words & 15
         if bool((lowest == middle).all()) and bool((words[:, :-1] == word_of(middle)).all()):
             return None
@@ -80,10 +80,10 @@ class GptqInt4(Format):
                 "checkpoint_format in its quantization_config."
             )
         whole = words[:, :-1]
-        found = {n for nibble in range(NIBBLES) for n in (whole >> 4 * nibble & 15).unique().tolist()}
+        stored = {n for nibble in range(NIBBLES) for n in (whole >> 4 * nibble & 15).unique().tolist()}
         return (
             f"config.json says sym true, which stores {middle} for every zero point; found "
-            f"{sorted(found | set(lowest.unique().tolist()))}. Correct sym in its quantization_config, or download "
+            f"{sorted(stored | set(lowest.unique().tolist()))}. Correct sym in its quantization_config, or download "
             "again."
         )
 

@@ -1,11 +1,11 @@
-"""Our own two formats: a whole number of 4 or 8 bits for each weight, and one scale for every 128 inputs of an output.
+"""minimoe's own formats: an integer of 4 or 8 bits per weight, and one scale for every 128 inputs of an output.
 
     weight_int8   (outs, ins)       I8    -127 .. 127
     weight_int4   (outs, ins / 2)   U8    -7 .. 7 plus 8, two in a byte, the even input in the lower half
     weight_scale  (outs, groups)    BF16  largest magnitude of the group / 127 or / 7
 
-W = number * scale, in float32. "Symmetric": zero stays zero, and no zero point is stored. 4.125 and 8.125 bits a
-weight. The name of the numbers' tensor says what it is, so that nobody takes them for weights.
+W = number * scale, in float32. "Symmetric": zero stays zero, and no zero point is stored. 4.125 and 8.125 bits
+per weight. The tensor names include the format, so that packed numbers are not mistaken for weights.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ROWS = 128  # packed at a time
-OFFSET = 8  # makes four-bit numbers from -8 on positive
+ROWS = 128  # packed together
+OFFSET = 8  # makes four-bit numbers non-negative
 METHOD = "minimoe"  # quant_method in config.json
 
 
-class Grouped(Format):
+class GroupwiseInt(Format):
     """int4 or int8, symmetric, in groups of 128 inputs."""
 
     def __init__(self, bits: int):
@@ -38,7 +38,7 @@ class Grouped(Format):
         self.largest = 2 ** (bits - 1) - 1
 
     def settings(self) -> dict[str, object]:
-        """The quantization_config that announces this format."""
+        """The quantization_config of this format."""
         return {"quant_method": METHOD, "bits": self.bits, "group_size": BLOCK}
 
     def components(self, outs: int, ins: int) -> dict[str, Component]:
@@ -48,26 +48,26 @@ class Grouped(Format):
         return {self.numbers: stored, "weight_scale": Component("BF16", (outs, -(-ins // BLOCK)))}
 
     def pack(self, weight: Tensor) -> dict[str, Tensor]:
-        """Round each group to multiples of its scale: off by half a step at most. Raises BadArgument for NaN and
-        infinity.
+        """Round each group to multiples of its scale, with an error of at most half a step. Raises BadArgument for
+        NaN and infinity.
         """
         self.components(*weight.shape)
         parts = [self.pack_rows(rows) for rows in weight.split(ROWS)]
         return {suffix: einops.pack([part[suffix] for part in parts], "* column")[0] for suffix in parts[0]}
 
     def pack_rows(self, weight: Tensor) -> dict[str, Tensor]:
-        """`pack` for some rows: what is computed on the way takes several times their memory."""
+        """`pack` for some of the rows, as the intermediate results take several times their memory."""
         grouped = rearrange(pad(weight.float(), 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
         scale = (reduce(grouped.abs(), "out group member -> out group", "max") / self.largest).bfloat16()
         if not bool(scale.isfinite().all()):
-            raise BadArgument("weight holds NaN or infinity, which cannot be packed.")
+            raise BadArgument("weight holds NaN or infinity, expected finite values.")
         step = scale.float().masked_fill(scale == 0, 1)  # a group of zeros
         numbers = (grouped / rearrange(step, "out group -> out group 1")).round_().clamp_(-self.largest, self.largest)
         numbers = rearrange(numbers, "out group member -> out (group member)")[:, : weight.shape[1]]
         return {self.numbers: self.join(numbers), "weight_scale": scale}
 
     def join(self, numbers: Tensor) -> Tensor:
-        """Whole numbers (outs, ins) as floats -> as they are stored."""
+        """Integers (outs, ins) as floats -> the stored tensor."""
         if self.bits == 8:
             return numbers.char()
         even, odd = rearrange((numbers + OFFSET).byte(), "out (pair two) -> two out pair", two=2)
@@ -78,17 +78,17 @@ class Grouped(Format):
         scale = scale.to(working_dtype(scale, dtype))
         numbers = self.split(stored, scale.dtype)
         grouped = rearrange(pad(numbers, 1, BLOCK), "out (group member) -> out group member", member=BLOCK)
-        weight = grouped.mul_(rearrange(scale, "out group -> out group 1"))  # these numbers are nobody else's
+        weight = grouped.mul_(rearrange(scale, "out group -> out group 1"))  # in place: `numbers` is a copy
         weight = rearrange(weight, "out group member -> out (group member)")[:, : numbers.shape[1]]
         return weight.to(dtype).contiguous()
 
     def split(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
-        """The reverse of `join`: whole numbers (outs, ins), in `dtype`."""
+        """The inverse of `join`: integers (outs, ins) in `dtype`."""
         if self.bits == 8:
             return stored.to(dtype)
         outs, pairs = stored.shape
         numbers = stored.new_empty(outs, 2 * pairs, dtype=dtype)
-        halves = rearrange(numbers, "out (pair two) -> two out pair", two=2)  # a view: what goes in here is in numbers
+        halves = rearrange(numbers, "out (pair two) -> two out pair", two=2)  # a view of numbers
         halves[0], halves[1] = stored & 15, stored >> 4
         return numbers.sub_(OFFSET)
 
@@ -102,4 +102,4 @@ class Grouped(Format):
         return (dim, *halves) if self.bits == 4 else (dim, start, stop)
 
 
-INT4, INT8 = Grouped(4), Grouped(8)
+INT4, INT8 = GroupwiseInt(4), GroupwiseInt(8)

@@ -1,7 +1,7 @@
-"""Linear layers and expert banks that stay packed in memory: a matrix is unpacked when it is used, and then forgotten.
+"""Linear layers and expert banks that stay packed in memory: a matrix is unpacked for each use, then discarded.
 
-What is stored are buffers under the suffixes of the format, in a bank with the expert in front. `.to(dtype)` changes
-the dtype that comes out, never what is stored.
+The components are buffers, named by the suffixes of the format; in a bank their first axis is the expert. `.to(dtype)`
+changes the dtype of the unpacked matrix, never the stored tensors.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,12 +18,12 @@ from minimoe.quantisation.format import Format, is_packed
 
 
 class Packed(nn.Module):
-    """The buffers of one matrix, or with `experts` of that many, and the format that can read them."""
+    """The components of one matrix, or of one matrix per expert, and their format."""
 
     def __init__(self, format: Format, parts: Mapping[str, Tensor], dtype: torch.dtype):
         super().__init__()
         self.format, self.dtype = format, dtype
-        self._buffers.update(parts)  # not register_buffer: fp8 has a part called "weight", which is also a property
+        self._buffers.update(parts)  # not register_buffer: fp8 has a component "weight", which is also a property
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ class Packed(nn.Module):
 
     @classmethod
     def empty(cls, format: Format, outs: int, ins: int, dtype: torch.dtype, *stacked: int) -> Any:
-        """One without values, on the current default device: (outs, ins), behind `stacked` experts."""
+        """A matrix (outs, ins) without values, on the default device. `stacked`: leading axes, such as experts."""
         parts = {
             suffix: torch.empty((*stacked, *part.shape), dtype=TORCH_DTYPES[part.code] if part.code else dtype)
             for suffix, part in format.components(outs, ins).items()
@@ -40,7 +40,7 @@ class Packed(nn.Module):
         return cls(format, parts, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Packed":
-        """What `.to()`, `.half()`, `.cuda()` ... do to every tensor. As bytes, the stored ones can only be moved."""
+        """Called by `.to()`, `.half()`, `.cuda()` ...: the stored tensors are passed as bytes, so they only move."""
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
         for suffix, stored in self.parts.items():
             self._buffers[suffix] = fn(stored.view(torch.uint8)).view(stored.dtype)
@@ -48,11 +48,11 @@ class Packed(nn.Module):
 
 
 class PackedLinear(Packed):
-    """Takes the place of nn.Linear (without bias)."""
+    """A packed replacement for nn.Linear (without bias)."""
 
     @property
     def weight(self) -> Tensor:
-        """The matrix (outs, ins), unpacked anew each time."""
+        """The matrix (outs, ins), unpacked at each access."""
         return self.format.unpack(self.parts, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,14 +60,14 @@ class PackedLinear(Packed):
 
 
 class PackedBank(Packed, Sequence[Tensor]):
-    """One kind of matrix of all experts of a layer; bank[e] unpacks that of expert e and no other."""
+    """One kind of matrix for all experts of a layer; bank[e] unpacks the matrix of expert e only."""
 
     def __len__(self) -> int:
         return len(next(iter(self.parts.values())))
 
     def __getitem__(self, expert: Any) -> Any:
         if not isinstance(expert, int):
-            raise BadArgument(f"expert is {expert!r}, expected one number: a packed bank has no slices.")
+            raise BadArgument(f"expert is {expert!r}, expected one integer: a packed bank has no slices.")
         return self.format.unpack({suffix: stored[expert] for suffix, stored in self.parts.items()}, self.dtype)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -75,8 +75,8 @@ class PackedBank(Packed, Sequence[Tensor]):
 
 
 def pack_modules(model: nn.Module, format: Format, dtype: torch.dtype) -> None:
-    """Put packed modules, without values, in the places of all linear layers that `format` packs (on the current
-    default device). `dtype` is what they will unpack to.
+    """Replace all linear layers that `format` packs by packed modules without values, on the default device.
+    `dtype`: that of the unpacked matrices.
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, ExpertBank):
@@ -90,12 +90,12 @@ def pack_modules(model: nn.Module, format: Format, dtype: torch.dtype) -> None:
 
 
 def is_model_packed(model: nn.Module) -> bool:
-    """Whether the linear layers of this model are packed in memory."""
+    """Whether linear layers of this model are packed in memory."""
     return any(isinstance(module, Packed) for module in model.modules())
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and packed parts by name: everything that a load fills and a save writes."""
+    """Parameters and packed components by name: all tensors that `load` fills and `save` writes."""
     return {name: parameter.data for name, parameter in model.named_parameters()} | {
         f"{name}.{suffix}": part
         for name, module in model.named_modules()

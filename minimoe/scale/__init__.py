@@ -1,1 +1,1 @@
-"""From one laptop to many GPUs: placement, parallel and streamed execution."""
+"""From one laptop to many GPUs: planning, parallel and streamed execution, serving."""

@@ -1,4 +1,4 @@
-"""generate: prompt in, pieces of text out, one token at a time."""
+"""Text generation: from a prompt to pieces of text, one token at a time."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,18 +31,18 @@ def generate(
 ) -> Iterator[str]:
     """Yield the model's reply as str pieces, `<think>` tags included, the stop token not.
 
-    A str is continued as it stands; a list of {"role", "content"} is a chat, rendered by the checkpoint's template.
-    What is None comes from the checkpoint's generation_config.json. Without `do_sample` there, decoding is greedy,
-    unless you ask for a temperature, top_p, top_k or min_p; temperature=0 is always greedy. The reply ends at a stop
-    id, after `max_new_tokens` tokens, or where the model has no more positions, whichever comes first.
+    A str is continued without a template; a list of {"role", "content"} is a chat, rendered by the checkpoint's one.
+    Settings that are None default to the checkpoint's generation_config.json. Without `do_sample` there, decoding is
+    greedy, unless temperature, top_p, top_k or min_p is given; temperature=0 is always greedy. The reply ends at a stop
+    id, after `max_new_tokens` tokens, or at the model's last position, whichever comes first.
 
-    A seed makes the draws repeatable and leaves torch's global generator alone: on the same kind of device, with as
-    many ranks and the same version of PyTorch, the same text comes out. Elsewhere sums are rounded differently, and of
-    two tokens that are almost equally likely the other one may be drawn. On GPUs two sums are in an order that their
-    libraries do not promise to repeat: PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
+    A seed makes the draws reproducible without changing torch's global generator: on the same kind of device, with the
+    same number of ranks and version of PyTorch, the text is the same. Elsewhere sums are rounded differently, which can
+    change a draw between two almost equally likely tokens. On GPUs the order of two sums is not deterministic:
+    PyTorch's `cumsum`, which top_p < 1 uses, and NCCL's sum over ranks.
 
-    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer. Between
-    two pieces NotFinite, if the logits become NaN or infinite: it names the tensor.
+    Raises at the call, not at the first piece: BadArgument naming the argument, NoThinkingSwitch, BadTokenizer. Raises
+    between two pieces: NotFinite naming the tensor, if the logits become NaN or infinite.
     """
     settings = choose_settings(
         tokenizer.generation_defaults,
@@ -61,10 +61,10 @@ def generate(
         raise BadArgument(f"model holds only layers {model.layer_range}; generate needs all. Load it without layers=.")
     ids = prompt_ids(tokenizer, prompt, thinking)
     positions = context_length(model.config)
-    room = positions - len(ids)
-    if room < 1:
+    remaining = positions - len(ids)
+    if remaining < 1:
         raise BadArgument(f"prompt has {len(ids)} tokens, but the model has {positions} positions, some for the reply.")
-    return stream_text(tokenizer, new_ids(model, tokenizer, ids, min(max_new_tokens, room), settings, seed))
+    return stream_text(tokenizer, new_ids(model, tokenizer, ids, min(max_new_tokens, remaining), settings, seed))
 
 
 def new_ids(
@@ -75,25 +75,25 @@ def new_ids(
     settings: SamplingSettings,
     seed: int | None = None,
 ) -> Iterator[int]:
-    """Yield up to `count` token ids that follow `ids`, ending before a stop id.
+    """Yield up to `count` token ids that continue `ids`, ending before a stop id.
 
-    The prompt goes through the model in runs of `model.chunk` positions, so that a long one needs no more work space;
-    after that each step computes one position and finds the rest in the cache. Ranks that share a model continue with
-    what rank 0 drew.
+    The prompt is processed in chunks of `model.chunk` positions, so that a long prompt needs no more work space; after
+    that each step computes one position and reads the others from the cache. Ranks that share a model continue with
+    the id drawn by rank 0.
     """
     generator = None if seed is None else torch.Generator(device=model.device).manual_seed(seed)
     cache = model.new_cache(batch=1, capacity=len(ids) + count)
     fresh = ids
     seen = torch.tensor(ids, device=model.device)
     for _ in range(count):
-        with torch.no_grad():  # closed before the yield: the caller's code between two pieces keeps its own grad mode
-            # ids on the CPU: the model checks their range there, and a GPU need not be waited for
-            for run in torch.tensor([fresh]).split(model.chunk or len(fresh), dim=1):
-                logits = model(run, cache=cache, last_only=True)[0, -1]
-            logits = widen(logits[: tokenizer.vocabulary_size])  # the rows behind are padding that no token belongs to
+        with torch.no_grad():  # ends before the yield, so that the caller keeps its own grad mode between two pieces
+            # ids on the CPU, where the model checks their range without synchronising a GPU
+            for chunk in torch.tensor([fresh]).split(model.chunk or len(fresh), dim=1):
+                logits = model(chunk, cache=cache, last_only=True)[0, -1]
+            logits = widen(logits[: tokenizer.vocabulary_size])  # the other rows are padding without tokens
             require_finite(model, logits, seen)
             logits = penalise_repetition(logits, seen, settings.repetition_penalty)
-            chosen = sample(
+            drawn = sample(
                 logits,
                 settings.temperature,
                 top_k=settings.top_k,
@@ -101,7 +101,7 @@ def new_ids(
                 min_p=settings.min_p,
                 generator=generator,
             )
-        token_id = model.agree_on(chosen)
+        token_id = model.agree_on(drawn)
         if token_id in tokenizer.stop_ids:
             return
         yield token_id
@@ -110,9 +110,9 @@ def new_ids(
 
 
 def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Yield text as soon as it is certain: a character may be spread over several tokens, and no half is ever shown.
+    """Yield text once its characters are complete; one character may span several tokens.
 
-    The pieces together are `tokenizer.decode(ids)`; bytes that can no longer become a character are U+FFFD.
+    The pieces add up to `tokenizer.decode(ids)`; bytes that cannot be part of a character become U+FFFD.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token_id in ids:
@@ -127,20 +127,20 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
 def prompt_ids(
     tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]], thinking: bool | None = None
 ) -> list[int]:
-    """Token ids of a text, or of a conversation and the opening of the assistant's turn. Raises BadArgument."""
+    """Token ids of a text, or of a conversation with the start of the assistant's turn. Raises BadArgument."""
     if isinstance(prompt, str):
         if not prompt:
             raise BadArgument("prompt is empty, expected a text to continue or a list of messages.")
         if thinking is not None:
             raise BadArgument(
-                'thinking is for a chat: give [{"role": "user", "content": ...}] instead of a str, or leave it None.'
+                'thinking is for a chat: pass [{"role": "user", "content": ...}] instead of a str, or leave it None.'
             )
         return tokenizer.encode(prompt)
     return tokenizer.encode(tokenizer.chat(prompt, thinking=thinking))
 
 
 def context_length(config: ModelConfig) -> int:
-    """How many positions the model can tell apart; YaRN stretches the original window by its factor."""
+    """Number of positions that the model supports; YaRN extends the original window by its factor."""
     rope = config.rope_scaling or {}
     stretched = int(rope.get("factor", 0) * (rope.get("original_max_position_embeddings") or 0))
     return max(config.max_position_embeddings, stretched)

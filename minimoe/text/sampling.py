@@ -1,4 +1,4 @@
-"""Sampling: from the logits of one position to one token id."""
+"""Sampling: from the logits of one position to a token id."""
 
 from dataclasses import dataclass, fields
 from math import isfinite, log
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument
 
-COLDEST = 1e-6  # below this, dividing by the temperature overflows float32; 0 is greedy and divides nothing
+COLDEST = 1e-6  # below this, dividing by the temperature overflows float32; 0 is greedy, without a division
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a token is drawn. temperature=0 takes the largest logit; top_k=0, top_p=1 and min_p=0 cut nothing off."""
+    """Settings of the draw. temperature=0 selects the largest logit; top_k=0, top_p=1 and min_p=0 disable a filter."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -24,7 +24,7 @@ class SamplingSettings:
     repetition_penalty: float = 1.0
 
     def check(self, sources: dict[str, str] | None = None) -> "SamplingSettings":
-        """Raise BadArgument naming the first value that cannot be used; `sources`: the file that a value came from."""
+        """Raise BadArgument for the first invalid value. `sources`: the file of each value that came from one."""
 
         def require(holds: bool, name: str, rule: str) -> None:
             if not holds:
@@ -48,16 +48,16 @@ class SamplingSettings:
 
 
 def choose_settings(defaults: dict[str, Any], source: str, **given: float | None) -> SamplingSettings:
-    """The `given` values, and for each that is None the checkpoint's default; `source` names their file in errors.
+    """The `given` values, with the checkpoint's defaults for those that are None. `source`: their file, for errors.
 
-    Without `do_sample` in the defaults the temperature is 0, unless the caller gives it, or top_k, top_p or min_p.
+    Without `do_sample` in the defaults the temperature is 0, unless temperature, top_k, top_p or min_p is given.
     """
     values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not defaults.get("do_sample") and not values.keys() & {"temperature", "top_k", "top_p", "min_p"}:
         values["temperature"] = 0
     known = {field.name for field in fields(SamplingSettings)} - values.keys()
-    theirs = {name: value for name, value in defaults.items() if name in known and value is not None}
-    return SamplingSettings(**(theirs | values)).check(dict.fromkeys(theirs, source))
+    inherited = {name: value for name, value in defaults.items() if name in known and value is not None}
+    return SamplingSettings(**(inherited | values)).check(dict.fromkeys(inherited, source))
 
 
 def sample(
@@ -71,7 +71,7 @@ def sample(
 ) -> Tensor:
     """logits (..., vocab) -> ids (...) int64: temperature, then top-k, then top-p, then min-p, then one draw.
 
-    temperature=0 is greedy. `generator` must live on the logits' device. Raises BadArgument.
+    temperature=0 is greedy. `generator` must be on the logits' device. Raises BadArgument.
     """
     SamplingSettings(temperature, top_k, top_p, min_p).check()
     if temperature == 0:
@@ -84,17 +84,17 @@ def sample(
 
 
 def truncate(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
-    """logits (..., vocab), already divided by the temperature, with -inf for every token that may not be drawn.
+    """logits (..., vocab), already divided by the temperature -> the same with -inf for all excluded tokens.
 
-    Each filter looks at what the one before it left. Tokens that tie with the last of the top k stay, so there can be
-    more than k.
+    Each filter applies to the output of the one before. Ties with the last of the top k are kept, so more than k tokens
+    may remain.
     """
     if 0 < top_k < logits.shape[-1]:
         smallest = logits.topk(top_k).values[..., -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
-    if top_p < 1:  # drop the tail that holds at most 1 - top_p of the probability; the likeliest token is never in it
-        rising, order = logits.sort(dim=-1)
-        tail = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    if top_p < 1:  # drop the tail with at most 1 - top_p of the probability, but never the likeliest token
+        ascending, order = logits.sort(dim=-1)
+        tail = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
         tail[..., -1] = False
         logits = logits.masked_fill(tail.scatter(-1, order, tail), -torch.inf)
     if min_p > 0:  # a probability below min_p times the largest is a logit more than -log(min_p) below the largest
@@ -103,7 +103,7 @@ def truncate(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """logits (vocab) with every id in `seen` made less likely, once each, however often it occurred.
+    """logits (vocab) with each id in `seen` made less likely, regardless of how often it occurred.
 
     Positive logits are divided by the penalty and negative ones multiplied (Keskar et al. 2019, CTRL, section 4.1).
     """
@@ -114,5 +114,5 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def widen(logits: Tensor) -> Tensor:
-    """At least float32: bfloat16 has too few digits to add up a tail of 150,000 probabilities."""
+    """At least float32: bfloat16 is too coarse to sum a tail of 150,000 probabilities."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

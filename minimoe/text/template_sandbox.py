@@ -1,10 +1,9 @@
-"""The sandbox of chat templates: Jinja with the rules that chat templates count on, and a price on everything.
+"""The sandbox of chat templates: Jinja with the settings and functions that templates expect, within a budget.
 
-A template is a program from a stranger. Jinja's immutable sandbox keeps it away from everything but plain data; it does
-not keep it from looping for hours or from asking for more memory than there is. Here every loop, call, filter, test and
-operator pays from a `Budget`. What Jinja's sandbox lets a program intercept is intercepted in `Sandbox`; what it
-compiles to plain Python (loops, `~`, comparisons, slices, literals) gets its price as a node of the syntax tree in
-`Metering`. What is rendered stays the same.
+A template is an untrusted program. Jinja's immutable sandbox restricts it to plain data, but limits neither its time
+nor its memory. Here every loop, call, filter, test and operator is charged to a `Budget`. `Sandbox` intercepts what
+Jinja lets a sandbox intercept; for the rest (loops, `~`, comparisons, slices, literals) `Metering` adds charges to the
+syntax tree. The rendered text is unchanged.
 """
 
 import functools
@@ -20,7 +19,6 @@ from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from jinja2.utils import Namespace
-from jinja2.visitor import NodeTransformer
 
 from minimoe.text.template_budget import POINTER, Budget, operator_growth
 
@@ -32,28 +30,28 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-METHODS = words(  # of DATA; left out is what a text template does not need and what makes much out of little
+METHODS = words(  # of DATA, without those that a template does not need or that create large values from small ones
     """capitalize casefold center copy count endswith expandtabs find format format_map get index is_integer isalnum
     isalpha isascii isdecimal isdigit isidentifier islower isnumeric isprintable isspace istitle isupper items join keys
     ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust rpartition rsplit rstrip split
     splitlines startswith strip swapcase title upper values zfill"""
 )
-FOR_WEB_PAGES = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")  # slow on text made for it
-# Filters and tests that do not look into what they are given; all others pay for the whole of it.
+FOR_WEB_PAGES = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")  # slow on adversarial text
+# Filters and tests that do not read inside their input; all others are charged for all of it.
 SHALLOW_FILTERS = words("attr count d default first last length")
 WALKING_FILTERS = words("items list map reject rejectattr reverse select selectattr")
 SHALLOW_TESTS = words(
     """boolean callable defined false filter float integer iterable mapping none number sameas sequence string test true
     undefined"""
 )
-CALL = 4  # steps that a call takes before it does anything
-LONGEST_DATE = 200  # characters of the pattern for strftime, which may grow a few hundred times
+CALL = 4  # steps of any call
+LONGEST_DATE = 200  # characters of a strftime pattern; the result can be a few hundred times as long
 
 
 class Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training masks; its content is rendered as it stands."""
+    """`{% generation %}` marks the assistant's text for training masks; its content is rendered unchanged."""
 
-    tags = {"generation"}  # noqa: RUF012  (the base class declares it so)
+    tags = {"generation"}  # noqa: RUF012  (declared so in the base class)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -61,14 +59,14 @@ class Generation(Extension):
 
 
 class HiddenNamespace(Namespace):
-    """A namespace can come to hold itself; printed, it does not show what is in it."""
+    """A namespace, printed without its content, since it can contain itself."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """One environment for one template. `budget` is to be filled before rendering."""
+    """The environment of one template. Call `budget.begin` before each rendering."""
 
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
 
@@ -77,71 +75,71 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[Generation, "jinja2.ext.loopcontrols"],
-            optimized=False,  # nothing is computed while compiling
-            finalize=self.pay_for_output,
+            optimized=False,  # no constant folding, which would run before the budget is set
+            finalize=self.charge_output,
         )
         self.budget = Budget()
         self.filters["tojson"] = self.to_json
-        self.filters |= {name: not_offered(name) for name in FOR_WEB_PAGES}
+        self.filters |= {name: unavailable(name) for name in FOR_WEB_PAGES}
         for functions, shallow in ((self.filters, SHALLOW_FILTERS), (self.tests, SHALLOW_TESTS)):
-            functions |= {name: self.priced(name, function, shallow) for name, function in functions.items()}
-        self.filters |= {"minimoe.step": self.step, "minimoe.pay": self.pay, "minimoe.look": self.look}
-        self.filters["minimoe.copy"] = self.copy
+            functions |= {name: self.metered(name, function, shallow) for name, function in functions.items()}
+        self.filters |= {"minimoe.step": self.charge_step, "minimoe.text": self.charge_text}
+        self.filters |= {"minimoe.read": self.charge_read, "minimoe.new": self.charge_new}
         del self.globals["lipsum"]
         self.globals |= {"namespace": HiddenNamespace, "raise_exception": refuse, "strftime_now": now}
 
-    # ---------------------------------------------------------------- what Metering inserts
+    # ---------------------------------------------------------------- filters that Metering inserts
 
-    def step(self, size: int) -> bool:
-        """Once around a loop, or once through a macro, with `size` characters of the template's own text."""
+    def charge_step(self, size: int) -> bool:
+        """Charge one loop iteration or macro call with `size` characters of template text."""
         self.budget.spend(size=4 * size)
         return True
 
-    @pass_context  # so that Jinja cannot do it while compiling
-    def pay_for_output(self, _: Context, value: Any) -> Any:
-        return self.pay(value)
+    @pass_context  # prevents a call at compile time
+    def charge_output(self, _: Context, value: Any) -> Any:
+        return self.charge_text(value)
 
-    def pay(self, value: Any) -> Any:
-        """For a value that becomes text."""
+    def charge_text(self, value: Any) -> Any:
+        """Charge for a value that is converted to text."""
         self.budget.spend(size=self.budget.read(value))
         return value
 
-    def look(self, value: Any) -> Any:
-        """For a value that is compared, or is a key."""
+    def charge_read(self, value: Any) -> Any:
+        """Charge for a value that is compared or used as a key."""
         self.budget.read(value)
         return value
 
-    def copy(self, value: Any) -> Any:
-        """For a text or a list that is newly made."""
+    def charge_new(self, value: Any) -> Any:
+        """Charge for a new text or list."""
         self.budget.spend(size=getsizeof(value))
         return value
 
-    def item(self, value: Any) -> Any:
-        """For an item of a new list; a list in it is new, too."""
+    def charge_item(self, value: Any) -> Any:
+        """Charge for an item of a new list; a list inside is new, too."""
         self.budget.spend(size=POINTER + (getsizeof(value) if isinstance(value, list | tuple) else 0))
         return value
 
-    # ---------------------------------------------------------------- what Jinja lets a sandbox intercept
+    # ---------------------------------------------------------------- hooks of Jinja's sandbox
 
-    def priced(self, name: str, function: Any, shallow: frozenset[str]) -> Callable[..., Any]:
-        """A filter or test that pays. What it gives lazily is computed at once, so that all of it is paid for."""
-        first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument stands in front
+    def metered(self, name: str, function: Any, shallow: frozenset[str]) -> Callable[..., Any]:
+        """A filter or test that is charged. A lazy result is computed at once, so that it is charged in full."""
+        first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja's own argument is the first
 
         @functools.wraps(function)
-        def pays(*given: Any, **options: Any) -> Any:
+        def charged(*args: Any, **options: Any) -> Any:
             self.budget.spend(CALL)
-            own, values = given[:first], [*given[first:]]
+            own, values = args[:first], [*args[first:]]
             if name in WALKING_FILTERS and values:
                 self.budget.walk(values[0])
             elif name not in shallow:
                 values = [as_list(value) for value in values]
-                self.budget.pay_for_call(name, [*values, *options.values()])
+                self.budget.charge_call(name, [*values, *options.values()])
             result = function(*own, *values, **options)
             if isinstance(result, Iterator) and not isinstance(result, LoopContext):
-                result = iter([self.item(item) for item in result])
-            return self.copy(result)
+                result = iter([self.charge_item(item) for item in result])
+            return self.charge_new(result)
 
-        return pays
+        return charged
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.budget.spend()
@@ -149,21 +147,21 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        self, called = __self, __obj  # Jinja's names, because a template chooses the names in kwargs
+        self, called = __self, __obj  # Jinja's names, since a template chooses the names in kwargs
         self.budget.spend(CALL)
-        if not isinstance(called, Macro | LoopContext | BlockReference):  # those pay inside
+        if not isinstance(called, Macro | LoopContext | BlockReference):  # charged inside
             args = tuple(as_list(value) for value in args)
             method = getattr(called, "__wrapped__", called)  # of the sandbox's own str.format
             owner = getattr(method, "__self__", None)
             values = [owner] if isinstance(owner, DATA) else []
-            self.budget.pay_for_call(getattr(method, "__name__", ""), [*values, *args, *kwargs.values()])
-        return self.copy(super().call(__context, called, *args, **kwargs))
+            self.budget.charge_call(getattr(method, "__name__", ""), [*values, *args, *kwargs.values()])
+        return self.charge_new(super().call(__context, called, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(obj, dict):
             self.budget.last_read = (obj, argument)
         if isinstance(argument, tuple):
-            self.budget.read(argument)  # its hash looks at all of it
+            self.budget.read(argument)  # its hash reads all of it
         return super().getitem(obj, argument)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -182,102 +180,36 @@ class Sandbox(ImmutableSandboxedEnvironment):
         separators: Any = None,
         sort_keys: bool = False,
     ) -> str:
-        """Jinja's own filter would escape < and > for HTML, which no model was trained on."""
+        """`tojson` without the HTML escapes of Jinja's own filter, which no model was trained on."""
         if indent is None and separators is None:
             return json.dumps(value, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
         encoder = json.JSONEncoder(
             ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
-        return "".join(self.pay(piece) for piece in encoder.iterencode(value))
-
-
-class Metering(NodeTransformer):
-    """Puts a price on what Jinja compiles to plain Python."""
-
-    def visit_For(self, node: nodes.For) -> nodes.For:
-        node = self.generic_visit(node)  # type: ignore[assignment]
-        node.body.insert(0, step(node.body))
-        if node.test is not None:
-            node.test = nodes.And(filtered(nodes.Const(0), "step"), node.test)
-        return node
-
-    def visit_Macro(self, node: Any) -> Any:
-        node = self.generic_visit(node)
-        node.body.insert(0, step(node.body))
-        return node
-
-    visit_CallBlock = visit_Block = visit_Macro
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:
-        node = self.generic_visit(node)  # type: ignore[assignment]
-        node.nodes = [filtered(part, "pay") for part in node.nodes]
-        return node
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
-        node = self.generic_visit(node)  # type: ignore[assignment]
-        node.expr = filtered(node.expr, "look")
-        for operand in node.ops:
-            operand.expr = filtered(operand.expr, "look")
-        return node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
-        node = self.generic_visit(node)  # type: ignore[assignment]
-        return filtered(node, "copy") if isinstance(node.arg, nodes.Slice) else node
-
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
-        node = self.generic_visit(node)  # type: ignore[assignment]
-        node.key = filtered(node.key, "look")
-        return node
-
-    def visit_List(self, node: Any) -> Any:
-        node = self.generic_visit(node)
-        return node if getattr(node, "ctx", "load") != "load" else filtered(node, "copy")
-
-    visit_Tuple = visit_Dict = visit_List
-
-
-def filtered(node: nodes.Expr, name: str) -> nodes.Expr:
-    """`node | name`; a constant needs no price, except that of a step."""
-    if isinstance(node, nodes.Const) and name != "step":
-        return node
-    return nodes.Filter(node, f"minimoe.{name}", [], [], None, None, lineno=node.lineno)
-
-
-def step(body: list[nodes.Node]) -> nodes.Node:
-    """The statement that pays for one run through `body`."""
-    return nodes.ExprStmt(filtered(nodes.Const(sum(map(own_text, body))), "step"), lineno=1)
-
-
-def own_text(node: nodes.Node) -> int:
-    """Characters that the template itself puts out at `node`; loops and macros inside pay for theirs."""
-    if isinstance(node, nodes.TemplateData):
-        return len(node.data)
-    if isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block):
-        return 0
-    return sum(map(own_text, node.iter_child_nodes()))
+        return "".join(self.charge_text(piece) for piece in encoder.iterencode(value))
 
 
 def as_list(value: Any) -> Any:
-    """What a filter gave lazily, as a list that has a length."""
+    """The lazy result of a filter as a list; other values unchanged."""
     return list(value) if isinstance(value, Iterator) and not isinstance(value, LoopContext) else value
 
 
-def not_offered(name: str) -> Callable[..., Any]:
-    """A filter that says why it is not there."""
+def unavailable(name: str) -> Callable[..., Any]:
+    """A filter that raises SecurityError with the reason."""
 
-    def refuses(*_: Any, **__: Any) -> Any:
+    def refuse_call(*_: Any, **__: Any) -> Any:
         raise SecurityError(f"the filter {name} is for web pages and is not available to chat templates")
 
-    return refuses
+    return refuse_call
 
 
 def refuse(message: Any) -> None:
-    """`raise_exception` in a template: it does not accept the conversation."""
+    """`raise_exception` in a template, which rejects the conversation."""
     raise TemplateError(str(message))
 
 
 def now(pattern: str) -> str:
     """`strftime_now` in a template: the date and time on this machine."""
     if len(pattern) > LONGEST_DATE:
-        raise TemplateError(f"strftime_now takes a pattern of at most {LONGEST_DATE} characters")
+        raise TemplateError(f"strftime_now accepts a pattern of at most {LONGEST_DATE} characters")
     return datetime.now().strftime(pattern)

@@ -1,4 +1,4 @@
-"""Tokenizer: text to token ids and back, from the checkpoint's own files. Nothing here knows of the weights."""
+"""Tokenizer: text to token ids and back, from the checkpoint's own files, independent of the weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -9,15 +9,28 @@ from tokenizers import Tokenizer as Backend
 
 from minimoe.errors import BadArgument, BadTokenizer
 from minimoe.paths import find
-from minimoe.text.byte_alphabet import BYTE_OF
 from minimoe.text.chat import ChatTemplate, pick_template
-from minimoe.text.tokenizer_files import build_backend, read_files, read_if_there, read_json
+from minimoe.text.tokenizer_files import build_backend, read_files, read_if_exists, read_json
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The byte of each character in a vocabulary file: 256 characters, 256 bytes (the convention of GPT-2).
+
+    Printable bytes are written as themselves. The other 68, space and line end among them, are written as the
+    characters from U+0100 on, so a space is U+0120.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF = byte_alphabet()
 
 
 class Tokenizer:
-    """Byte-level byte-pair encoding plus the added tokens, the chat template and the defaults for sampling.
+    """Byte-level byte-pair encoding, with added tokens, chat template and sampling defaults.
 
-    `files` holds the raw bytes of every file that this was read from; `minimoe.save` writes the same ones again.
+    `files`: the raw bytes of every source file by name; `minimoe.save` writes them back unchanged.
     """
 
     def __init__(
@@ -40,9 +53,10 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> "Tokenizer":
-        """Read `tokenizer.json`, or `vocab.json` + `merges.txt` + `tokenizer_config.json`, and what lies beside them.
+        """Read `tokenizer.json`, or `vocab.json` + `merges.txt` + `tokenizer_config.json`, and the files
+        beside them.
 
-        Raises BadTokenizer, naming the file, if one is absent or cannot be used.
+        Raises BadTokenizer, naming the file, if one is absent or invalid.
         """
         directory = find(directory)
         files = read_files(directory)
@@ -64,10 +78,10 @@ class Tokenizer:
     # ---------------------------------------------------------------- text and ids
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Token ids of `text`; nothing is added in front or behind.
+        """Token ids of `text`, without any added at the start or the end.
 
-        special=True: `<|im_end|>` and its like, written in the text, become the one token of that name. special=False:
-        they are plain characters, which is what text from a stranger should be. Raises BadArgument for no valid str.
+        special=True: `<|im_end|>` and other added tokens in the text become single tokens. special=False: they are
+        plain characters, as untrusted text requires. Raises BadArgument for anything but a valid str.
         """
         if not isinstance(text, str):
             raise BadArgument(f"text is {type(text).__name__}, expected str.")
@@ -75,24 +89,24 @@ class Tokenizer:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise BadArgument(
-                f"text has half a surrogate pair at position {error.start}, which is no character."
+                f"text has half a surrogate pair at position {error.start}, expected whole characters."
             ) from error
         if special:
             return self.backend.encode(text, add_special_tokens=False).ids
-        # the same three steps by hand, without the search for added tokens that comes before them
+        # the backend's three steps, without its search for added tokens
         if self.backend.normalizer is not None:
             text = self.backend.normalizer.normalize_str(text)
-        cut = (
+        pieces = (
             self.backend.pre_tokenizer.pre_tokenize_str(text)
             if self.backend.pre_tokenizer is not None
             else [(text, None)]
         )
-        return [token.id for piece, _ in cut for token in self.backend.model.tokenize(piece)]
+        return [token.id for piece, _ in pieces for token in self.backend.model.tokenize(piece)]
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`; bytes that form no character become U+FFFD.
 
-        skip_special=True leaves out the tokens that the checkpoint marks special: `<|im_end|>`, but not `<think>`.
+        skip_special=True omits the tokens that the checkpoint marks as special: `<|im_end|>`, but not `<think>`.
         """
         kept = (int(i) for i in ids)
         return b"".join(self.token_bytes(i) for i in kept if not (skip_special and i in self.hidden_ids)).decode(
@@ -100,10 +114,10 @@ class Tokenizer:
         )
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that token `token_id` stands for; often only part of a character."""
+        """The bytes of token `token_id`; often only part of a character."""
         if not 0 <= token_id < self.vocabulary_size:
             raise BadArgument(
-                f"token id {token_id} means nothing here: this tokenizer has 0..{self.vocabulary_size - 1}."
+                f"token id is {token_id}, expected 0..{self.vocabulary_size - 1}, the vocabulary of this tokenizer."
             )
         added = self.added_tokens.get(token_id)
         if added is not None:
@@ -111,16 +125,16 @@ class Tokenizer:
         written = self.backend.id_to_token(token_id) or ""
         try:
             return bytes(BYTE_OF[character] for character in written)
-        except KeyError:  # not written in the byte alphabet, so it stands for itself
+        except KeyError:  # not in the byte alphabet: plain text
             return written.encode("utf-8")
 
     def token(self, token_id: int) -> str:
-        """Token `token_id` for a reader's eyes: its text, and `\\xe4` for a byte that is only part of a character."""
+        """Token `token_id` for display: its text, with `\\xe4` for a byte of an incomplete character."""
         return self.token_bytes(token_id).decode("utf-8", errors="backslashreplace")
 
     @cached_property
     def vocabulary_size(self) -> int:
-        """Ids 0..n-1 mean something. The model's vocab_size may be larger: rows of padding, never to be sampled."""
+        """Number of ids. The model's vocab_size may be larger: its other rows are padding, never sampled."""
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @cached_property
@@ -147,25 +161,25 @@ class Tokenizer:
     ) -> str:
         """The conversation as the checkpoint's own template writes it; `messages` are {"role", "content"} dicts.
 
-        thinking=None passes nothing on, so the template decides. Raises NoThinkingSwitch if `thinking` is given and the
+        thinking=None leaves the choice to the template. Raises NoThinkingSwitch if `thinking` is given and the
         template has no `enable_thinking`, BadArgument for messages that cannot be rendered, BadTokenizer if there is no
-        template, or it asks for more time or memory than any conversation needs.
+        template, or it exceeds its budget of time or memory.
         """
         return self.template(tools).render(messages, thinking, add_generation_prompt, tools, self.named_tokens)
 
     @property
     def has_thinking_switch(self) -> bool:
-        """Whether `thinking=True` and `thinking=False` mean something to this checkpoint's template."""
+        """Whether this checkpoint's template supports `thinking=True` and `thinking=False`."""
         return bool(self.templates) and self.template().has_thinking_switch
 
     def template(self, tools: Sequence[Mapping[str, Any]] | None = None) -> ChatTemplate:
-        """The template for a conversation, `tool_use` if there is one and tools are given."""
+        """The template for a conversation: `tool_use` if it exists and tools are given, else `default`."""
         name = "tool_use" if tools is not None and "tool_use" in self.templates else "default"
         if name not in self.templates:
             among = f" among {', '.join(self.templates)}" if self.templates else ""
             raise BadTokenizer(
                 f"{self.source} has no chat template{' named default' if among else ''}{among}. "
-                "Add a chat_template.jinja, or give generate a str to continue."
+                "Add a chat_template.jinja, or pass generate a str to continue."
             )
         return self.templates[name]
 
@@ -174,12 +188,12 @@ NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
 
 
 def named_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """"eos_token" and its like with their texts, as tokenizer_config.json or special_tokens_map.json gives them."""
+    """"eos_token" and the others with their texts, from tokenizer_config.json or special_tokens_map.json."""
     return {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
 
 
 def token_text(value: Any) -> str:
-    """A named token is written as its text, or as an object with the text in "content"."""
+    """The text of a named token, which is given as text or as an object with "content"."""
     return str(value.get("content", "")) if isinstance(value, dict) else str(value)
 
 
@@ -191,13 +205,13 @@ def find_stop_ids(
     templates: Mapping[str, ChatTemplate],
     directory: Path,
 ) -> tuple[int, ...]:
-    """The ids that end a reply, each once: all that the checkpoint names, whichever file does, and the mark with which
-    its chat template ends a turn.
+    """The ids that end a reply, without duplicates: those in any file of the checkpoint, and the token with which its
+    chat template ends a turn.
 
     Base models and their fine-tunes often name only `<|endoftext|>` in generation_config.json and config.json, and
     `<|im_end|>` in tokenizer_config.json or in the template alone. vLLM stops at the tokenizer's eos_token as well.
     """
-    content = read_if_there(directory / "config.json")
+    content = read_if_exists(directory / "config.json")
     config = {} if content is None else read_json({"config.json": content}, directory, "config.json")
     stop: list[int] = []
     for name, raw in (("generation_config.json", generation), ("config.json", config)):
@@ -205,13 +219,13 @@ def find_stop_ids(
         for token_id in value if isinstance(value, list) else [] if value is None else [value]:
             if type(token_id) is not int or not 0 <= token_id < backend.get_vocab_size():
                 raise BadTokenizer(
-                    f"{directory / name}: eos_token_id {token_id!r} is no token (0..{backend.get_vocab_size() - 1}). "
-                    "The file belongs to another checkpoint."
+                    f"{directory / name}: eos_token_id {token_id!r} is not a token, expected "
+                    f"0..{backend.get_vocab_size() - 1}. The file belongs to another checkpoint."
                 )
             stop.append(token_id)
     special = {token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special}
-    earlier = named_tokens(read_json(files, directory, "special_tokens_map.json"))
-    marks = [named.get("eos_token"), earlier.get("eos_token")]
-    marks += [each.end_of_turn(special, named) for each in templates.values()]
-    stop += [i for mark in marks if mark and (i := backend.token_to_id(mark)) is not None]
+    named_before = named_tokens(read_json(files, directory, "special_tokens_map.json"))
+    ends = [named.get("eos_token"), named_before.get("eos_token")]
+    ends += [template.end_of_turn(special, named) for template in templates.values()]
+    stop += [i for end in ends if end and (i := backend.token_to_id(end)) is not None]
     return tuple(dict.fromkeys(stop))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from minimoe.model.config import ModelConfig
-from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.report import as_dict
 from tests.commands.test_cli import refused, run
 

@@ -52,7 +52,7 @@ def test_long_reads_are_confirmed(monkeypatch):
 
 def test_refusals():
     assert "--ram is '2'" in refused("trace", "hi", "--ram", "2")
-    assert "is the least that works" in refused("chat", "hi", "--ram", "1MB")
+    assert "is the minimum for" in refused("chat", "hi", "--ram", "1MB")
     assert "--ram computes on the CPU" in refused("chat", "hi", "--ram", "1GB", "--device", "cuda")
     assert "--ram" in refused("trace", "hi", "--model", "https://127.0.0.1:1/none/")
     assert "a context of 4,000 tokens" in refused("chat", "hi", "--ram", "6MB", "--context", "4000")

@@ -18,8 +18,8 @@ import torch
 import minimoe
 from minimoe.humanize import duration, units
 from minimoe.paths import checkout
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.load_time import reading
-from minimoe.scale.planner.model_size import deploy
 from minimoe.scale.planner.report import require_fit
 from minimoe.scale.streaming.budget import budget
 from tests.scale.serving.test_openai_client import ANSWER, TAGGED, Stub

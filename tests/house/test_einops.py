@@ -22,7 +22,7 @@ HOUSE = {
 ALSO = {
     "query", "key",  # positions, as the two sides of attention see them
     "pair", "half",  # rope.py: the two channels that turn together
-    "choice",  # experts.py: token and slot as one axis
+    "choice", "assignment",  # experts.py: token and slot as one axis
     "into", "out",  # the two sides of a matrix that may be any of gate, up, down
     "draw", "passage",
     "document",  # the text that a token of a trace comes from

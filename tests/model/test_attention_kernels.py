@@ -1,4 +1,4 @@
-"""What is passed to PyTorch's attention kernels: no mask that is written out, wherever a GPU has FlashAttention."""
+"""The calls of PyTorch's attention kernels: no explicit mask on GPUs with FlashAttention."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ CONFIG = ModelConfig(
 
 
 def lower_right(q, k, v, dropout_p=0.0, is_causal=False, return_debug_mask=False, *, scale=None):
-    """FlashAttention's operator on the CPU: a causal triangle that is aligned to the last key. Slow and plain."""
+    """FlashAttention's operator on the CPU: a causal triangle aligned to the last key. A slow oracle."""
     assert is_causal and dropout_p == 0 and scale is None and not return_debug_mask
     mixed = attention.attend(q, k, v, attention.causal_mask(q.shape[2], k.shape[2], q.device))
     empty = torch.empty(0)
@@ -44,7 +44,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_no_mask_is_written_out_where_there_is_flash_attention(calls, batch):
+def test_no_explicit_mask_with_flash_attention(calls, batch):
     torch.manual_seed(0)
     model = Transformer(CONFIG).to(torch.float64)
     ids = torch.randint(0, CONFIG.vocab_size, (batch, 20))
@@ -61,7 +61,7 @@ def test_no_mask_is_written_out_where_there_is_flash_attention(calls, batch):
         torch.testing.assert_close(torch.cat(logits, dim=1), model(ids), rtol=1e-10, atol=1e-12)
 
 
-def test_without_flash_attention_a_later_chunk_has_its_mask(calls, monkeypatch):
+def test_a_later_chunk_without_flash_attention_gets_a_mask(calls, monkeypatch):
     monkeypatch.setattr(attention, "has_flash", lambda q, k, v: False)
     q, k, v = torch.randn(1, 4, 3, 16), torch.randn(1, 2, 7, 16), torch.randn(1, 2, 7, 16)
     mixed = attention.attend_sdpa(q, k, v, None)
@@ -69,8 +69,8 @@ def test_without_flash_attention_a_later_chunk_has_its_mask(calls, monkeypatch):
     torch.testing.assert_close(mixed, lower_right(q, k, v, is_causal=True)[0])
 
 
-def test_a_given_mask_is_obeyed(calls):
-    """Whatever it says: the second key is hidden from all."""
+def test_an_explicit_mask_is_applied(calls):
+    """A mask that hides the second key from all queries."""
     q, k, v = torch.randn(1, 4, 3, 16), torch.randn(1, 2, 7, 16), torch.randn(1, 2, 7, 16)
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[:, 1] = False
@@ -78,7 +78,7 @@ def test_a_given_mask_is_obeyed(calls):
     assert calls == [(3, 7, "sdpa", True)]
 
 
-def test_a_cpu_has_no_flash_attention_of_this_kind():
+def test_a_cpu_has_no_flash_attention():
     q, k = torch.zeros(1, 4, 3, 16, dtype=torch.bfloat16), torch.zeros(1, 2, 7, 16, dtype=torch.bfloat16)
     assert not attention.has_flash(q, k, k)
     assert not attention.flash_accepts(q, k, k)
@@ -86,7 +86,7 @@ def test_a_cpu_has_no_flash_attention_of_this_kind():
 
 @pytest.mark.parametrize("asked", [False, True], ids=["cpu", "as on a GPU"])
 def test_attention_can_be_compiled(monkeypatch, asked):
-    """Prompt, later chunk and one token give what they give without torch.compile, also if the device is asked."""
+    """Prompt, later chunk and single token equal those without torch.compile, also when the device is queried."""
     if asked:
         monkeypatch.setattr(attention, "has_flash", lambda q, k, v: attention.flash_accepts(q, k, v))
     torch.manual_seed(0)

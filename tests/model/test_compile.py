@@ -82,7 +82,7 @@ def test_gradients_equal_those_of_the_uncompiled_engine():
 
 @pytest.mark.parametrize("engine", ["loop", "grouped"])
 @torch.no_grad()
-def test_another_choice_of_experts_compiles_nothing_anew(engine):
+def test_other_selected_experts_do_not_recompile(engine):
     compiled = torch.compile(small_bank(engine), backend="eager")
     compiled(rows(9))
     graphs = counters["stats"]["unique_graphs"]

@@ -1,6 +1,4 @@
-"""A config.json is taken at its word: contradictions and switches that are not implemented are refused, and no key is
-ignored silently.
-"""
+"""Reading a config.json: contradictions and unimplemented switches are refused, and no key is ignored silently."""
 
 import codecs
 import json
@@ -43,7 +41,7 @@ def warned(file: Path) -> list[str]:
     return [str(each.message) for each in caught]
 
 
-# ---------------------------------------------------------------- files that are right
+# ---------------------------------------------------------------- valid files
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,7 +58,7 @@ def test_the_real_files_are_read_without_a_warning(reference: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [Qwen3Config, Qwen3MoeConfig])
-def test_what_transformers_writes_is_read_without_a_warning(kind: Any, tmp_path: Path) -> None:
+def test_files_written_by_transformers_are_read_without_a_warning(kind: Any, tmp_path: Path) -> None:
     kind().save_pretrained(tmp_path)
     assert warned(tmp_path) == []
     whole = json.loads(kind().to_json_string(use_diff=False))
@@ -79,7 +77,7 @@ def test_the_mini_is_read_without_a_warning() -> None:
 @pytest.mark.parametrize(
     "mark", [codecs.BOM_UTF8, b" \n"], ids=["a byte order mark, as Notepad writes it", "white space"]
 )
-def test_what_an_editor_puts_in_front_is_no_fault(mark: bytes, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted(mark: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(mark + json.dumps(released()).encode())
     assert ModelConfig.from_file(tmp_path) == ModelConfig.named("Qwen3-30B-A3B")
 
@@ -135,10 +133,10 @@ def test_a_contradiction_is_refused(message: str) -> None:
         {"rope_scaling": {}, "rope_parameters": {"rope_theta": 1e6}, "rope_theta": None},
         {"num_local_experts": 128, "n_routed_experts": 128, "dtype": "bfloat16", "norm_eps": 1e-6, "v_head_dim": 128},
         {"layer_types": ["full_attention"] * 48, "mlp_layer_types": ["sparse"] * 48, "sliding_window": 4096},
-        {"hidden_size": 2048, "num_attention_heads": 32},  # head_dim is its own number in this family
+        {"hidden_size": 2048, "num_attention_heads": 32},  # head_dim is a separate setting in this family
     ],
 )
-def test_the_same_thing_said_twice_is_no_contradiction(changes: dict[str, Any]) -> None:
+def test_equal_duplicates_are_accepted(changes: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         config = ModelConfig.from_dict(released(**changes))
@@ -196,15 +194,15 @@ def test_no_key_is_both_ignored_and_checked() -> None:
     assert not IGNORED & REQUIRED_VALUES.keys()
 
 
-def test_a_mixture_without_a_number_of_experts_is_not_taken_for_a_dense_model() -> None:
+def test_a_moe_config_without_a_number_of_experts_is_refused() -> None:
     with pytest.raises(BadConfig, match="here lacks num_experts"):
         ModelConfig.from_dict(released(num_experts=None), source="here")
 
 
-# ---------------------------------------------------------------- keys that nobody knows, names that promise something
+# ---------------------------------------------------------------- unknown keys, names of released models
 
 
-def test_unknown_keys_are_named_in_one_warning(tmp_path: Path) -> None:
+def test_unknown_keys_are_listed_in_one_warning(tmp_path: Path) -> None:
     file = write(tmp_path, released() | {"zeta_attention": True, "alpha_norm": 2, "nothing": None, "use_cache": False})
     (message,) = warned(file)
     assert message.startswith(f"{file}: unknown to minimoe, and without effect: alpha_norm, zeta_attention. ")
@@ -230,7 +228,7 @@ def test_hostile_keys_make_a_short_warning(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("place", ["folder", "cache", "key"])
-def test_a_config_that_is_not_what_its_name_says(
+def test_a_config_that_differs_from_the_model_of_its_name(
     changes: dict[str, Any], found: str, place: str, tmp_path: Path
 ) -> None:
     name = "Qwen3-30B-A3B"
@@ -240,12 +238,12 @@ def test_a_config_that_is_not_what_its_name_says(
     assert f"is named {name} and differs from it: {found}" in message
 
 
-def test_a_longer_context_and_another_dtype_are_no_difference(tmp_path: Path) -> None:
+def test_a_longer_context_and_another_dtype_give_no_warning(tmp_path: Path) -> None:
     changes = {"rope_scaling": YARN, "max_position_embeddings": 131072, "torch_dtype": "float32", "eos_token_id": 1}
     assert warned(write(tmp_path / "Qwen3-30B-A3B", released(**changes, intermediate_size=1))) == []
 
 
-def test_what_no_released_model_leaves_out_is_said(tmp_path: Path) -> None:
+def test_absent_keys_that_every_released_model_has_give_a_warning(tmp_path: Path) -> None:
     (message,) = warned(write(tmp_path, released(norm_topk_prob=None, rope_theta=None)))
     assert "rope_theta is absent, which means 10000.0" in message
     assert "norm_topk_prob is absent, which means False; every released Qwen3 model says true" in message

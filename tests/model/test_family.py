@@ -1,4 +1,4 @@
-"""The facts in data/models: complete, consistent with the model's code, equal to the real files where at hand."""
+"""The facts in data/models: complete, consistent with the model's code, equal to the real files where available."""
 
 import json
 from functools import cache
@@ -47,7 +47,7 @@ def test_every_fact_has_a_status_and_a_source(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_named_knows_everyone_with_and_without_the_owner(name):
+def test_named_accepts_every_name_with_and_without_the_owner(name):
     config = ModelConfig.named(name)
     assert config == ModelConfig.named(f"Qwen/{name}")
     assert config.norm_topk_prob is (name != "Qwen3-0.6B")
@@ -104,7 +104,7 @@ def test_kv_cache_bytes(name, size):
 
 @cache
 def counted(name):
-    """Parameters of the real module tree, built where tensors have shapes but no memory."""
+    """Parameters of the real module tree on the meta device, which allocates no memory."""
     with torch.device("meta"):
         model = Transformer(ModelConfig.named(name))
     experts = [bank for layer in model.layers for bank in (getattr(layer.mlp, "experts", None),) if bank is not None]
@@ -116,7 +116,7 @@ def counted(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(("FP8", "Int4"))])
-def test_the_module_tree_counts_what_the_config_says(name):
+def test_the_module_tree_has_the_parameter_count_of_the_config(name):
     config = ModelConfig.named(name)
     total, in_experts, devices = counted(name)
     assert devices == {"meta"}
@@ -139,7 +139,7 @@ def test_one_size_has_several_rope_thetas():
     assert thetas["Qwen3-30B-A3B-Instruct-2507"] == thetas["Qwen3-Coder-30B-A3B-Instruct"] == 1e7
 
 
-# ------------------------------------------------------------------ against the real files, where they are at hand
+# ------------------------------------------------------------------ against the real files, where available
 
 
 def real_configs():

@@ -1,4 +1,4 @@
-"""The frozen golden: numbers that transformers computed once (tests/golden/make.py), reached without transformers."""
+"""The frozen golden: numbers computed once by transformers (tests/golden/make.py), reproduced without it."""
 
 from pathlib import Path
 

@@ -35,7 +35,7 @@ def truth(pair):
 
 
 def test_the_test_models_are_as_hard_as_trained_ones(pair):
-    """On default initialisation logits are tiny and margins huge; parity there would prove little."""
+    """With default initialisation logits are tiny and margins large; parity would prove little."""
     both = pair("128 experts", torch.float32)
     gates = []
     handle = both.ours.layers[2].mlp.gate.register_forward_hook(lambda module, args, routing: gates.append(routing))
@@ -73,7 +73,7 @@ def test_float32_agrees_with_every_reference_implementation(pair, truth, shape, 
 
 
 @pytest.mark.parametrize("shape", MOE_SHAPES)
-def test_no_choice_of_these_models_is_a_near_tie(pair, shape):
+def test_no_selection_of_these_models_is_a_near_tie(pair, shape):
     """With a near tie the comparison in float32 would depend on the last bit of a router logit."""
     both = pair(shape, torch.float64)
     with record_routing(both.ours) as trace:
@@ -137,7 +137,7 @@ def test_the_same_experts_are_selected(pair, shape):
         assert torch.equal(routing.experts.sort().values[clear], reference.sort().values[clear])
 
 
-def test_auto_keeps_to_one_family(pair):
+def test_auto_uses_engines_of_equal_rounding(pair):
     """Whatever `auto` picks for a prompt and for one token, the roundings are those of one family: bits equal to
     gather and grouped.
     """

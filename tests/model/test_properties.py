@@ -1,5 +1,5 @@
-"""What must hold of the model whatever its weights: engines agree, a cache changes nothing, slices compose, positions
-are relative.
+"""Properties of the model for any weights: engines agree, a cache changes nothing, slices compose, positions are
+relative.
 """
 
 import pytest
@@ -99,7 +99,7 @@ def test_every_engine_has_the_same_gradients(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("ffn", [12, 13])
-def test_odd_widths_that_the_grouped_kernel_refuses_still_run(ffn, dtype):
+def test_widths_that_the_grouped_kernel_does_not_support(ffn, dtype):
     odd = ModelConfig(**(vars(SMALL) | dict(moe_intermediate_size=ffn)))
     torch.manual_seed(0)
     model = Transformer(odd).to(dtype).requires_grad_(False)
@@ -141,7 +141,7 @@ def test_route_by_hand():
     torch.testing.assert_close(plain.weights, torch.tensor([[e[1], e[2]]]) / sum(e))
 
 
-def test_route_takes_its_softmax_in_float32():
+def test_route_computes_its_softmax_in_float32():
     """In bfloat16 one part in 256 is the finest step: many of 128 experts would tie."""
     logits = torch.randn(50, 128, generator=torch.Generator().manual_seed(0)).bfloat16()
     routing = route(logits, top_k=8, renormalise=True)
@@ -244,7 +244,7 @@ def test_slices_compose_to_the_whole(cut):
     torch.testing.assert_close(torch.cat(stepwise, dim=1), make()(ids()), atol=1e-10, rtol=0)
     with pytest.raises(BadArgument, match=f"begins at layer {cut}"):
         second(ids())
-    with pytest.raises(BadArgument, match="layer 0 is not here"):
+    with pytest.raises(BadArgument, match="layer 0 is not in this model"):
         second.layers[0]
 
 
@@ -264,7 +264,7 @@ def test_parameter_count_follows_from_the_config():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m: m([[1, 2], [3]]), "one length, got \\[2, 1\\]"),
+        (lambda m: m([[1, 2], [3]]), "equal lengths, got \\[2, 1\\]"),
         (lambda m: m(torch.tensor([1, 2])), "expected \\(batch, position\\) int64 or int32"),
         (lambda m: m(torch.zeros(1, 2)), "expected \\(batch, position\\) int64 or int32"),
         (lambda m: m(torch.tensor([[0, 61]])), "token_ids hold 0..61, but the vocabulary is 0..60"),
@@ -276,7 +276,7 @@ def test_parameter_count_follows_from_the_config():
         (lambda m: m([[10**30]]), "expected rows of whole numbers"),
         (lambda m: m(hidden=[[1]]), "hidden is list, expected a tensor"),
         (lambda m: m(hidden=torch.zeros(1, 3, 20)), "torch.float32, expected .* torch.float64"),
-        (lambda m: m(ids(), cache="x"), "cache is str, expected what model.new_cache"),
+        (lambda m: m(ids(), cache="x"), "cache is str, expected the KVCache of model.new_cache"),
         (lambda m: m.new_cache(batch=True), "batch is True"),
         (lambda m: m(), "needs token_ids"),
         (

@@ -1,4 +1,4 @@
-"""Packed checkpoints made for tests, in the layout that released ones have on disk, and slow oracles that read them.
+"""Packed checkpoints for tests in the layout of the released ones, and slow oracles that read them.
 
 Nothing here uses the library's own packing: what it reads must agree with the description of the format.
 """
@@ -71,7 +71,7 @@ def as_int32(numbers: Any) -> Tensor:
 
 
 def gptq_values(parts: Parts, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The matrix, number by number as the format describes it: slow and plain."""
+    """The matrix, number by number as the format specifies. A slow oracle."""
     qweight, qzeros = parts["qweight"].tolist(), parts["qzeros"].tolist()
     scales, groups = parts["scales"].float(), parts["g_idx"].tolist()
     ins, outs = len(groups), scales.shape[1]

@@ -1,4 +1,4 @@
-"""Packed matrices become the values that the description of their format gives, to the bit."""
+"""Packed matrices unpack to the values specified by their format, to the bit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
 
 def matrix(outs: int, ins: int, seed: int = 0) -> Tensor:
-    """Seeded values whose rows differ much in size."""
+    """Seeded values with rows of very different magnitude."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(outs, ins, generator=generator) * torch.logspace(-3, 1, outs)[:, None]
 
@@ -38,7 +38,7 @@ def packed(format: Format, shape: tuple[int, int]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("format", [FP8, GPTQ_INT4, INT4, INT8], ids=lambda format: format.name)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_components_are_what_is_stored(format: Format, shape: tuple[int, int]) -> None:
+def test_components_describe_the_stored_tensors(format: Format, shape: tuple[int, int]) -> None:
     codes = {torch.float8_e4m3fn: "F8_E4M3", torch.bfloat16: "BF16", torch.float16: "F16", torch.int32: "I32",
              torch.uint8: "U8", torch.int8: "I8"}  # fmt: skip
     found = {suffix: (codes[part.dtype], tuple(part.shape)) for suffix, part in packed(format, shape).items()}
@@ -59,7 +59,7 @@ def test_fp8_number_by_number(shape: tuple[int, int], dtype: torch.dtype) -> Non
     assert found.is_contiguous() and found.dtype == dtype
 
 
-def test_fp8_as_transformers_reads_it() -> None:
+def test_fp8_equals_transformers() -> None:
     """Whole blocks only, as its code refuses others; all 254 finite bytes are there, and scales of every size."""
     from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
@@ -85,7 +85,7 @@ def test_gptq_by_hand() -> None:
     """Two outputs, eight inputs: 0 .. 7 in the first number, 8 .. 15 in the second; zero points 8 and 16."""
     parts = {
         "qweight": torch.tensor([[0x76543210, 0xFEDCBA98 - 2**32]], dtype=torch.int32),
-        "qzeros": torch.tensor([[0xF7]], dtype=torch.int32),  # stored less one
+        "qzeros": torch.tensor([[0xF7]], dtype=torch.int32),  # stored minus one
         "scales": torch.tensor([[0.5, 2.0]], dtype=torch.float16),
         "g_idx": torch.zeros(8, dtype=torch.int32),
     }
@@ -99,7 +99,7 @@ def test_gptq_refuses_reordered_inputs() -> None:
     assert "not k // 128" in str(GPTQ_INT4.check("g_idx", groups.flip(0)))
 
 
-def test_what_a_format_cannot_use_is_told_with_file_and_name() -> None:
+def test_invalid_values_are_reported_with_file_and_name() -> None:
     header = Header(Path("x.safetensors"), {}, {}, (), 0)
     groups = gptq_parts(matrix(8, 384))["g_idx"]
     check_values(GPTQ_INT4, header, "a.g_idx", groups[128:], start=128)
@@ -107,14 +107,14 @@ def test_what_a_format_cannot_use_is_told_with_file_and_name() -> None:
         check_values(GPTQ_INT4, header, "a.g_idx", groups[128:])
 
 
-def test_gptq_groups_are_looked_at_by_who_reads_them_not_at_every_use() -> None:
-    """On the meta device, where tensors have no values to look at."""
+def test_gptq_groups_are_checked_by_the_reader_not_at_every_use() -> None:
+    """On the meta device, where tensors have no values."""
     parts = gptq_parts(matrix(8, 256))
     unpacked = GPTQ_INT4.unpack(parts | {"g_idx": parts["g_idx"].to("meta")}, torch.bfloat16)
     assert torch.equal(unpacked, gptq_values(parts))
 
 
-# ------------------------------------------------------------------ our own
+# ------------------------------------------------------------------ minimoe's own formats
 
 
 @given(
@@ -132,7 +132,7 @@ def test_rounding_is_off_by_half_a_step_at_most(bits: int, outs: int, pairs: int
 
 
 @given(bits=st.sampled_from([4, 8]), outs=st.integers(1, 5), pairs=st.integers(1, 140), seed=st.integers(0, 10**6))
-def test_what_lies_on_the_grid_stays(bits: int, outs: int, pairs: int, seed: int) -> None:
+def test_values_on_the_grid_are_exact(bits: int, outs: int, pairs: int, seed: int) -> None:
     format, most = (INT4, 7) if bits == 4 else (INT8, 127)
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(-most, most + 1, (outs, 2 * pairs), generator=generator)
@@ -159,7 +159,7 @@ def test_own_formats_number_by_number(format: Any, shape: tuple[int, int], dtype
     assert torch.equal(format.unpack(parts, dtype), torch.tensor(wanted, dtype=torch.float32).to(dtype))
 
 
-def test_a_row_of_zeros_stays_zero_and_hurts_no_other() -> None:
+def test_a_row_of_zeros_stays_zero_and_changes_no_other() -> None:
     weight = torch.zeros(2, 256)
     weight[1, 3] = -7
     for format in (INT4, INT8):
@@ -169,7 +169,7 @@ def test_a_row_of_zeros_stays_zero_and_hurts_no_other() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_refused(value: float) -> None:
+def test_non_finite_values_are_refused(value: float) -> None:
     weight = matrix(4, 256)
     weight[2, 200] = value
     with pytest.raises(BadArgument, match="NaN or infinity"):
@@ -183,12 +183,12 @@ def test_an_odd_number_of_inputs_fits_int8_only() -> None:
 
 
 @pytest.mark.parametrize("format", [FP8, GPTQ_INT4, PLAIN], ids=lambda format: format.name)
-def test_formats_that_are_only_read(format: Format) -> None:
+def test_read_only_formats(format: Format) -> None:
     with pytest.raises(BadArgument, match="int4, int8"):
         format.pack(matrix(2, 128))
 
 
-# ------------------------------------------------------------------ pieces of a matrix
+# ------------------------------------------------------------------ slices of a matrix
 
 
 @pytest.mark.parametrize("format", [FP8, GPTQ_INT4, INT4, INT8], ids=lambda format: format.name)
@@ -196,7 +196,7 @@ def test_formats_that_are_only_read(format: Format) -> None:
     ("axis", "start", "stop"),
     [("rows", 0, 128), ("rows", 128, 300), ("rows", 0, 200), ("columns", 128, 384), ("columns", 256, 390)],
 )
-def test_a_piece_of_the_parts_is_a_piece_of_the_matrix(format: Format, axis: str, start: int, stop: int) -> None:
+def test_slices_of_the_components_are_slices_of_the_matrix(format: Format, axis: str, start: int, stop: int) -> None:
     parts = packed(format, (300, 390))
     piece = {}
     for suffix, part in parts.items():
@@ -224,14 +224,14 @@ def test_a_piece_of_the_parts_is_a_piece_of_the_matrix(format: Format, axis: str
         (INT8, "weight_scale", "columns", 8),
     ],
 )
-def test_a_piece_that_begins_inside_a_block_is_refused(format: Format, suffix: str, axis: str, start: int) -> None:
+def test_a_slice_that_begins_inside_a_block_is_refused(format: Format, suffix: str, axis: str, start: int) -> None:
     with pytest.raises(BadArgument, match="begin inside one of the blocks"):
         format.cut(suffix, axis, start, start + 128)
     with pytest.raises(BadArgument, match="axis is 'depth'"):
         format.cut(suffix, "depth", 0, 128)
 
 
-# ------------------------------------------------------------------ which format, and for what
+# ------------------------------------------------------------------ detection
 
 
 def test_the_format_of_every_member_of_the_family() -> None:
@@ -269,7 +269,7 @@ def test_the_format_of_every_member_of_the_family() -> None:
         ({"quant_method": "minimoe", "bits": 4, "group_size": 128.0}, "group_size 128.0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
+def test_unsupported_settings_are_refused_by_name(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UnsupportedModel, match=sentence):
         format_of(replace(TINY, quantization_config=settings))
 

@@ -1,4 +1,4 @@
-"""Packed checkpoints load, stay packed, and compute to the bit what their unpacked values compute."""
+"""Packed checkpoints load, stay packed, and compute the same bits as their unpacked values."""
 
 import shutil
 import weakref
@@ -35,7 +35,7 @@ BANKS = {"gate_proj", "up_proj", "down_proj"}
 
 @pytest.fixture(scope="module", params=["fp8", "gptq"])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A packed checkpoint and a plain one of the same values. Not to be changed."""
+    """A packed checkpoint and a plain one with the same values. Read-only."""
     return write_packed(tmp_path_factory.mktemp(request.param), request.param)
 
 
@@ -122,7 +122,7 @@ def test_gptq_scales_in_bfloat16(tmp_path: Path) -> None:
     assert torch.equal(logits(model), logits(load_model(plain)))
 
 
-# ------------------------------------------------------------------ only what was selected
+# ------------------------------------------------------------------ selected experts only
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -165,7 +165,7 @@ def test_only_selected_experts_are_unpacked_and_each_once(
 
 
 @pytest.mark.parametrize("precision", ["int4", "int8"])
-def test_packing_while_loading_is_packing_what_was_loaded(pair: tuple[Path, Path], precision: str) -> None:
+def test_packing_while_loading_equals_packing_after_loading(pair: tuple[Path, Path], precision: str) -> None:
     """From plain, FP8 and GPTQ files alike. In float32, as the packer itself sees the values."""
     for path in pair:
         values, model = load_model(path, dtype="fp32", precision="fp32"), load_model(path, precision=precision)
@@ -214,7 +214,7 @@ def test_experts_that_are_fused_on_disk_are_packed_too(tmp_path: Path) -> None:
 
 
 def test_one_matrix_at_a_time(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one matrix is read, at most the one before it is still there."""
+    """While one matrix is read, at most the previous one is still in memory."""
     alive: list[weakref.ref[Tensor]] = []
     plain = convert.MatrixReader.read
 
@@ -239,16 +239,16 @@ def test_one_matrix_at_a_time(pair: tuple[Path, Path], monkeypatch: pytest.Monke
         ({"precision": "bf16", "dtype": "fp32"}, "unpacked weights have one dtype"),
     ],
 )
-def test_precisions_that_make_no_sense(pair: tuple[Path, Path], arguments: dict[str, Any], sentence: str) -> None:
+def test_invalid_precisions(pair: tuple[Path, Path], arguments: dict[str, Any], sentence: str) -> None:
     assert sentence in refused(pair[0], BadArgument, **arguments)
 
 
-def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
+def test_a_matrix_that_cannot_be_packed_is_named(tmp_path: Path) -> None:
     save_tiny(tmp_path, PACKABLE)
     name = "model.layers.2.mlp.experts.4.up_proj.weight"
     rewrite(tmp_path, lambda tensors: tensors[name][3, 5].fill_(float("inf")))
     message = refused(tmp_path, NotFinite, precision="int8")
-    assert "model.layers.2.mlp.experts.4.up_proj cannot be packed: weight holds NaN or infinity" in message
+    assert "model.layers.2.mlp.experts.4.up_proj.weight cannot be packed: weight holds NaN or infinity" in message
     assert message.startswith(str(tmp_path / "model.safetensors"))
 
 
@@ -271,7 +271,7 @@ def test_a_packed_model_is_saved_in_its_format(
     assert torch.equal(logits(again), logits(model))
 
 
-def test_bfloat16_scales_of_gptq_are_saved_as_they_are(tmp_path: Path) -> None:
+def test_bfloat16_scales_of_gptq_are_saved_unchanged(tmp_path: Path) -> None:
     model = load_model(write_packed(tmp_path, "gptq", scale_dtype=torch.bfloat16)[0])
     save(model, None, tmp_path / "again")
     assert load_model(tmp_path / "again").layers[0].self_attn.q_proj.scales.dtype == torch.bfloat16
@@ -299,7 +299,7 @@ def test_router_norms_and_embeddings_stay_in_16_bits(pair: tuple[Path, Path], pr
     assert int(precision[3]) < found["experts"] <= int(precision[3]) + narrow
 
 
-def test_an_expert_that_was_not_packed_is_noticed() -> None:
+def test_an_unpacked_expert_is_detected() -> None:
     """At full width, where the limits are 4.2 and 8.2 bits: one expert in fifty that stayed in 16 bits is too much."""
     config = replace(PACKABLE, hidden_size=1024, moe_intermediate_size=512, num_experts=50, head_dim=64)
     for bits in (4, 8):
@@ -319,7 +319,7 @@ def test_an_expert_that_was_not_packed_is_noticed() -> None:
             require_packed(packed, sizes | {"model.layers.0.mlp.gate.weight": 50 * 1024})
 
 
-# ------------------------------------------------------------------ files that are not whole
+# ------------------------------------------------------------------ damaged files
 
 
 def drop(name: str) -> Callable[[Parts], Any]:
@@ -381,7 +381,7 @@ def test_the_format_of_another_checkpoint(pair: tuple[Path, Path], tmp_path: Pat
     assert str(packed) in refused(packed, UnsupportedModel)
 
 
-def test_the_sizes_of_a_packed_model_are_told_from_its_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_packed_checkpoint_is_compared_with_its_config(pair: tuple[Path, Path], tmp_path: Path) -> None:
     packed = Path(shutil.copytree(pair[0], tmp_path / "copy"))
     edit_json(packed / "config.json", lambda raw: raw.update(hidden_size=144, moe_intermediate_size=96))
     assert "config says 3 layers x 144, file has 3 x 136" in refused(packed, WrongModel)
@@ -391,8 +391,8 @@ def test_the_sizes_of_a_packed_model_are_told_from_its_files(pair: tuple[Path, P
         assert "config says expert width 96, file has expert width 148" in refused(tmp_path / precision, WrongModel)
 
 
-def test_a_load_whose_plan_forgets_a_part_is_noticed(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger knows packed parts from the model, not from the plan."""
+def test_a_plan_without_one_component_is_detected(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage takes the packed components from the model, not from the plan."""
     plain = read.match
     monkeypatch.setattr(read, "match", lambda *args: plain(*args)[:-1])
     assert "was not filled" in refused(pair[0], IncompleteLoad)

@@ -1,4 +1,4 @@
-"""The sizes of the real packed checkpoints follow from the layout, and the planner says the same."""
+"""The sizes of the real packed checkpoints follow from the layout and equal those of the planner."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def test_tensors_and_bytes(config: ModelConfig, tensors: int, nbytes: int) -> No
 @pytest.mark.parametrize("precision", ["fp8", "gptq-int4", "int4", "int8"])
 @pytest.mark.parametrize("outs", [1, 8, 128, 1536, 20])
 @pytest.mark.parametrize("ins", [2, 128, 4096, 130])
-def test_one_matrix_as_the_planner_counts_it(precision: str, outs: int, ins: int) -> None:
+def test_bytes_of_one_matrix_equal_those_of_the_planner(precision: str, outs: int, ins: int) -> None:
     settings: dict[str, Any] = {
         "fp8": ModelConfig.named(f"{BIG}-FP8").quantization_config,
         "gptq-int4": ModelConfig.named(f"{BIG}-GPTQ-Int4").quantization_config,
@@ -81,7 +81,7 @@ def test_the_shapes_of_one_expert_as_they_are_published() -> None:
             assert {each.removeprefix(name): shapes[each] for each in shapes if each.startswith(name)} == parts
 
 
-def test_what_the_planner_packs_is_what_formats_pack() -> None:
+def test_planner_and_formats_pack_the_same_matrices() -> None:
     for name in (BIG, "Qwen3-0.6B"):
         for kind in kinds(ModelConfig.named(name)):
             everyone = kind.names(kind.layers[:1], range(min(kind.experts, 1)))

@@ -1,10 +1,10 @@
-"""Small models of every shape that a plan has to cope with."""
+"""Small models of every shape that the planner supports."""
 
 from hypothesis import strategies as st
 
 from minimoe.model.config import ModelConfig
 
-# Every axis has its own length, so that a swapped pair cannot pass.
+# Every axis has a different length, so that swapped axes are detected.
 TINY = ModelConfig(
     vocab_size=10, hidden_size=4, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=2,
     moe_intermediate_size=3, num_experts=4, num_experts_per_tok=2,

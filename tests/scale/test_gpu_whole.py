@@ -16,17 +16,17 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_tiny_models_take_what_the_planner_says() -> None:
-    told = run("--tiny")
-    assert told.count("memory is within 3% of the planner") == 2
-    assert told.count("+0.00%") == 4  # weights and cache of both
-    assert "tiny in int4" in told and "tiny in bf16" in told
-    assert told.count("of the limit") == 2
-    assert told.count("prompt of 48 tokens, 3 chunks") == 2
+def test_tiny_models_use_the_memory_that_the_planner_computes() -> None:
+    output = run("--tiny")
+    assert output.count("memory is within 3% of the planner") == 2
+    assert output.count("+0.00%") == 4  # weights and cache of both
+    assert "tiny in int4" in output and "tiny in bf16" in output
+    assert output.count("of the limit") == 2
+    assert output.count("prompt of 48 tokens, 3 chunks") == 2
     for what in ("first chunk", "last chunk", "one token"):
-        assert told.count(f"attention, {what}:") == 2
+        assert output.count(f"attention, {what}:") == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device; the benchmark would run on it")
-def test_without_a_gpu_it_says_that_nothing_was_run() -> None:
+def test_without_a_gpu_it_reports_that_nothing_was_run() -> None:
     assert run() == "\ngpu_whole: not run, this machine has no CUDA device\n"

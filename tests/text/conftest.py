@@ -1,4 +1,4 @@
-"""A tiny tokenizer, and a tiny random model to speak with."""
+"""A tiny tokenizer and a tiny random model."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def tiny(tiny_directory: Path) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def model(tiny: Tokenizer) -> Transformer:
-    """Two layers, eight experts, and 15 rows of padding behind the tokenizer's vocabulary."""
+    """Two layers, eight experts, and 15 rows of padding after the tokenizer's vocabulary."""
     torch.manual_seed(2)
     config = ModelConfig(
         vocab_size=tiny.vocabulary_size + 15, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,

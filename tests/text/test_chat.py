@@ -1,4 +1,4 @@
-"""Chat templates: byte for byte what `transformers` renders; for the mini's own, also what a plain function says."""
+"""Chat templates: equal to `transformers` byte for byte; the mini's own also to a plain function."""
 
 import json
 from functools import cache
@@ -80,7 +80,7 @@ def their_tokenizer(template: str) -> PreTrainedTokenizerFast:
 
 
 def theirs(template: str, messages: Messages, **arguments: Any) -> str:
-    """What `transformers` renders."""
+    """The rendering of `transformers`."""
     return their_tokenizer(template).apply_chat_template(messages, tokenize=False, **arguments)
 
 
@@ -151,7 +151,7 @@ def test_the_mini_template_equals_plain_python(name: str) -> None:
 
 
 def by_hand(messages: Messages, thinking: bool | None) -> str:
-    """The mini's template without tools, as plain Python: what the April 2025 templates are documented to do."""
+    """The mini's template without tools, as plain Python: the documented behaviour of the April 2025 templates."""
     questions = [
         n for n, m in enumerate(messages)
         if m["role"] == "user"
@@ -178,7 +178,7 @@ def by_hand(messages: Messages, thinking: bool | None) -> str:
     return text + "<|im_start|>assistant\n" + ("<think>\n\n</think>\n\n" if thinking is False else "")
 
 
-def test_the_mini_template_says_what_the_family_says() -> None:
+def test_the_mini_template_equals_that_of_the_family() -> None:
     mini = our_mini()
     question = [user("Hi")]
     opening = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
@@ -216,13 +216,13 @@ def test_the_switch_is_a_variable_that_the_template_reads(template: str, has_swi
                 tokenizer.chat([user("a")], thinking=thinking)
 
 
-def test_none_passes_nothing_on() -> None:
+def test_thinking_none_sets_no_variable() -> None:
     template = ChatTemplate("{{ enable_thinking is defined }}{{ tools is defined }}{{ documents is defined }}", "t")
     assert template.render([user("a")]) == "FalseTrueTrue"
     assert template.render([user("a")], thinking=False) == "TrueTrueTrue"
 
 
-def test_the_jinja_file_wins_over_the_settings_and_a_list_is_chosen_by_name(tmp_path: Path) -> None:
+def test_the_jinja_file_takes_precedence_and_a_list_is_selected_by_name(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, "from the file")
     named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools | length }} tools"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings() | {"chat_template": named}))
@@ -289,12 +289,12 @@ def test_thinking_is_true_false_or_none(tiny: Tokenizer, thinking: Any) -> None:
         "{% for i in range(10 ** 9) %}{% endfor %}",
     ],
 )
-def test_a_template_that_misbehaves_reaches_nothing_and_is_an_error_of_ours(template: str) -> None:
+def test_a_malicious_template_has_no_access_and_raises_bad_argument(template: str) -> None:
     with pytest.raises(BadArgument, match=r"the chat template in t\.jinja cannot render them"):
         ChatTemplate(template, "t.jinja").render([user("a")])
 
 
-def test_the_callers_messages_are_not_touched(tiny: Tokenizer) -> None:
+def test_the_callers_messages_are_not_modified(tiny: Tokenizer) -> None:
     messages = [user("a"), assistant("b", thinking="c", name=None)]
     before = json.dumps(messages)
     tiny.chat(messages)
@@ -314,7 +314,7 @@ def calling(arguments: Any) -> Messages:
     return [user("3 + 4"), assistant("", tool_calls=[CALL]), assistant("", tool_calls=[CALL, call])]
 
 
-def test_arguments_as_json_text_are_read_where_a_template_walks_through_them() -> None:
+def test_arguments_as_json_text_are_parsed_for_templates_that_iterate_over_them() -> None:
     """Clients of OpenAI's protocol send them back as text."""
     template = ChatTemplate(WALKS_THROUGH_ARGUMENTS, "t.jinja")
     as_text = template.render(calling('{"a": 3, "b": {"arguments": "[1]"}}'))
@@ -322,7 +322,7 @@ def test_arguments_as_json_text_are_read_where_a_template_walks_through_them() -
     assert as_text.endswith("a=3;b={'arguments': '[1]'};")
 
 
-def test_the_real_coder_template_takes_arguments_as_text(reference: Path) -> None:
+def test_the_real_coder_template_accepts_arguments_as_text(reference: Path) -> None:
     raw = json.loads((reference / "Qwen3-Coder-30B-A3B-Instruct" / "tokenizer_config.json").read_text(encoding="utf-8"))
     template = ChatTemplate(raw["chat_template"], "coder")
     as_object = theirs(raw["chat_template"], calling({"a": [1, "世"]}), tools=TOOLS)
@@ -330,13 +330,13 @@ def test_the_real_coder_template_takes_arguments_as_text(reference: Path) -> Non
 
 
 @pytest.mark.parametrize("write", [mini_template, hybrid_template])
-def test_arguments_as_text_are_rendered_as_transformers_does_where_a_template_takes_text(write: Any) -> None:
+def test_arguments_as_text_equal_transformers_for_templates_that_print_them(write: Any) -> None:
     template, messages = write(), calling('{"a":3}')
     assert ChatTemplate(template, "t").render(messages) == theirs(template, messages, add_generation_prompt=True)
 
 
 @pytest.mark.parametrize("arguments", ["a = 3", '{"a": 3', "[1]", "3", 3])
-def test_arguments_that_are_no_object_are_named(arguments: Any) -> None:
+def test_arguments_that_are_not_an_object_are_named(arguments: Any) -> None:
     place = r'messages\[2\]\["tool_calls"\]\[1\]\["function"\]\["arguments"\]'
     with pytest.raises(BadArgument, match=f"cannot render them: .*{place}, which is a.* expected an object or "):
         ChatTemplate(WALKS_THROUGH_ARGUMENTS, "t.jinja").render(calling(arguments))

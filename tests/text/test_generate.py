@@ -1,4 +1,4 @@
-"""generate: the right tokens, whole characters, the cache really used, and bad input refused at the call."""
+"""generate: correct tokens, whole characters, use of the cache, and errors for bad input at the call."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ QUESTION = [{"role": "user", "content": "Hi"}]
 
 
 class Scripted(Transformer):
-    """A model whose logits at each step favour the next id of a script; it counts the positions it was given."""
+    """A model whose logits at each step favour the next id of a script; it records the lengths of its calls."""
 
     def __init__(self, config: ModelConfig, script: list[int]):
         super().__init__(config)
@@ -55,7 +55,7 @@ def uncached(model: Transformer, tokenizer: Tokenizer, ids: list[int], count: in
 
 
 @pytest.mark.parametrize("chunk", [1, 3, None])
-def test_a_long_prompt_in_runs_gives_the_same_tokens(
+def test_a_long_prompt_in_chunks_gives_the_same_tokens(
     model: Transformer, tiny: Tokenizer, chunk: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids, passes = tiny.encode("the inn 12 the inn"), []
@@ -81,7 +81,7 @@ def test_greedy_with_a_cache_equals_greedy_without(model: Transformer, tiny: Tok
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Qwen3MoeForCausalLM, Transformer, Tokenizer]:
-    """The same random weights in `transformers` and, from the files that it saved, in minimoe."""
+    """The same random weights in `transformers` and, loaded from its files, in minimoe."""
     directory = write_tokenizer(tmp_path_factory.mktemp("saved"))
     torch.manual_seed(1)
     config = Qwen3MoeConfig(
@@ -154,7 +154,7 @@ def test_padding_rows_are_never_sampled(model: Transformer, tiny: Tokenizer, tem
     assert ids and max(ids) < tiny.vocabulary_size
 
 
-def test_a_seed_repeats_the_reply_and_leaves_the_global_generator_alone(model: Transformer, tiny: Tokenizer) -> None:
+def test_a_seed_reproduces_the_reply_without_changing_the_global_generator(model: Transformer, tiny: Tokenizer) -> None:
     def reply(seed: int | None) -> str:
         return "".join(generate(model, tiny, "the", max_new_tokens=12, temperature=2.0, seed=seed))
 
@@ -167,7 +167,7 @@ def test_a_seed_repeats_the_reply_and_leaves_the_global_generator_alone(model: T
     assert reply(None) == unseeded != reply(None)
 
 
-def test_gradients_are_off_inside_and_untouched_outside(model: Transformer, tiny: Tokenizer) -> None:
+def test_gradients_are_disabled_inside_and_unchanged_outside(model: Transformer, tiny: Tokenizer) -> None:
     modes = []
     hook = model.register_forward_hook(lambda module, inputs, output: modes.append(torch.is_grad_enabled()))
     try:
@@ -226,7 +226,7 @@ def test_a_character_appears_with_its_last_token_and_not_before(tiny: Tokenizer)
     assert [(piece, len(consumed)) for piece in stream_text(tiny, ids())] == [("a", 1), ("你", 4), ("👩", 8)]
 
 
-def test_bytes_that_cannot_become_a_character_are_shown_once_that_is_certain(tiny: Tokenizer) -> None:
+def test_invalid_bytes_are_replaced_as_soon_as_they_are_certain(tiny: Tokenizer) -> None:
     def moments(raw: bytes) -> list[tuple[str, int]]:
         consumed = []
         ids = (consumed.append(byte) or byte for byte in raw)  # the tiny vocabulary's first 256 ids are the bytes
@@ -240,13 +240,13 @@ def test_bytes_that_cannot_become_a_character_are_shown_once_that_is_certain(tin
 
 
 @given(ids=st.lists(st.integers(0, SIZE - 1) | st.sampled_from([0xE4, 0xBD, 0xA0, 0xF0, 0x9F, 0xED]), max_size=40))
-def test_the_pieces_together_are_what_decode_gives(tiny: Tokenizer, ids: list[int]) -> None:
+def test_the_pieces_add_up_to_decode(tiny: Tokenizer, ids: list[int]) -> None:
     pieces = list(stream_text(tiny, ids))
     assert "".join(pieces) == tiny.decode(ids)
     assert all(pieces)
 
 
-def test_a_reply_that_ends_inside_a_character_says_so(model: Transformer, tiny: Tokenizer) -> None:
+def test_a_reply_inside_a_character_ends_with_a_replacement_character(model: Transformer, tiny: Tokenizer) -> None:
     scripted = Scripted(model.config, list("你好".encode()))
     assert list(generate(scripted, tiny, "x", max_new_tokens=4)) == ["你", "\ufffd"]
 
@@ -282,7 +282,7 @@ def test_bad_arguments_are_named_when_generate_is_called(
         generate(model, tiny, **arguments)
 
 
-def test_no_thinking_switch_is_said_when_generate_is_called(model: Transformer, tmp_path: Path) -> None:
+def test_a_missing_thinking_switch_is_an_error_when_generate_is_called(model: Transformer, tmp_path: Path) -> None:
     plain = Tokenizer.from_directory(write_tokenizer(tmp_path, "{{ messages[0].content }}"))
     with pytest.raises(NoThinkingSwitch):
         generate(model, plain, QUESTION, thinking=False)
@@ -294,7 +294,7 @@ def test_a_slice_of_a_model_cannot_generate(model: Transformer, tiny: Tokenizer)
         generate(Transformer(model.config, range(0, 1)), tiny, "a")
 
 
-def test_the_reply_ends_where_the_positions_do(model: Transformer, tiny: Tokenizer) -> None:
+def test_the_reply_ends_at_the_last_position(model: Transformer, tiny: Tokenizer) -> None:
     scripted = Scripted(model.config, [ord("a")] * 200)
     assert len(list(generate(scripted, tiny, "x" * 120, max_new_tokens=100))) == 8
 

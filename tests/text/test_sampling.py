@@ -93,7 +93,7 @@ def test_any_leading_shape(shape: tuple[int, ...]) -> None:
     assert torch.equal(drawn, logits.argmax(-1))
 
 
-def test_a_seed_repeats_the_draw_and_the_global_generator_is_left_alone() -> None:
+def test_a_seed_reproduces_the_draw_without_changing_the_global_generator() -> None:
     logits = torch.zeros(200)
     before = torch.get_rng_state()
     first, again, other = (int(sample(logits, generator=torch.Generator().manual_seed(s))) for s in (5, 5, 6))
@@ -101,7 +101,7 @@ def test_a_seed_repeats_the_draw_and_the_global_generator_is_left_alone() -> Non
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_half_precision_logits_are_widened_before_anything_is_added_up() -> None:
+def test_half_precision_logits_are_widened_before_sums() -> None:
     logits = torch.randn(200, 3000, generator=torch.Generator().manual_seed(0)).bfloat16()
     settings = {"temperature": 0.7, "top_p": 0.9, "min_p": 0.01}
     halves = sample(logits, **settings, generator=torch.Generator().manual_seed(1))
@@ -158,11 +158,11 @@ CODER = {"do_sample": True, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repe
         ({"do_sample": True, "temperature": None}, {}, SamplingSettings()),
     ],
 )
-def test_the_callers_values_and_else_the_checkpoints(defaults: dict, given: dict, expected: SamplingSettings) -> None:
+def test_arguments_override_the_checkpoints_defaults(defaults: dict, given: dict, expected: SamplingSettings) -> None:
     assert choose_settings(defaults, "generation_config.json", **(NONE | given)) == expected
 
 
-def test_a_bad_default_is_blamed_on_its_file() -> None:
+def test_a_bad_default_names_its_file() -> None:
     with pytest.raises(BadArgument, match=r"^generation_config\.json: top_p is 7"):
         choose_settings({"do_sample": True, "top_p": 7}, "generation_config.json", **NONE)
     with pytest.raises(BadArgument, match=r"^top_p is 8"):

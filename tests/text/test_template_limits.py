@@ -1,4 +1,4 @@
-"""A chat template is a program from a stranger: whatever it does, it ends soon, within little memory, or is refused."""
+"""Chat templates are untrusted programs: each ends soon and within little memory, or is stopped."""
 
 import json
 import subprocess
@@ -129,7 +129,7 @@ def test_a_template_of_too_many_steps_is_stopped(case: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("case", TOO_MUCH_TEXT)
 @pytest.mark.usefixtures("small")
-def test_a_template_that_makes_too_much_is_stopped(case: str) -> None:
+def test_a_template_that_creates_too_much_is_stopped(case: str) -> None:
     message = stopped(TOO_MUCH_TEXT[case])
     assert any(words in message for words in ("too much text", "width that is itself a value", "no valid Jinja"))
 
@@ -152,12 +152,12 @@ def test_a_template_that_computes_with_huge_numbers_is_stopped(case: str) -> Non
         ("{{ raise_exception('x' * 9000) }}", r"x{500} \.\.\."),
     ],
 )
-def test_what_is_not_offered_is_refused(template: str, message: str) -> None:
+def test_unavailable_features_are_refused(template: str, message: str) -> None:
     with pytest.raises(BadArgument, match=message):
         ChatTemplate(template, "t.jinja").render(CONVERSATION)
 
 
-def test_a_namespace_that_holds_itself_is_not_printed() -> None:
+def test_a_namespace_that_contains_itself_is_not_printed() -> None:
     template = "{% set n = namespace() %}{% set n.x = [n, n] %}{{ n }}{{ [n] }}"
     assert ChatTemplate(template, "t").render(CONVERSATION) == "<Namespace>[<Namespace>]"
 
@@ -175,13 +175,13 @@ def test_a_template_of_a_million_characters_is_refused() -> None:
 
 
 @pytest.mark.parametrize("inside", ["(" * 9_000 + "1" + ")" * 9_000, "9" * 5_000, ""])
-def test_a_template_that_cannot_be_compiled_is_an_error_of_ours(inside: str) -> None:
+def test_a_template_that_cannot_be_compiled_raises_bad_tokenizer(inside: str) -> None:
     with pytest.raises(BadTokenizer, match="no valid Jinja"):
         ChatTemplate("{{ " + inside + " }}", "t")
 
 
 def test_a_time_out_of_the_caller_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An alarm or a watchdog of the calling program strikes anywhere; it says nothing about the messages."""
+    """An alarm or a watchdog of the calling program may raise anywhere; it is unrelated to the messages."""
     template = ChatTemplate("{{ messages[0].content }}", "t")
 
     def strikes(*_: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_time_out_of_the_caller_is_passed_on(monkeypatch: pytest.MonkeyPatch) 
         template.render(CONVERSATION)
 
 
-def test_the_budget_is_filled_for_every_rendering_and_grows_with_the_conversation(
+def test_the_budget_is_reset_for_every_rendering_and_grows_with_the_conversation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in (("STEPS", 500), ("STEPS_PER_VALUE", 100), ("SIZE", 1_000), ("SIZE_PER_BYTE", 20)):
@@ -204,7 +204,7 @@ def test_the_budget_is_filled_for_every_rendering_and_grows_with_the_conversatio
     assert every.render([{"role": "user", "content": "H" * 10_000}] * 20) == "H" * 400
 
 
-def test_equal_parts_of_a_value_cost_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_parts_of_a_value_are_charged_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_budget, "STEPS", 50_000)
     budget = Budget()
     budget.begin([])

@@ -1,4 +1,4 @@
-"""The tokenizer against golden ids, against `transformers` on the same files, and against files that are broken."""
+"""The tokenizer against golden ids, against `transformers` on the same files, and against broken files."""
 
 import codecs
 import json
@@ -12,8 +12,7 @@ from transformers import AutoTokenizer
 
 from minimoe.errors import BadArgument, BadTokenizer
 from minimoe.paths import checkout
-from minimoe.text.byte_alphabet import BYTE_OF
-from minimoe.text.tokenizer import Tokenizer
+from minimoe.text.tokenizer import BYTE_OF, Tokenizer
 from tests.text.tiny import END_OF_TEXT, END_OF_TURN, PLAIN_ADDED, SIZE, SPECIAL, settings, write_tokenizer
 
 CODER = "Qwen3-Coder-30B-A3B-Instruct"
@@ -46,7 +45,7 @@ def test_the_real_vocabulary_gives_the_golden_ids(coder: Tokenizer, reference: P
         assert coder.decode(ids) == unicodedata.normalize("NFC", text)
 
 
-def test_the_real_tokenizer_knows_its_size_and_its_added_tokens(coder: Tokenizer, reference: Path) -> None:
+def test_size_and_added_tokens_of_the_real_tokenizer(coder: Tokenizer, reference: Path) -> None:
     facts = golden(reference)
     assert coder.vocabulary_size == facts["total_ids_used"] == 151_669
     assert coder.special_tokens == facts["ids"]
@@ -86,7 +85,7 @@ def test_the_minis_tokenizer_and_template_equal_transformers() -> None:
 
 
 @given(text=st.text(max_size=40) | st.sampled_from(TEXTS))
-def test_decoding_gives_back_the_normalised_text(tiny: Tokenizer, text: str) -> None:
+def test_decoding_returns_the_normalised_text(tiny: Tokenizer, text: str) -> None:
     assert tiny.decode(tiny.encode(text)) == unicodedata.normalize("NFC", text)
 
 
@@ -104,7 +103,7 @@ def test_each_digit_is_a_token_and_merges_do_not_cross_a_cut(tiny: Tokenizer) ->
     assert [tiny.token(i) for i in tiny.encode("he 12 then ##")] == ["he", " ", "1", "2", " the", "n", " ", "##"]
 
 
-def test_special_tokens_in_text_are_parsed_unless_they_are_asked_to_be_plain(tiny: Tokenizer) -> None:
+def test_special_tokens_in_text_are_parsed_unless_special_is_false(tiny: Tokenizer) -> None:
     assert tiny.encode("<|im_end|>") == [END_OF_TURN]
     for text in SPECIAL + PLAIN_ADDED:
         plain = tiny.encode(text, special=False)
@@ -124,12 +123,12 @@ def test_token_bytes_and_the_readable_token(tiny: Tokenizer) -> None:
 @pytest.mark.parametrize("token_id", [-1, SIZE, 10**9])
 def test_an_id_beyond_the_tokenizer_is_refused(tiny: Tokenizer, token_id: int) -> None:
     for ask in (tiny.token_bytes, tiny.token, lambda i: tiny.decode([i])):
-        with pytest.raises(BadArgument, match=r"means nothing here: this tokenizer has 0\.\.274"):
+        with pytest.raises(BadArgument, match=r"token id is .*, expected 0\.\.274"):
             ask(token_id)
 
 
 @pytest.mark.parametrize("text", [None, b"bytes", 3, "half \ud83d"])
-def test_what_is_no_text_is_refused(tiny: Tokenizer, text: object) -> None:
+def test_anything_but_text_is_refused(tiny: Tokenizer, text: object) -> None:
     with pytest.raises(BadArgument, match="text"):
         tiny.encode(text)  # type: ignore[arg-type]
 
@@ -161,7 +160,7 @@ def test_the_files_are_kept_byte_for_byte(tiny: Tokenizer, tiny_directory: Path,
 
 
 @pytest.mark.parametrize("template", ["no mark", None])
-def test_stop_ids_are_all_that_any_file_names(template: str | None, tmp_path: Path) -> None:
+def test_stop_ids_are_those_of_all_files(template: str | None, tmp_path: Path) -> None:
     def stop_ids(generation: str, config: str, eos_token: str | None) -> tuple[int, ...]:
         (tmp_path / "generation_config.json").write_text(generation)
         (tmp_path / "config.json").write_text(config)
@@ -201,7 +200,7 @@ def test_the_end_of_a_turn_is_read_from_the_template(template: str, mark: int | 
     assert Tokenizer.from_directory(tmp_path).stop_ids == ((3,) if mark is None else (3, mark))
 
 
-def test_a_byte_order_mark_is_no_fault_and_utf_16_is_named(tiny: Tokenizer, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted_and_utf_16_is_named(tiny: Tokenizer, tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     for file in list(tmp_path.iterdir()):
         file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
@@ -216,7 +215,7 @@ def test_a_byte_order_mark_is_no_fault_and_utf_16_is_named(tiny: Tokenizer, tmp_
         Tokenizer.from_directory(tmp_path)
 
 
-def test_a_relative_path_is_also_looked_for_in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_path_is_also_searched_in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert Tokenizer.from_directory("data/mini").has_thinking_switch
     with pytest.raises(BadTokenizer, match=r"nowhere has no tokenizer\.json"):
@@ -241,8 +240,8 @@ BROKEN = {
     "added tokens a list": ("tokenizer_config.json", b'{"added_tokens_decoder": [1]}', "malformed"),
     "added token misplaced": ("tokenizer_config.json", json.dumps({"added_tokens_decoder": GAP}).encode(), "id 280"),
     "defaults not JSON": ("generation_config.json", b"<html>", r"generation_config\.json is not JSON"),
-    "stop id beyond": ("generation_config.json", b'{"eos_token_id": 151645}', r"eos_token_id 151645 is no token"),
-    "stop id a str": ("generation_config.json", b'{"eos_token_id": ["a"]}', "eos_token_id 'a' is no token"),
+    "stop id beyond": ("generation_config.json", b'{"eos_token_id": 151645}', r"eos_token_id 151645 is not a token"),
+    "stop id a str": ("generation_config.json", b'{"eos_token_id": ["a"]}', "eos_token_id 'a' is not a token"),
     "tokenizer.json empty": ("tokenizer.json", b"", r"tokenizer\.json cannot be used"),
     "tokenizer.json HTML": ("tokenizer.json", b"<!DOCTYPE html>", r"tokenizer\.json cannot be used"),
     "tokenizer.json a pointer": ("tokenizer.json", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -272,7 +271,7 @@ def test_a_tokenizer_that_is_not_byte_level_is_refused(tiny: Tokenizer, tmp_path
 
 
 @given(data=st.data())
-def test_any_damage_to_tokenizer_json_is_an_error_of_ours_or_harmless(
+def test_any_damage_to_tokenizer_json_raises_bad_tokenizer_or_is_harmless(
     tiny: Tokenizer, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     whole = tiny.backend.to_str().encode()

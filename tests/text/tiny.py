@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minimoe.paths import checkout
-from minimoe.text.byte_alphabet import BYTE_OF
+from minimoe.text.tokenizer import BYTE_OF
 
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "a n", "Ġ a", "t h", "1 2", "# #")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -1,25 +1,33 @@
-"""Memory for a model that has shapes only, and every tensor of a plan into its place there."""
+"""Memory for a model that has shapes only, and every slice of a load into its place there, exactly once.
 
-from collections.abc import Callable, Mapping
+Contiguous values go straight into the parameter. Columns of a matrix go through a small buffer, and so do values whose
+dtype or device differs. A matrix that the model holds in another format is converted on the way, one at a time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.layout import Piece, expected_tensors
-from minimoe.checkpoint.match import Placed
-from minimoe.checkpoint.weights.convert import MatrixReader, converted, stored_matrices
+from minimoe.checkpoint.layout import expected_tensors
+from minimoe.checkpoint.safetensors.pread import OpenFile
+from minimoe.checkpoint.weights.convert import MatrixReader, StoredMatrix, converted
 from minimoe.checkpoint.weights.coverage import Ledger
-from minimoe.checkpoint.weights.tensor_reader import Filler
-from minimoe.checkpoint.weights.values import check_values, is_inspected
+from minimoe.checkpoint.weights.slices import TensorSlice
+from minimoe.checkpoint.weights.tensor_reader import STAGING_BYTES, Filler, memory_of
+from minimoe.checkpoint.weights.values import check_values
+from minimoe.dtypes import TORCH_DTYPES
+from minimoe.errors import BadArgument, IncompleteLoad, NotFinite
 from minimoe.model.transformer import Transformer
-from minimoe.quantisation import Format, format_of
+from minimoe.quantisation import Format, format_of, is_packed
 from minimoe.quantisation.modules import Packed, stored_tensors
 
 SHOW_PROGRESS_FROM = 10**9  # bytes
-Place = Callable[[Piece], Tensor]  # the memory that a piece goes to
+Destination = Callable[[str, int | None], Tensor]  # (parameter, expert) -> its memory, recorded as filled
 
 
 def allocate(
@@ -41,51 +49,104 @@ def allocate(
                 setattr(module, suffix, torch.empty(part.shape, dtype=stored, device=device))
 
 
-def fill(model: Transformer, plan: list[Placed], kept: list[Placed], source: Format) -> None:
-    """Read every tensor of the plan. Those that are `kept` go to their places as they are; the others are matrices in
-    format `source`, which the model holds in another. Raises ReadFailed, IncompleteLoad, WrongModel, NotFinite.
+def fill(
+    model: Transformer,
+    slices: Sequence[TensorSlice],
+    matrices: Sequence[StoredMatrix],
+    source: Format,
+    title: str = "reading weights",
+    show: bool = True,
+) -> None:
+    """Read `slices` into the parameters of `model`, and `matrices` converted from `source` to the model's format.
+
+    source: the format of the files. Slices of a plain file are packed on the way if the model is packed. title: of the
+    progress bar, which is shown from a gigabyte on, unless `show` is false.
+    Raises ReadFailed, WrongModel, NotFinite, IncompleteLoad.
     """
     tensors, ledger = stored_tensors(model), Ledger(model)
 
-    def place(piece: Piece) -> Tensor:
-        ledger.fill(piece.parameter, piece.expert)
-        whole = tensors[piece.parameter]
-        return whole if piece.expert is None else whole[piece.expert]
+    def destination(parameter: str, expert: int | None) -> Tensor:
+        ledger.fill(parameter, expert)
+        return tensors[parameter] if expert is None else tensors[parameter][expert]
 
-    total = sum(placed.entry.nbytes for placed in plan)
-    silent = total < SHOW_PROGRESS_FROM
-    with tqdm(total=total, unit="B", unit_scale=True, desc="reading weights", disable=silent) as progress:
-        fill_as_stored(kept, source, place, progress)
-        if len(kept) < len(plan):
-            fill_converted(plan, source, model, place, progress)
+    total = sum(each.nbytes for each in slices) + sum(each.nbytes for each in matrices)
+    silent = not show or total < SHOW_PROGRESS_FROM
+    with tqdm(total=total, unit="B", unit_scale=True, desc=title, disable=silent) as progress:
+        fill_slices(model, slices, source, destination, progress)
+        if matrices:
+            fill_converted(model, matrices, source, destination, progress)
     ledger.close()
 
 
-def fill_as_stored(plan: list[Placed], source: Format, place: Place, progress: Any) -> None:
-    """Straight from the files into memory, file by file."""
-    filler = Filler()
-    for _, group in groupby(plan, key=lambda placed: placed.header.file):
-        tensors = list(group)
-        header = tensors[0].header
-        with header.open() as file:
-            for placed in tensors:
-                file.require_unchanged(header.identity)
-                is_small = is_inspected(placed.entry.name)
-                for piece in placed.expected.pieces:
-                    destination = place(piece)
-                    filler.fill(destination, file, placed.entry, piece.begin)
-                    if is_small:
-                        check_values(source, header, placed.entry.name, destination)
-                progress.update(placed.entry.nbytes)
+def fill_slices(
+    model: Transformer, slices: Sequence[TensorSlice], source: Format, destination: Destination, progress: Any
+) -> None:
+    """File by file, in the order given."""
+    filler, target = Filler(), format_of(model.config)
+    for _, group in groupby(slices, key=lambda each: each.header.file):
+        for file, part in opened_for(list(group)):
+            if source.name == target.name or not is_packed(part.parameter):
+                memory = destination(part.parameter, part.expert)
+                fill_one(memory, file, part, filler)
+                check_values(source, part.header, part.entry.name, memory, part.start)
+            else:
+                module = part.parameter.removesuffix(".weight")
+                for suffix, values in packed(file, part, filler, target, model.device).items():
+                    destination(f"{module}.{suffix}", part.expert).copy_(values)
+            progress.update(part.nbytes)
+
+
+def opened_for(slices: list[TensorSlice]) -> Iterator[tuple[OpenFile, TensorSlice]]:
+    """Each slice of one file with the open file, which must not change meanwhile. Raises ReadFailed."""
+    header = slices[0].header
+    with header.open() as file:
+        for each in slices:
             file.require_unchanged(header.identity)
+            yield file, each
+        file.require_unchanged(header.identity)
 
 
-def fill_converted(plan: list[Placed], source: Format, model: Transformer, place: Place, progress: Any) -> None:
+def fill_one(destination: Tensor, file: OpenFile, part: TensorSlice, filler: Filler) -> None:
+    """Contiguous values are read in one piece; of scattered columns some rows at a time are staged and cut."""
+    if tuple(destination.shape) != part.kept:
+        raise IncompleteLoad(
+            f"{part.parameter} is {tuple(destination.shape)} in memory, but {part.kept} is read for it. "
+            "Please report this."
+        )
+    if not part.scattered:
+        filler.fill(destination, file, part.entry, part.first_value)
+        return
+    dtype, width = TORCH_DTYPES[part.entry.dtype], part.shape[1]
+    step = max(1, STAGING_BYTES // (width * dtype.itemsize))
+    for row in range(0, part.shape[0], step):
+        target = destination[row : row + step]
+        staged = filler.staging(destination.device)[: len(target) * width * dtype.itemsize]
+        file.read_into(memory_of(staged), part.offset + row * width * dtype.itemsize)
+        rows = rearrange(staged.view(dtype), "(row column) -> row column", column=width)
+        target.copy_(rows[:, part.start : part.stop])
+
+
+def packed(
+    file: OpenFile, part: TensorSlice, filler: Filler, target: Format, device: torch.device
+) -> dict[str, Tensor]:
+    """A plain matrix, or a rank's part of it, in format `target`: its components by suffix."""
+    memory = torch.empty(part.kept, dtype=TORCH_DTYPES[part.entry.dtype], device=device)
+    fill_one(memory, file, part, filler)
+    try:
+        return target.pack(memory)
+    except BadArgument as error:
+        raise NotFinite(f"{part.header.file}: {part.entry.name} cannot be packed: {error}") from error
+
+
+def fill_converted(
+    model: Transformer, matrices: Sequence[StoredMatrix], source: Format, destination: Destination, progress: Any
+) -> None:
     """One matrix after another: read, unpacked, and packed into the format of the model."""
     target = format_of(model.config)
-    places = {tensor.name: tensor.pieces[0] for tensor in expected_tensors(model.config, model.layer_range)}
+    pieces = {tensor.name: tensor.pieces[0] for tensor in expected_tensors(model.config, model.layer_range)}
     with MatrixReader(source, model.device) as reader:
-        for matrix, parts in converted(stored_matrices(plan), reader, target, model.dtype):
+        for matrix, parts in converted(matrices, reader, target, model.dtype):
             for suffix, values in parts.items():
-                place(places[f"{matrix.name}.{suffix}"]).copy_(values)
+                piece = pieces[f"{matrix.name}.{suffix}"]
+                destination(piece.parameter, piece.expert).copy_(values)
             progress.update(matrix.nbytes)

@@ -16,9 +16,9 @@ from minimoe.humanize import units
 from minimoe.model.config import ModelConfig
 from minimoe.plotting import Picture, finish
 from minimoe.scale.planner.alternatives import alternatives
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.figures import memory_per_rank
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy
 
 COLOURS = (OTHER, HELD, MARK, THIRD)
 

@@ -16,8 +16,9 @@ from minimoe.errors import BadArgument
 from minimoe.humanize import units
 from minimoe.model.config import ModelConfig
 from minimoe.plotting import BLUE, GREEN, ORANGE, VERMILLION, Picture, finish
+from minimoe.scale.planner.deployment import Deployment, deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import Deployment, Plan, deploy
+from minimoe.scale.planner.model_size import Plan
 from minimoe.scale.planner.sharding import Cut
 
 GB = 10**9

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
+from minimoe.model.checks import check_choice
 from minimoe.model.norm import at_least_float32
 from minimoe.model.router import Routing, route
-from minimoe.model.transformer import Transformer, check_choice
+from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.recorder import router
 
 MODES = ("mask", "drop", "drop_renormalise", "force")

@@ -23,9 +23,10 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument, MinimoeError, NotFinite
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import as_batch
 from minimoe.model.finite import cause, is_finite
 from minimoe.model.router import Router, Routing
-from minimoe.model.transformer import Transformer, as_batch
+from minimoe.model.transformer import Transformer
 
 PER_SLOT = ("experts", "weights", "probabilities")
 PER_ROW = ("margins", "entropies")

@@ -1,12 +1,12 @@
-"""The layer split: each rank holds a run of whole layers and hands the hidden state on to the next.
+"""The layer split: each rank holds a contiguous range of whole layers and sends the hidden state to the next rank.
 
-Nothing has to be divisible, so it serves 3 or 7 ranks and cards of different kinds; one rank works at a time. The model
-keeps all its layers by number, but what another rank holds is a stand-in without weights: it hands its input on, and
-the two that stand at the borders receive and send. So `Transformer.forward` runs as it is on every rank, and refuses
-bad input before anything is sent.
+Nothing has to be divisible, so it works with 3 or 7 ranks and with different GPUs; one rank works at a time. The model
+keeps all layer numbers, but the layers of other ranks are placeholders without weights: they return their input, and
+the two next to this rank's range also receive and send. So `Transformer.forward` runs unchanged on every rank, and
+rejects bad input before anything is sent.
 
-Routers stand on all ranks by their weights, but only the owner of a layer computes: if anybody records the routing, the
-owner's decisions are sent to all after each pass.
+All ranks hold the weights of all routers, but only the owner of a layer runs its router. If routing is recorded, the
+owner sends its decisions to all ranks after each pass.
 """
 
 from collections.abc import Callable
@@ -17,26 +17,27 @@ from torch import Tensor, nn
 
 from minimoe.model.attention import ATTENTIONS, Attention
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import check_choice
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
-from minimoe.model.transformer import Transformer, check_choice
+from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.recorder import router
 from minimoe.scale.distributed.shared_draw import draw_of_first
 from minimoe.scale.planner.sharding import layers_of
 
 
-class Elsewhere(nn.Module):
-    """A layer that another rank holds. Beside the border it receives the hidden state, or sends it."""
+class RemoteLayer(nn.Module):
+    """Placeholder for a layer on another rank. Next to this rank's layers it receives or sends the hidden state."""
 
     def __init__(self, config: ModelConfig, number: int, receive_from: int | None, send_to: int | None):
         super().__init__()
         self.receive_from, self.send_to = receive_from, send_to
         if config.is_moe(number):
             self.mlp = nn.Module()
-            self.mlp.gate = RouterElsewhere(config)
+            self.mlp.gate = RemoteRouter(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
-        """x: (batch, position, hidden), returned; or, before the first own layer, what the rank before us sends."""
+        """x: (batch, position, hidden). Returns x, or before the first own layer the state from the previous rank."""
         if self.receive_from is not None:
             x = torch.empty_like(x)
             dist.recv(x, self.receive_from)
@@ -45,9 +46,9 @@ class Elsewhere(nn.Module):
         return x
 
 
-class RouterElsewhere(nn.Module):
-    """The router of a layer that another rank holds: it repeats what the owner decided, so that a hook on it hears it.
-    Its weight tells which model a trace is of.
+class RemoteRouter(nn.Module):
+    """The router of a layer on another rank. It returns the owner's routing, so that hooks on it receive that routing.
+    Its weight identifies the model of a trace.
     """
 
     def __init__(self, config: ModelConfig):
@@ -58,8 +59,8 @@ class RouterElsewhere(nn.Module):
         return routing
 
 
-class EmbeddingElsewhere(nn.Module):
-    """In place of the embedding: a hidden state of the right shape, whose values nobody reads."""
+class RemoteEmbedding(nn.Module):
+    """Placeholder for the embedding: a hidden state of the right shape, whose values are never used."""
 
     def __init__(self, hidden: int, dtype: Callable[[], torch.dtype]):
         super().__init__()
@@ -70,7 +71,7 @@ class EmbeddingElsewhere(nn.Module):
 
 
 class SharedHead(nn.Linear):
-    """lm_head on the last rank, which tells all others the logits."""
+    """lm_head on the last rank, which broadcasts the logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
@@ -78,8 +79,8 @@ class SharedHead(nn.Linear):
         return logits
 
 
-class HeadElsewhere(nn.Module):
-    """In place of lm_head: the logits that the last rank computed."""
+class RemoteHead(nn.Module):
+    """Placeholder for lm_head: receives the logits from the last rank."""
 
     def __init__(self, vocab: int, last: int):
         super().__init__()
@@ -93,8 +94,9 @@ class HeadElsewhere(nn.Module):
 
 
 class LayerSplit(Transformer):
-    """What `rank` of `world` holds of a model, and stand-ins for the rest. Every rank makes each call, and gets the
-    same logits. Build it under `torch.device("meta")`; rank_load.py fills it. Running it needs a process group.
+    """The layers of a model on `rank` of `world`, and placeholders for the rest. Every rank must make each call, and
+    gets the same logits. Build it under `torch.device("meta")`; load_shard.py fills it. Running it needs a process
+    group.
     """
 
     def __init__(self, config: ModelConfig, rank: int, world: int):
@@ -105,15 +107,15 @@ class LayerSplit(Transformer):
             if number not in self.mine:
                 before = rank - 1 if number == self.mine.start - 1 else None
                 after = rank + 1 if number == self.mine.stop else None
-                self.layers.add_module(str(number), Elsewhere(config, number, before, after))
+                self.layers.add_module(str(number), RemoteLayer(config, number, before, after))
         self.lm_head = SharedHead(config.hidden_size, config.vocab_size, bias=False)
         if rank == 0 == last and config.tie_word_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
         if rank > 0:
-            self.embed_tokens = EmbeddingElsewhere(config.hidden_size, lambda: self.dtype)
+            self.embed_tokens = RemoteEmbedding(config.hidden_size, lambda: self.dtype)
         if rank < last:
             self.add_module("norm", nn.Identity())
-            self.add_module("lm_head", HeadElsewhere(config.vocab_size, last))
+            self.add_module("lm_head", RemoteHead(config.vocab_size, last))
         self.moe_layers = [number for number in self.layer_range if config.is_moe(number)]
         self.decided: dict[int, Routing] = {}
         for number in self.moe_layers:
@@ -127,7 +129,7 @@ class LayerSplit(Transformer):
         hidden: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """As the whole model's; the KV cache of a rank holds its own layers."""
+        """As Transformer.forward; the KV cache of a rank holds only its own layers."""
         logits = super().forward(token_ids, cache, hidden, last_only)
         self.share_routing()
         return logits
@@ -141,7 +143,7 @@ class LayerSplit(Transformer):
         return draw_of_first(drawn)
 
     def keep(self, number: int) -> Callable[..., None]:
-        """A hook that remembers what the router of one of our layers decided in this pass."""
+        """A hook that stores the routing of one of this rank's layers for the current pass."""
 
         def hook(gate: nn.Module, args: object, routing: Routing) -> None:
             self.decided[number] = routing
@@ -149,29 +151,29 @@ class LayerSplit(Transformer):
         return hook
 
     def share_routing(self) -> None:
-        """If anybody listens to a router, all ranks hear what the other ranks' routers decided in this pass."""
-        listening = torch.tensor([self.is_watched()], dtype=torch.int32, device=self.device)
-        dist.all_reduce(listening, op=dist.ReduceOp.MAX)
+        """Broadcast the routing of this pass to all ranks, if a hook on any router of any rank needs it."""
+        is_needed = torch.tensor([self.is_watched()], dtype=torch.int32, device=self.device)
+        dist.all_reduce(is_needed, op=dist.ReduceOp.MAX)
         decided, self.decided = self.decided, {}
-        if not int(listening):
+        if not int(is_needed):
             return
         for owner in range(self.world):
-            theirs = layers_of(self.config, self.world, owner)
-            numbers = [number for number in self.moe_layers if number in theirs]
+            owned = layers_of(self.config, self.world, owner)
+            numbers = [number for number in self.moe_layers if number in owned]
             if not numbers:
                 continue
-            mine = [decided[number] for number in numbers] if owner == self.rank else None
-            for number, routing in zip(numbers, broadcast_routing(mine, owner, len(numbers), self), strict=True):
+            routings = [decided[number] for number in numbers] if owner == self.rank else None
+            for number, routing in zip(numbers, broadcast_routing(routings, owner, len(numbers), self), strict=True):
                 if owner != self.rank:
                     router(self, number)(routing)
 
     def is_watched(self) -> bool:
-        """Whether a router has a hook that is not our own."""
+        """Whether a router has a hook other than this class's own."""
         return any(len(router(self, number)._forward_hooks) > (number in self.mine) for number in self.moe_layers)
 
     @property
     def attention(self) -> str:
-        """As the whole model's, asked of a layer that is here."""
+        """As Transformer.attention, read from a layer on this rank."""
         return self.layers[self.mine.start].self_attn.implementation
 
     @attention.setter
@@ -182,15 +184,15 @@ class LayerSplit(Transformer):
                 module.implementation = name
 
 
-def broadcast_routing(mine: list[Routing] | None, owner: int, layers: int, model: LayerSplit) -> list[Routing]:
-    """The routings of `layers` layers from their owner to all; `mine` is what the owner has to say."""
+def broadcast_routing(routings: list[Routing] | None, owner: int, layers: int, model: LayerSplit) -> list[Routing]:
+    """Broadcast the routings of `layers` layers from their owner. `routings`: those to send, None on other ranks."""
     sizes = torch.zeros(1, dtype=torch.int64, device=model.device)
-    if mine is not None:
-        sizes += len(mine[0].logits)
+    if routings is not None:
+        sizes += len(routings[0].logits)
     dist.broadcast(sizes, src=owner)
     tokens, slots, experts = int(sizes), model.config.num_experts_per_tok, model.config.num_experts
-    if mine is not None:
-        parts = [torch.stack(each) for each in zip(*mine, strict=True)]
+    if routings is not None:
+        parts = [torch.stack(field) for field in zip(*routings, strict=True)]
     else:
         parts = [
             torch.empty(layers, tokens, experts, dtype=model.dtype, device=model.device),
@@ -198,5 +200,5 @@ def broadcast_routing(mine: list[Routing] | None, owner: int, layers: int, model
             torch.empty(layers, tokens, slots, dtype=model.dtype, device=model.device),
         ]
     for part in parts:
-        dist.broadcast(part.contiguous() if mine is not None else part, src=owner)
-    return [Routing(*each) for each in zip(*parts, strict=True)]
+        dist.broadcast(part.contiguous() if routings is not None else part, src=owner)
+    return [Routing(*fields) for fields in zip(*parts, strict=True)]

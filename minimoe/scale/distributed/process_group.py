@@ -1,9 +1,9 @@
-"""The processes of one run: how they come together, talk and part.
+"""The process group of one run: start, communication and shutdown.
 
-`torchrun` starts the processes and says through the environment who each one is (rank_environment.py), on one machine
-or on several. Tensors travel by NCCL between GPUs and by gloo between CPUs. Words (a seed, a prompt, "loaded") travel
-through torchrun's store: waiting there has no time limit, so a rank may load for an hour, or its user think, while the
-others wait.
+`torchrun` starts the processes on one or several machines and sets the rank of each through the environment
+(environment.py). Tensors are sent by NCCL between GPUs and by gloo between CPUs. Messages (a seed, a prompt, "loaded")
+are sent through torchrun's store: a wait there has no time limit, so one rank may load for an hour, or wait for user
+input, without an error on the others.
 """
 
 import json
@@ -20,12 +20,12 @@ import torch
 import torch.distributed as dist
 
 from minimoe.errors import BadArgument, MinimoeError
-from minimoe.scale.distributed.environment import Place, read_place, under_torchrun
+from minimoe.scale.distributed.environment import RankEnvironment, read_environment, under_torchrun
 from minimoe.scale.distributed.watchdog import FAILED, INTERRUPTED, PATIENCE, SILENCE, Watch
 
 __all__ = ["Ranks", "joined", "own_device", "under_torchrun"]
 
-LONGEST_COLLECTIVE = timedelta(hours=2)  # who is dead is found by the watcher, long before
+LONGEST_COLLECTIVE = timedelta(hours=2)  # the watchdog detects a dead rank long before
 STORE_TIMEOUT = timedelta(minutes=5)
 POLL = 0.05  # seconds
 BAD_INPUT = 2  # exit code
@@ -33,7 +33,7 @@ BAD_INPUT = 2  # exit code
 
 @dataclass
 class Ranks:
-    """This process among the others. `device` is its own, `watch` ends it when another one fails."""
+    """The process group, as seen from this rank. `device`: of this rank. `watch`: ends this process if a rank fails."""
 
     rank: int
     world: int
@@ -42,17 +42,17 @@ class Ranks:
     device: torch.device
     store: dist.Store
     watch: Watch
-    said: int = field(default=0)
+    messages: int = field(default=0)  # sent so far; the same number on all ranks
 
     @property
     def is_first(self) -> bool:
-        """The one that prints."""
+        """Whether this is rank 0, the one that prints."""
         return self.rank == 0
 
     def share(self, value: Any = None) -> Any:
-        """What rank 0 gives, on every rank: any JSON value. Every rank must call it, as often and in the same order."""
-        self.said += 1
-        key = f"said/{self.said}"
+        """Broadcast rank 0's JSON value and return it. All ranks must make the same calls in the same order."""
+        self.messages += 1
+        key = f"shared/{self.messages}"
         if self.is_first:
             self.store.set(key, json.dumps(value))
             return value
@@ -60,29 +60,29 @@ class Ranks:
         return json.loads(self.store.get(key))
 
     def gather(self, value: Any) -> list[Any]:
-        """What each rank gives, by rank, on every rank: any JSON values."""
-        self.said += 1
-        self.store.set(f"gathered/{self.said}/{self.rank}", json.dumps(value))
-        keys = [f"gathered/{self.said}/{rank}" for rank in range(self.world)]
+        """Return the JSON values of all ranks, in the order of the ranks, on every rank."""
+        self.messages += 1
+        self.store.set(f"gathered/{self.messages}/{self.rank}", json.dumps(value))
+        keys = [f"gathered/{self.messages}/{rank}" for rank in range(self.world)]
         self._wait_for(keys)
         return [json.loads(self.store.get(key)) for key in keys]
 
     def wait_for_all(self, word: str) -> None:
-        """Go on when every rank has come here. If one fails on its way, the watcher ends us all."""
+        """Barrier: wait until all ranks have called this. If one fails before, the watchdog ends all of them."""
         self.store.set(f"{word}/{self.rank}", "1")
         self._wait_for([f"{word}/{rank}" for rank in range(self.world)])
 
     def agree(self, what: str, value: str) -> None:
-        """Raises BadArgument on a rank whose `value` is not that of rank 0."""
+        """Raise BadArgument on ranks whose `value` differs from that of rank 0."""
         if self.share(value) != value:
-            raise BadArgument(f"{what} of rank {self.rank} is not that of rank 0. Give all ranks the same.")
+            raise BadArgument(f"{what} of rank {self.rank} is not that of rank 0. Pass the same to all ranks.")
 
     def part(self, is_keeper: bool) -> None:
-        """The last word. Where no torchrun keeps the store, rank 0 does, and leaves last."""
+        """Shut down. If rank 0 hosts the store (`is_keeper`), it exits last."""
         self.store.set(f"parted/{self.rank}", "1")
         until = time.monotonic() + SILENCE
-        everyone = [f"parted/{rank}" for rank in range(self.world)]
-        while is_keeper and time.monotonic() < until and not self.store.check(everyone):
+        all_ranks = [f"parted/{rank}" for rank in range(self.world)]
+        while is_keeper and time.monotonic() < until and not self.store.check(all_ranks):
             time.sleep(POLL)
 
     def _wait_for(self, keys: list[str]) -> None:
@@ -92,26 +92,26 @@ class Ranks:
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[Ranks]:
-    """All processes that torchrun started, joined for the time of the block: torch.distributed works inside, and
-    torch's global random generators are in step.
+    """Join the process group for the duration of the block: torch.distributed works inside, and torch's global random
+    generators have the same state on all ranks.
 
-    device: "cpu", or "cuda" for the GPU with this process's local number. An error that leaves the block on one rank
-    ends the processes of all ranks within seconds, with one line on stderr and an exit code that is not 0.
+    device: "cpu", or "cuda" for the GPU with this process's local rank. An exception that leaves the block on one rank
+    ends all ranks within seconds, with one line on stderr and a non-zero exit code.
 
-    Raises BadArgument if the environment does not say which rank this is and where the others are.
+    Raises BadArgument if the variables of the environment are missing or invalid.
     """
-    place = read_place()
-    rank, world = place.rank, place.world
+    here = read_environment()
+    rank, world = here.rank, here.world
     prefix = f"minimoe/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     is_keeper = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    first = connect(place, is_keeper)
-    watch = Watch(dist.PrefixStore(prefix, connect(place)), rank, world, is_keeper)
+    first = connect(here, is_keeper)
+    watch = Watch(dist.PrefixStore(prefix, connect(here)), rank, world, is_keeper)
     watch.register()
     try:
-        own = own_device(device, place.local_rank)  # before the first heartbeat: it can lock the interpreter for long
+        own = own_device(device, here.local_rank)  # before the first heartbeat: may lock the interpreter for long
         watch.begin()
-        store = dist.PrefixStore(prefix, connect(place))
-        ranks = Ranks(rank, world, place.local_rank, place.local_world, own, store, watch)
+        store = dist.PrefixStore(prefix, connect(here))
+        ranks = Ranks(rank, world, here.local_rank, here.local_world, own, store, watch)
         dist.init_process_group(
             "nccl" if own.type == "cuda" else "gloo",
             store=dist.PrefixStore(f"{prefix}/group", first),
@@ -121,7 +121,7 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
         )
         torch.manual_seed(ranks.share(torch.seed() % 2**63))
         yield ranks
-        ranks.wait_for_all("finished")  # so that nobody hangs up on one who still listens
+        ranks.wait_for_all("finished")  # so that no rank disconnects while another still needs it
     except BaseException as error:
         fail(watch, rank, error)
     watch.finish()
@@ -129,46 +129,46 @@ def joined(device: str = "cpu") -> Iterator[Ranks]:
     ranks.part(is_keeper)
 
 
-def connect(place: Place, is_keeper: bool = False) -> dist.TCPStore:
-    """A connection to the store; each thread that may wait there needs one of its own. Raises BadArgument if there is
-    none at that address.
+def connect(here: RankEnvironment, is_keeper: bool = False) -> dist.TCPStore:
+    """Connect to the store; each thread that may wait for a key needs its own connection. Raises BadArgument if there
+    is no store at that address. is_keeper: host the store in this process.
     """
     try:
         return dist.TCPStore(
-            place.host, place.port, is_master=is_keeper, wait_for_workers=False, timeout=STORE_TIMEOUT
+            here.host, here.port, is_master=is_keeper, wait_for_workers=False, timeout=STORE_TIMEOUT
         )  # fmt: skip
     except RuntimeError as error:
         doing = "opened here" if is_keeper else "reached"
         raise BadArgument(
-            f"environment: MASTER_ADDR is {place.host!r} and MASTER_PORT {place.port}, but the store of the ranks "
-            f"cannot be {doing} there ({str(error).splitlines()[0][:200]}). Give all ranks the address of the machine "
-            "with rank 0 and a free port, or start them with torchrun."
+            f"environment: MASTER_ADDR is {here.host!r} and MASTER_PORT {here.port}, but the store of the ranks cannot "
+            f"be {doing} there ({str(error).splitlines()[0][:200]}). Set them on all ranks to the address of the "
+            "machine with rank 0 and a free port, or start the ranks with torchrun."
         ) from error
 
 
 def own_device(device: str, local_rank: int) -> torch.device:
-    """The device of this process. Raises BadArgument if `device` is neither "cpu" nor "cuda", or GPUs are too few."""
+    """The device of this process. Raises BadArgument if `device` is not "cpu" or "cuda", or there are too few GPUs."""
     if device == "cpu":
         return torch.device(device)
     if device != "cuda":
         raise BadArgument(
-            f'device is {device!r}, but ranks take "cpu" or "cuda"; which of the GPUs follows from a rank\'s number.'
+            f'device is {device!r}, but ranks take "cpu" or "cuda"; the local rank selects the GPU.'
         )
     if local_rank >= torch.cuda.device_count():
         raise BadArgument(
-            f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs one of its own. "
+            f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs its own. "
             'Start fewer processes (--nproc-per-node), or use device "cpu".'
         )
     torch.cuda.set_device(local_rank)
-    torch.zeros(1, device="cuda")  # opens the device now, not in the first pass
+    torch.zeros(1, device="cuda")  # initialises the device now instead of in the first pass
     return torch.device("cuda", local_rank)
 
 
 def fail(watch: Watch, rank: int, error: BaseException) -> None:
-    """End this process because of `error`, and through the store all others."""
+    """Report `error` through the store and end this process, and with it all others."""
     if isinstance(error, KeyboardInterrupt):
         watch.end(INTERRUPTED)
-    if is_about_others(error):  # a broken connection is a symptom: give the watcher time to find who died
+    if is_about_others(error):  # a broken connection is a symptom: the watchdog needs time to detect the cause
         time.sleep(PATIENCE)
     expected = isinstance(error, MinimoeError | OSError) or hasattr(error, "format_message")  # click's errors
     if not expected:
@@ -177,7 +177,7 @@ def fail(watch: Watch, rank: int, error: BaseException) -> None:
 
 
 def is_about_others(error: BaseException) -> bool:
-    """Whether this error says that another rank is gone, rather than what is wrong here."""
+    """Whether this error is a lost connection to another rank, not a failure of this one."""
     text = str(error).lower()
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "nccl", "connection"))

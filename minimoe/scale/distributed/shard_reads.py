@@ -4,63 +4,18 @@ Rows of a matrix lie together in the file and are read alone. Columns lie scatte
 is read and cut in memory. Reads that touch each other are one run: the disk sees few, long, sequential ones.
 """
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
 from minimoe.checkpoint.layout import LAYER, Piece
 from minimoe.checkpoint.match import Placed
-from minimoe.checkpoint.safetensors.header import Header, TensorEntry
-from minimoe.dtypes import BYTES_PER_VALUE
+from minimoe.checkpoint.safetensors.header import Header
+from minimoe.checkpoint.weights.slices import TensorSlice
 from minimoe.model.config import ModelConfig
 from minimoe.quantisation import Format, format_of
 from minimoe.scale.planner.sharding import Cut, cuts
 from minimoe.scale.planner.tensor_kinds import kinds
-
-
-@dataclass(frozen=True)
-class Read:
-    """A run of one tensor's values and where it goes on this rank: `parameter`, or its row `expert` of the rank's bank.
-
-    `shape` is that of the values in the file from `begin` on; start:stop along `dim` of it is what the rank keeps.
-    """
-
-    header: Header
-    entry: TensorEntry
-    parameter: str
-    expert: int | None
-    begin: int
-    shape: tuple[int, ...]
-    dim: int
-    start: int
-    stop: int
-
-    @property
-    def kept(self) -> tuple[int, ...]:
-        """The shape of what arrives in memory."""
-        return (*self.shape[: self.dim], self.stop - self.start, *self.shape[self.dim + 1 :])
-
-    @property
-    def scattered(self) -> bool:
-        """Whether what is kept does not lie together in the file."""
-        return self.dim > 0 and self.kept != self.shape
-
-    @property
-    def first_value(self) -> int:
-        """Where reading begins, in values from the tensor's own beginning."""
-        return self.begin if self.scattered else self.begin + self.start * math.prod(self.shape[self.dim + 1 :])
-
-    @property
-    def offset(self) -> int:
-        """Where reading begins, in bytes from the file's beginning."""
-        return self.entry.start + self.first_value * BYTES_PER_VALUE[self.entry.dtype]
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes are read."""
-        return math.prod(self.shape if self.scattered else self.kept) * BYTES_PER_VALUE[self.entry.dtype]
 
 
 class Run(NamedTuple):
@@ -71,7 +26,7 @@ class Run(NamedTuple):
     nbytes: int
 
 
-def rank_reads(config: ModelConfig, placed: Iterable[Placed], rank: int, world: int, split: str) -> list[Read]:
+def rank_reads(config: ModelConfig, placed: Iterable[Placed], rank: int, world: int, split: str) -> list[TensorSlice]:
     """Everything that `rank` of `world` reads, by file and position, beginning with another file on each rank so that
     they do not queue for one.
 
@@ -101,7 +56,7 @@ def kind_of(parameter: str, names: list[str]) -> tuple[int | None, str, str]:
     return (int(inside[1]) if inside else None), kind, rest[len(kind) + 1 :] or "weight"
 
 
-def part(placed: Placed, piece: Piece, cut: Cut, suffix: str, format: Format) -> Read:
+def part(placed: Placed, piece: Piece, cut: Cut, suffix: str, format: Format) -> TensorSlice:
     """A piece, or what `cut` keeps of it; experts are counted from the first one on this rank."""
     expert = None if piece.expert is None else piece.expert - cut.experts.start
     dim, start, stop = 0, 0, piece.shape[0]
@@ -110,22 +65,22 @@ def part(placed: Placed, piece: Piece, cut: Cut, suffix: str, format: Format) ->
             dim, start, stop = format.cut(suffix, cut.axis, cut.start, cut.stop) or (dim, start, stop)
         else:
             start, stop = cut.start, cut.stop
-    return Read(placed.header, placed.entry, piece.parameter, expert, piece.begin, piece.shape, dim, start, stop)
+    return TensorSlice(placed.header, placed.entry, piece.parameter, expert, piece.begin, piece.shape, dim, start, stop)
 
 
-def renamed(read: Read, names: dict[str, str]) -> Read:
+def renamed(read: TensorSlice, names: dict[str, str]) -> TensorSlice:
     """The same bytes for another parameter."""
-    return Read(**(vars(read) | {"parameter": names.get(read.parameter, read.parameter)}))
+    return TensorSlice(**(vars(read) | {"parameter": names.get(read.parameter, read.parameter)}))
 
 
-def in_turn(reads: list[Read], rank: int, world: int) -> list[Read]:
+def in_turn(reads: list[TensorSlice], rank: int, world: int) -> list[TensorSlice]:
     """Sorted by file and position; the files in a circle, of which each rank begins at another place."""
     files = sorted({read.header.file.name for read in reads})
     place = {name: (number - len(files) * rank // world) % len(files) for number, name in enumerate(files)}
     return sorted(reads, key=lambda read: (place[read.header.file.name], read.offset))
 
 
-def runs(reads: Iterable[Read]) -> Iterator[Run]:
+def runs(reads: Iterable[TensorSlice]) -> Iterator[Run]:
     """Reads that touch each other, in the order given, as one."""
     for _, group in groupby(reads, key=lambda read: read.header.file):
         current: Run | None = None

@@ -1,8 +1,8 @@
-"""One draw for all ranks: that of rank 0, sent to the others together with a request to stop.
+"""Synchronised sampling: rank 0 draws each token and sends it to the other ranks, or a request to stop.
 
-All ranks draw from the same logits with generators in the same state, and their draws can still differ: a GPU of
-another kind adds up, sorts and draws in another order. A rank that continued with another token would compute another
-text, and one that drew the end of the answer alone would leave the others waiting. So only the draw of rank 0 counts.
+All ranks have the same logits and generators in the same state, but their draws can still differ: another GPU model
+sums, sorts and samples in another order. A rank with another token would continue another text, and one that alone drew
+the end of the reply would leave the others waiting. So all ranks use the draw of rank 0.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ _requests: list[Callable[[], bool]] = []
 
 @contextmanager
 def stopping_on(requested: Callable[[], bool]) -> Iterator[None]:
-    """Inside this block rank 0 calls `requested` before each token that it sends. If it is true, generation ends with
+    """Inside this block rank 0 calls `requested` before it sends a token. If that returns True, generation ends with
     KeyboardInterrupt on every rank, after the same number of tokens.
     """
     _requests.append(requested)
@@ -28,9 +28,9 @@ def stopping_on(requested: Callable[[], bool]) -> Iterator[None]:
 
 
 def draw_of_first(drawn: Tensor) -> int:
-    """drawn: () int64, a token id -> the one that rank 0 drew. Every rank must call it, as often and in the same order.
+    """Return the token id that rank 0 drew. drawn: () int64, this rank's own draw. All ranks must make the same calls.
 
-    Raises KeyboardInterrupt on all ranks if rank 0 was asked to stop.
+    Raises KeyboardInterrupt on all ranks if a stop was requested on rank 0.
     """
     sent = drawn.clone()
     if dist.get_rank() == 0 and any(requested() for requested in _requests):

@@ -1,12 +1,12 @@
 """The tensor split: every rank works on every layer, with its own heads, its own experts, its own vocabulary rows.
 
-All ranks run the same code on the same tokens. Where a piece of the model is cut, a rank's answer is a part of a sum,
-and one all-reduce puts the parts together: one after attention, one after the feed-forward, in each layer. What is not
-cut (norms, routers) computes the same on every rank, as long as its input is the same to the last bit. That is why a
-router only ever sees what came out of an all-reduce: from a part of the sum it would choose other experts.
+All ranks run the same code on the same tokens. A sharded module computes a partial sum on each rank, and an all-reduce
+adds these up: in each layer one after attention and one after the feed-forward. Replicated modules (norms, routers)
+compute the same values on every rank as long as their inputs are bit-identical. So the input of a router is always the
+result of an all-reduce: with a partial sum it would select other experts.
 
-Which heads, experts and rows are whose stands in cuts.py. Source of the scheme: Megatron-LM (Shoeybi et al. 2019), with
-whole experts on a rank; as every rank sees every token, no token has to travel.
+sharding.py assigns heads, experts and rows to ranks. Source of the scheme: Megatron-LM (Shoeybi et al. 2019), with
+whole experts on a rank; every rank sees every token, so no token is sent anywhere.
 """
 
 from dataclasses import replace
@@ -30,35 +30,35 @@ from minimoe.scale.planner.sharding import Cut, cuts, share
 
 
 def sum_over_ranks(part: Tensor) -> Tensor:
-    """The sum of every rank's `part`, the same bits on all of them; `part` is overwritten."""
+    """The sum of `part` over all ranks, bit-identical on each of them; `part` is overwritten."""
     dist.all_reduce(part)
     return part
 
 
 def run_local_experts(x: Tensor, routing: Routing, bank: ExpertBank, first: int) -> Tensor:
-    """The share of experts first .. first + len(bank) - 1 in what `run_experts` answers; the shares of all ranks sum
-    to it.
+    """The contribution of experts first .. first + len(bank) - 1 to the output of `run_experts`. The contributions of
+    all ranks sum to that output.
 
-    x: (token, hidden) -> (token, hidden), zero where none of a token's experts is here. `routing` counts all experts,
-    `bank` holds these alone. Each choice that falls here becomes a token of its own with one slot, so that all engines
-    work unchanged.
+    x: (token, hidden) -> (token, hidden), zero for tokens without a local expert. `routing` numbers all experts, `bank`
+    holds only the local ones. Each assignment to a local expert becomes a separate token with one slot, so that all
+    engines work unchanged.
     """
-    if len(bank.gate_proj) == routing.logits.shape[1]:  # a single rank has them all
+    if len(bank.gate_proj) == routing.logits.shape[1]:  # all experts are local
         return run_experts(x, routing, bank)
     here = (routing.experts >= first) & (routing.experts < first + len(bank.gate_proj))
     token = here.nonzero()[:, 0]
     if len(token) == 0:
         return torch.zeros_like(x)
-    experts = rearrange(routing.experts[here] - first, "choice -> choice 1")
-    weights = rearrange(routing.weights[here], "choice -> choice 1")
-    answers = run_experts(x[token], Routing(routing.logits[token], experts, weights), bank)
-    # A token's answers lie together, in the order of its slots, and are added up in that order: index_add_ would let
-    # the threads of a GPU add in any order. unsafe: the lengths are right, and checking them would wait for the GPU.
-    return torch.segment_reduce(answers, "sum", lengths=here.sum(dim=1), unsafe=True)
+    experts = rearrange(routing.experts[here] - first, "token -> token 1")
+    weights = rearrange(routing.weights[here], "token -> token 1")
+    outputs = run_experts(x[token], Routing(routing.logits[token], experts, weights), bank)
+    # A token's outputs are adjacent, in the order of its slots, and are summed in that order; with index_add_ the
+    # threads of a GPU would add them in any order. unsafe: skips a check of the lengths, which would wait for the GPU.
+    return torch.segment_reduce(outputs, "sum", lengths=here.sum(dim=1), unsafe=True)
 
 
 class LocalExperts(ExpertBank):
-    """The experts of this rank; row 0 is expert `first`."""
+    """The experts of this rank; the expert at index 0 is number `first`."""
 
     def __init__(self, local: ModelConfig, first: int):
         super().__init__(local)
@@ -69,9 +69,7 @@ class LocalExperts(ExpertBank):
 
 
 class LocalAttention(Attention):
-    """Attention with this rank's heads. Its o_proj has the columns of these heads, so it answers with a part of the
-    sum.
-    """
+    """Attention with this rank's heads. o_proj has only the columns of these heads, so its output is a partial sum."""
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KVCache | None = None) -> Tensor:
         return sum_over_ranks(super().forward(x, cos, sin, mask, cache))
@@ -85,7 +83,7 @@ class LocalFeedForward(FeedForward):
 
 
 class LocalEmbedding(nn.Embedding):
-    """This rank's rows of the embedding: a token is looked up by the one rank that has it, the others add zeros."""
+    """This rank's rows of the embedding. The rank that holds a token's row looks it up, the others contribute zeros."""
 
     def __init__(self, rows: range, hidden: int):
         super().__init__(len(rows), hidden, _weight=torch.empty(len(rows), hidden))  # nothing to initialise
@@ -94,32 +92,32 @@ class LocalEmbedding(nn.Embedding):
     def forward(self, token_ids: Tensor) -> Tensor:
         """(batch, position) -> (batch, position, hidden)."""
         here = (token_ids >= self.rows.start) & (token_ids < self.rows.stop)
-        found = super().forward((token_ids - self.rows.start).where(here, 0))
-        return sum_over_ranks(found.where(rearrange(here, "batch position -> batch position 1"), 0))
+        embedded = super().forward((token_ids - self.rows.start).where(here, 0))
+        return sum_over_ranks(embedded.where(rearrange(here, "batch position -> batch position 1"), 0))
 
 
 class LocalHead(nn.Linear):
-    """This rank's rows of lm_head; the logits of all ranks are put side by side, on every rank."""
+    """This rank's rows of lm_head; the logits of all ranks are concatenated on every rank."""
 
     def __init__(self, hidden: int, vocab: int, rank: int, world: int):
-        self.rows = [len(share(vocab, world, each)) for each in range(world)]
+        self.rows = [len(share(vocab, world, other)) for other in range(world)]
         super().__init__(hidden, self.rows[rank], bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden) -> (..., vocab)."""
-        mine = super().forward(x)
-        mine = F.pad(mine, (0, max(self.rows) - mine.shape[-1]))  # a collective wants equal shapes
-        everyone = [torch.empty_like(mine) for _ in self.rows]
-        dist.all_gather(everyone, mine)
-        return torch.cat([logits[..., :rows] for logits, rows in zip(everyone, self.rows, strict=True)], dim=-1)
+        local = super().forward(x)
+        local = F.pad(local, (0, max(self.rows) - local.shape[-1]))  # all_gather needs equal shapes
+        gathered = [torch.empty_like(local) for _ in self.rows]
+        dist.all_gather(gathered, local)
+        return torch.cat([logits[..., :rows] for logits, rows in zip(gathered, self.rows, strict=True)], dim=-1)
 
 
 class TensorSplit(Transformer):
-    """What `rank` of `world` holds of a model. Same tree of modules, same calls as the whole; every rank makes each
-    call, and gets the same logits.
+    """The part of a model on `rank` of `world`, with the module tree and the methods of the whole model. Every rank
+    must make each call, and gets the same logits.
 
-    `config` is the whole model's, `local` one with this rank's heads, experts and inner width. Build it under
-    `torch.device("meta")`; rank_load.py fills it. Running it needs a process group of `world`.
+    `config` is the whole model's; `local` has this rank's numbers of heads and experts and its inner width. Build it
+    under `torch.device("meta")`; load_shard.py fills it. Running it needs a process group of `world`.
     """
 
     def __init__(self, config: ModelConfig, rank: int, world: int, layers: range | None = None):
@@ -151,7 +149,7 @@ class TensorSplit(Transformer):
 
 
 def local_config(config: ModelConfig, table: dict[str, Cut]) -> ModelConfig:
-    """`config` with the counts of one rank, read off its cuts."""
+    """`config` with the counts of one rank, from its rows of the sharding table."""
     counts: dict[str, Any] = {
         "num_attention_heads": table["self_attn.q_proj"].shape[0] // config.head_dim,
         "num_key_value_heads": table["self_attn.k_proj"].shape[0] // config.head_dim,

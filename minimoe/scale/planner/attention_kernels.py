@@ -1,28 +1,28 @@
-"""Which attention kernel a device runs, and the bytes that are alive while it runs. Pure arithmetic, no torch.
+"""The attention kernel that a device runs, and the bytes allocated while it runs. Pure arithmetic, no torch.
 
     flash    PyTorch's FlashAttention: 16-bit values, head_dim a multiple of 8 up to 256, compute capability 8.0 to 12.1
              (check_flash_attention_hardware_support and check_head_dim_size_flash in PyTorch's
-             aten/src/ATen/native/transformers/cuda/sdp_utils.cpp). Beside its output it keeps a float32 number for each
-             query and head.
-    plain    what is left everywhere else (V100, T4, float32, AMD): scores and softmax of all query heads written out in
-             float32, keys and values in float32 and repeated for every query head.
-    cpu      PyTorch's kernel for the CPU: fused, but the mask is written out, as bool and as values, and each thread
-             has buffers of its own, which three times the output covers.
+             aten/src/ATen/native/transformers/cuda/sdp_utils.cpp). Besides its output it stores one float32 number for
+             each query and head.
+    plain    the fallback everywhere else (V100, T4, float32, AMD): scores and softmax of all query heads are stored in
+             float32, keys and values are converted to float32 and repeated for every query head.
+    cpu      PyTorch's kernel for the CPU: fused, but the mask is stored, as bool and as values, and each thread has its
+             own buffers; three times the output is an upper bound for these.
 
 The plain kernel (_scaled_dot_product_attention_math in PyTorch's aten/src/ATen/native/transformers/attention.cpp, as of
 2.13), with Q query rows and K key rows (heads x head_dim) on the rank, S = query heads x chunk x context scores, and
 h = 1 for a model in 16 bits, which it copies to float32 (0 for float32):
 
-    8 context Q                 keys and values repeated for every query head; nothing if there are as many of them
-    + 8 h context K             the copies that were repeated
+    8 context Q                 keys and values repeated for every query head; nothing if their numbers are equal
+    + 8 h context K             their float32 copies before the repetition
     + (4 + 4 h) chunk Q         queries, scaled, and their copy
     + (2 + w) chunk context     the mask, as bool and as values of w bytes
     + the largest of
-        4 S + 4 context Q                     scores, and the scaled keys they are made from
-        9 S                                   scores, softmax, and a bool for each to look for rows without any key
+        4 S + 4 context Q                     scores, and the scaled keys that they are computed from
+        9 S                                   scores, softmax, and a bool for each score to detect rows without any key
         (4 + h w) (S + chunk Q)               softmax and output, both returned in the model's dtype
 
-tests/scale/planner/test_work_space.py compares it with the tensors themselves.
+tests/scale/planner/test_work_space.py compares this formula with measured tensor allocations.
 """
 
 from minimoe.errors import BadArgument
@@ -31,24 +31,25 @@ from minimoe.model.config import ModelConfig
 KERNELS = ("flash", "plain", "cpu")
 FIRST_FLASH, LAST_FLASH = (8, 0), (12, 1)  # compute capabilities
 LARGEST_FLASH_HEAD = 256
-UNKNOWN_DEVICE = "plain"  # what is assumed if nothing is known: it never needs less than the others
+UNKNOWN_DEVICE = "plain"  # the assumption for an unknown device: never needs less than the others
 
 
 def kernel_of(capability: tuple[int, int] | None) -> str:
-    """The kernel of a device with this CUDA compute capability, such as (8, 6); None: it has none."""
+    """The kernel of a device with this CUDA compute capability, such as (8, 6); None if it has none."""
     return "flash" if capability is not None and FIRST_FLASH <= capability <= LAST_FLASH else "plain"
 
 
 def kernel_for(config: ModelConfig, precision: str, kernel: str) -> str:
-    """The kernel that really runs: FlashAttention does without float32 and without some sizes of a head."""
-    fits = precision != "fp32" and config.head_dim % 8 == 0 and config.head_dim <= LARGEST_FLASH_HEAD
-    return "plain" if kernel == "flash" and not fits else kernel
+    """The kernel that actually runs: FlashAttention supports neither float32 nor every head_dim."""
+    supported = precision != "fp32" and config.head_dim % 8 == 0 and config.head_dim <= LARGEST_FLASH_HEAD
+    return "plain" if kernel == "flash" and not supported else kernel
 
 
 def kernel_bytes(kernel: str, chunk: int, context: int, queries: int, keys: int, head_dim: int, width: int) -> int:
-    """Bytes alive at most inside the kernel, its output included; its inputs are not.
+    """Peak bytes allocated inside the kernel, including its output and excluding its inputs.
 
-    chunk: queries. context: keys. queries, keys: rows on the rank, heads x head_dim. width: bytes of a value.
+    chunk: number of query positions. context: number of key positions. queries, keys: rows on the rank (heads x
+    head_dim). width: bytes per value.
     """
     heads = queries // head_dim
     if kernel == "flash":
@@ -63,7 +64,7 @@ def kernel_bytes(kernel: str, chunk: int, context: int, queries: int, keys: int,
 
 
 def check_kernel(kernel: str) -> str:
-    """`kernel` if it is one; BadArgument otherwise."""
+    """Return `kernel` if it is known; raise BadArgument otherwise."""
     if kernel not in KERNELS:
         raise BadArgument(f"kernel is {kernel!r}, expected one of {', '.join(KERNELS)}.")
     return kernel

@@ -1,6 +1,6 @@
-"""One model on several equal devices: bytes per rank, what fits, and what is short by how much.
+"""One model on several equal devices: bytes per rank, whether they fit, and how many are missing.
 
-What fits is decided rank by rank: a sum over all devices can hide one that overflows.
+The check is per rank: a sum over all devices can hide one that overflows.
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from minimoe.scale.planner.precision import MOST_TOKENS, check_count, check_prec
 from minimoe.scale.planner.rank_memory import CHUNK, RankMemory, rank_memory
 from minimoe.scale.planner.sharding import Cut, cuts
 
-# Kept back on every device for what no formula gives: the CUDA context, buffers of the collectives, gaps between
-# allocations. An assumption. Reports of the buffers of NCCL alone: 0.5 to 0.7 GB for a communicator on four A100
+# Reserved on every device for what the formulas do not cover: the CUDA context, buffers of the collectives, memory
+# fragmentation. An assumption. Reported for the buffers of NCCL alone: 0.5 to 0.7 GB per communicator on four A100
 # (NVIDIA/nccl #964), 1.6 GB (#864).
 RESERVE = 2 * 2**30
-# The most that was reported for all but PyTorch's own tensors, on each of eight H100: 4.34 GB after a collective that
-# connects all pairs, 1.06 GB before it (NVIDIA/nccl #1685). A plan that fits only while less is taken is "tight".
+# The largest reported memory outside PyTorch's tensors, on each of eight H100: 4.34 GB after a collective that connects
+# all pairs, 1.06 GB before it (NVIDIA/nccl #1685). A plan that fits only if less is used is "tight".
 TAKEN_SOURCE = "NVIDIA/nccl #1685"
 MOST_TAKEN = 4_340_000_000
 MOST_TAKEN_ALONE = 1_060_000_000  # one device has no collectives
@@ -26,9 +26,9 @@ MOST_TAKEN_ALONE = 1_060_000_000  # one device has no collectives
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model on `devices` devices of `device_memory` bytes each (None: not said). All sizes in bytes.
+    """A model on `devices` devices of `device_memory` bytes each (None: unknown). All sizes in bytes.
 
-    kernel: the attention kernel that the devices have (kernels.py); `attention` is the one that this plan runs.
+    kernel: the attention kernel of the devices (attention_kernels.py); `attention` is the one that this plan runs.
     """
 
     name: str
@@ -47,27 +47,27 @@ class Deployment:
 
     @property
     def attention(self) -> str:
-        """The attention kernel of this plan: "plain" in float32, whatever the devices have."""
+        """The attention kernel that this plan runs: always "plain" in float32."""
         return kernel_for(self.config, self.precision, self.kernel)
 
     @property
     def usable(self) -> int | None:
-        """Bytes of a device that weights, cache and work space may take."""
+        """Bytes of a device available to weights, cache and work space."""
         return None if self.device_memory is None else max(0, self.device_memory - self.reserve)
 
     @property
     def spare(self) -> tuple[int, ...]:
-        """For each rank what is left; negative: so much is short. Empty if the devices' memory was not said."""
+        """Bytes left on each rank, negative if some are missing. Empty if the devices' memory is unknown."""
         return () if self.usable is None else tuple(self.usable - rank.total for rank in self.ranks)
 
     @property
     def fits(self) -> bool | None:
-        """Whether every rank fits its device; None if the devices' memory was not said."""
+        """Whether every rank fits its device; None if the devices' memory is unknown."""
         return None if self.usable is None else min(self.spare) >= 0
 
     @property
     def tight_bytes(self) -> int:
-        """What a plan that fits would be short of if CUDA and NCCL took the most that was reported; 0 if nothing."""
+        """Bytes that a plan that fits would lack if CUDA and NCCL used the largest reported amount; 0 if none."""
         if not self.fits:
             return 0
         most = MOST_TAKEN if self.devices > 1 else MOST_TAKEN_ALONE
@@ -75,31 +75,31 @@ class Deployment:
 
     @property
     def tight(self) -> bool | None:
-        """Whether it fits, but only while CUDA and NCCL take less than was reported. None if no memory was said."""
+        """Whether it fits only if CUDA and NCCL use less than the largest reported amount. None if `fits` is None."""
         return None if self.fits is None else self.tight_bytes > 0
 
     @property
     def short_bytes(self) -> int:
-        """What is missing, over all ranks that do not fit."""
+        """Missing bytes, summed over all ranks that do not fit."""
         return -sum(spare for spare in self.spare if spare < 0)
 
     @property
     def largest(self) -> RankMemory:
-        """The rank that needs most."""
+        """The rank that needs the most memory."""
         return max(self.ranks, key=lambda rank: rank.total)
 
     @property
     def weight_bytes(self) -> int:
-        """Over all ranks, copies included."""
+        """Weight bytes summed over all ranks, copies included."""
         return sum(rank.weights for rank in self.ranks)
 
     @property
     def cache_bytes(self) -> int:
-        """Over all ranks, copies included."""
+        """KV cache bytes summed over all ranks, copies included."""
         return sum(rank.cache for rank in self.ranks)
 
     def cuts(self, rank: int) -> list[Cut]:
-        """The table tensor -> rank, for one rank."""
+        """The rows of the sharding table for one rank."""
         return cuts(self.config, self.devices, rank, self.split, self.experts)
 
 
@@ -117,13 +117,13 @@ def deploy(
     name: str = "",
     kernel: str | None = None,
 ) -> Deployment:
-    """Divide `config` among devices and count what each holds, in bytes.
+    """Divide `config` among devices and compute the bytes on each.
 
-    device_memory: bytes, or a card of `cards.CARDS`, which also says which attention kernel there is. kernel: that of a
-    device which is no such card, "flash" from compute capability 8.0 on; by default "plain", which never needs less.
-    context: tokens in the KV cache, of all sequences together; by default the longest the model was made for. chunk:
-    positions that go through the model at once. split: "tensor" or "layers"; experts: "whole" or "split" (cuts.py).
-    Raises BadArgument if an argument has no such value, or if the model cannot be divided like this (divide.py).
+    device_memory: bytes, or a card of `gpus.CARDS`, which also determines the attention kernel. kernel: the attention
+    kernel of a device that is not in that table, "flash" from compute capability 8.0 on; by default "plain", which
+    never needs less. context: tokens in the KV cache, summed over all sequences; by default the model's maximum. chunk:
+    positions per forward pass. split: "tensor" or "layers"; experts: "whole" or "split" (sharding.py).
+    Raises BadArgument for an invalid value, or if the model cannot be divided like this (divisibility.py).
     """
     precision = own_precision(config) if precision is None else precision
     context = config.max_position_embeddings if context is None else context

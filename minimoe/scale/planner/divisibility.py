@@ -1,7 +1,7 @@
-"""Can this model be divided among so many devices? If not: why, and what can be done.
+"""Checks that a model can be divided among a number of devices, and names the reason and the alternatives if not.
 
-Asked before a single byte is read. Engines that find out later fail at the first request, or while loading: FP8 blocks
-at 8 ranks (vllm-project/vllm #17569), GPTQ groups (#17604), more ranks than key/value heads (huggingface/transformers
+The check runs before any weight is read. Engines without it fail while loading or at the first request: FP8 blocks on 8
+ranks (vllm-project/vllm #17569), GPTQ groups (#17604), more ranks than key/value heads (huggingface/transformers
 #48307).
 """
 
@@ -12,8 +12,8 @@ from minimoe.model.config import ModelConfig
 from minimoe.scale.planner.precision import check_count, whole_units
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS, cuts
 
-MOST_DEVICES = 64  # no suggestion goes further
-NAMES = {
+MOST_DEVICES = 64  # the most that is ever suggested
+NAMES = {  # subject and verb of the sentence in `broken_units`
     "fp8": "FP8 blocks are",
     "int8": "int8 groups are",
     "int4": "int4 groups are",
@@ -23,45 +23,45 @@ NAMES = {
 
 
 def refuse_uneven(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> None:
-    """Raise BadArgument if `config` cannot be divided like this; the sentence has the reason and the mend."""
+    """Raise BadArgument, with the reason and the fix, if `config` cannot be divided like this."""
     check_count("devices", devices, "devices", 1)
     for name, value, known in (("split", split, SPLITS), ("experts", experts, EXPERT_SPLITS)):
         if value not in known:
             raise BadArgument(f"{name} is {value!r}, expected {' or '.join(map(repr, known))}.")
     reason = next(obstacles(config, devices, split, experts, precision), None)
     if reason is not None:
-        way_out = mend(config, devices, split, experts, precision)
-        raise BadArgument(f"devices is {devices} with split {split!r}, but {reason}. {way_out}")
+        fix = suggest_fix(config, devices, split, experts, precision)
+        raise BadArgument(f"devices is {devices} with split {split!r}, but {reason}. {fix}")
 
 
 def divides(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> bool:
-    """Whether there is no obstacle."""
+    """Whether `config` can be divided like this."""
     return next(obstacles(config, devices, split, experts, precision), None) is None
 
 
 def obstacles(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> Iterator[str]:
-    """Everything that does not divide, as the second half of a sentence."""
+    """Everything that does not divide evenly, as clauses for an error message."""
     if split == "layers":
         if devices > config.num_hidden_layers:
-            yield f"the model has {config.num_hidden_layers} layers and each device needs one at least"
+            yield f"the model has {config.num_hidden_layers} layers and each device needs at least one"
         return
     heads, shared, layers = config.num_attention_heads, config.num_key_value_heads, config.num_hidden_layers
     if heads % devices:
         yield f"{heads} query heads cannot be dealt out evenly: each rank takes whole heads"
     if shared % devices if devices <= shared else devices % shared:
-        yield f"{shared} key/value heads can neither be dealt out evenly nor each be kept on equally many ranks"
+        yield f"{shared} key/value heads can be neither divided nor replicated evenly"
     if config.moe_layers and experts == "whole" and config.num_experts % devices:
         yield f"{config.num_experts} experts cannot be dealt out evenly: each rank takes whole experts"
     if config.moe_layers and experts == "split" and config.moe_intermediate_size % devices:
-        yield f"an expert's width of {config.moe_intermediate_size} is no multiple of it"
+        yield f"an expert's width of {config.moe_intermediate_size} is not a multiple of it"
     if len(config.moe_layers) < layers and config.intermediate_size % devices:
-        yield f"the dense feed-forward's width of {config.intermediate_size} is no multiple of it"
+        yield f"the dense feed-forward's width of {config.intermediate_size} is not a multiple of it"
     if devices > 1:
         yield from broken_units(config, devices, experts, precision)
 
 
 def broken_units(config: ModelConfig, devices: int, experts: str, precision: str) -> Iterator[str]:
-    """Matrices that would be cut inside a block or group of the packed format."""
+    """Matrices that would be split inside a block or group of the packed format."""
     units = whole_units(precision)
     for cut in cuts(config, devices, 0, "tensor", experts):
         if not (cut.kind.packed and cut.axis):
@@ -75,8 +75,8 @@ def broken_units(config: ModelConfig, devices: int, experts: str, precision: str
             )
 
 
-def mend(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> str:
-    """What would work instead, as a sentence; every way out that it names has been tried."""
+def suggest_fix(config: ModelConfig, devices: int, split: str, experts: str, precision: str) -> str:
+    """Divisions that work, as a sentence; each one has been checked."""
     if split == "layers":
         return f"Take {config.num_hidden_layers} devices or fewer."
     counts = [n for n in range(1, MOST_DEVICES + 1) if divides(config, n, split, experts, precision)]
@@ -90,5 +90,5 @@ def mend(config: ModelConfig, devices: int, split: str, experts: str, precision:
 
 
 def list_of(counts: list[int]) -> str:
-    """1, 2 or 4."""
+    """The numbers as text: "1, 2 or 4"."""
     return f"{', '.join(map(str, counts[:-1]))} or {counts[-1]}" if counts[1:] else str(counts[0])

@@ -1,4 +1,4 @@
-"""The picture of a deployment: what each rank needs, stacked, against what its device has."""
+"""The figure of a deployment: the memory that each rank needs, stacked, against the memory of its device."""
 
 from itertools import groupby
 
@@ -9,7 +9,7 @@ from minimoe.plotting import BLUE, GREEN, ORANGE, SKY, VERMILLION, Picture, fini
 from minimoe.scale.planner.deployment import Deployment
 
 GB = 10**9
-# Okabe and Ito's colours, told apart by colour-blind readers; the pattern tells them apart in grey, too.
+# Okabe and Ito's colour-blind safe colours; the patterns distinguish the bars in greyscale too.
 COLOURS = {
     "experts": (BLUE, ""),
     "all other weights": (SKY, "/"),
@@ -21,7 +21,7 @@ CAPACITY = VERMILLION
 
 
 def layers_of_memory(plan: Deployment) -> dict[str, list[int]]:
-    """Bytes of each rank, by what they are for, in the order in which they are stacked."""
+    """Bytes on each rank by purpose, in the order in which they are stacked."""
     experts = [rank.parts.get("experts", 0) for rank in plan.ranks]
     return {
         "experts": experts,
@@ -33,7 +33,7 @@ def layers_of_memory(plan: Deployment) -> dict[str, list[int]]:
 
 
 def memory_per_rank(plan: Deployment, title: str = "What each device has to hold") -> Picture:
-    """One bar a rank, and a line for the memory of a device, if it was said."""
+    """One bar per rank, and a line for the memory of a device if it is known."""
     names = [f"rank {rank.rank}" for rank in plan.ranks]
     figure = go.Figure()
     for label, sizes in layers_of_memory(plan).items():
@@ -54,7 +54,7 @@ def memory_per_rank(plan: Deployment, title: str = "What each device has to hold
     figure.update_xaxes(title_text="memory in GB (1 GB = 1,000,000,000 bytes)", rangemode="tozero")
     figure.update_yaxes(autorange="reversed")
     picture = finish(figure, f"{title}: {plan.name}", describe(plan), height=240 + 32 * plan.devices)
-    above = 1 + 24 / (60 + 32 * plan.devices)  # 24 pixels over the bars leave room for the line's own words
+    above = 1 + 24 / (60 + 32 * plan.devices)  # 24 pixels above the bars, for the annotation of the line
     figure.update_layout(
         barmode="stack", showlegend=True, margin={"t": 120},
         legend={"orientation": "h", "y": above, "yanchor": "bottom", "traceorder": "normal"},
@@ -63,10 +63,10 @@ def memory_per_rank(plan: Deployment, title: str = "What each device has to hold
 
 
 def describe(plan: Deployment) -> str:
-    """The picture as sentences: what every rank needs, and whether it fits."""
+    """The figure as text: the memory that every rank needs, and whether it fits."""
     needs = [
         f"{which} {units(total)}: weights {units(weights)}, KV cache {units(cache)}, work space {units(work)}"
-        for which, (weights, cache, work, total) in alike(plan)
+        for which, (weights, cache, work, total) in equal_ranks(plan)
     ]
     where = "1 device" if plan.devices == 1 else f"{plan.devices} devices, split {plan.split!r}"
     head = f"{plan.name} in {plan.precision}, {plan.context:,} tokens in a {plan.kv_precision} cache, on {where}"
@@ -79,11 +79,11 @@ def describe(plan: Deployment) -> str:
     return f"{head}. {'; '.join(needs)}.{verdict}"
 
 
-def alike(plan: Deployment) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Neighbouring ranks that need the same: ("Ranks 0 to 7 need each", (weights, cache, work, total))."""
-    found: list[tuple[str, tuple[int, int, int, int]]] = []
+def equal_ranks(plan: Deployment) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Neighbouring ranks with equal needs: ("Ranks 0 to 7 need each", (weights, cache, work, total))."""
+    groups: list[tuple[str, tuple[int, int, int, int]]] = []
     for sizes, run in groupby(plan.ranks, key=lambda rank: (rank.weights, rank.cache, rank.work, rank.total)):
         ranks = [rank.rank for rank in run]
         name = f"rank {ranks[0]} needs" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]} need each"
-        found.append((name if found else name.capitalize(), sizes))
-    return found
+        groups.append((name if groups else name.capitalize(), sizes))
+    return groups

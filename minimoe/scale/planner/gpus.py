@@ -1,12 +1,12 @@
-"""Common cards: their memory as the driver reports it, and their compute capability.
+"""Common GPUs ("cards"): memory as the driver reports it, and compute capability.
 
-Memory is what nvidia-smi (rocm-smi for AMD) prints as the total. It is neither the number in the card's name nor that
-number of GiB: an "80 GB" H100 has 81,559 MiB = 85.5 * 10**9 bytes. Each figure is one that somebody printed, and the
-source says where. A machine of your own may differ by a few MiB with the driver, and by 3 GB where error correction is
-switched off: `nvidia-smi --query-gpu=memory.total --format=csv` tells.
+Memory is the total that nvidia-smi (rocm-smi for AMD) prints. It is neither the number in the product name nor that
+number of GiB: an "80 GB" H100 has 81,559 MiB = 85.5 * 10**9 bytes. Each figure was printed on a real machine; `source`
+names it. Another machine may differ by a few MiB with the driver version, and by 3 GB without error correction (ECC):
+see `nvidia-smi --query-gpu=memory.total --format=csv`.
 
-Compute capabilities are those of https://developer.nvidia.com/cuda-gpus; kernels.py derives the attention kernel from
-them. A card of AMD has none.
+Compute capabilities are from https://developer.nvidia.com/cuda-gpus; attention_kernels.py derives the attention kernel
+from them. AMD GPUs have none.
 """
 
 import re
@@ -24,9 +24,10 @@ ROCM = "rocm-smi outputs in several public repositories: 206,141,652,992 bytes"
 
 @dataclass(frozen=True)
 class Card:
-    """One card: its name, its memory as the driver counts it, where that figure is from, its compute capability.
+    """One GPU model: name, memory as the driver reports it, the source of that figure, compute capability.
 
-    `also`: further spellings, as `find_card` reduces them; one that several cards have is refused with their names.
+    `also`: further spellings in the normal form of `find_card`. A spelling shared by several cards is ambiguous, and
+    `find_card` refuses it.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Card:
 
     @property
     def kernel(self) -> str:
-        """The attention kernel that PyTorch has for it: "flash" or "plain" (see kernels.py)."""
+        """The attention kernel that PyTorch runs on it: "flash" or "plain" (see attention_kernels.py)."""
         return kernel_of(self.capability)
 
 
@@ -107,41 +108,41 @@ CARDS = {
 }
 
 MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "gpu"}
-FORMS = re.compile(r"sxm\d?|pcie|oam|ac|hbm\de?|generation")  # how it is built in, not which card it is
-EDITIONS = {"blackwell", "workstation", "server", "edition", "max", "q"}  # of the RTX PRO cards; all have one memory
+FORMS = re.compile(r"sxm\d?|pcie|oam|ac|hbm\de?|generation")  # form factors, which do not identify a card
+EDITIONS = {"blackwell", "workstation", "server", "edition", "max", "q"}  # of the RTX PRO cards; same memory in all
 MEMORY = re.compile(r"(\d+)(?:g|gb|gib)")
 NEAR = 0.07  # a "48 GB" card with error correction reports 6.3 % less than 48 GiB
 
 
 def find_card(name: str) -> Card:
-    """A card by its name: "h100", "4090", "NVIDIA A100-SXM4-80GB", "GeForce RTX 3090". Never by a part of a name.
+    """Look up a card by its full name: "h100", "4090", "NVIDIA A100-SXM4-80GB", "GeForce RTX 3090".
 
-    Case, spaces and dashes are free; maker, form (SXM, PCIe) and a memory that is the card's may be given or left out.
-    Raises BadArgument if it is none of the known cards or several of them.
+    Case, spaces and dashes are ignored; maker, form factor (SXM, PCIe) and the correct memory size are optional.
+    Raises BadArgument if the name matches no known card, or several.
     """
     words = [word for word in re.findall(r"[a-z0-9]+", name.lower()) if word not in MAKERS]
     words = [word for word in words if not FORMS.fullmatch(word) and not ("pro" in words and word in EDITIONS)]
-    found = NAMES.get("".join(words), [])
-    if not found and words and (memory := MEMORY.fullmatch(words[-1])):
-        found = [card for card in NAMES.get("".join(words[:-1]), []) if is_near(card, int(memory[1]))]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        problem = f"could be several cards: {', '.join(card.name for card in found)}"
+    matches = NAMES.get("".join(words), [])
+    if not matches and words and (memory := MEMORY.fullmatch(words[-1])):
+        matches = [card for card in NAMES.get("".join(words[:-1]), []) if is_near(card, int(memory[1]))]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        problem = f"could be several cards: {', '.join(card.name for card in matches)}"
     else:
         close = [NAMES[key][0].name for key in get_close_matches("".join(words), NAMES, n=3, cutoff=0.75)]
         meant = f" Did you mean {' or '.join(dict.fromkeys(close))}?" if close else ""
-        problem = f"is not a card that is known here.{meant} Known: {', '.join(CARDS)}"
-    raise BadArgument(f"card {name!r} {problem}. Name one of them, or give the memory of the device instead.")
+        problem = f"is not a known card.{meant} Known: {', '.join(CARDS)}"
+    raise BadArgument(f"card {name!r} {problem}. Name one of them, or pass the memory of the device instead.")
 
 
 def is_near(card: Card, gigabytes: int) -> bool:
-    """Whether somebody may call the card's memory so many GB."""
+    """Whether `gigabytes` is close to the card's memory, counted in GB or in GiB."""
     return any(abs(gigabytes * unit / card.bytes - 1) <= NEAR for unit in (10**9, 2**30))
 
 
 def spellings(card: Card) -> set[str]:
-    """What is left of the ways to write its name when maker, form, spaces and dashes are gone."""
+    """The normal forms of its name: without maker, form factor, spaces and dashes."""
     plain = re.sub(r"[^a-z0-9]", "", card.name.lower())
     return {plain, plain.removeprefix("rtx"), plain.removesuffix("gb"), *card.also}
 

@@ -1,18 +1,15 @@
-"""How large a model is: parameters, bytes in each precision, and the KV cache. Pure arithmetic on a config, no torch.
+"""The size of a model: parameters, bytes in each precision, and the KV cache. Pure arithmetic on a config, no torch.
 
-`plan` counts one model as a whole; `deploy` (see devices.py) divides it among devices. The rules of each precision
-stand in precision.py.
+`plan` counts one model as a whole; `deploy` (deployment.py) divides it among devices. precision.py has the rules of
+each precision.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from minimoe.dtypes import PLAIN_BYTES
 from minimoe.model.config import ModelConfig
-from minimoe.scale.planner.deployment import Deployment, deploy
 from minimoe.scale.planner.precision import (
-    BLOCK,
     MOST_TOKENS,
     PRECISIONS,
     check_count,
@@ -22,15 +19,10 @@ from minimoe.scale.planner.precision import (
     plain_bytes,
 )
 
-__all__ = [
-    "BLOCK", "PLAIN_BYTES", "PRECISIONS", "Deployment", "Part", "Plan", "deploy", "linear_bytes", "own_precision",
-    "parts", "plan",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of weight, summed over the layers. `active` and `active_bytes` count what one token goes through."""
+    """One kind of weight, summed over the layers. `active` and `active_bytes` count the weights that one token uses."""
 
     name: str
     parameters: int
@@ -65,7 +57,7 @@ class Plan:
 
     @property
     def active_bytes(self) -> int:
-        """Weight bytes that one token goes through, both embedding matrices counted whole."""
+        """Weight bytes that one token uses, with both embedding matrices counted in full."""
         return sum(part.active_bytes for part in self.parts)
 
     @property
@@ -74,11 +66,11 @@ class Plan:
 
     @property
     def total_bytes(self) -> int:
-        """Weights and KV cache. Working memory of the forward pass is not in it."""
+        """Weights and KV cache, without the work space of a forward pass."""
         return self.weight_bytes + self.kv_cache_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything above as plain JSON values: raw integers, bytes and counts."""
+        """All fields and sums as plain JSON values: integers, in bytes or counts."""
         sums = ("parameters", "active_parameters", "weight_bytes", "active_bytes", "kv_cache_bytes", "total_bytes")
         return {
             "name": self.name,
@@ -99,7 +91,7 @@ def plan(
     name: str = "",
     kv_precision: str = "bf16",
 ) -> Plan:
-    """Count the parts of `config`. By default the longest context it was made for and the precision its files have.
+    """Count the parts of `config`. Defaults: the model's maximum context, and the precision of its files.
 
     Raises BadArgument for an unknown precision or a negative context.
     """
@@ -112,7 +104,7 @@ def plan(
         precision=precision,
         context=context,
         parts=tuple(parts(config, precision)),
-        bytes_by_precision={each: sum(part.bytes for part in parts(config, each)) for each in PRECISIONS},
+        bytes_by_precision={known: sum(part.bytes for part in parts(config, known)) for known in PRECISIONS},
         kv_cache_bytes_per_token=config.kv_cache_bytes_per_token(kv_precision),
         kv_precision=kv_precision,
     )

@@ -1,34 +1,36 @@
-"""How many bytes a weight takes in each precision. Pure arithmetic, no torch.
+"""Bytes per weight in each precision. Pure arithmetic, no torch.
 
 The rules (a linear layer maps `ins` values to `outs` values):
 
-- fp32, bf16, fp16: every parameter alike, 4 or 2 bytes.
-- fp8: linear layers take one byte a weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
-- int8: our own format: one byte a weight and a bf16 scale for each group of 128 inputs (8.125 bits a weight).
-- int4: our own format: the same with half a byte a weight (4.125 bits).
+- fp32, bf16, fp16: 4 or 2 bytes for every parameter.
+- fp8: linear layers use one byte per weight and a bf16 scale for each block of 128 x 128, as in the FP8 checkpoints.
+- int8: this library's format: one byte per weight and a bf16 scale for each group of 128 inputs (8.125 bits per
+  weight).
+- int4: this library's format: the same with half a byte per weight (4.125 bits).
 - gptq-int4: as in the GPTQ checkpoints, int4 plus packed zero points and the group number (int32) of every input.
-- 3-bit: three eighths of a byte a weight and a bf16 scale for each group of 128 inputs (3.125 bits a weight). A size
-  only: nothing here reads or writes it.
+- 3-bit: three eighths of a byte per weight and a bf16 scale for each group of 128 inputs (3.125 bits per weight). For
+  size estimates only: this library neither reads nor writes it, and alternatives.py never proposes it.
 
 "Linear layers" are the attention projections and the experts (or the dense feed-forward). Embeddings, lm_head, norms
-and the router stay in 16 bits in all but the first line: they are small, and a router that rounds differently selects
-other experts.
+and the router stay in 16 bits in all but the first line: they are small, and a router that is rounded differently
+selects other experts.
 """
 
-from minimoe.dtypes import PLAIN_BYTES
+from minimoe.dtypes import BITS_PER_VALUE, PLAIN_BYTES
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 
 PRECISIONS = (*PLAIN_BYTES, "fp8", "int8", "int4", "gptq-int4")
 SIZE_ONLY = ("3-bit",)
-MOST_BYTES = 10**15  # a thousand times the largest device; more is a slip of the pen
+MOST_BYTES = 10**15  # a thousand times the largest device; more is taken for a typing error
 MOST_TOKENS = 10**9  # in a cache; a thousand times the longest context of any released model
 BLOCK = 128  # side of an fp8 block and length of a group
-KV_PRECISIONS = PLAIN_BYTES | {"fp8": 1}  # bytes a value; one scale for a whole cache is no size
+# Bytes per value of a KV cache; the single scale of an fp8 cache is negligible.
+KV_PRECISIONS = {name: BITS_PER_VALUE[name] // 8 for name in (*PLAIN_BYTES, "fp8")}
 
 
 def own_precision(config: ModelConfig) -> str:
-    """The precision in which this checkpoint's files are written, as far as plan knows it."""
+    """The precision of this checkpoint's files; "bf16" if the planner does not know their format."""
     packing = config.quantization_config or {}
     method = packing.get("quant_method")
     if method == "minimoe":
@@ -39,12 +41,12 @@ def own_precision(config: ModelConfig) -> str:
 
 
 def plain_bytes(precision: str) -> int:
-    """Bytes of a value that is not packed: a norm, the router, an embedding; also of an activation."""
+    """Bytes per value of unpacked tensors (norms, router, embeddings) and of activations."""
     return PLAIN_BYTES.get(precision, 2)
 
 
 def linear_bytes(outs: int, ins: int, precision: str) -> int:
-    """Bytes of one linear layer's weight (outs, ins) with its scales; a block or group at the edge may be part full."""
+    """Bytes of one linear layer's weight (outs, ins) with its scales; blocks or groups at the edge may be partial."""
     weights, groups = outs * ins, -(-ins // BLOCK)
     if precision == "fp8":
         return weights + 2 * -(-outs // BLOCK) * groups
@@ -61,10 +63,10 @@ def linear_bytes(outs: int, ins: int, precision: str) -> int:
 
 
 def whole_units(precision: str) -> dict[str, int]:
-    """What a cut must not go through: multiples of so many rows and columns of a packed matrix.
+    """The units of a packed matrix that must not be split: {"rows": count, "columns": count}.
 
-    fp8 has its blocks; the group formats have their groups of 128 inputs (columns), and gptq-int4 packs the zero points
-    of eight outputs (rows) in one number.
+    For fp8 these are its blocks; for the group formats the groups of 128 inputs (columns). gptq-int4 also packs the
+    zero points of eight outputs (rows) in one number.
     """
     if precision in PLAIN_BYTES:
         return {"rows": 1, "columns": 1}
@@ -82,5 +84,5 @@ def check_precision(precision: str, kv_precision: str = "bf16") -> None:
 def check_count(name: str, value: object, unit: str, least: int, most: int = MOST_BYTES) -> None:
     """Raise BadArgument unless `value` is a whole number from `least` to `most`."""
     if type(value) is not int or not least <= value <= most:
-        found = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
-        raise BadArgument(f"{name} is {found}, expected a number of {unit}, {least} to {most:,}.")
+        shown = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a number of more than 30 digits"
+        raise BadArgument(f"{name} is {shown}, expected a number of {unit}, {least} to {most:,}.")

@@ -1,4 +1,4 @@
-"""What is reported of a deployment: an error that names the nearest plan that fits, and plain values for JSON."""
+"""Reports on a deployment: an error that names the nearest plan that fits, and plain values for JSON."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ KEYS = (
 
 
 def require_fit(plan: Deployment) -> None:
-    """Raises PlanTooBig, with the rank that needs most and the nearest plan that fits."""
+    """Raise PlanTooBig, with the rank that needs the most memory and the nearest plan that fits, if `plan` does not."""
     if plan.fits is not False:
         return
     worst, nearest = plan.largest, alternatives(plan)
@@ -28,16 +28,16 @@ def require_fit(plan: Deployment) -> None:
 
 
 def as_dict(plan: Deployment) -> dict[str, Any]:
-    """Plain JSON values, with the tensors of each rank; `fits` and `spare_bytes` are null if no memory was given."""
+    """Plain JSON values, with the tensors of each rank; `fits` and `spare_bytes` are None if no memory was given."""
     spare = plan.spare or (None,) * plan.devices
     ranks = [
         {
             **rank.to_dict(),
-            "spare_bytes": left,
+            "spare_bytes": rank_spare,
             "tensors": [cut.to_dict(plan.precision) for cut in plan.cuts(rank.rank)],
         }
-        for rank, left in zip(plan.ranks, spare, strict=True)
+        for rank, rank_spare in zip(plan.ranks, spare, strict=True)
     ]
-    nearest = [each.to_dict() for each in alternatives(plan)]
+    nearest = [alternative.to_dict() for alternative in alternatives(plan)]
     rest = {"ranks": ranks, "alternatives": nearest, "reading": reading(plan).to_dict()}
     return {key: getattr(plan, key) for key in KEYS} | rest

@@ -1,7 +1,7 @@
-"""Does this run fit the memory that is free? Asked on every device before the first weight is read.
+"""Checks, on every device and before the first weight is read, that a run fits the free memory.
 
-Weights as the modules hold them, KV cache and work space as the planner counts them (memory.py). A GPU keeps back what
-the planner keeps back, RESERVE; what is in use there already (the CUDA context, other programs) is taken from it first.
+Weights are counted as the modules hold them, KV cache and work space as in the planner (rank_memory.py). On a GPU the
+planner's RESERVE is kept free; memory already in use there (the CUDA context, other programs) counts towards it.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class RunMemory:
     cache: int
     work: int
     tokens: int
-    is_packed: bool = False  # whether the weights are stored in fewer bits than they are computed with
+    is_packed: bool = False  # whether the weights are stored in fewer bits than the compute dtype has
 
     @property
     def total(self) -> int:
@@ -48,10 +48,10 @@ def run_memory(
     split: str = "tensor",
     device: torch.device | None = None,
 ) -> RunMemory:
-    """What `rank` of `world` needs for `tokens` tokens, given the bytes of its weights.
+    """The memory that `rank` of `world` needs for `tokens` tokens, given the bytes of its weights.
 
-    config: of the model in memory, which may be packed. dtype: what it computes in. layers: those that are loaded.
-    device: where it runs, which decides the attention kernel; None: the kernel that needs most.
+    config: of the model in memory, which may be packed. dtype: the compute dtype. layers: the loaded ones; None: all.
+    device: determines the attention kernel; None: the kernel that needs the most.
     """
     config = config if layers is None else replace(config, num_hidden_layers=len(layers))
     packed = config.quantization_config is not None
@@ -65,7 +65,7 @@ def run_memory(
 
 
 def kernel_here(device: torch.device) -> str:
-    """The attention kernel that PyTorch has for this device (kernels.py)."""
+    """The attention kernel that PyTorch runs on this device (attention_kernels.py)."""
     if device.type == "cuda" and torch.version.hip is None:
         return kernel_of(torch.cuda.get_device_capability(device))
     return "cpu" if device.type == "cpu" else UNKNOWN_DEVICE
@@ -74,9 +74,9 @@ def kernel_here(device: torch.device) -> str:
 def require_memory(
     need: RunMemory, device: torch.device, rank: int = 0, world: int = 1, neighbours: int = 1, way_out: str = ""
 ) -> None:
-    """Raises PlanTooBig, with the size of each part and what can be changed, if `device` has not enough free memory.
+    """Raise PlanTooBig, with the size of each part and possible fixes, if `device` has too little free memory.
 
-    neighbours: ranks that share the memory of this machine, if `device` is the CPU. way_out: what else can be done.
+    neighbours: ranks that share the memory of this machine, if `device` is the CPU. way_out: a further fix, as text.
     """
     usable, state = usable_memory(device)
     sharing = neighbours if device.type == "cpu" else 1
@@ -87,30 +87,30 @@ def require_memory(
     together = f", and {sharing} ranks share this machine: {units(need.total * sharing)}" if sharing > 1 else ""
     raise PlanTooBig(
         f"{who} needs {units(need.total)} on {device}: weights {units(need.weights)}, KV cache {units(need.cache)} for "
-        f"{need.tokens:,} tokens, work space {units(need.work)}{together}. Usable are {units(usable)} ({state}). "
+        f"{need.tokens:,} tokens, work space {units(need.work)}{together}. Usable: {units(usable)} ({state}). "
         f"Use fewer tokens (--max-new-tokens, a shorter text){packing}{way_out} or "
         f"{'more' if world > 1 else 'several'} devices (torchrun); `minimoe plan` compares them."
     )
 
 
 def usable_memory(device: torch.device) -> tuple[int | None, str]:
-    """(bytes that a run may take on `device`, how that number comes about). None where it cannot be known."""
+    """(bytes available to a run on `device`, how they were determined). None if that is unknown."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         state = f"{units(free)} of {units(total)} are free, {units(RESERVE)} are kept back"
         return max(0, min(free, total - RESERVE)), state
     if device.type != "cpu":
         return None, ""
-    with suppress(OSError, StopIteration, ValueError):  # Linux: free, or taken by caches that the system gives up
+    with suppress(OSError, StopIteration, ValueError):  # Linux: free memory plus reclaimable caches
         lines = Path("/proc/meminfo").read_text().splitlines()
         kibibytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
         return int(kibibytes) * 1024, "available on this machine"
-    return memory_of_device(device), "all that this machine has"
+    return memory_of_device(device), "the total of this machine"
 
 
 @contextmanager
 def out_of_memory_is_one_error() -> Iterator[None]:
-    """Inside this block memory that runs out all the same is a PlanTooBig, on a GPU and on the CPU."""
+    """Inside this block an out-of-memory error of a GPU or the CPU is raised as PlanTooBig."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -119,10 +119,10 @@ def out_of_memory_is_one_error() -> Iterator[None]:
         detail = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise PlanTooBig(
             f"memory ran out: {detail} Use fewer tokens, more devices, or packed weights (--precision int4), or end "
-            "other programs on this device; `minimoe plan` says what a run needs."
+            "other programs on this device; `minimoe plan` shows what a run needs."
         ) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed. PyTorch has a class of its own for that on GPUs, but not on the CPU."""
+    """Whether an allocation failed. PyTorch has a dedicated exception class for GPUs, but not for the CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,7 +1,7 @@
-"""The kinds of tensors in a checkpoint: each name once, with its shape, its layers and its experts.
+"""The kinds of tensors in a checkpoint: each name once, with its shape, layers and experts.
 
-The 36,945 tensors of the 235B are 15 kinds. A planner that walks kinds instead of tensors answers at once. The shapes
-are not written down a second time: they come from `minimoe.checkpoint.layout`.
+The 36,945 tensors of the 235B are of 15 kinds, so a planner that iterates over kinds instead of tensors is fast. The
+shapes come from `minimoe.checkpoint.layout` and are not repeated here.
 """
 
 import math
@@ -19,12 +19,14 @@ PARTS = ("embeddings", "attention", "router", "experts", "dense feed-forward", "
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of tensor. `name` is "self_attn.q_proj" inside the layers, "mlp.experts.gate_proj" for all experts."""
+    """One kind of tensor. `name` is relative to its layer ("self_attn.q_proj") and without the expert's number
+    ("mlp.experts.gate_proj").
+    """
 
     name: str
     shape: tuple[int, ...]  # of one tensor on disk: (outs, ins), or (width,) of a norm
-    layers: tuple[int, ...]  # which layers have one; empty if it stands outside of them
-    experts: int = 0  # so many in each of these layers; 0 if it does not belong to an expert
+    layers: tuple[int, ...]  # the layers that have one; empty for tensors outside the layers
+    experts: int = 0  # number of experts in each of these layers; 0 for tensors that belong to no expert
 
     @property
     def tensors(self) -> int:
@@ -36,7 +38,7 @@ class Kind:
 
     @property
     def part(self) -> str:
-        """The row of the size table that it belongs to."""
+        """Its row in the table of sizes."""
         if self.name in ("embed_tokens", "lm_head"):
             return "embeddings"
         if len(self.shape) == 1:
@@ -49,7 +51,7 @@ class Kind:
 
     @property
     def packed(self) -> bool:
-        """Whether FP8, int4 and the like pack it; all else stays in 16 bits."""
+        """Whether packed formats (FP8, int4, ...) pack it; other tensors stay in 16 bits."""
         return self.part in ("attention", "experts", "dense feed-forward")
 
     def names(self, layers: tuple[int, ...], experts: range) -> Iterator[str]:
@@ -65,26 +67,28 @@ class Kind:
 
 
 def kinds(config: ModelConfig) -> tuple[Kind, ...]:
-    """All kinds of `config`: the embedding, what stands in the layers, the final norm, lm_head (unless tied)."""
-    plain = replace(config, rope_scaling=None, quantization_config=None, eos_token_id=None)  # so that it has a hash
+    """All kinds of `config`: the embedding, those inside the layers, the final norm, and lm_head unless it is tied."""
+    plain = replace(config, rope_scaling=None, quantization_config=None, eos_token_id=None)  # hashable fields only
     return walk(replace(plain, mlp_only_layers=tuple(config.mlp_only_layers)))
 
 
 @lru_cache(maxsize=64)
 def walk(config: ModelConfig) -> tuple[Kind, ...]:
-    """Read the layout of the few layers in which every kind occurs; remembered, as a search for plans asks often."""
-    everything, moe = tuple(range(config.num_hidden_layers)), config.moe_layers
-    dense = tuple(layer for layer in everything if layer not in moe)
-    probes = sorted({0, everything[-1], *moe[:1], *dense[:1]})
-    found: dict[str, Kind] = {}
+    """Collect the kinds from the layout of a few layers that together have all of them. Cached, because a search for
+    alternatives calls it often.
+    """
+    all_layers, moe = tuple(range(config.num_hidden_layers)), config.moe_layers
+    dense = tuple(layer for layer in all_layers if layer not in moe)
+    probes = sorted({0, all_layers[-1], *moe[:1], *dense[:1]})
+    by_name: dict[str, Kind] = {}
     for probe in probes:
         for tensor in expected_tensors(config, range(probe, probe + 1)):
             inside = LAYER.fullmatch(tensor.name)
             name = (inside[2] if inside else tensor.name.removeprefix("model.")).removesuffix(".weight")
             name, per_expert = EXPERT.subn("mlp.experts.", name)
-            layers = everything if inside else ()
+            layers = all_layers if inside else ()
             if inside and name.startswith("mlp."):
                 layers = moe if probe in moe else dense
-            found.setdefault(name, Kind(name, tensor.shape, layers, config.num_experts if per_expert else 0))
-    ends = [found.pop(each.removeprefix("model.").removesuffix(".weight"), None) for each in (EMBEDDING, NORM, HEAD)]
-    return tuple(kind for kind in (ends[0], *found.values(), *ends[1:]) if kind)
+            by_name.setdefault(name, Kind(name, tensor.shape, layers, config.num_experts if per_expert else 0))
+    ends = [by_name.pop(name.removeprefix("model.").removesuffix(".weight"), None) for name in (EMBEDDING, NORM, HEAD)]
+    return tuple(kind for kind in (ends[0], *by_name.values(), *ends[1:]) if kind)

@@ -1,8 +1,8 @@
-"""A thought that a server sends beside the text, put back between its tags.
+"""Restores the <think> tags around a thought that a server sends in a separate field.
 
-With a reasoning parser a server removes the tags alone. What stood around them stays: the thought arrives with its own
-line end at both ends, and the text after it begins with an empty line (vLLM 0.32, transformers 5.23). With the tags of
-the chat template put back as they are, every line end would be there twice.
+A server with a reasoning parser removes only the tags and not the white space around them: the thought arrives with a
+line end at both ends, and the text after it begins with an empty line (vLLM 0.32, transformers 5.23). If the tags of
+the chat template were inserted unchanged, every line end would be doubled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,26 +13,26 @@ FIELDS = ("reasoning", "reasoning_content")  # vLLM; transformers serve, SGLang,
 
 
 def with_tags(choices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """The text of a streamed reply, piece by piece, as the model wrote it.
+    """Yield the text of a streamed reply in pieces, as the model generated it.
 
     choices: {"delta": {...}, "finish_reason": ...} of each event. Line ends at both ends of a thought and at the start
-    of the text after it belong to the tags; a thought of white space alone has none. A reply that reached its limit
-    within the thought has no closing tag, just as the model wrote none (of a tag that was cut itself nothing arrives).
-    Without a thought the text passes unchanged.
+    of the text after it belong to the tags; a thought of only white space gets no tags. A reply that reached its length
+    limit within the thought gets no closing tag, because the model generated none (a server sends nothing of a
+    truncated tag). A reply without a thought is unchanged.
     """
     thinking = opened = False
-    held, finish = "", None  # held: the end of the thought, which may turn out to be line ends only
+    held, finish = "", None  # held: the last part of the thought, withheld because it may be only line ends
     for choice in choices:
         finish = choice.get("finish_reason") or finish
-        delta = choice.get("delta") or {}  # some servers send null where nothing is added
+        delta = choice.get("delta") or {}  # some servers send null for an empty delta
         if thought := next((delta[name] for name in FIELDS if delta.get(name)), None):
             thinking, held = True, held + thought
             if not opened and held.strip():
                 opened, held = True, held.lstrip("\n")
                 yield OPEN
-            if opened and (said := held.rstrip("\n")):
-                yield said
-                held = held[len(said) :]
+            if opened and (complete := held.rstrip("\n")):
+                yield complete
+                held = held[len(complete) :]
         if text := delta.get("content"):
             text = text.lstrip("\n") if thinking else text
             if not text:

@@ -1,18 +1,17 @@
-"""The hand-over to a server: the `vllm serve` command for a checkpoint and some cards, computed by the planner.
+"""`vllm serve` commands for a checkpoint on a number of GPUs, computed by the planner.
 
-This library has no server of its own. vLLM reads the same files, batches requests and answers in OpenAI's protocol.
-What a command has to get right follows from arithmetic: on how many cards the weights fit, whether the packed blocks of
-an expert would be cut, and how long a context the memory that is left can hold.
+This library has no server. vLLM reads the same files, batches requests and serves the OpenAI protocol. The arguments of
+a command follow from arithmetic: the number of GPUs on which the weights fit, whether the packed blocks of an expert
+would be split, and the context that fits the remaining memory.
 
-The planner is asked with vLLM's own budget: --gpu-memory-utilization is the share of a card that it may take, from
-which the usual reserve goes off for the CUDA context and NCCL. --max-num-batched-tokens is the planner's chunk; its own
-attention kernels never write the scores out, on any card. Tensor
-parallelism divides every expert; --enable-expert-parallel keeps experts whole instead, and is set where the division
-would cut a block of FP8 or a group of GPTQ (vllm-project/vllm #17569, #17604). Each rank then skips the experts of the
-others while loading (--enable-ep-weight-filter, #37351).
+The planner gets vLLM's memory budget: the fraction --gpu-memory-utilization of a GPU, minus the usual reserve for the
+CUDA context and NCCL. --max-num-batched-tokens is the planner's chunk; vLLM's attention kernels never store the scores,
+on any GPU. Tensor parallelism divides every expert; --enable-expert-parallel keeps experts whole, and is set if the
+division would split a block of FP8 or a group of GPTQ (vllm-project/vllm #17569, #17604). Each rank then does not load
+the experts of the others (--enable-ep-weight-filter, #37351).
 
-All flags exist in vLLM 0.32. The commands are computed; on cards like these they have not been run. With
---reasoning-parser the server sends a thought beside the text; `endpoint.ask` puts both together again.
+All flags exist in vLLM 0.32. The commands are computed and have not been run on these GPUs. With --reasoning-parser the
+server sends a thought in a separate field; `openai_client.ask` joins it with the text again.
 """
 
 import shlex
@@ -32,17 +31,17 @@ from minimoe.scale.planner.gpus import CARDS, Card, find_card
 from minimoe.scale.planner.precision import check_count, own_precision
 
 VLLM = "0.32"
-FRACTION = 0.92  # vLLM's default; said in the command, as it has changed before
-CHUNK = 2048  # tokens that go through the model together
+FRACTION = 0.92  # vLLM's default; explicit in the command, because it has changed before
+CHUNK = 2048  # tokens per forward pass
 PAGE = 16  # tokens in a block of vLLM's cache
 SUFFIXES = {"bf16": "", "fp8": "-FP8", "gptq-int4": "-GPTQ-Int4"}
 FIRST_BF16, FIRST_FP8 = (8, 0), (8, 9)  # compute capabilities
-ANSWERS_AT_ONCE = ("-Instruct", "-Coder")  # members of the family that never think: no reasoning to take apart
+NEVER_THINKS = ("-Instruct", "-Coder")  # models of the family without thinking: no reasoning parser
 
 
 @dataclass(frozen=True)
 class Serving:
-    """One checkpoint on some cards: the command and the plan behind it, or the reason why there is none."""
+    """One checkpoint on a number of cards: the command and its plan, or the reason why there is none."""
 
     model: str
     precision: str
@@ -59,21 +58,21 @@ class Serving:
 
     @property
     def max_model_len(self) -> int:
-        """The longest prompt with its answer, in tokens; 0 if it does not fit."""
+        """The maximum length of a prompt with its reply, in tokens; 0 if the model does not fit."""
         return self.deployment.context if self.deployment else 0
 
     @property
     def cache_tokens(self) -> int:
-        """Tokens that the cache holds of all requests together."""
+        """Capacity of the cache in tokens, for all requests together; 0 if the model does not fit."""
         if self.deployment is None:
             return 0
         largest = self.deployment.largest
-        each = -(-largest.cache // self.deployment.context)
-        return self.deployment.context + min(self.deployment.spare) // each
+        bytes_per_token = -(-largest.cache // self.deployment.context)
+        return self.deployment.context + min(self.deployment.spare) // bytes_per_token
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The command, word by word; empty if it does not fit."""
+        """The command as a list of words; empty if the model does not fit."""
         if self.deployment is None:
             return ()
         words = ["vllm", "serve", self.model, "--tensor-parallel-size", str(self.devices)]
@@ -81,13 +80,13 @@ class Serving:
             words += ["--enable-expert-parallel", "--enable-ep-weight-filter"]
         words += ["--max-model-len", str(self.max_model_len), "--max-num-batched-tokens", str(CHUNK)]
         words += ["--gpu-memory-utilization", f"{self.fraction:g}"]
-        if not any(kind in self.model for kind in ANSWERS_AT_ONCE):
+        if not any(kind in self.model for kind in NEVER_THINKS):
             words += ["--reasoning-parser", "qwen3"]
         return tuple(words)
 
     @property
     def command(self) -> str:
-        """For a shell, one flag a line."""
+        """The command for a shell, one flag per line."""
         return " ".join(map(shlex.quote, self.arguments)).replace(" --", " \\\n    --")
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,10 +106,11 @@ def vllm_commands(
 ) -> tuple[Serving, ...]:
     """Commands for every released form of a model (bf16, FP8, GPTQ-Int4) on each number of cards.
 
-    model: a name of the family, in any of its forms; or a folder or a config, for which only the form it has itself is
-    planned (`name`, for a config: what the server is to open). card: a common card, or the bytes of one. fraction: how
-    much of a card vLLM may take.
-    Raises BadArgument for an unknown name, card, number or fraction; what merely does not fit is in the answer.
+    model: a name of the family, in any of its forms; or a folder or config, for which only its own form is planned
+    (`name`, for a config: the folder or repository that the server opens). card: the name of a GPU, or its memory in
+    bytes. fraction: the fraction of that memory that vLLM may use.
+    Raises BadArgument for an unknown name, card, number or fraction. For a model that does not fit no error is raised;
+    its Serving has the reason.
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise BadArgument(f"fraction is {fraction!r}, expected a share of a card's memory above 0, at most 1.")
@@ -118,19 +118,19 @@ def vllm_commands(
     memory = known.bytes if known else card
     if type(memory) is not int or memory < 1:
         raise BadArgument(f"card is {card!r}, expected the name of a card or its memory in bytes.")
-    found = list(forms(model, name))
+    checkpoints = list(forms(model, name))
     return tuple(
         serving(opened, config, count, memory, known.name if known else units(memory), float(fraction))
         for count in devices
-        for opened, config in found
+        for opened, config in checkpoints
     )
 
 
 def forms(model: str | Path | ModelConfig, name: str) -> Iterator[tuple[str, ModelConfig]]:
-    """(what the server opens, its config) of every form in which the model is released."""
+    """(folder or repository, config) of every released form of the model."""
     if isinstance(model, ModelConfig):
         if not name:
-            raise BadArgument("name is empty, expected what the server opens: a folder, or a repository of the hub.")
+            raise BadArgument("name is empty, expected a folder or a repository of the hub for the server to open.")
         yield name, model
         return
     local = find(model)
@@ -146,7 +146,7 @@ def forms(model: str | Path | ModelConfig, name: str) -> Iterator[tuple[str, Mod
 
 
 def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: str, fraction: float) -> Serving:
-    """One checkpoint on some cards."""
+    """The command, or the reason why there is none, for one checkpoint on `devices` cards of `memory` bytes."""
     check_count("devices", devices, "cards", 1)
     precision = own_precision(config)
 
@@ -154,11 +154,10 @@ def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: s
         return Serving(opened, precision, devices, card, fraction, None, reason)
 
     if precision in ("int4", "int8"):
-        return no(f"its weights are in {precision} of this library's own kind, which vLLM does not read")
+        return no(f"its weights are in this library's own {precision} format, which vLLM does not read")
     if older(card, FIRST_BF16):
         return no(f"a {card} does not compute in bfloat16, the dtype of this model")
-    cut = divides(config, devices, "tensor", "split", precision)
-    experts = "split" if cut else "whole"
+    experts = "split" if divides(config, devices, "tensor", "split", precision) else "whole"
     if reason := next(obstacles(config, devices, "tensor", experts, precision), None):
         counts = [count for count in range(1, MOST_DEVICES + 1) if divides(config, count, "tensor", "whole", precision)]
         return no(f"{reason}. It divides among {list_of(counts)}")
@@ -180,31 +179,32 @@ def serving(opened: str, config: ModelConfig, devices: int, memory: int, card: s
 
 
 def older(card: str, capability: tuple[int, int]) -> bool:
-    """Whether this is a known card of NVIDIA's with a lower compute capability."""
+    """Whether this is a known NVIDIA card with a lower compute capability."""
     known = CARDS[card].capability if card in CARDS else None
     return known is not None and known < capability
 
 
 def too_small(plan: Deployment, memory: int, fraction: float) -> str:
-    """Why a plan does not fit, and how many cards would do."""
+    """The reason why a plan does not fit, and the number of cards that would be enough."""
     worst = plan.largest
-    more = [each.deployment.devices for each in alternatives(plan) if each.deployment.devices > plan.devices]
-    mend = f"; {more[0]} such cards would do" if more else ""
+    counts = [alternative.deployment.devices for alternative in alternatives(plan)]
+    more = [count for count in counts if count > plan.devices]
+    fix = f"; {more[0]} such cards would do" if more else ""
     return (
         f"a card needs {units(worst.weights)} for weights alone, and {fraction:g} of {units(memory)} less "
-        f"{units(RESERVE)} for CUDA and NCCL are {units(plan.usable or 0)}{mend}"
+        f"{units(RESERVE)} for CUDA and NCCL are {units(plan.usable or 0)}{fix}"
         if worst.weights > (plan.usable or 0)
-        else f"beside {units(worst.weights)} of weights on a card there is no room for a useful context{mend}"
+        else f"besides {units(worst.weights)} of weights on a card there is no memory for a useful context{fix}"
     )
 
 
 def remarks(plan: Deployment, card: str) -> Iterator[str]:
-    """What a command does not say by itself."""
+    """Notes that the command itself does not show."""
     if plan.experts == "whole" and plan.devices > 1 and plan.config.moe_layers:
-        yield f"experts stay whole: {plan.devices} slices of one would cut what {plan.precision} packs together"
+        yield f"experts stay whole: {plan.devices} slices of one would split the packed blocks of {plan.precision}"
         if plan.precision == "gptq-int4":
             yield "older versions of vLLM cannot keep the experts of GPTQ whole (vllm-project/vllm #15760)"
     if plan.context < plan.config.max_position_embeddings:
-        yield f"the model was made for {plan.config.max_position_embeddings:,} tokens; memory holds fewer"
+        yield f"the model supports {plan.config.max_position_embeddings:,} tokens; the memory holds fewer"
     if plan.precision == "fp8" and older(card, FIRST_FP8):
         yield f"{card} does not compute in FP8: the weights stay FP8, each is converted when it is used"

@@ -1,24 +1,24 @@
-"""What a streamed model keeps in memory under a budget of RAM, and what it has to read: arithmetic, nothing is opened.
+"""The memory budget of a streamed model and its expected reads. Pure arithmetic, no file is opened.
 
-The budget covers everything that the model allocates; Python and torch themselves, some 300 MB, come on top.
+The budget covers everything that the model allocates; Python and torch themselves, about 300 MB, are not included.
 
-    small   all norms and routers, in the model's dtype: they stay
+    small   all norms and routers, in the model's dtype: always in memory
     head    lm_head, in the model's dtype: every token needs it, and a buffer to read it into would be as large
     cache   keys and values of `context` tokens
-    work    the forward pass of `context` tokens at once, last logits only (memory.py), and what unpacking takes
-    dense   a layer's attention projections, or with them its feed-forward if it has no experts, as stored
+    work    the forward pass of `context` tokens at once, last logits only (rank_memory.py), and memory for unpacking
+    dense   a layer's attention projections, and its feed-forward if it has no experts, as stored
     slots   one expert each, as stored
 
-Weights are held as they are stored, each tensor at a multiple of 64 bytes. The least that works: small, head, cache,
-work, one place for the largest dense part, one slot. What there is beyond goes, in this order, to a second place for
-dense parts (one is read while the layer in the other computes), to places of their own for the dense parts of the first
-layers, and to slots. Dense parts come first because every token needs them: a byte that stays saves one byte a token,
-whereas an expert that stays is wanted again with probability 8/128.
+Weights are held as they are stored, each tensor at a multiple of 64 bytes. The minimum is: small, head, cache, work,
+one buffer for the largest dense part, one slot. The rest is spent, in this order, on a second buffer for dense parts
+(one is read while the layer in the other computes), on permanent buffers for the dense parts of the first layers, and
+on slots. Dense parts come first because every token needs them: a resident byte saves one byte per token, whereas a
+resident expert is needed by the next token with probability 8/128.
 
-Expected reads suppose that routers choose uniformly. Then T tokens need E (1 - (1 - K/E)^T) of a layer's E experts. A
-cache that has room for what the last T tokens needed, in all layers, finds the share 1 - (1 - K/E)^T of what the next
-one asks for. With less room than for one token it finds nothing, as each layer throws out what the others will want.
-Real routers repeat themselves: measure.
+Expected reads assume uniform routing. Then T tokens need E (1 - (1 - K/E)^T) of a layer's E experts. A cache that holds
+the experts of the last T tokens, in all layers, has the hit rate 1 - (1 - K/E)^T for the next token. A cache smaller
+than the experts of one token has the hit rate 0, because each layer evicts the experts of the others. Real routers
+repeat themselves, so measure the hit rate.
 """
 
 from dataclasses import dataclass
@@ -28,28 +28,28 @@ from typing import Any
 from minimoe.dtypes import WIDTHS
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.humanize import parse_bytes, units
+from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import check_layers
 from minimoe.quantisation import Format, format_of
 from minimoe.scale.planner.load_time import checked_speed
 from minimoe.scale.planner.precision import check_count
 from minimoe.scale.streaming.sizes import aligned, dense_bytes, feed_forward_bytes, pass_bytes
 from minimoe.text.generate import context_length
 
-CONTEXT = 4096  # tokens, where nobody says how many
-LEAST_CONTEXT = 64  # a default context shrinks to this before too little RAM is refused
+CONTEXT = 4096  # tokens, by default
+LEAST_CONTEXT = 64  # the default context shrinks down to this before too little RAM is refused
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How `ram` bytes are divided. Sizes in bytes; `dense` are those of the layers `layers`, in their order."""
+    """The division of `ram` bytes. Sizes in bytes; `dense` has one entry for each of `layers`, in their order."""
 
     ram: int
     config: ModelConfig
     format: str
     layers: range
     context: int
-    width: int  # bytes of a value that is computed with
+    width: int  # bytes per value of the compute dtype
     routing_only: bool
     small: int
     head: int
@@ -57,19 +57,19 @@ class Budget:
     work: int
     dense: tuple[int, ...]
     slot: int
-    experts: int  # that there are to read, of all layers
-    shared: int  # places in which dense parts take turns
-    resident: int  # layers, from the first one on, whose dense part has a place of its own
+    experts: int  # number of experts that may be read, over all layers
+    shared: int  # number of buffers that the other dense parts share
+    resident: int  # number of layers, from the first one on, with a permanent buffer for their dense part
     slots: int
 
     @property
     def places(self) -> tuple[int, ...]:
-        """The sizes of all places for dense parts, the shared ones first."""
+        """The sizes of all buffers for dense parts, the shared ones first."""
         return (max(self.dense),) * self.shared + self.dense[: self.resident]
 
     @property
     def weights(self) -> int:
-        """What weights occupy, whatever happens."""
+        """Bytes allocated for weights, constant for the life of the model."""
         return self.small + self.head + sum(self.places) + self.slots * self.slot
 
     @property
@@ -78,15 +78,15 @@ class Budget:
 
     @property
     def least(self) -> int:
-        """The smallest `ram` for this context."""
+        """The minimum `ram` for this context."""
         return self.needed + max(self.dense)
 
     @property
     def needed(self) -> int:
-        """What every budget holds: all but dense parts, and one slot if there are experts to read."""
+        """The fixed part of every budget: everything but dense parts, with one slot if any experts are read."""
         return self.small + self.head + self.cache + self.work + (self.slot if self.experts else 0)
 
-    # ---------------------------------------------------------------- what is read
+    # ---------------------------------------------------------------- expected reads
 
     @property
     def moe_layers(self) -> tuple[int, ...]:
@@ -96,24 +96,24 @@ class Budget:
 
     @property
     def hit_rate(self) -> float:
-        """The share of experts that a decoded token finds in the cache, were routing uniform."""
+        """The expected share of a decoded token's experts that are in the cache, under uniform routing."""
         if not self.experts:
             return 0.0
         sizes = (len(self.moe_layers), self.config.num_experts, self.config.num_experts_per_tok)
         return uniform_hit_rate(self.slots, *sizes)
 
     def prefill_parts(self, tokens: int) -> dict[str, int]:
-        """Bytes that a first pass of `tokens` tokens reads, by what they are for."""
+        """Bytes that a first pass of `tokens` tokens reads, by purpose."""
         check_count("tokens", tokens, "tokens", 1)
         experts = self.config.num_experts
-        chosen = experts * (1 - (1 - self.config.num_experts_per_tok / experts) ** tokens) if self.experts else 0
-        return self.named(tokens, sum(self.dense), round(chosen * len(self.moe_layers) * self.slot), self.head)
+        selected = experts * (1 - (1 - self.config.num_experts_per_tok / experts) ** tokens) if self.experts else 0
+        return self.named(tokens, sum(self.dense), round(selected * len(self.moe_layers) * self.slot), self.head)
 
     def token_parts(self) -> dict[str, int]:
-        """Bytes that a decoded token reads once the memory is full."""
-        wanted = len(self.moe_layers) * self.config.num_experts_per_tok * self.slot
-        turns = self.dense[self.resident :]  # they stay, if there are no more of them than places to take turns in
-        return self.named(1, sum(turns) if len(turns) > self.shared else 0, round(wanted * (1 - self.hit_rate)), 0)
+        """Bytes that a decoded token reads once the memory is full, by purpose."""
+        selected = len(self.moe_layers) * self.config.num_experts_per_tok * self.slot
+        others = self.dense[self.resident :]  # they stay in memory if each has a shared buffer to itself
+        return self.named(1, sum(others) if len(others) > self.shared else 0, round(selected * (1 - self.hit_rate)), 0)
 
     def named(self, tokens: int, dense: int, experts: int, head: int) -> dict[str, int]:
         width = WIDTHS[self.config.dtype]
@@ -127,7 +127,7 @@ class Budget:
         return sum(self.token_parts().values())
 
     def prefill_seconds(self, tokens: int, bytes_per_second: float) -> float:
-        """Reading alone; what is computed comes on top where it does not fit between two reads."""
+        """Time of the reads alone; computation that does not overlap with them is not included."""
         return self.prefill_bytes(tokens) / checked_speed(bytes_per_second)
 
     def token_seconds(self, bytes_per_second: float) -> float:
@@ -144,13 +144,13 @@ class Budget:
 
 
 def uniform_hit_rate(slots: int, layers: int, experts: int, wanted: int) -> float:
-    """What a cache of `slots` slots would find if each token chose `wanted` of `experts` uniformly in each layer."""
+    """The hit rate of a cache of `slots` slots if each token selects `wanted` of `experts` uniformly in each layer."""
     if slots >= layers * experts:
         return 1.0
     if slots < layers * wanted:
         return 0.0
     share = wanted / experts
-    tokens = int(log(1 - slots / (layers * experts)) / log(1 - share) + 1e-9)  # whose experts have room together
+    tokens = int(log(1 - slots / (layers * experts)) / log(1 - share) + 1e-9)  # whose experts fit together
     return 1 - (1 - share) ** tokens
 
 
@@ -163,34 +163,34 @@ def budget(
     dtype: str | None = None,
     routing_only: bool = False,
 ) -> Budget:
-    """Divide `ram` ("12GB", or bytes; None: the least that works) for a streamed model of `config`.
+    """Divide `ram` ("12GB", or bytes; None: the minimum) for a streamed model of `config`.
 
-    format: how the files are packed, by default what the config says. context: tokens that the KV cache and the longest
-    single pass have room for; by default 4,096, or as many fewer as `ram` demands, down to 64. dtype: the name of the
-    one to compute in, by default the config's. routing_only: the experts of the last layer are never read, nor is the
-    head; says nothing about a last layer that has no experts.
-    Raises PlanTooBig, which says what would do; BadArgument.
+    format: of the files, by default that of the config. context: tokens that the KV cache and the longest single pass
+    have room for; by default 4,096, or as few as `ram` requires, down to 64. dtype: name of the compute dtype, by
+    default that of the config. routing_only: never read the experts of the last layer and lm_head; without effect if
+    the last layer has no experts.
+    Raises PlanTooBig, with the minimum; BadArgument.
     """
     size = parse_bytes(ram, "ram") if isinstance(ram, str) else ram
     if size is not None:
         check_count("ram", size, "bytes", 1)
-    wanted = min(CONTEXT, context_length(config)) if context is None else context
-    check_count("context", wanted, "tokens", 1)
+    tokens = min(CONTEXT, context_length(config)) if context is None else context
+    check_count("context", tokens, "tokens", 1)
     layers = check_layers(config, layers)
-    least = wanted if context is not None else min(LEAST_CONTEXT, wanted)
+    least = tokens if context is not None else min(LEAST_CONTEXT, tokens)
     while True:
-        plan = demands(config, format or format_of(config), layers, wanted, dtype or config.dtype, routing_only)
+        plan = requirements(config, format or format_of(config), layers, tokens, dtype or config.dtype, routing_only)
         if size is None or plan.least <= size:
-            return share_out(plan, plan.least if size is None else size)
-        if wanted == least:
+            return distribute(plan, plan.least if size is None else size)
+        if tokens == least:
             raise too_little(plan, size)
-        wanted = max(least, wanted // 2)
+        tokens = max(least, tokens // 2)
 
 
-def demands(
+def requirements(
     config: ModelConfig, format: Format, layers: range, context: int, dtype: str, routing_only: bool
 ) -> Budget:
-    """What has to be there, before anything is shared out."""
+    """The sizes of all items, before any memory is distributed: ram, shared, resident and slots are 0."""
     if dtype not in WIDTHS:
         raise BadArgument(f"dtype is {dtype!r}, expected one of {', '.join(WIDTHS)}.")
     routing_only = routing_only and config.is_moe(layers[-1])
@@ -213,8 +213,8 @@ def demands(
     )  # fmt: skip
 
 
-def share_out(plan: Budget, ram: int) -> Budget:
-    """Give what `ram` has beyond the least to dense parts and slots, in the order that the file's beginning says."""
+def distribute(plan: Budget, ram: int) -> Budget:
+    """Spend the part of `ram` above the minimum on dense parts and slots, in the order of the module docstring."""
     left = ram - plan.needed
     shared, resident = 0, len(plan.dense)
     if sum(plan.dense) > left:
@@ -232,12 +232,12 @@ def share_out(plan: Budget, ram: int) -> Budget:
 
 
 def too_little(plan: Budget, ram: int) -> PlanTooBig:
-    """The refusal, with what needs the memory and the least that works."""
+    """The error for too little RAM, with the sizes of all items and the minimum."""
     needs = {"norms and routers": plan.small, "lm_head": plan.head, "KV cache": plan.cache, "work space": plan.work}
     needs |= {"one layer's attention": max(plan.dense), "one expert": plan.slot if plan.experts else 0}
     words = ", ".join(f"{name} {units(size)}" for name, size in needs.items() if size)
     return PlanTooBig(
-        f"ram is {units(ram)}, but {units(plan.least)} ({plan.least:,} bytes) is the least that works for layers "
-        f"{plan.layers.start}:{plan.layers.stop} and a context of {plan.context:,} tokens: {words}. Give more ram, a "
+        f"ram is {units(ram)}, but {units(plan.least)} ({plan.least:,} bytes) is the minimum for layers "
+        f"{plan.layers.start}:{plan.layers.stop} and a context of {plan.context:,} tokens: {words}. Use more ram, a "
         "smaller context, or fewer layers."
     )

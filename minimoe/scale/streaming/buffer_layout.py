@@ -1,8 +1,8 @@
-"""Which bytes of which files one thing is made of (a layer's attention, an expert), and how they lie in one buffer.
+"""Buffer layouts: the file extents of a group of tensors (a layer's attention, an expert) and their offsets in memory.
 
-Tensors that follow each other in a file are read together: an expert's three matrices are usually one run of bytes,
-because writers sort by name or by layer. In the buffer every tensor begins at a multiple of 64 bytes, as torch itself
-places them; kernels may round differently elsewhere.
+Adjacent tensors of a file are read together: an expert's three matrices are usually one extent, because writers sort by
+name or by layer. In the buffer every tensor begins at a multiple of 64 bytes, as in torch's own allocations; with
+another alignment kernels may round differently.
 """
 
 import threading
@@ -26,9 +26,11 @@ from minimoe.scale.streaming.sizes import aligned
 
 
 @dataclass(frozen=True)
-class Part:
-    """One tensor in a file, or a piece of one: `name` there; `owner` what it is a part of ("layers.3.mlp.gate", or
-    "up_proj" of an expert) and `suffix` which part of it; `code` its dtype as the header calls it.
+class TensorPart:
+    """One tensor in a file, or a slice of one.
+
+    name: in the file. owner: the module that it belongs to ("layers.3.mlp.gate", or "up_proj" of an expert). suffix:
+    its name within the owner ("weight"). code: its dtype in the header. start, nbytes: its bytes in the file.
     """
 
     name: str
@@ -46,8 +48,8 @@ class Part:
 
 
 @dataclass
-class Run:
-    """`nbytes` of a file from `start` on, which belong at `at` in the buffer."""
+class Extent:
+    """A contiguous range of a file (`nbytes` from `start` on) that is read to offset `at` of the buffer."""
 
     header: Header
     start: int
@@ -55,40 +57,40 @@ class Run:
     at: int
 
 
-class Layout:
-    """Places for some parts in one buffer of `nbytes`, and the `runs` of bytes that fill it."""
+class BufferLayout:
+    """The offsets of some parts in one buffer of `nbytes` bytes, and the `extents` of files that fill it."""
 
-    def __init__(self, parts: Iterable[Part]):
+    def __init__(self, parts: Iterable[TensorPart]):
         self.nbytes = 0
-        self.runs: list[Run] = []
-        self.places: list[tuple[Part, int]] = []
+        self.extents: list[Extent] = []
+        self.places: list[tuple[TensorPart, int]] = []  # each part and its offset
         for part in sorted(parts, key=lambda part: (str(part.header.file), part.start)):
-            last = self.runs[-1] if self.runs else None
+            last = self.extents[-1] if self.extents else None
             self.nbytes = aligned(self.nbytes)
             follows = last is not None and last.header is part.header and last.start + last.nbytes == part.start
             if last is not None and follows and last.at + last.nbytes == self.nbytes:
                 last.nbytes += part.nbytes
             else:
-                self.runs.append(Run(part.header, part.start, part.nbytes, self.nbytes))
+                self.extents.append(Extent(part.header, part.start, part.nbytes, self.nbytes))
             self.places.append((part, self.nbytes))
             self.nbytes += part.nbytes
 
     @property
     def payload(self) -> int:
-        """Bytes that are read; the buffer also has the gaps before aligned places."""
-        return sum(run.nbytes for run in self.runs)
+        """Bytes that are read: the buffer without the padding for alignment."""
+        return sum(extent.nbytes for extent in self.extents)
 
     def views(self, memory: Tensor, owner: str | None = None) -> dict[str, dict[str, Tensor]]:
-        """owner -> suffix -> the tensor in `memory` (uint8). Nothing is copied; with `owner` that one's alone."""
-        found: dict[str, dict[str, Tensor]] = {}
+        """owner -> suffix -> a view of the tensor in `memory` (uint8), of all owners or of one."""
+        tensors: dict[str, dict[str, Tensor]] = {}
         for part, at in self.places:
             if owner in (None, part.owner):
-                found.setdefault(part.owner, {})[part.suffix] = part.view(memory, at)
-        return found
+                tensors.setdefault(part.owner, {})[part.suffix] = part.view(memory, at)
+        return tensors
 
 
-class Reader:
-    """Fills buffers, and counts the bytes and the seconds by what they were for. Several threads may use it."""
+class WeightReader:
+    """Reads weights into buffers and counts bytes, by purpose, and seconds. Thread-safe."""
 
     def __init__(self, format: Format) -> None:
         self.format = format
@@ -97,35 +99,37 @@ class Reader:
         self.after_reading: Callable[[int], None] = lambda count: None
         self._lock = threading.Lock()
 
-    def read(self, layout: Layout, memory: Tensor, what: str) -> None:
-        """Fill `memory` (uint8, at least layout.nbytes). Raises ReadFailed, also if a file is no longer the one whose
-        header was read, and WrongModel or NotFinite if the values cannot be used; the memory then holds nothing of use.
+    def read(self, layout: BufferLayout, memory: Tensor, purpose: str) -> None:
+        """Fill `memory` (uint8, at least layout.nbytes bytes). purpose: a key of `bytes`.
+
+        Raises ReadFailed, also if a file was replaced since its header was read, and WrongModel or NotFinite for
+        invalid values; the content of the memory is then undefined.
         """
-        for _, group in groupby(layout.runs, key=lambda run: str(run.header.file)):
-            runs, began = list(group), time.perf_counter()
-            header, count = runs[0].header, sum(run.nbytes for run in runs)
+        for _, group in groupby(layout.extents, key=lambda extent: str(extent.header.file)):
+            extents, began = list(group), time.perf_counter()
+            header, count = extents[0].header, sum(extent.nbytes for extent in extents)
             with header.open() as file:
                 file.require_unchanged(header.identity)
-                for run in runs:
-                    file.read_into(memory_of(memory[run.at : run.at + run.nbytes]), run.start)
+                for extent in extents:
+                    file.read_into(memory_of(memory[extent.at : extent.at + extent.nbytes]), extent.start)
                 file.require_unchanged(header.identity)
-            self.note(what, count, time.perf_counter() - began)
+            self.note(purpose, count, time.perf_counter() - began)
         for part, at in layout.places:
             check_values(self.format, part.header, part.name, part.view(memory, at))
 
-    def read_converting(self, part: Part, destination: Tensor, what: str) -> None:
-        """Fill `destination` with one large tensor, in another dtype if need be, through a staging buffer of 8 MiB."""
+    def read_converting(self, part: TensorPart, destination: Tensor, purpose: str) -> None:
+        """Fill `destination` with one large tensor, converted to its dtype, through a staging buffer of 8 MiB."""
         began = time.perf_counter()
         entry = TensorEntry(part.name, part.code, part.shape, part.start, part.nbytes)
         with part.header.open() as file:
             file.require_unchanged(part.header.identity)
             Filler().fill(destination, file, entry)
             file.require_unchanged(part.header.identity)
-        self.note(what, part.nbytes, time.perf_counter() - began)
+        self.note(purpose, part.nbytes, time.perf_counter() - began)
 
-    def note(self, what: str, count: int, seconds: float) -> None:
+    def note(self, purpose: str, count: int, seconds: float) -> None:
         with self._lock:
-            self.bytes[what] = self.bytes.get(what, 0) + count
+            self.bytes[purpose] = self.bytes.get(purpose, 0) + count
             self.seconds += seconds
         self.after_reading(count)
 
@@ -135,49 +139,51 @@ class Reader:
             return sum(self.bytes.values())
 
 
-class Stored:
-    """Where everything that a streamed model needs lies on disk."""
+class TensorMap:
+    """The location on disk of all weights of a streamed model."""
 
     def __init__(self, config: ModelConfig, shards: Shards):
         self.config, self.shards = config, shards
         self.format = format_of(config)
         self.experts_shape = matrices(config.moe_intermediate_size, config.hidden_size)
 
-    def dense(self, layer: int) -> Layout:
-        """Attention's projections, and the feed-forward of a layer that has no experts."""
+    def dense(self, layer: int) -> BufferLayout:
+        """The attention projections, and the feed-forward of a layer without experts."""
         prefix = f"model.layers.{layer}."
         expected = list(attention_tensors(self.config, prefix, self.format))
         if not self.config.is_moe(layer):
             expected += dense_tensors(self.config, prefix, self.format)
         names = (tensor.name for tensor in expected)
-        return Layout(self.part(name) for name in names if "_norm." not in name)
+        return BufferLayout(self.part(name) for name in names if "_norm." not in name)
 
-    def small(self, layer: int) -> Layout:
-        """The four norms and the router: read once, and kept."""
+    def small(self, layer: int) -> BufferLayout:
+        """The four norms and the router, which are read once and stay in memory."""
         names = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"]
         names += ["mlp.gate"] if self.config.is_moe(layer) else []
-        return Layout(self.part(f"model.layers.{layer}.{name}.weight") for name in names)
+        return BufferLayout(self.part(f"model.layers.{layer}.{name}.weight") for name in names)
 
-    def norm(self) -> Layout:
-        return Layout([self.part(NORM)])
+    def norm(self) -> BufferLayout:
+        return BufferLayout([self.part(NORM)])
 
-    def head(self) -> Part:
+    def head(self) -> TensorPart:
         return self.part(EMBEDDING if self.config.tie_word_embeddings else HEAD)
 
-    def rows(self, numbers: list[int]) -> Layout:
-        """Rows of the embedding, by rising number; each is one part, named by its number."""
+    def rows(self, numbers: list[int]) -> BufferLayout:
+        """Rows of the embedding, in ascending order; each row is one part whose owner is its number."""
         table = self.part(EMBEDDING)
         width = table.nbytes // self.config.vocab_size
         shape = (self.config.hidden_size,)
         starts = ((str(number), table.start + number * width) for number in numbers)
-        return Layout(Part(EMBEDDING, row, "", table.header, at, width, table.code, shape) for row, at in starts)
+        return BufferLayout(
+            TensorPart(EMBEDDING, row, "", table.header, at, width, table.code, shape) for row, at in starts
+        )
 
-    def expert(self, layer: int, expert: int) -> Layout:
-        """The three matrices of one expert, however they are stored."""
-        return Layout(self.expert_parts(f"model.layers.{layer}.mlp.experts.", expert))
+    def expert(self, layer: int, expert: int) -> BufferLayout:
+        """The three matrices of one expert, in any of the stored forms."""
+        return BufferLayout(self.expert_parts(f"model.layers.{layer}.mlp.experts.", expert))
 
-    def expert_parts(self, bank: str, expert: int) -> Iterator[Part]:
-        """Each expert's tensors by themselves, or in fused files its rows of the two tensors of all experts."""
+    def expert_parts(self, bank: str, expert: int) -> Iterator[TensorPart]:
+        """An expert's own tensors or, in fused files, its rows of the two tensors of all experts."""
         fused = self.shards.find(bank + "gate_up_proj")
         for kind, shape in self.experts_shape.items():
             if fused is None:
@@ -188,14 +194,15 @@ class Stored:
             whole = self.part(bank + ("down_proj" if down else "gate_up_proj"))
             size = whole.nbytes // self.config.num_experts // (1 if down else 2)
             begin = expert if down else 2 * expert + (kind == "up_proj")
-            yield Part(whole.name, kind, "weight", whole.header, whole.start + begin * size, size, whole.code, shape)
+            start = whole.start + begin * size
+            yield TensorPart(whole.name, kind, "weight", whole.header, start, size, whole.code, shape)
 
-    def part(self, name: str, owner: str | None = None) -> Part:
-        """The tensor of that name as a part."""
-        found = self.shards.find(name)
-        if found is None:  # names were compared when the checkpoint was opened
+    def part(self, name: str, owner: str | None = None) -> TensorPart:
+        """The whole tensor `name` as a part."""
+        location = self.shards.find(name)
+        if location is None:  # unreachable: names were compared when the checkpoint was opened
             raise IncompleteLoad(f"{self.shards.directory}: no opened file holds {name}. Please report this.")
-        header, entry = found
+        header, entry = location
         module, _, suffix = name.rpartition(".")
         owner = module.removeprefix("model.") if owner is None else owner
-        return Part(name, owner, suffix, header, entry.start, entry.nbytes, entry.dtype, entry.shape)
+        return TensorPart(name, owner, suffix, header, entry.start, entry.nbytes, entry.dtype, entry.shape)

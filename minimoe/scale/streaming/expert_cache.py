@@ -1,8 +1,8 @@
-"""The cache of experts: a fixed number of slots, and who has not been asked for longest gives up theirs.
+"""The expert cache: a fixed number of slots with least-recently-used (LRU) eviction.
 
-"Least recently used" is the plainest rule that remembers. It has a cliff: a model asks for its layers in turn, so with
-fewer slots than one token needs (8 experts x 94 layers in the 235B) every expert has been thrown out before its layer's
-turn comes again, and nothing is ever found. Above that every slot counts.
+LRU has a cliff: a model uses its layers in turn, so with fewer slots than one token needs (8 experts x 94 layers in the
+235B) every expert is evicted before its layer runs again, and the hit rate is 0. Above that number each additional slot
+helps.
 """
 
 import weakref
@@ -15,44 +15,44 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.scale.streaming.buffer_layout import Layout
+from minimoe.scale.streaming.buffer_layout import BufferLayout
 
 Key = tuple[int, int]  # layer, expert
 
 
 @dataclass
 class Slot:
-    """Memory for one expert, and how its parts lie in it."""
+    """Memory for one expert, and the layout of its tensors there."""
 
     memory: Tensor
-    layout: Layout
-    lent: list["weakref.ref[Any]"] = field(default_factory=list)
+    layout: BufferLayout
+    loans: list["weakref.ref[Any]"] = field(default_factory=list)
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody still holds a tensor that looks into this memory."""
-        self.lent = [each for each in self.lent if each() is not None]
-        return bool(self.lent)
+        """Whether a view of this memory is still referenced."""
+        self.loans = [loan for loan in self.loans if loan() is not None]
+        return bool(self.loans)
 
     def parts(self, kind: str) -> dict[str, Tensor]:
-        """The stored tensors of gate_proj, up_proj or down_proj by suffix: views that are valid while they, or views
-        of them, are held.
+        """The stored tensors of gate_proj, up_proj or down_proj by suffix, as views. The slot is in use, and its memory
+        is not reused, while these tensors or views of them are referenced.
         """
-        loan = self.memory.numpy()  # a new array each time: every view of what comes out keeps it alive
-        self.lent = [each for each in self.lent if each() is not None] + [weakref.ref(loan)]
-        return self.layout.views(torch.from_numpy(loan), kind)[kind]
+        base = self.memory.numpy()  # a new array in each call, which every derived view keeps alive
+        self.loans = [loan for loan in self.loans if loan() is not None] + [weakref.ref(base)]
+        return self.layout.views(torch.from_numpy(base), kind)[kind]
 
 
 class ExpertCache:
-    """`slots` slots of `slot_bytes` each, allocated once. `load(key, memory)` fills a slot and says how it lies there.
+    """`slots` slots of `slot_bytes` each, allocated once. `load(key, memory)` fills a slot and returns its layout.
 
     `hits` and `misses` count the calls of `get`.
     """
 
-    def __init__(self, slots: int, slot_bytes: int, load: Callable[[Key, Tensor], Layout]):
+    def __init__(self, slots: int, slot_bytes: int, load: Callable[[Key, Tensor], BufferLayout]):
         self.memory = torch.empty(slots * slot_bytes, dtype=torch.uint8)
         self.free = list(self.memory.split(slot_bytes)) if slots else []
-        self.slots: OrderedDict[Key, Slot] = OrderedDict()  # the one that was not asked for longest comes first
+        self.slots: OrderedDict[Key, Slot] = OrderedDict()  # least recently used first
         self.load = load
         self.hits = self.misses = 0
 
@@ -60,16 +60,16 @@ class ExpertCache:
         return len(self.slots)
 
     def get(self, key: Key, count: bool = True) -> Slot:
-        """The slot of this expert, read into the place of another if it has none.
+        """The slot of this expert; on a miss the expert is loaded, if necessary in place of another.
 
-        Whatever `load` raises leaves the cache without this expert, never with a half-filled slot. Raises BadArgument
-        if all slots are in use.
+        If `load` raises, the cache does not contain the expert: a slot is never partially filled. Raises BadArgument if
+        all slots are in use.
         """
         slot = self.slots.get(key)
         self.hits += count and slot is not None
         self.misses += count and slot is None
         if slot is None:
-            memory = self.make_room()
+            memory = self.evict()
             try:
                 slot = Slot(memory, self.load(key, memory))
             except BaseException:
@@ -79,8 +79,8 @@ class ExpertCache:
         self.slots.move_to_end(key)
         return slot
 
-    def make_room(self) -> Tensor:
-        """The memory of a slot that is free, or of the one that was not asked for longest and that nobody looks at."""
+    def evict(self) -> Tensor:
+        """The memory of a free slot, or of the least recently used one that is not in use, which is evicted."""
         if self.free:
             return self.free.pop()
         for key, slot in self.slots.items():
@@ -89,5 +89,5 @@ class ExpertCache:
                 return slot.memory
         raise BadArgument(
             f"the weights of {len(self.slots)} experts are held at once, and the cache has no more slots. Use one "
-            "expert after the other, as engine 'loop' does, or give more ram."
+            "expert at a time, as engine 'loop' does, or pass more ram."
         )

@@ -1,6 +1,6 @@
-"""Small modules that take the place of those whose weights stay on disk. What they compute is the library's own code.
+"""Modules whose weights stay on disk; the computation is the library's own code.
 
-A weight is held as it is stored, packed if the files are, and unpacked or converted when it is used.
+Weights are held as they are stored, packed if the files are, and are unpacked or converted when they are used.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ExpertBank
 from minimoe.model.router import Routing
 from minimoe.quantisation import Format
-from minimoe.scale.streaming.buffer_layout import Reader, Stored
+from minimoe.scale.streaming.buffer_layout import TensorMap, WeightReader
 from minimoe.scale.streaming.expert_cache import ExpertCache
 
 KINDS = ("gate_proj", "up_proj", "down_proj")
 
 
 class StreamedLinear(nn.Module):
-    """A linear layer whose weight is there only while its own layer runs: `parts` are its stored tensors, or None."""
+    """A linear layer whose weight is in memory only while its own layer runs. `parts`: its stored tensors or None."""
 
     def __init__(self, name: str, format: Format, dtype: torch.dtype):
         super().__init__()
@@ -31,8 +31,8 @@ class StreamedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The matrix (outs, ins), good until its layer has run: then a later layer's weights take its memory, so keep a
-        clone. Raises BadArgument where its memory may hold another layer's.
+        """The matrix (outs, ins). Valid until its layer has run, because a later layer reuses the memory: clone it for
+        later use. Raises BadArgument while its layer is not running.
         """
         if self.parts is None:
             raise BadArgument(f"{self.name} is streamed: its weight is in memory only while its own layer runs.")
@@ -43,24 +43,24 @@ class StreamedLinear(nn.Module):
 
 
 class StreamedEmbedding(nn.Module):
-    """Reads only the rows of the tokens that are asked for: 8 kB each in the 235B, of 1.2 GB."""
+    """An embedding that reads only the rows of the requested tokens: 8 kB each in the 235B, of 1.2 GB."""
 
-    def __init__(self, stored: Stored, reader: Reader, dtype: torch.dtype):
+    def __init__(self, stored: TensorMap, reader: WeightReader, dtype: torch.dtype):
         super().__init__()
         self.stored, self.reader, self.dtype = stored, reader, dtype
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """(batch, position) -> (batch, position, hidden)."""
-        numbers, place = token_ids.unique(return_inverse=True)
+        numbers, positions = token_ids.unique(return_inverse=True)
         layout = self.stored.rows(numbers.tolist())
         memory = torch.empty(layout.nbytes, dtype=torch.uint8)
         self.reader.read(layout, memory, "embedding rows")
-        rows = torch.stack([found[""] for found in layout.views(memory).values()])
-        return F.embedding(place, rows.to(self.dtype))
+        rows = torch.stack([tensors[""] for tensors in layout.views(memory).values()])
+        return F.embedding(positions, rows.to(self.dtype))
 
 
 class Matrices(Sequence[Tensor]):
-    """One kind of matrix of all experts of a layer: `[e]` gets expert e from the cache, which may have to read it."""
+    """One matrix of all experts of a layer (all gate_proj, ...). `[e]` gets that of expert e from the cache."""
 
     def __init__(self, bank: "StreamedBank", kind: str):
         self.bank, self.kind = bank, kind
@@ -75,15 +75,15 @@ class Matrices(Sequence[Tensor]):
 
 
 class StreamedBank(ExpertBank):
-    """The experts of one layer, which come from the cache one after the other. Engine: `loop`, and no other.
+    """The experts of one layer, taken from the cache one at a time. Supports only the engine `loop`.
 
-    With `absent` none is ever read and the answer is NaN: for a last layer of which only the routing is wanted.
+    With `absent` no expert is read and the output is NaN: for a last layer of which only the routing is needed.
     """
 
     def __init__(
         self, config: ModelConfig, layer: int, format: Format, dtype: torch.dtype, cache: ExpertCache, absent: bool
     ):
-        nn.Module.__init__(self)  # not ExpertBank's own, which would allocate the stacks
+        nn.Module.__init__(self)  # not ExpertBank.__init__, which would allocate the weights
         self.layer, self.experts, self.absent = layer, config.num_experts, absent
         self.format, self.dtype, self.cache = format, dtype, cache
         self.gate_proj, self.up_proj, self.down_proj = (Matrices(self, kind) for kind in KINDS)
@@ -98,7 +98,7 @@ class StreamedBank(ExpertBank):
         return super().forward(x, routing)
 
     def matrix(self, kind: str, expert: int) -> Tensor:
-        """(out, in). Of the three matrices of an expert the first one counts as a hit or a miss, in each pass once."""
+        """One matrix (outs, ins). An expert counts as a hit or miss once per pass, with the first of its matrices."""
         slot = self.cache.get((self.layer, expert), count=expert not in self.visited)
         self.visited.add(expert)
         return self.format.unpack(slot.parts(kind), self.dtype)

@@ -1,4 +1,4 @@
-"""Sizes that a budget is made of: one matrix, one expert, a layer's dense part as stored; work space of a pass."""
+"""The sizes in a budget: one matrix, one expert, a layer's dense part as stored; the work space of a pass."""
 
 from math import prod
 
@@ -13,12 +13,12 @@ ALIGNMENT = 64  # bytes
 
 
 def aligned(size: int) -> int:
-    """`size` rounded up to where the next tensor may begin."""
+    """`size` rounded up to a multiple of ALIGNMENT, where the next tensor begins."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def stored_bytes(format: Format, outs: int, ins: int, width: int) -> int:
-    """One matrix as stored, its largest form where several dtypes are as good."""
+    """Bytes of one matrix as stored, of the largest form if the format allows several dtypes."""
     total = 0
     for part in format.components(outs, ins).values():
         sizes = [BYTES_PER_VALUE[code] if code else width for code in (part.code, *part.also)]
@@ -27,7 +27,7 @@ def stored_bytes(format: Format, outs: int, ins: int, width: int) -> int:
 
 
 def feed_forward_bytes(format: Format, ffn: int, hidden: int, width: int) -> int:
-    """gate_proj, up_proj and down_proj as stored."""
+    """Bytes of gate_proj, up_proj and down_proj as stored."""
     return sum(stored_bytes(format, *shape, width) for shape in matrices(ffn, hidden).values())
 
 
@@ -39,7 +39,7 @@ def attention_shapes(config: ModelConfig) -> list[tuple[int, int]]:
 
 
 def dense_bytes(config: ModelConfig, format: Format, layer: int, width: int) -> int:
-    """What a layer needs besides experts, norms and router, as stored."""
+    """Bytes of a layer's weights as stored, without experts, norms and router."""
     total = sum(stored_bytes(format, *shape, width) for shape in attention_shapes(config))
     if not config.is_moe(layer):
         total += feed_forward_bytes(format, config.intermediate_size, config.hidden_size, width)
@@ -50,10 +50,10 @@ def pass_bytes(
     config: ModelConfig, format: Format, positions: int, context: int, width: int, last_only: bool = True,
     eager: bool = False,
 ) -> int:  # fmt: skip
-    """Work space of a pass of `positions` (of all sequences together) behind which `context` tokens are in the cache.
+    """Work space of a pass of `positions` (summed over all sequences), with `context` tokens in the cache after it.
 
-    The formula of memory.py in values of `width` bytes, one matrix being unpacked and two more that are unpacked
-    already. Beyond it: every position's logits if they are asked for, and the scores of attention written out.
+    The formula of rank_memory.py for values of `width` bytes, with one matrix being unpacked and two unpacked ones.
+    Added to it: the logits of all positions unless `last_only`, and the attention scores if `eager`.
     """
     precision = {2: "bf16"}.get(width, "fp32")
     held = cuts(config, 1, 0)
@@ -65,7 +65,7 @@ def pass_bytes(
 
 
 def unpacking_bytes(config: ModelConfig, format: Format, width: int) -> int:
-    """What is alive while a matrix is unpacked, and the result; of a feed-forward all three results live at once."""
+    """Peak bytes while a matrix is unpacked, result included; all three matrices of a feed-forward coexist."""
     plain = format.name == "plain"
     if plain and width == WIDTHS[config.dtype]:
         return 0
@@ -73,8 +73,8 @@ def unpacking_bytes(config: ModelConfig, format: Format, width: int) -> int:
     def while_unpacked(outs: int, ins: int) -> int:
         return outs * ins * width if plain else unpacking(format.name, outs, ins, width)
 
-    found = [while_unpacked(*shape) for shape in attention_shapes(config)]
+    sizes = [while_unpacked(*shape) for shape in attention_shapes(config)]
     for ffn in (config.moe_intermediate_size, config.intermediate_size):
-        found += [2 * outs * ins * width + while_unpacked(outs, ins)
+        sizes += [2 * outs * ins * width + while_unpacked(outs, ins)
                   for outs, ins in matrices(ffn, config.hidden_size).values()]  # fmt: skip
-    return max(found)
+    return max(sizes)

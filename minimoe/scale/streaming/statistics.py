@@ -1,4 +1,6 @@
-"""What a streamed model says about itself while it works: bytes, hits, misses, what it holds, a bar when it is slow."""
+"""Statistics of a streamed model: bytes read, hits and misses, memory held, a progress bar for slow passes; and the hit
+rate that a cache would have on a recorded trace.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,20 +11,23 @@ from weakref import WeakSet
 
 from tqdm.auto import tqdm
 
+from minimoe.errors import BadArgument
 from minimoe.humanize import units
 from minimoe.model.cache import KVCache
+from minimoe.routing.trace.trace import RoutingTrace
 from minimoe.scale.streaming.budget import Budget
-from minimoe.scale.streaming.buffer_layout import Reader
+from minimoe.scale.streaming.buffer_layout import BufferLayout, WeightReader
 from minimoe.scale.streaming.expert_cache import ExpertCache
 
-SHOW_PROGRESS_FROM = 10**9  # bytes that a first pass is expected to read
-ENOUGH_TO_TELL = 4_000_000  # bytes
-PATIENCE = 60  # seconds after which a decoded token gets a bar, too
+SHOW_PROGRESS_FROM = 10**9  # bytes; a first pass that reads more gets a progress bar
+LEAST_FOR_A_SPEED = 4_000_000  # bytes; with fewer no speed is reported
+PATIENCE = 60  # seconds; a decoded token that takes longer gets a progress bar
+NOTHING = BufferLayout([])  # the content of a slot if hits are only counted
 
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One forward pass. hits, misses: of each layer whose experts were asked for, in the order of the layers."""
+    """One forward pass. hits, misses: one number for each of `layers`, those whose experts were requested."""
 
     tokens: int
     bytes_read: int
@@ -33,19 +38,19 @@ class PassRecord:
 
     @property
     def hit_rate(self) -> float:
-        """The share of experts that were in memory; 0.0 if none was asked for."""
+        """The share of requested experts that were in memory; 0.0 if none was requested."""
         return sum(self.hits) / max(1, sum(self.hits) + sum(self.misses))
 
 
 @dataclass
 class StreamStatistics:
-    """Everything since the model was opened. Bytes are those that were asked of the files, headers not counted."""
+    """Statistics since the model was opened. Bytes are those requested from the files, without headers."""
 
     budget: Budget
     cache: ExpertCache
-    reader: Reader
+    reader: WeightReader
     header_bytes: int = 0  # index and headers, read when the checkpoint was opened
-    opening_bytes: int = 0  # of bytes_read, what was read when it was opened
+    opening_bytes: int = 0  # the part of bytes_read that was read when the model was opened
     passes: list[PassRecord] = field(default_factory=list)
     kv_caches: "WeakSet[KVCache]" = field(default_factory=WeakSet)
     peak_bytes: int = 0
@@ -54,7 +59,7 @@ class StreamStatistics:
         self.note_held()
 
     def opened(self, header_bytes: int) -> None:
-        """Called once the model is ready."""
+        """Must be called once, when the model is ready."""
         self.header_bytes, self.opening_bytes = header_bytes, self.bytes_read
 
     @property
@@ -63,7 +68,7 @@ class StreamStatistics:
 
     @property
     def bytes_by_part(self) -> dict[str, int]:
-        """What the bytes were for: norms and routers, embedding rows, attention and dense layers, experts, lm_head."""
+        """bytes_read by purpose: norms and routers, embedding rows, attention and dense layers, experts, lm_head."""
         return dict(self.reader.bytes)
 
     @property
@@ -76,28 +81,28 @@ class StreamStatistics:
 
     @property
     def hit_rate(self) -> float:
-        """The share of experts that were in memory when their turn came; each counts once a layer and pass."""
+        """The share of requested experts that were in memory; each expert counts once per layer and pass."""
         return self.hits / max(1, self.hits + self.misses)
 
     @property
     def held_bytes(self) -> int:
-        """Allocated for weights, and by KV caches that are alive. The work space of a running pass is not in it."""
+        """Bytes allocated for weights and by live KV caches, without the work space of a running pass."""
         return self.budget.weights + sum(cache.bytes for cache in self.kv_caches)
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Of all reads so far; None if there was too little to tell. From the system's page cache it is no disk's."""
-        enough = self.bytes_read >= ENOUGH_TO_TELL and self.reader.seconds > 0
+        """Average read speed so far; None if too little was read. The page cache is faster than the disk."""
+        enough = self.bytes_read >= LEAST_FOR_A_SPEED and self.reader.seconds > 0
         return self.bytes_read / self.reader.seconds if enough else None
 
     def note_held(self) -> None:
-        """Called whenever something was allocated."""
+        """Update `peak_bytes`; must be called after each allocation."""
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)
 
     def __str__(self) -> str:
         speed = f", {units(round(self.bytes_per_second))}/s" if self.bytes_per_second else ""
-        asked = self.hits + self.misses
-        experts = f", {self.hit_rate:.1%} of {asked:,} experts were in memory" if asked else ""
+        requested = self.hits + self.misses
+        experts = f", {self.hit_rate:.1%} of {requested:,} experts were in memory" if requested else ""
         return (
             f"read {units(self.bytes_read)}{speed}{experts}; held {units(self.peak_bytes)} at most, "
             f"of a budget of {units(self.budget.ram)}"
@@ -105,7 +110,7 @@ class StreamStatistics:
 
     @contextmanager
     def one_pass(self, tokens: int) -> Iterator[Callable[[int], None]]:
-        """Around a forward pass; the function that is given wants to be called after every layer with its number."""
+        """Record a forward pass. The yielded function must be called after every layer, with the layer's number."""
         began, start = time.perf_counter(), self.bytes_read
         before, layers, counts = (self.hits, self.misses), [], []
 
@@ -129,11 +134,32 @@ class StreamStatistics:
         self.passes.append(PassRecord(tokens, self.bytes_read - start, seconds, tuple(layers), hits, misses))
 
     def bar(self, tokens: int) -> Any:
-        """Bytes of this pass, with MB/s and time to go; silent where it will be over soon."""
+        """A progress bar of the bytes of this pass, with speed and remaining time; disabled for a short pass."""
         first = tokens > 1 or not self.passes
         expected = self.budget.prefill_bytes(tokens) if first else self.budget.token_bytes()
-        soon = expected < SHOW_PROGRESS_FROM if first else expected < PATIENCE * (self.bytes_per_second or expected)
+        short = expected < SHOW_PROGRESS_FROM if first else expected < PATIENCE * (self.bytes_per_second or expected)
         return tqdm(
-            total=expected, unit="B", unit_scale=True, desc="prompt" if tokens > 1 else "token", disable=soon,
+            total=expected, unit="B", unit_scale=True, desc="prompt" if tokens > 1 else "token", disable=short,
             leave=not first,
         )  # fmt: skip
+
+
+def hits_of_trace(trace: RoutingTrace, slots: int, skip: int = 0) -> float:
+    """The hit rate of a cache of `slots` slots on these tokens, taken one by one and layer by layer, as in decoding.
+
+    skip: leading tokens that fill the cache and do not count. Raises BadArgument for an invalid `slots` or `skip`.
+    """
+    tokens = trace.experts.shape[1]
+    if type(slots) is not int or slots < 1:
+        raise BadArgument(f"slots is {slots!r}, expected a number of experts, 1 or more.")
+    if not 0 <= skip < tokens:
+        raise BadArgument(f"skip is {skip!r}, but the trace holds {tokens} tokens.")
+    cache = ExpertCache(slots, 1, lambda key, memory: NOTHING)
+    selected, layers = trace.experts.sort(dim=-1).values.tolist(), trace.layers.tolist()
+    for token in range(tokens):
+        if token == skip:
+            cache.hits = cache.misses = 0
+        for index, layer in enumerate(layers):
+            for expert in selected[index][token]:
+                cache.get((layer, expert))
+    return cache.hits / (cache.hits + cache.misses)

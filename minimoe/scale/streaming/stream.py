@@ -1,9 +1,9 @@
-"""stream: a checkpoint larger than memory, run layer by layer from disk or over HTTP under a budget of RAM.
+"""stream: run a checkpoint larger than memory, layer by layer from disk or over HTTP, under a budget of RAM.
 
-The model is a Transformer, and its code is the library's own; only where weights come from is different. Attention
-arrives just before its layer runs (stream_dense.py), experts when a router has chosen them (expert_cache.py), the
-embedding row by row. A prompt goes through each layer as a whole, so a layer is read once for all of its tokens; an
-answer goes token by token. Results equal those of the loaded model with engine "loop" to the bit.
+The model is a Transformer with the library's own code; only the source of the weights differs. Attention weights are
+read just before their layer runs (dense_prefetch.py), experts when a router has selected them (expert_cache.py), the
+embedding row by row. A prompt passes through each layer as a whole, so a layer is read once for all of its tokens; the
+reply is generated token by token. Results are bit-identical to those of the loaded model with engine "loop".
 """
 
 from bisect import bisect_right
@@ -24,11 +24,12 @@ from minimoe.dtypes import BYTES_PER_VALUE, CODES
 from minimoe.errors import BadArgument, PlanTooBig, WrongModel
 from minimoe.humanize import units
 from minimoe.model.cache import KVCache
+from minimoe.model.checks import as_batch
 from minimoe.model.config import ModelConfig
-from minimoe.model.transformer import Transformer, as_batch
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation import is_packed
 from minimoe.scale.streaming.budget import Budget, budget, pass_bytes
-from minimoe.scale.streaming.buffer_layout import Layout, Reader, Stored
+from minimoe.scale.streaming.buffer_layout import BufferLayout, TensorMap, WeightReader
 from minimoe.scale.streaming.dense_prefetch import DenseParts
 from minimoe.scale.streaming.expert_cache import ExpertCache, Key
 from minimoe.scale.streaming.modules import StreamedBank, StreamedEmbedding, StreamedLinear
@@ -44,16 +45,16 @@ def stream(
     routing_only: bool = False,
     context: int | None = None,
 ) -> tuple["StreamedTransformer", Tokenizer]:
-    """A checkpoint folder, or an address of one -> (model, tokenizer), without loading it. Reads norms and routers.
+    """Open a checkpoint folder or address as (model, tokenizer) without loading it. Reads only norms and routers.
 
-    ram: bytes, or "12GB": everything that the model will allocate (budget.py says what); Python and torch come on top.
-    context: tokens of prompt and answer together that this has room for; by default 4,096, or fewer if ram is scarce.
-    routing_only: the experts of the last layer are never read, as its routing is known before they are asked; what
-    comes out of the model is then NaN. layers, dtype: as for `load`.
+    ram: bytes, or "12GB": everything that the model allocates (see budget.py); Python and torch are not included.
+    context: maximum number of tokens of prompt and reply together; by default 4,096, or fewer if ram is scarce.
+    routing_only: never read the experts of the last layer, which its routing does not depend on; the output of the
+    model is then NaN. layers, dtype: as for `load`.
 
-    `model.streaming` says what was read and held, `model.budget` how the memory is divided. CPU only; engine "loop".
-    Raises PlanTooBig, with the least that works, and what `load` raises. A read that fails later raises ReadFailed from
-    the model's call and leaves nothing half read behind.
+    `model.streaming` has statistics of reads and memory, `model.budget` the division of the memory. CPU only, engine
+    "loop". Raises PlanTooBig, with the minimum, and the errors of `load`. A failed read later on raises ReadFailed from
+    the model's call; no partially read weights remain.
     """
     model, opened = _stream(path, ram, layers, dtype, routing_only, context)
     return model, read_tokenizer(opened.folder, model.config)
@@ -67,7 +68,7 @@ def stream_model(
     routing_only: bool = False,
     context: int | None = None,
 ) -> "StreamedTransformer":
-    """The model alone; needs no tokenizer files."""
+    """As `stream`, but the model alone; needs no tokenizer files."""
     return _stream(path, ram, layers, dtype, routing_only, context)[0]
 
 
@@ -78,39 +79,39 @@ def _stream(
     config, shards = opened.config, opened.shards
     chosen = check_dtype(dtype, config)
     plan = budget(config, None, ram, layers, context, str(chosen).removeprefix("torch."), routing_only)
-    room = memory_of_device(torch.device("cpu"))
-    if room is not None and plan.total > room:
+    memory = memory_of_device(torch.device("cpu"))
+    if memory is not None and plan.total > memory:
         raise PlanTooBig(
-            f"ram is {units(plan.ram)}, of which {plan.total:,} bytes would be used, but this machine has {room:,}. "
-            "Give less ram."
+            f"ram is {units(plan.ram)}, of which {plan.total:,} bytes would be used, but this machine has {memory:,}. "
+            "Pass a smaller ram."
         )
-    found = match(config, shards, plan.layers)
-    refuse_other_widths(config, found)
-    tied = [placed for placed in found if not placed.expected.pieces]
+    matches = match(config, shards, plan.layers)
+    refuse_other_widths(config, matches)
+    tied = [placed for placed in matches if not placed.expected.pieces]
     with torch.device("meta"):
         model = StreamedTransformer(config, plan.layers)
-    model.furnish(Stored(config, shards), plan, chosen, partial(compare_tied_head, tied, shards))
+    model.connect(TensorMap(config, shards), plan, chosen, partial(compare_tied_head, tied, shards))
     model.streaming.opened(shards.bytes_read)
     model.is_remote = opened.remote
     return model.eval(), opened
 
 
 class StreamedTransformer(Transformer):
-    """A Transformer whose weights stay on disk. Made by `stream`."""
+    """A Transformer whose weights stay on disk. Created by `stream`."""
 
     budget: Budget
     streaming: StreamStatistics
-    chunk = None  # a prompt in two runs would read every layer twice
-    is_remote = False  # whether the weights come from a server
+    chunk = None  # a prompt in two chunks would read every layer twice
+    is_remote = False  # whether the weights are read from a server
 
-    def furnish(self, stored: Stored, plan: Budget, dtype: torch.dtype, check_head: Callable[[], None]) -> None:
-        """Put modules that read in the place of those that hold, and read what stays for ever: norms and routers.
+    def connect(self, stored: TensorMap, plan: Budget, dtype: torch.dtype, check_head: Callable[[], None]) -> None:
+        """Replace the modules with streamed ones, and read the weights that stay in memory: norms and routers.
 
-        check_head: called when the head has been read; raises WrongModel if it is not what the config says.
+        check_head: called after lm_head has been read; raises WrongModel if it contradicts the config.
         """
-        reader, config = Reader(stored.format), self.config
+        reader, config = WeightReader(stored.format), self.config
 
-        def load(key: Key, memory: Tensor) -> Layout:
+        def load(key: Key, memory: Tensor) -> BufferLayout:
             layout = stored.expert(*key)
             reader.read(layout, memory, "experts")
             return layout
@@ -129,11 +130,11 @@ class StreamedTransformer(Transformer):
                 layer.mlp.experts = StreamedBank(config, number, stored.format, dtype, experts, absent)
             fill_parameters(layer, stored.small(number), reader, dtype, f"layers.{number}.")
         if plan.routing_only and self.is_last:
-            self.is_last = False  # what follows the last router is not computed
+            self.is_last = False  # nothing after the last router is computed
             del self.norm, self.lm_head
         if self.is_last:
             fill_parameters(self.norm, stored.norm(), reader, dtype, "norm.")
-            self.lm_head.weight = nn.Parameter(self.lm_head.weight, requires_grad=False)  # a tied one was shared
+            self.lm_head.weight = nn.Parameter(self.lm_head.weight, requires_grad=False)  # unties a shared parameter
             self.lm_head.register_forward_pre_hook(partial(fill_head, stored, reader, dtype, check_head))
         self.dense = DenseParts(self, stored, reader, plan)
         self.budget = plan
@@ -148,21 +149,24 @@ class StreamedTransformer(Transformer):
         hidden: Tensor | None = None,
         last_only: bool = False,
     ) -> Tensor:
-        """As Transformer.forward, but without gradients: they would need weights that are gone by then. Raises
-        PlanTooBig, before anything is read, for more positions than the budget has room for; ReadFailed.
+        """As Transformer.forward, but without gradients, because the weights are dropped after use. Raises PlanTooBig,
+        before anything is read, for more positions than the budget allows; ReadFailed if a read fails.
         """
         ids: Any = as_batch(token_ids) if hidden is None else token_ids
         like = ids if hidden is None else hidden
         batch, positions = like.shape[:2] if isinstance(like, Tensor) and like.dim() > 1 else (1, 1)
-        self.require_room(batch * positions, 0 if cache is None else getattr(cache, "length", 0), last_only)
+        self.require_work_space(batch * positions, 0 if cache is None else getattr(cache, "length", 0), last_only)
         with torch.no_grad(), self.streaming.one_pass(batch * positions) as self.dense.after_layer:
             try:
                 return super().forward(ids, cache, hidden, last_only)
             finally:
                 self.dense.after_layer = None
 
-    def require_room(self, positions: int, before: int, last_only: bool) -> None:
-        """Raises PlanTooBig, with the longest that fits, if a pass would take more work space than it was given."""
+    def require_work_space(self, positions: int, before: int, last_only: bool) -> None:
+        """Raise PlanTooBig, with the longest pass that fits, if a pass needs more work space than the budget has.
+
+        before: positions already in the KV cache.
+        """
         eager, only = self.attention == "eager", last_only or not self.is_last
 
         def work(count: int) -> int:
@@ -172,29 +176,29 @@ class StreamedTransformer(Transformer):
         if positions <= self.budget.context and work(positions) <= self.budget.work:
             return
         fits = bisect_right(range(1, self.budget.context + 1), self.budget.work, key=work)
-        mend = "" if only else ", or ask for the last position alone (last_only=True)"
-        mend += ", or take attention 'sdpa'" if eager else ""
+        fix = "" if only else ", compute the last position alone (last_only=True)"
+        fix += ", or use attention 'sdpa'" if eager else ""
         raise PlanTooBig(
             f"{positions:,} positions at once need {units(work(positions))} of work space, and "
             f"ram={units(self.budget.ram)} with room for a context of {self.budget.context:,} leaves "
-            f"{units(self.budget.work)}: {fits:,} positions is the longest that fits. Give fewer, more ram or context "
-            f"to stream(){mend}."
+            f"{units(self.budget.work)}: {fits:,} positions is the longest that fits. Pass fewer, or more ram or "
+            f"context to stream(){fix}."
         )
 
-    # ---------------------------------------------------------------- what a loaded model allows and this one does not
+    # ---------------------------------------------------------------- restrictions compared with a loaded model
 
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
-        """As Transformer.new_cache; PlanTooBig if the budget kept room for fewer positions (batch x capacity)."""
+        """As Transformer.new_cache; raises PlanTooBig if the budget has fewer positions left (batch x capacity)."""
         if self.budget.routing_only:
-            raise BadArgument("this model was opened with routing_only, so it has no answer; call it without a cache.")
+            raise BadArgument("this model was opened with routing_only and cannot generate; call it without a cache.")
         if type(batch) is int and type(capacity) is int:
             taken = sum(cache.batch * cache.capacity for cache in self.streaming.kv_caches)
             if batch * capacity > self.budget.context - taken:
                 others = f", of which {taken:,} are taken by caches that are still alive" if taken else ""
                 raise PlanTooBig(
-                    f"a KV cache of {batch * capacity:,} positions was asked for, but ram={units(self.budget.ram)} "
-                    f"keeps room for {self.budget.context:,}{others}. Ask for fewer (max_new_tokens, or capacity), or "
-                    "give more ram or context to stream()."
+                    f"a KV cache of {batch * capacity:,} positions was requested, but ram={units(self.budget.ram)} "
+                    f"has room for {self.budget.context:,}{others}. Request fewer (max_new_tokens, or capacity), or "
+                    "pass more ram or context to stream()."
                 )
         cache = super().new_cache(batch, capacity)
         self.streaming.kv_caches.add(cache)
@@ -203,24 +207,24 @@ class StreamedTransformer(Transformer):
 
     @property
     def engine(self) -> str:
-        """Always "loop": it visits one expert after the other, so one slot is enough."""
+        """Always "loop": it uses one expert at a time, so one slot is enough."""
         return "loop"
 
     @engine.setter
     def engine(self, name: str) -> None:
         if name not in ("loop", "auto"):
-            raise BadArgument(f"engine is {name!r}, but a streamed model has 'loop' alone: one expert at a time.")
+            raise BadArgument(f"engine is {name!r}, but a streamed model has only 'loop': one expert at a time.")
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        raise BadArgument("a streamed model stays on the CPU in its dtype; give dtype= to stream().")
+        raise BadArgument("a streamed model stays on the CPU in its dtype; pass dtype= to stream().")
 
 
-def refuse_other_widths(config: ModelConfig, found: list[Placed]) -> None:
-    """Matrices are streamed as they are stored, into memory that was planned by config.json. Raises WrongModel for one
-    that is stored in a wider dtype.
+def refuse_other_widths(config: ModelConfig, matches: list[Placed]) -> None:
+    """Raise WrongModel if a matrix is stored in a wider dtype than config.json names: matrices are streamed as they are
+    stored, into memory that was planned from config.json.
     """
     code = CODES[config.dtype]
-    for placed in found:
+    for placed in matches:
         name, stored = placed.entry.name, placed.entry.dtype
         is_streamed = is_packed(name) or name == EMBEDDING
         if is_streamed and placed.expected.code is None and BYTES_PER_VALUE[stored] > BYTES_PER_VALUE[code]:
@@ -231,21 +235,23 @@ def refuse_other_widths(config: ModelConfig, found: list[Placed]) -> None:
             )
 
 
-def fill_parameters(module: nn.Module, layout: Layout, reader: Reader, dtype: torch.dtype, prefix: str) -> None:
-    """Read small parameters and keep them, in `dtype`."""
+def fill_parameters(
+    module: nn.Module, layout: BufferLayout, reader: WeightReader, dtype: torch.dtype, prefix: str
+) -> None:
+    """Read small parameters and keep them in memory, in `dtype`. prefix: the name of `module` in the model."""
     memory = torch.empty(layout.nbytes, dtype=torch.uint8)
     reader.read(layout, memory, "norms and routers")
-    for owner, found in layout.views(memory).items():
+    for owner, tensors in layout.views(memory).items():
         target = module.get_submodule(owner.removeprefix(prefix.rstrip(".")).lstrip("."))
-        target.weight = nn.Parameter(found["weight"].to(dtype, copy=True), requires_grad=False)
+        target.weight = nn.Parameter(tensors["weight"].to(dtype, copy=True), requires_grad=False)
 
 
 def fill_head(
-    stored: Stored, reader: Reader, dtype: torch.dtype, check: Callable[[], None], head: nn.Linear, args: Any
+    stored: TensorMap, reader: WeightReader, dtype: torch.dtype, check: Callable[[], None], head: nn.Linear, args: Any
 ) -> None:
-    """Before lm_head runs for the first time: read it, and keep it."""
+    """A forward pre-hook of lm_head: read the weight on the first call, and keep it in memory."""
     if head.weight.is_meta:
-        with torch.inference_mode(False):  # it outlives the block in which the model may be running
+        with torch.inference_mode(False):  # the weight outlives any inference_mode block of the caller
             memory = torch.empty(head.weight.shape, dtype=dtype)
             reader.read_converting(stored.head(), memory, "lm_head")
             check()

@@ -13,8 +13,9 @@ from minimoe.course.figures import ch14_charts as charts
 from minimoe.course.figures import ch14_placement as pictures
 from minimoe.errors import BadArgument
 from minimoe.humanize import units
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.model_size import plan
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 PLOTLY = "application/vnd.plotly.v1+json"

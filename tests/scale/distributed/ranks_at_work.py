@@ -1,8 +1,8 @@
-"""Runs several ranks at once and writes down what each found: `python -m tests.scale.distributed.ranks_at_work JSON`.
+"""Runs several ranks and records the results of each: `python -m tests.scale.distributed.ranks_at_work JSON`.
 
-One helper process imports torch once and forks the ranks of one world after the other, because starting each afresh
-would cost seconds a rank. The tests read the file. Without a file it runs worlds that are to be disturbed, or a command
-of minimoe on several ranks, as it is told on stdin: see test_ranks.py.
+One helper process imports torch once and forks the ranks of each world in turn, because starting each separately
+would cost seconds per rank. The tests read the file. Without a file it runs worlds that tests disturb, or a command
+of minimoe on several ranks, as requested on stdin: see test_process_group.py.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ import torch
 
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
+from minimoe.checkpoint.weights import fill as rank_fill
 from minimoe.cli import cli
 from minimoe.commands.compare_ranks import forced, random_model
 from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.trace import RoutingTrace, record_routing
-from minimoe.scale.distributed import fill_shard as rank_fill
 from minimoe.scale.distributed import process_group as ranks_module
 from minimoe.scale.distributed import watchdog as rank_watch
 from minimoe.scale.distributed.load_shard import open_part, read_part
@@ -46,13 +46,13 @@ from minimoe.text.generate import new_ids
 from minimoe.text.sampling import SamplingSettings
 
 WORLDS = (2, 3, 4, 8)
-# 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows divide among nobody.
+# 8 query and 2 key/value heads: at 4 and 8 ranks neighbours share one. 101 vocabulary rows never divide evenly.
 TINY = ModelConfig(
     vocab_size=101, hidden_size=16, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
     intermediate_size=24, moe_intermediate_size=12, num_experts=16, num_experts_per_tok=3, norm_topk_prob=True,
     mlp_only_layers=(1,), max_position_embeddings=64, dtype="float64",
 )  # fmt: skip
-DEEP = replace(TINY, num_hidden_layers=8)  # enough for eight ranks with a layer each
+DEEP = replace(TINY, num_hidden_layers=8)  # at least one layer for each of eight ranks
 TIED = replace(TINY, num_hidden_layers=3, tie_word_embeddings=True, mlp_only_layers=())
 PROMPT, STEPS = 9, 3
 STOP_ID = 100
@@ -60,12 +60,12 @@ TOKENIZER: Any = SimpleNamespace(vocabulary_size=101, stop_ids=(STOP_ID,))
 
 
 def say(line: str) -> None:
-    """Print a line in one piece: several ranks write at once."""
+    """Print a line in one write, because several ranks print concurrently."""
     os.write(1, f"{line}\n".encode())
 
 
 def splits(config: ModelConfig, world: int) -> Iterator[str]:
-    """The ways to divide a config among so many ranks."""
+    """The splits of a config that work with this number of ranks."""
     if config.num_attention_heads % world == 0 and config != DEEP:
         yield "tensor"
     if config.num_hidden_layers >= world:
@@ -94,7 +94,7 @@ def drawn(model: Transformer, seed: int | None) -> list[int]:
 
 
 def drawn_apart(model: Transformer, ranks: Ranks, seed: int) -> list[int]:
-    """As `drawn`, but all ranks except the first draw something else: first another token, then the end of the text."""
+    """As `drawn`, but all ranks except the first draw another token first, and then the end of the text."""
     real, count = generate.sample, itertools.count()
 
     def other(*arguments: Any, **settings: Any) -> torch.Tensor:
@@ -109,15 +109,15 @@ def drawn_apart(model: Transformer, ranks: Ranks, seed: int) -> list[int]:
 
 
 def drawn_until_stopped(model: Transformer, ranks: Ranks, seed: int) -> tuple[list[int], str]:
-    """As `drawn`, but rank 0 is asked to stop before the third token: what came until then, and how it ended."""
-    asked, found = itertools.count(1), []
-    with stopping_on(lambda: next(asked) == 3):
+    """As `drawn`, but a stop is requested on rank 0 before the third token: the tokens until then, and how it ended."""
+    calls, results = itertools.count(1), []
+    with stopping_on(lambda: next(calls) == 3):
         try:
             for token_id in new_ids(model, TOKENIZER, [3, 1, 4], 4, SamplingSettings(temperature=1.0), seed):
-                found.append(token_id)
+                results.append(token_id)
         except KeyboardInterrupt:
-            return found, "stopped"
-    return found, "not stopped"
+            return results, "stopped"
+    return results, "not stopped"
 
 
 def largest(one: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -129,23 +129,23 @@ def digest(tensors: list[torch.Tensor]) -> str:
 
 
 def refusals(model: Transformer) -> list[str]:
-    """Bad input is refused on every rank alike, before anything is sent, and the model works on afterwards."""
-    found = []
+    """Bad input is refused on every rank before anything is sent, and the model stays usable."""
+    results = []
     for ids, capacity in (([[200]], 8), ([[5, -1]], 8), ([[1, 2, 3]], 2), ([[1], [2, 3]], 8)):
         try:
             model(ids, cache=model.new_cache(capacity=capacity))
         except MinimoeError as error:
-            found.append(type(error).__name__)
-    return found
+            results.append(type(error).__name__)
+    return results
 
 
 def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    """Everything that one rank finds out about one checkpoint, by split."""
+    """All results of one rank for one checkpoint, by split."""
     whole = load_model(folder)
     expected, trace = recorded(whole)
     text, rough = drawn(whole, seed=5), load_model(folder, dtype="bf16")
     rough_expected, rough_trace = recorded(rough)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for split in splits(whole.config, ranks.world):
         part = open_part(folder, ranks.rank, ranks.world, split)
         ranks.agree("the checkpoint", part.fingerprint)
@@ -156,7 +156,7 @@ def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
         coarse = read_part(part, dtype="bf16")
         with forced(coarse, rough_trace):
             coarse_logits = logits_of(coarse)
-        found[split] = {
+        results[split] = {
             "difference": largest(logits, expected),
             "unrecorded": largest(logits, bare),
             "experts": torch.equal(own.experts, trace.experts),
@@ -177,27 +177,27 @@ def checks(ranks: Ranks, folder: Path) -> dict[str, Any]:
         for engine in ("loop", "gather", "grouped") if ranks.world < 4 else ():
             model.engine = engine
             engines[engine] = largest(logits_of(model), expected)
-        found[split]["engines"] = engines
-    return found
+        results[split]["engines"] = engines
+    return results
 
 
 # ---------------------------------------------------------------- worlds
 
 
 def names_of(world: int) -> dict[str, ModelConfig]:
-    """The checkpoints that so many ranks look at."""
+    """The checkpoints that are run on this number of ranks."""
     return {"tiny": TINY} | ({"tied": TIED} if world < 4 else {"deep": DEEP} if world == 8 else {})
 
 
 def everything(ranks: Ranks, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {name: checks(ranks, folder / name) for name in names_of(ranks.world)}
-    found["shared"] = ranks.share("你好" if ranks.is_first else "?")
-    found["gathered"] = ranks.gather(ranks.rank * 10)
-    return found
+    results: dict[str, Any] = {name: checks(ranks, folder / name) for name in names_of(ranks.world)}
+    results["shared"] = ranks.share("你好" if ranks.is_first else "?")
+    results["gathered"] = ranks.gather(ranks.rank * 10)
+    return results
 
 
 def joined_work(work: Callable[[Ranks], Any], out: Path | None = None) -> Callable[[int], None]:
-    """What a process does that joins the others, works, and writes its result to `out`/RANK.json."""
+    """The main function of a rank: join the others, work, and write the result to `out`/RANK.json."""
 
     def run(rank: int) -> None:
         with joined("cpu") as ranks:
@@ -209,7 +209,7 @@ def joined_work(work: Callable[[Ranks], Any], out: Path | None = None) -> Callab
 
 
 def fork_world(world: int, run: Callable[[int], None]) -> dict[int, int]:
-    """Fork `world` processes with the environment that torchrun would give them; returns process -> rank."""
+    """Fork `world` processes with the environment that torchrun would set; return process id -> rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -231,28 +231,28 @@ def fork_world(world: int, run: Callable[[int], None]) -> dict[int, int]:
 
 
 def all_worlds(out: Path) -> None:
-    """Every world after the other."""
+    """Run one world after another."""
     with tempfile.TemporaryDirectory() as place:
         scratch = Path(place)
         for name, config in (names_of(2) | names_of(8)).items():
             save(random_model(config), None, scratch / name, max_shard_bytes=30_000)
-        found = {}
+        results = {}
         for world in WORLDS:
             begun = time.monotonic()
             processes = fork_world(world, joined_work(lambda ranks: everything(ranks, scratch), scratch))
             codes = [os.waitpid(process, 0)[1] for process in processes]
             if any(codes):
                 sys.exit(f"a world of {world} ended with {codes}")
-            found[world] = [json.loads((scratch / f"{rank}.json").read_text()) for rank in range(world)]
+            results[world] = [json.loads((scratch / f"{rank}.json").read_text()) for rank in range(world)]
             say(f"{world} ranks: {time.monotonic() - begun:.1f} s")
-    out.write_text(json.dumps(found))
+    out.write_text(json.dumps(results))
 
 
 # ---------------------------------------------------------------- disturbed worlds
 
 
 def slow_load(folder: Path) -> Callable[[Ranks], Any]:
-    """A load that takes for ever: each tensor says so first."""
+    """A load that never ends; a line is printed before each tensor."""
 
     def work(ranks: Ranks) -> None:
         def crawl(*arguments: Any) -> None:
@@ -266,7 +266,7 @@ def slow_load(folder: Path) -> Callable[[Ranks], Any]:
 
 
 def failing_load(folder: Path) -> Callable[[Ranks], Any]:
-    """The disk of rank 2 fails; the others wait for it to have loaded."""
+    """The disk of rank 2 fails while the others wait for it to load."""
 
     def work(ranks: Ranks) -> None:
         def break_off(*arguments: Any) -> None:
@@ -282,7 +282,7 @@ def failing_load(folder: Path) -> Callable[[Ranks], Any]:
 
 
 def endless_text(folder: Path) -> Callable[[Ranks], Any]:
-    """Forward passes without an end."""
+    """Forward passes in an endless loop."""
 
     def work(ranks: Ranks) -> None:
         model = read_part(open_part(folder, ranks.rank, ranks.world))
@@ -294,7 +294,7 @@ def endless_text(folder: Path) -> Callable[[Ranks], Any]:
 
 
 def other_checkpoint(folder: Path) -> Callable[[Ranks], Any]:
-    """Rank 1 was given another checkpoint."""
+    """Rank 1 has another checkpoint."""
 
     def work(ranks: Ranks) -> None:
         ranks.agree("the checkpoint", "abc" if ranks.rank != 1 else "abd")
@@ -304,12 +304,12 @@ def other_checkpoint(folder: Path) -> Callable[[Ranks], Any]:
 
 
 def locked(seconds: int) -> None:
-    """Keep this process's interpreter locked, so that no other thread of it runs."""
+    """Hold the interpreter lock of this process, so that no other thread runs."""
     ctypes.PyDLL(None).sleep(seconds)
 
 
 def silent(rank: int) -> None:
-    """Rank 1 is silent for longer than SILENCE, first while it opens its device and then while it computes."""
+    """Rank 1 is silent for longer than SILENCE, first while it initialises its device and then while it computes."""
     rank_watch.SILENCE, real = 0.6, ranks_module.own_device
 
     def slow(device: str, local_rank: int) -> torch.device:
@@ -327,7 +327,7 @@ def silent(rank: int) -> None:
 
 
 def command(line: list[str]) -> Callable[[int], None]:
-    """A command of minimoe on every rank, as torchrun starts it; the next line of stdin is what is typed."""
+    """A command of minimoe on every rank, as under torchrun; the next line of stdin is the typed input."""
     [typed] = json.loads(sys.stdin.readline())
 
     def run(rank: int) -> None:
@@ -339,7 +339,7 @@ def command(line: list[str]) -> Callable[[int], None]:
 
 
 def obey(folder: Path) -> None:
-    """For each line of stdin, "KIND WORLD", one world. Says "process RANK NUMBER", and at last "code RANK CODE"."""
+    """For each line of stdin, "KIND WORLD", run one world. Prints "process RANK PID" and finally "code RANK CODE"."""
     kinds = {"load": slow_load, "fail": failing_load, "text": endless_text, "other": other_checkpoint}
     for line in iter(sys.stdin.readline, ""):
         kind, world, *rest = json.loads(line)

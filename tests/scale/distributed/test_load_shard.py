@@ -20,16 +20,15 @@ from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.safetensors.header import read_header
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.sparse_checkpoint import write_sparse
+from minimoe.checkpoint.weights import fill as rank_fill
+from minimoe.checkpoint.weights.fill import fill_one
 from minimoe.checkpoint.weights.tensor_reader import Filler
 from minimoe.commands.compare_ranks import random_model
 from minimoe.commands.load_model import announce
 from minimoe.errors import BadArgument, IncompleteLoad, MissingShard, PlanTooBig, ReadFailed, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
-from minimoe.scale.distributed import fill_shard as rank_fill
-from minimoe.scale.distributed import load_shard as rank_load
-from minimoe.scale.distributed.fill_shard import fill_one
-from minimoe.scale.distributed.load_shard import load_rank, open_part, pour, read_part
+from minimoe.scale.distributed.load_shard import open_part, pour, read_part
 from minimoe.scale.distributed.shard_reads import runs
 from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.load_time import reading
@@ -137,9 +136,9 @@ def test_ranks_begin_at_different_files_and_runs_hold_every_byte_once(tiny: Path
     first = []
     for rank in range(4):
         part = open_part(tiny, rank, 4)
-        first.append(part.reads[0].header.file.name)
-        found = list(runs(part.reads))
-        assert sum(run.nbytes for run in found) == part.bytes and len(found) < len(part.reads)
+        first.append(part.slices[0].header.file.name)
+        found = list(runs(part.slices))
+        assert sum(run.nbytes for run in found) == part.bytes and len(found) < len(part.slices)
         spans = sorted((run.header.file.name, run.offset, run.offset + run.nbytes) for run in found)
         for (file, _, stop), (other, start, _) in pairwise(spans):
             assert file != other or stop <= start
@@ -148,7 +147,7 @@ def test_ranks_begin_at_different_files_and_runs_hold_every_byte_once(tiny: Path
 
 def test_pour_reads_what_the_rank_would_keep(tiny: Path) -> None:
     part, counts = open_part(tiny, 2, 4), []
-    assert pour(part, memoryview(bytearray(1000)), counts.append) == len(list(runs(part.reads)))
+    assert pour(part, memoryview(bytearray(1000)), counts.append) == len(list(runs(part.slices)))
     assert sum(counts) == part.bytes and max(counts) <= 1000
 
 
@@ -157,9 +156,9 @@ def test_pour_reads_what_the_rank_would_keep(tiny: Path) -> None:
 
 def test_a_model_that_does_not_divide_is_refused_before_any_weight_is_read(tiny: Path) -> None:
     with pytest.raises(BadArgument, match="devices is 3 with split 'tensor', but 8 query heads"):
-        load_rank(tiny, 0, 3)
+        open_part(tiny, 0, 3)
     with pytest.raises(BadArgument, match=r"rank is 4, expected 0 to 3\."):
-        load_rank(tiny, 4, 4)
+        open_part(tiny, 4, 4)
     with pytest.raises(BadArgument, match='cannot be combined with split="layers"'):
         open_part(tiny, 0, 2, "layers", layers=range(2))
 
@@ -167,7 +166,7 @@ def test_a_model_that_does_not_divide_is_refused_before_any_weight_is_read(tiny:
 def test_neighbours_share_the_memory_of_a_machine(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = open_part(tiny, 0, 4)
     size = sum(parameter.nbytes for parameter in read_part(part).parameters())
-    monkeypatch.setattr(rank_load, "memory_of_device", lambda device: 4 * size - 1)
+    monkeypatch.setattr("minimoe.checkpoint.device.memory_of_device", lambda device: 4 * size - 1)
     read_part(part, neighbours=3)
     with pytest.raises(PlanTooBig, match=f"weights of 4 ranks need {4 * size:,} bytes together, {size:,} each"):
         read_part(part, neighbours=4)
@@ -179,7 +178,7 @@ def test_ranks_of_a_machine_share_its_disk(
     part = open_part(tiny, 0, 4)
     monkeypatch.setattr(rank_fill, "SHOW_PROGRESS_FROM", 0)
     monkeypatch.setattr("minimoe.commands.load_model.SPEEDS", {"a disk": 10**9})
-    announce(replace(part, reads=part.reads * (10**9 // part.bytes)), 4)
+    announce(replace(part, slices=part.slices * (10**9 // part.bytes)), 4)
     assert "4 ranks here together" in (told := capsys.readouterr().err) and told.endswith(": 4 s from a disk\n")
 
 
@@ -198,7 +197,7 @@ def test_damage_anywhere_is_seen_by_every_rank(tiny: Path, tmp_path: Path) -> No
 def test_a_file_that_changes_while_it_is_read_is_an_error(tiny: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny, tmp_path / "changing"))
     part = open_part(folder, 0, 2)
-    victim = part.reads[0].header.file
+    victim = part.slices[0].header.file
     Path(str(victim)).write_bytes(Path(str(victim)).read_bytes()[:-10])
     with pytest.raises(ReadFailed):
         read_part(part)
@@ -207,9 +206,9 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tiny: Path, tmp_path: 
 def test_a_place_that_nothing_fills_or_that_is_filled_twice_is_an_error(tiny: Path) -> None:
     part = open_part(tiny, 0, 2)
     with pytest.raises(IncompleteLoad, match="was not filled"):
-        read_part(replace(part, reads=part.reads[1:]))
+        read_part(replace(part, slices=part.slices[1:]))
     with pytest.raises(IncompleteLoad, match="was filled twice"):
-        read_part(replace(part, reads=[*part.reads, part.reads[0]]))
+        read_part(replace(part, slices=[*part.slices, part.slices[0]]))
 
 
 def test_the_fingerprint_tells_checkpoints_apart(tiny: Path, tmp_path: Path) -> None:
@@ -237,8 +236,8 @@ def test_a_rank_of_the_235b_reads_what_the_planner_says(sparse: Path, split: str
         part = open_part(sparse, rank, 8, split)
         assert part.bytes == planned.ranks[rank]
         if split == "tensor":
-            assert (len(part.reads), part.bytes) == (5361, 64_479_321_088)
-            assert len(list(runs(part.reads))) < 1000
+            assert (len(part.slices), part.bytes) == (5361, 64_479_321_088)
+            assert len(list(runs(part.slices))) < 1000
 
 
 def pattern(name: str, first: int, count: int) -> Tensor:
@@ -302,7 +301,7 @@ def test_patterned_bytes_of_the_235b_are_cut_out_rightly_for_all_ranks(patterned
     filled = {f"{LAYER}self_attn.{kind}.weight" for kind in SHAPES} | {EMBEDDING}
     filled |= {f"{LAYER}mlp.experts.{expert}.{kind}.weight" for expert in EXPERTS for kind in ("up_proj", "down_proj")}
     for rank in range(8):
-        for read in open_part(patterned, rank, 8, layers=range(1)).reads:
+        for read in open_part(patterned, rank, 8, layers=range(1)).slices:
             name = read.entry.name
             if name not in filled:
                 continue

@@ -1,4 +1,4 @@
-"""A rank that fails or dies takes all others with it, within seconds, and the reason is told once."""
+"""A rank that fails or dies ends all others within seconds, and the reason is reported once."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
-from minimoe.scale.distributed.environment import Place
+from minimoe.scale.distributed.environment import RankEnvironment
 from minimoe.scale.distributed.process_group import connect, is_about_others, own_device
 from minimoe.scale.distributed.watchdog import is_running
 from minimoe.text.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 class World:
-    """Some ranks that are running; what they print is read as it comes."""
+    """A group of running ranks, whose output is read as it arrives."""
 
     def __init__(self, process: subprocess.Popen[str]):
         self.process = process
@@ -64,14 +64,14 @@ class World:
     def wait_for(self, pattern: str, count: int = 1, seconds: float = 60) -> list[str]:
         """The first groups of `pattern` once `count` lines have it. Fails after that many seconds."""
         until = time.monotonic() + seconds
-        while len(found := [hit[1] for line in self.lines if (hit := re.search(pattern, line))]) < count:
+        while len(matches := [hit[1] for line in self.lines if (hit := re.search(pattern, line))]) < count:
             try:
                 line = self.coming.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 line = ""
             assert line, f"no {pattern!r} in\n{''.join(self.lines)}"
             self.lines.append(line)
-        return found
+        return matches
 
     def codes(self, seconds: float = LIMIT) -> dict[int, int]:
         """Exit codes by rank, once all have ended."""
@@ -79,13 +79,13 @@ class World:
         hits = (re.match(r"code (\d+) (-?\d+)", line) for line in self.lines)
         return {int(hit[1]): int(hit[2]) for hit in hits if hit}
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [line for line in self.lines if "minimoe: " in line]
 
 
 @contextmanager
 def running(*command: str) -> Iterator[World]:
-    """A process with several ranks, ended with the block. stdout and stderr come together, line by line."""
+    """A process with several ranks, ended with the block. stdout and stderr are merged, line by line."""
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=ENVIRONMENT, text=True, bufsize=0,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                start_new_session=True)  # fmt: skip
@@ -125,17 +125,17 @@ def test_a_killed_rank_ends_all(disturb: Any, kind: str, victim: int, ready: str
     codes = world.codes()
     assert codes[victim] == -signal.SIGKILL and set(codes) == {0, 1, 2, 3}
     assert all(codes.values())
-    assert f"rank {victim} died without a word (process {process} on" in world.told()[0]
+    assert f"rank {victim} died without a report (process {process} on" in world.reported()[0]
 
 
-def test_when_the_keeper_of_the_store_is_killed_the_others_leave_too(disturb: Any) -> None:
+def test_killing_the_host_of_the_store_ends_the_others(disturb: Any) -> None:
     world = disturb("load", 4)
     world.wait_for(r"rank (\d) reads", count=4)
     [process] = world.wait_for(r"process 0 (\d+)")
     os.kill(int(process), signal.SIGKILL)
     codes = world.codes()
     assert set(codes) == {0, 1, 2, 3} and all(codes.values())
-    assert any("rank 0" in line and ("died" in line or "machine is gone" in line) for line in world.told())
+    assert any("rank 0" in line and ("died" in line or "machine is gone" in line) for line in world.reported())
 
 
 def test_a_rank_that_fails_while_the_others_wait(disturb: Any) -> None:
@@ -143,7 +143,7 @@ def test_a_rank_that_fails_while_the_others_wait(disturb: Any) -> None:
     world.wait_for("(failed)")
     codes = world.codes()
     assert codes[2] == 2 and set(codes) == {0, 1, 2, 3} and all(codes.values())
-    line = world.told()[0]
+    line = world.reported()[0]
     assert "rank 2 failed: ReadFailed: model-00003.safetensors: reading 12 bytes" in line and "Traceback" not in line
 
 
@@ -152,7 +152,7 @@ def test_ranks_with_different_checkpoints_refuse(disturb: Any) -> None:
     world.wait_for("(failed)")
     codes = world.codes()
     assert codes[1] == 2 and codes[0] != 0
-    line = world.told()[0]
+    line = world.reported()[0]
     assert "rank 1 failed: BadArgument: the checkpoint of rank 1 is not that of rank 0" in line
 
 
@@ -168,9 +168,9 @@ def test_a_trace_on_two_ranks_is_that_of_one(disturb: Any, tmp_path: Path, split
     world = disturb("command", 2, *arguments, str(tmp_path / "two.safetensors"), "--split", split)
     world.tell("")
     assert world.codes(seconds=120) == {0: 0, 1: 0}
-    told = alone(*arguments, str(tmp_path / "one.safetensors"))
+    reported = alone(*arguments, str(tmp_path / "one.safetensors"))
     printed = "".join(line for line in world.lines if not re.match("process|code|all have", line))
-    assert printed.replace("two.safetensors", "one.safetensors") == told
+    assert printed.replace("two.safetensors", "one.safetensors") == reported
     one, two = (RoutingTrace.load(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     assert torch.equal(one.experts, two.experts) and one.metadata == two.metadata
 
@@ -183,13 +183,13 @@ def test_a_conversation_on_three_ranks_is_that_of_one(disturb: Any) -> None:
     assert world.codes(seconds=120) == {0: 0, 1: 0, 2: 0}
     printed = [line for line in world.lines if not re.match("process|code|all have|minimoe:", line)]
     assert "".join(printed) == alone(*arguments, typed=typed)
-    assert [line for line in world.told() if "unknown command /nonsense" in line] == world.told()[:1]  # told once
+    assert [line for line in world.reported() if "unknown command /nonsense" in line] == world.reported()[:1]
 
 
 def test_a_rank_that_is_silent_for_long_is_not_dead(disturb: Any) -> None:
     world = disturb("silent", 2)
     assert world.codes(seconds=60) == {0: 0, 1: 0}
-    assert world.told() == []
+    assert world.reported() == []
     assert world.wait_for(r"rank (\d) opens its device, watched by \[\]", count=2)  # no heartbeat to miss yet
     assert sorted(world.wait_for(r"rank (\d) hears \[0, 1\]", count=2)) == ["0", "1"]
 
@@ -204,13 +204,13 @@ class Terminal:
             [sys.executable, *command], cwd=ROOT, env=ENVIRONMENT | {"TERM": "xterm"}, stdin=far, stdout=far,
             stderr=far, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
-        self.far = far  # kept open, so that the settings can be read when everybody has gone
+        self.far = far  # kept open, so that the settings can be read when all ranks have exited
 
     def type(self, text: str) -> None:
         os.write(self.end, text.encode())
 
     def wait_for(self, pattern: str, seconds: float = 60) -> str:
-        """What is printed up to `pattern`, a regular expression; what follows it is left for the next call."""
+        """The output up to `pattern`, a regular expression; later output is left for the next call."""
         until = time.monotonic() + seconds
         while (hit := re.search(pattern, self.seen)) is None:
             ready = select.select([self.end], [], [], max(0.0, until - time.monotonic()))[0]
@@ -259,7 +259,7 @@ def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conve
         terminal.wait_for(r"And again\r\n.")
         assert terminal.interrupts() != before
         os.kill(ranks[1], signal.SIGKILL)
-        terminal.wait_for(f"rank 1 died without a word .process {ranks[1]} on", seconds=LIMIT)
+        terminal.wait_for(f"rank 1 died without a report .process {ranks[1]} on", seconds=LIMIT)
         assert terminal.process.wait(timeout=LIMIT) != 0
         assert not any(map(is_running, ranks)) and len(ranks) == 2
         assert terminal.interrupts() == before
@@ -269,25 +269,25 @@ def test_ctrl_c_under_torchrun_stops_the_answer_and_a_killed_rank_ends_the_conve
 
 def children(process: int) -> list[int]:
     """The processes that a process has started, in their order."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(entry.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has just ended
         if parent == process:
-            found.append(int(entry.parent.name))
-    return sorted(found)
+            processes.append(int(entry.parent.name))
+    return sorted(processes)
 
 
 # ---------------------------------------------------------------- one process
 
 
-def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimoe.scale.distributed.process_group.STORE_TIMEOUT", timedelta(seconds=1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        place = Place(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
+        place = RankEnvironment(0, 2, 0, 2, "127.0.0.1", taken.getsockname()[1])
         with pytest.raises(BadArgument, match=rf"MASTER_PORT {place.port}, but the store .* cannot be opened here"):
             connect(place, is_keeper=True)
         with pytest.raises(BadArgument, match="cannot be reached there"):
@@ -296,7 +296,7 @@ def test_a_store_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(BadArgument, match="there are 2 GPUs here, but local rank 2 needs one"):
+    with pytest.raises(BadArgument, match="there are 2 GPUs here, but local rank 2 needs its own"):
         own_device("cuda", local_rank=2)
 
 
@@ -306,7 +306,7 @@ def test_ranks_do_not_choose_their_device(device: str) -> None:
         own_device(device, local_rank=1)
 
 
-def test_a_process_that_nobody_has_buried_counts_as_dead() -> None:
+def test_a_zombie_counts_as_dead() -> None:
     process = os.fork()
     if process == 0:
         os._exit(0)

@@ -1,4 +1,4 @@
-"""A model divided among ranks computes what it computes in one piece: heads and experts, or runs of layers."""
+"""A model divided among ranks, by heads and experts or by layers, computes the results of a single process."""
 
 import json
 import os
@@ -34,8 +34,8 @@ BF16_TOLERANCE = 0.25
 
 @pytest.fixture(scope="session")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """What the ranks of 2, 3, 4 and 8 found: world -> a dict for each rank."""
-    out = tmp_path_factory.mktemp("worlds") / "found.json"
+    """The results of worlds of 2, 3, 4 and 8 ranks: world -> a dict for each rank."""
+    out = tmp_path_factory.mktemp("worlds") / "results.json"
     command = [sys.executable, "-m", "tests.scale.distributed.ranks_at_work", str(out)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -44,11 +44,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str,
 
 
 def of_ranks(worlds: dict[str, Any], case: tuple[int, str, str], key: str) -> list[Any]:
-    """One finding, by rank."""
+    """One result, by rank."""
     world, name, split = case
-    found = [rank[name][split][key] for rank in worlds[str(world)]]
-    assert len(found) == world
-    return found
+    results = [rank[name][split][key] for rank in worlds[str(world)]]
+    assert len(results) == world
+    return results
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -85,13 +85,13 @@ def test_only_the_draw_of_rank_0_counts(worlds: Any, case: Any) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_request_to_stop_ends_the_answer_on_all_ranks_and_the_model_works_on(worlds: Any, case: Any) -> None:
+def test_a_request_to_stop_ends_generation_on_all_ranks_and_the_model_stays_usable(worlds: Any, case: Any) -> None:
     for key in ("stopped", "again"):
         assert of_ranks(worlds, case, key) == [True] * case[0], key
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_bad_input_is_refused_by_all_ranks_and_nobody_hangs(worlds: Any, case: Any) -> None:
+def test_bad_input_is_refused_by_all_ranks_and_none_hangs(worlds: Any, case: Any) -> None:
     expected = ["BadArgument", "BadArgument", "CacheOverflow", "BadArgument"]
     assert of_ranks(worlds, case, "refused") == [expected] * case[0]
 
@@ -104,14 +104,14 @@ def test_engines_and_attention_can_be_chosen(worlds: Any, case: Any) -> None:
     assert of_ranks(worlds, case, "attention") == [["sdpa", "eager"]] * case[0]
 
 
-def test_words_travel_between_ranks(worlds: Any) -> None:
+def test_messages_are_sent_between_ranks(worlds: Any) -> None:
     for world in WORLDS:
-        for found in worlds[str(world)]:
-            assert found["shared"] == "你好"
-            assert found["gathered"] == [10 * rank for rank in range(world)]
+        for results in worlds[str(world)]:
+            assert results["shared"] == "你好"
+            assert results["gathered"] == [10 * rank for rank in range(world)]
 
 
-# ---------------------------------------------------------------- the share of a rank, without any rank
+# ---------------------------------------------------------------- the experts of one rank, in a single process
 
 
 def bank_and_tokens(tokens: int) -> tuple[ExpertBank, Tensor, Routing]:
@@ -132,7 +132,7 @@ def part_of(bank: ExpertBank, experts: range, engine: str) -> ExpertBank:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("world", [1, 2, 5, 16])
-def test_the_shares_of_all_ranks_sum_to_the_whole(engine: str, world: int) -> None:
+def test_the_contributions_of_all_ranks_sum_to_the_output(engine: str, world: int) -> None:
     bank, x, routing = bank_and_tokens(tokens=7)
     bank.engine = engine
     parts = [share(TINY.num_experts, world, rank) for rank in range(world)]
@@ -148,11 +148,11 @@ def test_a_token_with_no_expert_here_gets_zeros_and_a_rank_may_have_no_work(engi
     routing = route(logits, top_k=3, renormalise=True)
     first_half = run_local_experts(x, routing, part_of(bank, range(8), engine), 0)
     assert first_half[0].abs().sum() > 0 and first_half[1].abs().sum() > 0 and first_half[2].abs().sum() == 0
-    nobody = run_local_experts(x, routing, part_of(bank, range(3, 8), engine), 3)
-    assert nobody.shape == x.shape and nobody.abs().sum() == 0
+    without_experts = run_local_experts(x, routing, part_of(bank, range(3, 8), engine), 3)
+    assert without_experts.shape == x.shape and without_experts.abs().sum() == 0
 
 
-def test_the_share_of_one_rank_against_a_plain_loop() -> None:
+def test_the_contribution_of_one_rank_against_a_plain_loop() -> None:
     bank, x, routing = bank_and_tokens(tokens=6)
     mine, expected = range(4, 9), torch.zeros_like(x)
     for token in range(6):
@@ -160,22 +160,22 @@ def test_the_share_of_one_rank_against_a_plain_loop() -> None:
             if expert in mine:
                 gate, up = bank.gate_proj[expert] @ x[token], bank.up_proj[expert] @ x[token]
                 expected[token] += weight * (bank.down_proj[expert] @ (torch.nn.functional.silu(gate) * up))
-    found = run_local_experts(x, routing, part_of(bank, mine, "loop"), mine.start)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    output = run_local_experts(x, routing, part_of(bank, mine, "loop"), mine.start)
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
 
 
-def test_the_answers_of_a_token_are_added_up_in_the_order_of_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU too, where threads that add to one place would do it in any order, so a seed would not repeat."""
+def test_the_outputs_of_a_token_are_summed_in_the_order_of_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a GPU, where atomic additions have no fixed order, so that results for one seed would differ."""
     bank, x, routing = bank_and_tokens(tokens=4)
     chosen = torch.tensor([[4, 9, 0], [9, 10, 11], [5, 4, 6], [15, 7, 14]])  # 4 to 7 are here
     answers = torch.tensor([[1.0], [1e20], [1.0], [-1e20], [2.0]], dtype=torch.float32)
     monkeypatch.setattr(parallel, "run_experts", lambda *_: answers)
     part = part_of(bank, range(4, 8), "loop")
-    found = run_local_experts(x[:, :1].float(), routing._replace(experts=chosen), part, 4)
-    assert found.tolist() == [[1.0], [0.0], [0.0], [2.0]]  # 1e20 + 1 - 1e20: another order gives 1
+    output = run_local_experts(x[:, :1].float(), routing._replace(experts=chosen), part, 4)
+    assert output.tolist() == [[1.0], [0.0], [0.0], [2.0]]  # 1e20 + 1 - 1e20: another order gives 1
 
 
-def test_alone_a_part_refuses_to_pass_for_the_whole() -> None:
+def test_a_single_shard_cannot_run_without_a_process_group() -> None:
     for part in (TensorSplit(TINY, 1, 2), LayerSplit(TINY, 1, 2)):
         with pytest.raises(ValueError, match="process group"):
             part([[1, 2]])

@@ -1,4 +1,4 @@
-"""The verdict of the watcher, without any rank: who counts as dead, and when."""
+"""The verdicts of the watchdog, without other processes: which ranks count as dead, and when."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from minimoe.scale.distributed.watchdog import DONE, SILENCE, Watch, machine
 
 
 def watcher(monkeypatch: pytest.MonkeyPatch, where: str, process: int) -> tuple[Watch, Callable[[float], None]]:
-    """The watcher of rank 0, rank 1 having registered; and a function that lets time pass."""
+    """The watchdog of rank 0 after rank 1 has registered, and a function that advances the clock."""
     watch, clock = Watch(dist.HashStore(), 0, 2), [0.0]
     monkeypatch.setattr("minimoe.scale.distributed.watchdog.time", SimpleNamespace(monotonic=lambda: clock[0]))
     watch.store.set("who/1", json.dumps([where, process]))
@@ -35,7 +35,7 @@ def test_a_living_process_of_this_machine_is_never_dead(monkeypatch: pytest.Monk
         assert watch.is_well(1)
 
 
-def test_a_dead_process_of_this_machine_is_seen_at_once_unless_it_had_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_process_of_this_machine_is_detected_unless_it_had_finished(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     watch, _ = watcher(monkeypatch, machine(), process.pid)
@@ -46,10 +46,10 @@ def test_a_dead_process_of_this_machine_is_seen_at_once_unless_it_had_finished(m
     assert watch.is_well(1)
 
 
-def test_of_another_machine_only_the_heartbeat_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_another_machine_only_the_heartbeat_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, wait = watcher(monkeypatch, "elsewhere/4/pid:[1]", 2**30)
     wait(1000 * SILENCE)
-    assert watch.is_well(1)  # it is opening its device
+    assert watch.is_well(1)  # it is initialising its device
     for beat in ("1", "2"):
         watch.store.set("beat/1", beat)
         assert watch.is_well(1)
@@ -61,6 +61,6 @@ def test_of_another_machine_only_the_heartbeat_is_known(monkeypatch: pytest.Monk
     assert watch.is_well(1)
 
 
-def test_a_rank_that_has_not_registered_may_still_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_has_not_registered_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(dist.HashStore(), 0, 2)
     assert watch.is_well(1) and watch.look() is None

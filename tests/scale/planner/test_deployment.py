@@ -1,4 +1,4 @@
-"""What fits and what is short, against the reference arithmetic of the 235B and against slow searches."""
+"""Fit, missing bytes and alternatives, against reference arithmetic for the 235B and against exhaustive searches."""
 
 import dataclasses
 import importlib.util
@@ -14,9 +14,9 @@ from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.paths import checkout
 from minimoe.scale.planner.alternatives import USEFUL_CONTEXT, alternatives, smaller
-from minimoe.scale.planner.deployment import RESERVE
+from minimoe.scale.planner.deployment import RESERVE, deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.planner.rank_memory import work_bytes
 from minimoe.scale.planner.report import as_dict, require_fit
 from tests.scale.conftest import TINY, configs
@@ -25,8 +25,8 @@ BIG = ModelConfig.named("Qwen3-235B-A22B")
 GB, MIB = 10**9, 2**20
 TRUTH = checkout().parent / "shared" / "anchors" / "facts" / "memory_truth.py"
 
-# Gigabytes to spare over all cards (32,768 tokens, 16-bit cache, 2 GiB kept back on each), as the reference arithmetic
-# has them: it leaves out work space and the copies of small tensors.
+# Gigabytes to spare over all cards (32,768 tokens, 16-bit cache, 2 GiB reserved on each) from the reference arithmetic,
+# which excludes work space and the copies of small tensors.
 SPARE = {
     (1, 24_564): {"bf16": -453, "fp8": -219, "int4": -106, "3-bit": -77},
     (4, 24_564): {"bf16": -382, "fp8": -148, "int4": -35, "3-bit": -6},
@@ -44,7 +44,7 @@ SPARE = {
 
 
 @pytest.mark.parametrize(("devices", "mebibytes"), SPARE)
-def test_what_fits_is_what_the_reference_arithmetic_says(devices, mebibytes):
+def test_fit_agrees_with_the_reference_arithmetic(devices, mebibytes):
     for precision, spare in SPARE[devices, mebibytes].items():
         placed = deploy(BIG, devices, mebibytes * MIB, precision=precision, context=32_768, kernel="flash")
         assert placed.fits == (spare > 0)
@@ -60,7 +60,7 @@ PER_RANK = {1: (470.2, 6.31, 470.2), 2: (235.1, 3.15, 470.3), 4: (117.6, 1.58, 4
 
 
 @pytest.mark.parametrize("devices", PER_RANK)
-def test_bytes_per_rank_are_what_the_reference_arithmetic_says(devices):
+def test_bytes_per_rank_agree_with_the_reference_arithmetic(devices):
     placed = deploy(BIG, devices, context=32_768)
     rank = placed.ranks[0]
     assert len({(each.weights, each.cache, each.work) for each in placed.ranks}) == 1
@@ -94,15 +94,15 @@ def test_the_reference_arithmetic_itself():
 
 
 def test_the_1m_token_figure():
-    """470 + 194 GB; on 8 ranks the cache lies there twice; FP8 weights and cache on 4 ranks: 334 GB."""
+    """470 + 194 GB; on 8 ranks the cache is stored twice; FP8 weights and cache on 4 ranks: 334 GB."""
     eight = deploy(BIG, 8, context=1_010_000)
     assert round(eight.cache_bytes / GB) == 389
     four = deploy(BIG, 4, context=1_010_000, precision="fp8", kv_precision="fp8")
     assert round((four.weight_bytes + four.cache_bytes) / GB) == 334
 
 
-def test_fit_is_decided_rank_by_rank():
-    """In the sum there would be room; the first rank has the embedding and a layer more."""
+def test_fit_is_decided_per_rank():
+    """The total memory is sufficient, but the first rank also holds the embedding and one more layer."""
     placed = deploy(BIG, 7, 70 * GB, split="layers", context=1000, reserve=0)
     assert sum(placed.spare) > 0 > min(placed.spare)
     assert placed.fits is False
@@ -110,14 +110,14 @@ def test_fit_is_decided_rank_by_rank():
     assert placed.largest.rank == 0
 
 
-def test_without_memory_nothing_is_said_about_fitting():
+def test_without_device_memory_fit_is_unknown():
     placed = deploy(BIG, 8)
     assert (placed.fits, placed.usable, placed.spare, placed.short_bytes) == (None, None, (), 0)
     assert alternatives(placed) == ()
     require_fit(placed)
 
 
-def test_too_big_is_one_sentence_with_a_way_out():
+def test_too_big_is_one_error_with_a_fix():
     with pytest.raises(PlanTooBig) as caught:
         require_fit(deploy(BIG, 2, CARDS["H100"], context=32_768))
     assert str(caught.value) == (
@@ -194,9 +194,9 @@ def test_work_space_by_hand(arguments, expected):
 
 
 def test_unpacked_matrices_by_hand():
-    """int4: three bytes a value and 8 a group of the one being unpacked, two unpacked ones beside it in an expert."""
+    """int4: 3 bytes per value and 8 per group of the matrix being unpacked, plus two unpacked ones in an expert."""
     one = deploy(TINY, 1, context=5, chunk=3, precision="int4", kernel="cpu").ranks[0].work
-    assert one == 72 + (3 * (6 * 4 + 2 * 2) * 2 + 45) + (2 * 2 * 3 * 4 + 4 * 128 * 3 * 2)  # its groups are part filled
+    assert one == 72 + (3 * (6 * 4 + 2 * 2) * 2 + 45) + (2 * 2 * 3 * 4 + 4 * 128 * 3 * 2)  # its groups are partial
     expert, queries = 4096 * 1536, 8192 * 4096
     for devices, most in ((8, expert * (2 * 2 + 3) + 8 * expert // 128), (1, queries * 3 + 8 * queries // 128)):
         works = [deploy(BIG, devices, context=5, precision=each).ranks[0].work for each in ("int4", "bf16")]
@@ -204,7 +204,7 @@ def test_unpacked_matrices_by_hand():
 
 
 @given(config=configs, context=st.integers(0, 500), chunk=st.integers(1, 600))
-def test_need_never_falls_as_the_context_grows(config, context, chunk):
+def test_memory_never_shrinks_as_the_context_grows(config, context, chunk):
     held = deploy(config, 1, context=context).cuts(0)
     sizes = [work_bytes(config, held, each, "bf16", "fp8", chunk) for each in (context, context + 1)]
     assert 0 < sizes[0] <= sizes[1]
@@ -235,21 +235,21 @@ def test_to_dict_is_plain_json_and_complete():
         ("H100", "fp32", "plain"), (80 * GB, "bf16", "plain"), (None, "bf16", "plain"),
     ],
 )  # fmt: skip
-def test_the_attention_kernel_follows_from_card_and_precision(device, precision, kernel):
+def test_card_and_precision_determine_the_attention_kernel(device, precision, kernel):
     placed = deploy(BIG, 8, CARDS.get(device, device), precision=precision, context=32_768)
     assert placed.attention == kernel
     scores = 8 * 512 * 32_768 * 4  # float32 scores of the query heads of a rank
     assert (placed.ranks[0].work > 2 * scores) == (kernel == "plain")
 
 
-def test_a_head_that_flash_attention_does_not_take_needs_the_plain_kernel():
+def test_a_head_dim_without_flash_attention_needs_the_plain_kernel():
     for head_dim, kernel in ((64, "flash"), (256, "flash"), (320, "plain"), (100, "plain")):
         config = dataclasses.replace(BIG, head_dim=head_dim)
         assert deploy(config, 8, CARDS["H100"], context=100).attention == kernel
 
 
-def test_a_plan_with_little_to_spare_is_tight():
-    """Six RTX 4090 hold int4 with half a gigabyte to spare, while CUDA and NCCL have been seen to take 4.34 GB."""
+def test_a_plan_with_little_spare_memory_is_tight():
+    """Six RTX 4090 hold int4 with half a gigabyte to spare, while CUDA and NCCL may use up to 4.34 GB."""
     six = deploy(BIG, 6, CARDS["RTX 4090"], precision="int4", split="layers", context=32_768)
     assert six.fits and six.tight and 0 < min(six.spare) < GB
     assert six.tight_bytes + min(six.spare) + six.reserve == 4_340_000_000
@@ -262,8 +262,8 @@ def test_a_plan_with_little_to_spare_is_tight():
     assert not alone.tight  # one device has no NCCL, and 2 GiB are more than CUDA takes
 
 
-def test_a_tight_plan_is_proposed_only_if_there_is_no_other_and_says_so():
-    """Five cards are too few. With the share of a sixth there is room, but little; the seventh gives more."""
+def test_a_tight_plan_is_proposed_only_without_another_and_is_labelled():
+    """Five cards are too few, six are tight, seven are enough."""
     five = deploy(BIG, 5, CARDS["RTX 4090"], precision="int4", split="layers", context=32_768)
     assert deploy(BIG, 6, CARDS["RTX 4090"], precision="int4", split="layers", context=32_768).tight
     assert [each.change for each in alternatives(five)] == ["7 such devices"]
@@ -289,7 +289,7 @@ def test_numbers_beyond_any_device_are_refused(arguments, limit):
     assert limit in str(caught.value)
 
 
-def test_it_needs_no_torch_and_no_plotly():
+def test_the_planner_imports_neither_torch_nor_plotly():
     code = (
         "import sys; from minimoe.course.figures.ch14_claims import CLAIMS; [claim.verdict() for claim in CLAIMS];"
         "sys.exit('torch' in sys.modules or 'plotly' in sys.modules)"
@@ -302,7 +302,7 @@ def test_it_needs_no_torch_and_no_plotly():
     [("fp32", ("bf16", "fp8", "int8", "int4")), ("bf16", ("fp8", "int8", "int4")), ("fp8", ("int4",)),
      ("int8", ("int4",)), ("int4", ()), ("gptq-int4", ()), ("3-bit", ())],
 )  # fmt: skip
-def test_smaller_precisions_do_take_fewer_bytes(precision, fewer):
+def test_smaller_precisions_have_fewer_bytes(precision, fewer):
     assert smaller(deploy(BIG, precision=precision)) == fewer
     whole = plan(BIG, precision=precision).weight_bytes
     assert all(plan(BIG, precision=each).weight_bytes < whole for each in fewer)

@@ -1,4 +1,4 @@
-"""What cannot be divided is refused in one sentence with the reason and the mend, and the mend works."""
+"""A model that cannot be divided is refused in one sentence with the reason and a fix, and the fix works."""
 
 import dataclasses
 
@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides, list_of
-from minimoe.scale.planner.model_size import PRECISIONS, deploy
+from minimoe.scale.planner.precision import PRECISIONS
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 from tests.scale.conftest import TINY, configs
 
@@ -32,10 +33,10 @@ def test_heads():
     )
 
 
-def test_key_value_heads_above_their_number():
+def test_more_ranks_than_key_value_heads():
     odd = dataclasses.replace(BIG, num_attention_heads=48, num_experts=96)
     assert (
-        "but 4 key/value heads can neither be dealt out evenly nor each be kept on equally many ranks. Take"
+        "but 4 key/value heads can be neither divided nor replicated evenly. Take"
         in refusal(odd, devices=6)
     )
     assert deploy(odd, 12).ranks[0].cache == deploy(odd, 4).ranks[0].cache  # three copies of each
@@ -46,14 +47,14 @@ def test_experts():
         dataclasses.replace(TINY, num_attention_heads=8), devices=8
     )
     odd = dataclasses.replace(BIG, moe_intermediate_size=1535)
-    assert "but an expert's width of 1535 is no multiple of it" in refusal(odd, devices=2, experts="split")
+    assert "but an expert's width of 1535 is not a multiple of it" in refusal(odd, devices=2, experts="split")
     assert refusal(odd, devices=2, experts="split").endswith(
         f'Take 1 device, or keep experts whole (experts="whole"), {LAYERS}'
     )
 
 
 def test_dense_feed_forward():
-    assert "but the dense feed-forward's width of 3071 is no multiple of it. " in refusal(
+    assert "but the dense feed-forward's width of 3071 is not a multiple of it. " in refusal(
         dataclasses.replace(DENSE, intermediate_size=3071), devices=2
     )
 
@@ -75,9 +76,9 @@ COLUMNS = "8 ranks would cut the 1,536 columns of mlp.experts.down_proj at 192, 
 )
 def test_blocks_and_groups_inside_an_expert(config, devices, precision, reason):
     assert reason in refusal(config, devices=devices, precision=precision, experts="split")
-    assert deploy(config, devices, precision=precision).experts == "whole"  # the mend
+    assert deploy(config, devices, precision=precision).experts == "whole"  # the fix
     assert deploy(config, 2, precision=precision, experts="split").ranks
-    assert deploy(config, devices, precision="bf16", experts="split").ranks  # nothing packed, nothing cut
+    assert deploy(config, devices, precision="bf16", experts="split").ranks  # not packed, so no block is split
 
 
 def test_blocks_of_narrow_heads():
@@ -85,7 +86,7 @@ def test_blocks_of_narrow_heads():
     assert "FP8 blocks are 128 wide, and 4 ranks would cut the 128 rows of self_attn.k_proj at 32" in refusal(
         narrow, devices=4, precision="fp8"
     )
-    assert deploy(narrow, 4, precision="int4").ranks  # its groups run along the other axis
+    assert deploy(narrow, 4, precision="int4").ranks  # its groups are along the other axis
     assert deploy(narrow, 4, precision="gptq-int4").ranks  # eight rows at a time
     assert "together is 8 wide, and 4 ranks would cut the 16 rows of self_attn.k_proj at 4" in refusal(
         dataclasses.replace(narrow, head_dim=4), devices=4, precision="gptq-int4"
@@ -94,7 +95,7 @@ def test_blocks_of_narrow_heads():
 
 def test_layers():
     assert refusal(BIG, devices=95, split="layers") == (
-        "devices is 95 with split 'layers', but the model has 94 layers and each device needs one at least. "
+        "devices is 95 with split 'layers', but the model has 94 layers and each device needs at least one. "
         "Take 94 devices or fewer."
     )
 
@@ -107,7 +108,7 @@ def test_layers():
         {"device_memory": 0}, {"device_memory": "80GB"},
     ],
 )  # fmt: skip
-def test_bad_arguments_are_named_with_what_was_found(arguments):
+def test_bad_arguments_are_named_with_their_values(arguments):
     (name, value), *_ = arguments.items()
     sentence = refusal(BIG, **arguments)
     assert sentence.startswith(f"{name} is {value!r}, expected ")
@@ -117,7 +118,7 @@ def test_bad_arguments_are_named_with_what_was_found(arguments):
     config=configs, devices=st.integers(1, 16), split=st.sampled_from(SPLITS), experts=st.sampled_from(EXPERT_SPLITS),
     precision=st.sampled_from(PRECISIONS),
 )  # fmt: skip
-def test_the_mend_works(config, devices, split, experts, precision):
+def test_the_fix_works(config, devices, split, experts, precision):
     if divides(config, devices, split, experts, precision):
         return
     sentence = refusal(config, devices=devices, split=split, experts=experts, precision=precision)

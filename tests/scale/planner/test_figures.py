@@ -1,20 +1,20 @@
-"""The picture shows the plan's own numbers, and can be read without being drawn."""
+"""The figure shows the plan's numbers, and its text alternative has them too."""
 
 import json
 
 import pytest
 
 from minimoe.model.config import ModelConfig
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.figures import COLOURS, memory_per_rank
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 GB = 10**9
 
 
 @pytest.mark.parametrize("split", ["tensor", "layers"])
-def test_bars_add_up_to_what_each_rank_needs(split):
+def test_bars_sum_to_the_total_of_each_rank(split):
     plan = deploy(BIG, 4, CARDS["H200"], context=32_768, split=split, name="the 235B")
     figure = memory_per_rank(plan).figure
     assert [bar.name for bar in figure.data] == list(COLOURS)
@@ -28,13 +28,13 @@ def test_bars_add_up_to_what_each_rank_needs(split):
     assert "GB" in figure.layout.xaxis.title.text and "235B" in figure.layout.title.text
 
 
-def test_colour_is_not_needed_to_tell_the_bars_apart():
+def test_bars_differ_without_colour():
     bars = memory_per_rank(deploy(BIG, 2, CARDS["H100"])).figure.data
     assert {bar.marker.pattern.fillmode for bar in bars} == {"overlay"}  # "replace" would draw the pattern on nothing
     assert len({pattern for _, pattern in COLOURS.values()}) == len({colour for colour, _ in COLOURS.values()}) == 5
 
 
-def test_it_reads_as_sentences_and_stores_as_json():
+def test_it_has_a_text_alternative_and_is_stored_as_json():
     plan = deploy(BIG, 2, CARDS["H100"], context=32_768, name="the 235B")
     picture = memory_per_rank(plan)
     assert repr(picture) == (
@@ -48,7 +48,7 @@ def test_it_reads_as_sentences_and_stores_as_json():
     assert "it fits" in memory_per_rank(deploy(BIG, 4, CARDS["H200"], context=32_768)).alt
 
 
-def test_without_memory_there_is_no_line_and_nothing_kept_back():
+def test_without_device_memory_there_is_no_line_and_no_reserve():
     picture = memory_per_rank(deploy(BIG, 3, split="layers"))
     assert not picture.figure.layout.shapes
     assert "kept back" not in [bar.name for bar in picture.figure.data]

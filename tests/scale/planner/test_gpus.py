@@ -1,4 +1,4 @@
-"""Cards by the names people type, and sizes as they write them."""
+"""Cards by common spellings of their names, and sizes with units."""
 
 import pytest
 
@@ -23,7 +23,7 @@ from minimoe.scale.planner.gpus import CARDS, find_card
         ("L40S 48GB", "L40S"), ("B200 180GB", "B200"), ("B200 192GB", "B200"), ("H200 141GB", "H200"),
     ],
 )  # fmt: skip
-def test_a_card_by_its_name(typed, name):
+def test_a_card_is_found_by_its_name(typed, name):
     assert find_card(typed).name == name
 
 
@@ -37,35 +37,35 @@ def test_every_card_has_a_source_and_is_near_the_number_in_its_name():
 @pytest.mark.parametrize(
     ("typed", "problem"),
     [
-        ("A100", "card 'A100' could be several cards: A100-40GB, A100-80GB. Name one of them, or give"),
+        ("A100", "card 'A100' could be several cards: A100-40GB, A100-80GB. Name one of them, or pass"),
         ("V100", "could be several cards: V100-16GB, V100-32GB"),
         ("RTX 6000", "could be several cards: Quadro RTX 6000, RTX 6000 Ada"),
-        ("Z9", "card 'Z9' is not a card that is known here. Known: RTX 3080, RTX 2080 Ti, "),
-        ("B20", "card 'B20' is not a card that is known here. Did you mean B200"),
+        ("Z9", "card 'Z9' is not a known card. Known: RTX 3080, RTX 2080 Ti, "),
+        ("B20", "card 'B20' is not a known card. Did you mean B200"),
         ("H2000", "Did you mean H200"),
-        ("H20 141GB", "is not a card that is known here"),  # it exists, but nobody printed what it has
-        ("A100 64GB", "is not a card that is known here"),
-        ("RTX 3080 12GB", "is not a card that is known here. Did you mean RTX 3080?"),
-        ("RTX 4090 Laptop GPU", "is not a card that is known here"),
-        ("409", "is not a card that is known here"),
-        ("4", "is not a card that is known here"),
-        ("", "is not a card that is known here"),
-        ("NVIDIA", "is not a card that is known here"),
+        ("H20 141GB", "is not a known card"),  # it exists, but its memory has no source here
+        ("A100 64GB", "is not a known card"),
+        ("RTX 3080 12GB", "is not a known card. Did you mean RTX 3080?"),
+        ("RTX 4090 Laptop GPU", "is not a known card"),
+        ("409", "is not a known card"),
+        ("4", "is not a known card"),
+        ("", "is not a known card"),
+        ("NVIDIA", "is not a known card"),
     ],
 )
 def test_no_card_is_guessed(typed, problem):
-    with pytest.raises(BadArgument, match="Name one of them, or give the memory of the device instead") as caught:
+    with pytest.raises(BadArgument, match="Name one of them, or pass the memory of the device instead") as caught:
         find_card(typed)
     assert problem in str(caught.value)
 
 
-def test_capabilities_decide_the_attention_kernel():
+def test_capabilities_determine_the_attention_kernel():
     plain = {name for name, card in CARDS.items() if card.kernel == "plain"}
     assert plain == {"RTX 2080 Ti", "T4", "V100-16GB", "V100-32GB", "P40", "Quadro RTX 6000", "MI300X"}
 
 
 def test_no_part_of_a_name_is_enough():
-    """Every name with its last letter or figure cut off is refused, or is the name of another card."""
+    """Every name without its last character is refused, or is the name of another card."""
     for name in CARDS:
         try:
             found = find_card(name[:-1])
@@ -88,7 +88,7 @@ def test_sizes_with_a_unit(text, size):
 @pytest.mark.parametrize(
     "text", ["80", "", "GB", "-1GB", "0GB", "80XB", "8 0GB", "1e3GB", "80GB!", "0.1B", "٣GB", "9" * 5000 + "GB"]
 )
-def test_sizes_without_sense_are_refused(text):
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(BadArgument, match=r"^--ram is .* expected a size with its unit, such as 80GB"):
         parse_bytes(text, "--ram")
 

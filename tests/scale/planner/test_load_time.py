@@ -1,4 +1,4 @@
-"""What loading reads, against what was counted on a checkpoint of true size and against a naive walk over all files."""
+"""The bytes read while loading, against a count on a checkpoint of real size and a naive walk over all files."""
 
 import dataclasses
 import json
@@ -13,9 +13,10 @@ from minimoe.errors import BadArgument
 from minimoe.humanize import duration
 from minimoe.model.config import ModelConfig
 from minimoe.scale.distributed.load_shard import open_part
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides
 from minimoe.scale.planner.load_time import SPEEDS, reading
-from minimoe.scale.planner.model_size import deploy, plan
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 from tests.commands.test_cli import run
 from tests.scale.conftest import configs
@@ -25,7 +26,7 @@ BIG = ModelConfig.named(NAME)
 GB = 10**9
 
 
-def test_the_235b_on_8_ranks_reads_what_was_measured():
+def test_the_235b_on_8_ranks_reads_the_measured_bytes():
     """64.5 GB for a rank and 516 GB for 8 were counted while a checkpoint of that size was read."""
     read = reading(deploy(BIG, 8))
     heads = 1024 * 4096 + 2 * 128 * 4096 + 4096 * 8192  # rows of q, k and v; all of o
@@ -41,9 +42,9 @@ def test_the_235b_on_8_ranks_reads_what_was_measured():
     config=configs, devices=st.sampled_from([1, 2, 4]), split=st.sampled_from(SPLITS),
     experts=st.sampled_from(EXPERT_SPLITS),
 )  # fmt: skip
-def test_rows_are_read_alone_and_columns_with_the_whole_matrix(config, devices, split, experts):
-    """What a rank keeps of a matrix is read alone if nothing lies between its first value and its last."""
-    config = dataclasses.replace(config, hidden_size=config.hidden_size + 1)  # columns of a single row lie together
+def test_own_rows_are_read_alone_and_columns_with_the_whole_matrix(config, devices, split, experts):
+    """A rank's part of a matrix is read alone if it is contiguous in the file."""
+    config = dataclasses.replace(config, hidden_size=config.hidden_size + 1)  # columns of a single row are contiguous
     assume(divides(config, devices, split, experts, "bf16"))
     placed = deploy(config, devices, split=split, experts=experts, context=1)
     shapes = {tensor.name: tensor.shape for tensor in expected_tensors(config)}
@@ -63,8 +64,8 @@ def test_rows_are_read_alone_and_columns_with_the_whole_matrix(config, devices, 
         assert total == naive
 
 
-def test_gptq_stores_matrices_the_other_way_round():
-    """Its rows of inputs lie together: o_proj is read in part, q, k and v in full."""
+def test_gptq_stores_matrices_transposed():
+    """Its rows of inputs are contiguous: o_proj is read in part, q, k and v in full."""
     ours, gptq = (reading(deploy(BIG, 8, precision=each)).ranks[0] for each in ("int4", "gptq-int4"))
     kept = deploy(BIG, 8, precision="gptq-int4").ranks[0].weights
     attention = {part.name: part.bytes for part in plan(BIG, precision="gptq-int4").parts}["attention"]
@@ -91,16 +92,16 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("precision", FORMATS)
-def test_the_ranks_of_this_library_read_exactly_that(precision, tmp_path):
-    """What a rank is about to read, by the headers of a checkpoint with two layers of the real width."""
+def test_the_ranks_of_this_library_read_exactly_these_bytes(precision, tmp_path):
+    """The planned reads of a rank, from the headers of a checkpoint with two layers of the real width."""
     config = dataclasses.replace(BIG, num_hidden_layers=2, quantization_config=FORMATS[precision])
     folder = write_sparse(tmp_path / "two layers", config)
     for devices, split in ((1, "tensor"), (2, "tensor"), (8, "tensor"), (2, "layers")):
-        found = [open_part(folder, rank, devices, split).bytes for rank in range(devices)]
-        assert found == list(reading(deploy(config, devices, split=split)).ranks)
+        planned_bytes = [open_part(folder, rank, devices, split).bytes for rank in range(devices)]
+        assert planned_bytes == list(reading(deploy(config, devices, split=split)).ranks)
 
 
-def test_computers_share_their_disk_and_not_that_of_others():
+def test_the_ranks_of_a_node_share_its_disk():
     placed = deploy(BIG, 16)
     two, one = reading(placed), reading(placed, per_node=16)
     assert (len(two.nodes), len(one.nodes)) == (2, 1)
@@ -123,21 +124,21 @@ def test_a_speed_is_a_number_above_zero(speed):
 
 
 @pytest.mark.parametrize("arguments", [{"stored": "fp7"}, {"per_node": 0}])
-def test_other_arguments_are_named(arguments):
+def test_other_bad_arguments_are_named(arguments):
     with pytest.raises(BadArgument, match=r"precision is|per_node is"):
         reading(deploy(BIG, 8), **arguments)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0, "0.0 s"), (3.24, "3.2 s"), (18.42, "18 s"), (119.9, "120 s"), (470.2, "7.8 min"), (37_615, "10.4 h"),
      (180_000, "2.1 d")],
 )  # fmt: skip
-def test_durations_as_people_say_them(seconds, told):
-    assert duration(seconds) == told
+def test_durations_as_text(seconds, text):
+    assert duration(seconds) == text
 
 
-def test_the_command_prints_and_returns_it():
+def test_the_command_prints_it_and_has_it_in_json():
     code, out, err = run("plan", "Qwen3-235B-A22B", "--devices", "8", "--precision", "int4")
     assert (code, err) == (0, "")
     rows = {line[: len("NVMe SSD, 3.5 GB/s")]: line.split()[-4:] for line in out.splitlines() if "GB/s" in line}

@@ -1,4 +1,4 @@
-"""The plan's sizes against known figures of the real family and against naive counts."""
+"""The planned sizes against known figures of the real family and against naive counts."""
 
 import dataclasses
 import json
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
-from minimoe.scale.planner.model_size import PRECISIONS, linear_bytes, own_precision, plan
+from minimoe.scale.planner.model_size import plan
+from minimoe.scale.planner.precision import PRECISIONS, linear_bytes, own_precision
 
 BIG = ModelConfig.named("Qwen3-235B-A22B")
 
@@ -36,7 +37,7 @@ def test_the_235b_part_by_part():
     assert table["experts"].parameters == 227_096_395_776
     assert table["experts"].active == 227_096_395_776 * 8 // 128
     assert table["router"].parameters == 94 * 524_288
-    assert table["attention"].parameters == 94 * (71_303_424 - 256)  # q_norm and k_norm stand under norms
+    assert table["attention"].parameters == 94 * (71_303_424 - 256)  # q_norm and k_norm are counted as norms
     assert table["embeddings"].bytes == 2 * 2 * 151_936 * 4096
 
 
@@ -90,7 +91,7 @@ def test_bad_arguments_are_named(arguments):
 
 
 def blocks(length, size=128):
-    """The naive way to count blocks: walk along."""
+    """The number of blocks, counted naively."""
     return len(range(0, length, size))
 
 

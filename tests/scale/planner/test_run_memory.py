@@ -1,4 +1,4 @@
-"""Whether a run fits is asked before a weight is read: the right sizes, the right limit, one error."""
+"""A run is checked against the free memory before a weight is read: sizes, limits, errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +52,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its matrices can be divided between groups of int4."""
+    """A config whose matrices divide between groups of int4."""
     folder = tmp_path_factory.mktemp("memory") / "wide"
     config = replace(TINY, num_hidden_layers=3, head_dim=64, num_key_value_heads=4, intermediate_size=512)
     save(random_model(config), None, folder)
@@ -63,7 +63,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("precision", "dtype"), [(None, "fp64"), (None, "bf16"), ("int4", "bf16"), ("int8", "fp32"), ("int4", "fp64")]
 )
 @pytest.mark.parametrize(("world", "split"), [(1, "tensor"), (4, "tensor"), (3, "layers")])
-def test_weights_and_cache_are_what_a_rank_really_holds(
+def test_weights_and_cache_are_those_that_a_rank_holds(
     wide: Path, precision: str | None, dtype: str, world: int, split: str
 ) -> None:
     for rank in (0, world - 1):
@@ -82,9 +82,9 @@ def test_weights_and_cache_are_what_a_rank_really_holds(
 )
 def test_cache_and_work_space_are_the_planners(precision: str, dtype: torch.dtype, factor: int) -> None:
     for rank in (0, 7):
-        said = deploy(BIG, 8, precision=precision, kv_precision=precision, context=32_768).ranks[rank]
+        planned = deploy(BIG, 8, precision=precision, kv_precision=precision, context=32_768).ranks[rank]
         need = run_memory(BIG, 5, 32_768, dtype, rank=rank, world=8)
-        assert need == RunMemory(5, said.cache * factor, said.work * factor, 32_768)
+        assert need == RunMemory(5, planned.cache * factor, planned.work * factor, 32_768)
 
 
 def test_a_slice_of_layers_has_the_cache_of_these_layers() -> None:
@@ -108,7 +108,7 @@ def test_the_tokens_of_a_run(tiny: Path, tokenizer: Tokenizer, work: Work, token
 # ---------------------------------------------------------------- the limit
 
 
-def test_of_a_gpu_the_reserve_is_kept_back_and_what_is_in_use_counts_towards_it(
+def test_on_a_gpu_the_reserve_includes_memory_in_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for free, usable in ((80, 78), (79, 78), (78, 78), (50, 50), (0, 0)):
@@ -118,7 +118,7 @@ def test_of_a_gpu_the_reserve_is_kept_back_and_what_is_in_use_counts_towards_it(
     assert RESERVE == 2 * 2**30
 
 
-def test_of_the_cpu_what_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_cpu_the_available_memory_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = usable_memory(CPU)
     everything = module.memory_of_device(CPU)
     assert found is None or everything is None or 0 < found <= everything
@@ -141,11 +141,11 @@ def test_one_byte_decides(
     require_memory(NEED, device, 3, 8, neighbours)
 
 
-def test_the_error_names_every_part_and_what_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_every_part_and_the_fixes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "usable_memory", lambda device: (76_000_000_000, "so many are free"))
     with pytest.raises(PlanTooBig) as caught:
         require_memory(NEED, CARD, 3, 8)
-    told = str(caught.value)
+    message = str(caught.value)
     packed = replace(NEED, is_packed=True)
     with pytest.raises(PlanTooBig, match=r"Use fewer tokens \(--max-new-tokens, a shorter text\) or more devices"):
         require_memory(packed, CARD, 3, 8)
@@ -153,10 +153,10 @@ def test_the_error_names_every_part_and_what_can_be_changed(monkeypatch: pytest.
         "rank 3 of 8 needs 76.50 GB on cuda:3", "weights 70.00 GB", "KV cache 6.00 GB for 32,768 tokens",
         "work space 500.00 MB", "76.00 GB (so many are free)", "fewer tokens", "more devices", "--precision int4",
     ):  # fmt: skip
-        assert words in told, words
+        assert words in message, words
 
 
-# ---------------------------------------------------------------- asked before anything is read
+# ---------------------------------------------------------------- checked before anything is read
 
 
 @pytest.mark.parametrize("command", [["chat", "hi"], ["chat"], ["trace", "the cat"], ["trace", "a cat?", "--chat"]])
@@ -187,16 +187,16 @@ def test_a_rank_that_does_not_fit_is_refused_before_weights_are_read(
     monkeypatch.setattr(module, "usable_memory", lambda device: (100_000, "all there is"))
     with pytest.raises(PlanTooBig, match=r"rank 1 of 2 needs .* and 2 ranks share this machine"):
         open_on_ranks(ranks, str(tiny), None, None, split, None, Work("hi", 10))
-    assert words == ["fits", "loaded"]  # it told nobody that it fits
+    assert words == ["fits", "loaded"]  # no message that it fits
 
 
-# ---------------------------------------------------------------- it runs out all the same
+# ---------------------------------------------------------------- out of memory
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee this page"), MemoryError()]
 )
-def test_memory_that_runs_out_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_out_of_memory_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def exhausted(*_: Any, **__: Any) -> Any:
         raise error
         yield
@@ -207,7 +207,7 @@ def test_memory_that_runs_out_is_one_line(tiny: Path, monkeypatch: pytest.Monkey
     assert "memory ran out" in done.stderr and "minimoe plan" in done.stderr
 
 
-def test_memory_of_the_cpu_that_runs_out_is_recognised(tiny: Path) -> None:
+def test_out_of_memory_on_the_cpu_is_recognised(tiny: Path) -> None:
     with pytest.raises(PlanTooBig, match="memory ran out"), opened_model(str(tiny), None, "cpu"):
         torch.empty(2**55, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shapes cannot be"), opened_model(str(tiny), None, "cpu"):
@@ -218,7 +218,7 @@ def test_memory_of_the_cpu_that_runs_out_is_recognised(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(("device", "expected"), [(CARD, [CARD]), (torch.device("cuda"), []), (CPU, [])])
-def test_the_gpu_that_is_named_becomes_the_current_one(
+def test_the_named_gpu_becomes_the_current_one(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, device: torch.device, expected: list[torch.device]
 ) -> None:
     current: list[torch.device] = []
@@ -231,7 +231,7 @@ def test_the_gpu_that_is_named_becomes_the_current_one(
 
 
 def test_ids_out_of_range_are_refused_on_every_device() -> None:
-    """A model without values stands for one on a GPU: its ids cannot be looked at where they arrive."""
+    """A model on "meta" represents one on a GPU: its ids cannot be checked on the device."""
     with torch.device("meta"):
         model = Transformer(TINY)
     for ids in ([[3, TINY.vocab_size]], [[-1, 3]], torch.tensor([[0, -5]], dtype=torch.int32)):
@@ -245,7 +245,7 @@ def test_ids_out_of_range_are_refused_on_every_device() -> None:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_text_over_the_chunk_size_is_traced_as_in_one_piece(tokenizer: Tokenizer, attention: str) -> None:
+def test_a_text_longer_than_a_chunk_has_the_trace_of_one_pass(tokenizer: Tokenizer, attention: str) -> None:
     model = random_model(replace(TINY, vocab_size=tokenizer.vocabulary_size, max_position_embeddings=512))
     model.attention = attention
     text = "The cat sees a red bird. 猫看见一只鸟。 " * 5

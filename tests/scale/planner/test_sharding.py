@@ -1,4 +1,4 @@
-"""Who holds what: every value of every tensor lies on as many ranks as the cut says, counted value by value."""
+"""The sharding table: every value of every tensor is on as many ranks as its cut states, counted value by value."""
 
 import math
 from collections import Counter
@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from minimoe.checkpoint.layout import expected_tensors
 from minimoe.model.config import ModelConfig
 from minimoe.paths import models_folder
+from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.divisibility import divides
-from minimoe.scale.planner.model_size import PRECISIONS, deploy, linear_bytes, plan
+from minimoe.scale.planner.model_size import plan
+from minimoe.scale.planner.precision import PRECISIONS, linear_bytes
 from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS, cuts, layers_of
 from minimoe.scale.planner.tensor_kinds import kinds
 from tests.scale.conftest import TINY, configs
@@ -23,10 +25,10 @@ BIG = ModelConfig.named("Qwen3-235B-A22B")
 
 
 def counted(config, devices, split, experts):
-    """For each tensor on disk how often each of its values lies on some rank, and how often the cuts say."""
+    """For each tensor on disk: how many ranks hold each value, and how many should according to the cuts."""
     shapes = {tensor.name: tensor.shape for tensor in expected_tensors(config)}
     held = {name: np.zeros(shape, int) for name, shape in shapes.items()}
-    said = {}
+    stated = {}
     for rank in range(devices):
         for cut in cuts(config, devices, rank, split, experts):
             for name in cut.names():
@@ -34,28 +36,28 @@ def counted(config, devices, split, experts):
                 part = held[name][where.get(cut.axis, ...)]
                 assert part.shape == cut.shape
                 part += 1
-                said[name] = cut.copies
-    return held, said
+                stated[name] = cut.copies
+    return held, stated
 
 
 @given(
     config=configs, devices=st.integers(1, 12), split=st.sampled_from(SPLITS), experts=st.sampled_from(EXPERT_SPLITS)
 )
-def test_every_value_lies_on_as_many_ranks_as_the_cut_says(config, devices, split, experts):
+def test_every_value_is_on_as_many_ranks_as_its_cut_states(config, devices, split, experts):
     assume(divides(config, devices, split, experts, "bf16"))
-    held, said = counted(config, devices, split, experts)
-    assert held.keys() == said.keys()
+    held, stated = counted(config, devices, split, experts)
+    assert held.keys() == stated.keys()
     for name, counts in held.items():
-        assert (counts == said[name]).all(), name
+        assert (counts == stated[name]).all(), name
 
 
 @given(config=configs)
 def test_kinds_are_the_layout_s_tensors(config):
     wanted = Counter((tensor.name, tensor.shape) for tensor in expected_tensors(config))
-    found = Counter(
+    tensors = Counter(
         (name, kind.shape) for kind in kinds(config) for name in kind.names(kind.layers, range(kind.experts))
     )
-    assert found == wanted
+    assert tensors == wanted
     assert sum(kind.parameters for kind in kinds(config)) == config.total_parameters
 
 
@@ -66,7 +68,7 @@ def test_the_235b_has_36945_tensors_of_15_kinds():
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_sums_over_ranks_are_the_total_and_the_copies(name):
-    """Exactly, for 1..16 ranks, both ways to divide, every precision: what is more than the total is counted here."""
+    """Exact for 1..16 ranks, both splits and every precision: the copies are counted here."""
     config = ModelConfig.named(name)
     done = set()
     for precision in (*PRECISIONS, "3-bit"):
@@ -91,18 +93,18 @@ def test_sums_over_ranks_are_the_total_and_the_copies(name):
 
 
 def copies_of(config, devices, split, precision):
-    """Bytes that lie somewhere more than once, counted by hand from the shapes."""
+    """Bytes of all copies beyond the first, counted from the shapes."""
     width, hidden, layers = {"fp32": 4}.get(precision, 2), config.hidden_size, config.num_hidden_layers
     if split == "layers":
         head = width * config.vocab_size * hidden if config.tie_word_embeddings and devices > 1 else 0
         return head + width * (devices - 1) * len(config.moe_layers) * config.num_experts * hidden
     keys = config.num_key_value_heads * config.head_dim
-    per_layer = 2 * hidden + 2 * config.head_dim  # norms; the router stands beside them
+    per_layer = 2 * hidden + 2 * config.head_dim  # norms, without the router
     everywhere = layers * per_layer + hidden + len(config.moe_layers) * config.num_experts * hidden
     replicas = max(1, devices // config.num_key_value_heads)
     bytes_ = width * (devices - 1) * everywhere
     bytes_ += layers * 2 * (replicas - 1) * linear_bytes(keys, hidden, precision)
-    if precision == "gptq-int4":  # g_idx, one number for each input, goes with every piece of rows
+    if precision == "gptq-int4":  # every slice of rows has its own g_idx, one number per input
         dense = layers - len(config.moe_layers)
         pieces = layers * (3 * devices - 1 - 2 * replicas) + dense * 2 * (devices - 1)
         bytes_ += 4 * hidden * pieces
@@ -136,12 +138,12 @@ def test_a_tied_head_needs_the_embedding_on_both_ends():
 
 
 def test_by_hand():
-    """Two ranks, one key head: k and v (8 values each), router (16), norms (12 in a layer, 4 at the end) lie twice."""
-    placed = deploy(TINY, 2, context=5, chunk=3, kernel="cpu")  # attention then needs less than the experts
+    """Two ranks, one key head: k, v (8 values each), router (16), norms (12 per layer, 4 at the end) twice."""
+    placed = deploy(TINY, 2, context=5, chunk=3, kernel="cpu")  # so that attention needs less than the experts
     layer = 8 + 8 + 8 + 8 + 2 + 2 + 4 + 4 + 16 + 2 * (3 * 3 * 4)  # q, k, v, o, norms, router, two experts
     values = 2 * layer + 5 * 4 + 5 * 4 + 4  # vocabulary rows twice, the last norm
     cache = 2 * (2 + 2) * 5
-    stream, experts, choices = 3 * 3 * 4 * 2, 3 * (4 * 4 + 3 * 3) * 2, 3 * 2  # both of a token's may be here
+    stream, experts, choices = 3 * 3 * 4 * 2, 3 * (4 * 4 + 3 * 3) * 2, 3 * 2  # both experts of a token may be local
     work = stream + experts + choices * (2 * 4 + 4) * 2
     for rank in placed.ranks:
         assert (rank.weights, rank.cache, rank.work) == (2 * values, 2 * cache, work) == (616, 80, 366)

@@ -1,4 +1,4 @@
-"""The formula of the work space against the tensors that a forward pass really keeps alive."""
+"""The formula of the work space against the tensors that a forward pass allocates."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -19,7 +19,7 @@ from minimoe.quantisation.detect import FP8, GPTQ_INT4, OWN
 from minimoe.quantisation.modules import pack_modules, stored_tensors
 from minimoe.scale.distributed import tensor_parallel as parallel
 from minimoe.scale.planner.attention_kernels import KERNELS, kernel_bytes
-from minimoe.scale.planner.model_size import deploy
+from minimoe.scale.planner.deployment import deploy
 
 CONFIG = ModelConfig(
     vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, head_dim=32,
@@ -31,7 +31,7 @@ FORMATS = OWN | {"fp8": FP8, "gptq-int4": GPTQ_INT4}
 
 
 class Alive(TorchDispatchMode):
-    """Notes after every operation how many bytes are alive that do not belong to what is `known`."""
+    """Records after every operation the bytes of live tensors other than those in `known`."""
 
     def __init__(self, *known):
         super().__init__()
@@ -49,12 +49,12 @@ class Alive(TorchDispatchMode):
         return result
 
     def is_known(self, storage):
-        """By its address: a slot of the cache of experts is lent as a storage of its own, in the cache's memory."""
+        """By address: views of an expert cache slot have their own storage object in the cache's memory."""
         return any(storage.data_ptr() in memory for memory in self.known)
 
 
 def known(model, ids, cache):
-    """What the formula of the work space leaves out: input, weights, cache."""
+    """The tensors outside the formula of the work space: input, weights, cache."""
     return [ids, *stored_tensors(model).values(), *cache.keys.values(), *cache.values.values()]
 
 
@@ -62,7 +62,7 @@ def known(model, ids, cache):
 @pytest.mark.parametrize("precision", ["fp8", "int8", "int4", "gptq-int4"])
 @pytest.mark.parametrize("ffn", [96, 128, 512])
 def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
-    """Stored zeros serve as well as weights: what is alive while they are unpacked is the same."""
+    """Zeros need the same memory while they are unpacked as real weights."""
     config = replace(CONFIG, moe_intermediate_size=ffn)
     with torch.device("meta"):
         model = Transformer(config).to(torch.bfloat16)
@@ -75,15 +75,16 @@ def test_unpacked_matrices_are_in_the_formula(precision, chunk, context, ffn):
     ids = torch.randint(0, config.vocab_size, (1, chunk))
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = deploy(config, 1, context=context, chunk=chunk, precision=precision, kernel="cpu").ranks[0]
+    planned = deploy(config, 1, context=context, chunk=chunk, precision=precision, kernel="cpu").ranks[0]
     routing = 40 * chunk * config.num_experts_per_tok  # zeros send all tokens to the same experts: the worst case
-    assert (0.4 if ffn == 96 else 0.6) * said.work <= seen.peak <= said.work + routing
-    assert (cache.bytes, sum(part.nbytes for part in stored_tensors(model).values())) == (said.cache, said.weights)
+    assert (0.4 if ffn == 96 else 0.6) * planned.work <= seen.peak <= planned.work + routing
+    weights = sum(part.nbytes for part in stored_tensors(model).values())
+    assert (cache.bytes, weights) == (planned.cache, planned.weights)
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 256), (200, 200), (1, 300)])
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.bfloat16, "bf16"), (torch.float32, "fp32")])
-def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precision, chunk, context):
+def test_the_formula_is_a_close_upper_bound(dtype, precision, chunk, context):
     torch.manual_seed(0)
     model = Transformer(CONFIG).to(dtype)
     model.engine = "loop"
@@ -94,19 +95,19 @@ def test_no_more_is_alive_than_the_formula_says_and_not_much_less(dtype, precisi
             model(ids[:, :-chunk], cache)
         with Alive(*known(model, ids, cache)) as seen:
             model(ids[:, -chunk:], cache, last_only=True)
-    said = plan_of_one_rank(CONFIG, 1, precision, chunk, context, "cpu")
-    assert seen.peak <= said.work
+    planned = plan_of_one_rank(CONFIG, 1, precision, chunk, context, "cpu")
+    assert seen.peak <= planned.work
     if chunk > 1:  # for one token the formula also counts what sampling needs
-        assert seen.peak >= 0.6 * said.work
-    assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (said.cache, said.weights)
+        assert seen.peak >= 0.6 * planned.work
+    assert (cache.bytes, sum(p.nbytes for p in model.parameters())) == (planned.cache, planned.weights)
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (200, 300), (1, 300)])
 @pytest.mark.parametrize(
     ("world", "top_k", "precision"), [(1, 2, "bf16"), (2, 2, "bf16"), (2, 6, "fp32"), (4, 4, "bf16"), (4, 4, "fp32")]
 )
-def test_a_rank_keeps_no_more_alive_than_its_plan_says(monkeypatch, world, top_k, precision, chunk, context):
-    """Rank 0 of some, in the worst case: every token chooses as many experts here as there are."""
+def test_a_rank_uses_no_more_work_space_than_planned(monkeypatch, world, top_k, precision, chunk, context):
+    """Rank 0 of several in the worst case: every token selects as many local experts as possible."""
     monkeypatch.setattr(parallel, "sum_over_ranks", lambda part: part)
     monkeypatch.setattr(parallel.dist, "all_gather", lambda everyone, mine: None)
     config = replace(CONFIG, num_key_value_heads=4, num_experts_per_tok=top_k)
@@ -119,11 +120,11 @@ def test_a_rank_keeps_no_more_alive_than_its_plan_says(monkeypatch, world, top_k
     cache.length = context - chunk
     with torch.inference_mode(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
-    said = plan_of_one_rank(config, world, precision, chunk, context, "cpu")
+    planned = plan_of_one_rank(config, world, precision, chunk, context, "cpu")
     routing = (40 if world == 1 else 80) * chunk * top_k
-    assert seen.peak <= said.work + routing
+    assert seen.peak <= planned.work + routing
     if chunk > 1:
-        assert seen.peak >= 0.6 * said.work
+        assert seen.peak >= 0.6 * planned.work
 
 
 def all_choose_the_first(routing):
@@ -131,20 +132,20 @@ def all_choose_the_first(routing):
 
 
 def plan_of_one_rank(config, world, precision, chunk, context, kernel):
-    """What the planner says of rank 0."""
+    """The planned work space of rank 0."""
     return deploy(
         config, world, context=context, chunk=chunk, precision=precision, kv_precision=precision, kernel=kernel
     ).ranks[0]
 
 
 def peak_of_a_chunk(model, chunk, context):
-    """Bytes alive at most while the last `chunk` of `context` positions go through the model."""
+    """Peak bytes while the last `chunk` of `context` positions pass through the model."""
     cache = model.new_cache(capacity=context)
     for stored in (*cache.keys.values(), *cache.values.values()):
         stored.zero_()
     cache.length = context - chunk
     ids = torch.randint(0, model.config.vocab_size, (1, chunk))
-    # not inference mode, which would hide what PyTorch makes inside the kernel
+    # not inference mode, which would hide tensors created inside the kernel
     with torch.no_grad(), Alive(*known(model, ids, cache)) as seen:
         model(ids, cache, last_only=True)
     return seen.peak
@@ -153,25 +154,25 @@ def peak_of_a_chunk(model, chunk, context):
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (64, 4096), (200, 700), (8, 2048), (1, 300)])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize(("heads", "shared", "head_dim"), [(8, 2, 32), (8, 8, 16), (6, 1, 8), (4, 2, 128)])
-def test_the_plain_kernel_needs_no_more_than_its_formula_and_not_much_less(
+def test_the_formula_of_the_plain_kernel_is_a_close_upper_bound(
     heads, shared, head_dim, precision, chunk, context
 ):
-    """The kernel of a T4, and of every GPU in float32, forced upon the CPU: PyTorch's code for it is the same."""
+    """The kernel of a T4, and of every GPU in float32, forced on the CPU, where PyTorch runs the same code."""
     config = replace(CONFIG, num_attention_heads=heads, num_key_value_heads=shared, head_dim=head_dim)
     model = Transformer(config).to(WIDTHS[precision])
     model.engine = "loop"
     with sdpa_kernel(SDPBackend.MATH):
         peak = peak_of_a_chunk(model, chunk, context)
-    said = plan_of_one_rank(config, 1, precision, chunk, context, "plain").work
-    assert peak <= said
+    planned = plan_of_one_rank(config, 1, precision, chunk, context, "plain").work
+    assert peak <= planned
     width = WIDTHS[precision].itemsize
     inside = kernel_bytes("plain", chunk, context, heads * head_dim, shared * head_dim, head_dim, width)
-    if inside > 0.5 * said:  # where attention dominates
-        assert said <= 1.5 * peak
+    if inside > 0.5 * planned:  # where attention dominates
+        assert planned <= 1.5 * peak
 
 
 def allocated_at_most(call):
-    """Bytes alive at most by what the allocator says, so that also operations inside of operations count."""
+    """Peak bytes according to the allocator, which also counts operations inside operations."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         kept = call()
     changes = [event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -190,13 +191,13 @@ def test_the_plain_kernel_is_bounded_closely(heads, shared, chunk, context, prec
     k, v = (torch.zeros(1, shared, context, 128, dtype=dtype) for _ in range(2))
     with sdpa_kernel(SDPBackend.MATH), torch.inference_mode():
         peak = allocated_at_most(lambda: attention.attend_sdpa(q, k, v, None))
-    said = kernel_bytes("plain", chunk, context, heads * 128, shared * 128, 128, dtype.itemsize)
-    assert 0.99 * peak <= said <= 1.05 * peak  # a few numbers, such as minus infinity, are not in the formula
+    planned = kernel_bytes("plain", chunk, context, heads * 128, shared * 128, 128, dtype.itemsize)
+    assert 0.99 * peak <= planned <= 1.05 * peak  # a few numbers, such as minus infinity, are not in the formula
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (200, 700), (1, 300)])
-def test_beside_flash_attention_nothing_is_kept(monkeypatch, chunk, context):
-    """With a kernel in its place that keeps what FlashAttention keeps: the output, and a number a query and head."""
+def test_nothing_is_allocated_beside_flash_attention(monkeypatch, chunk, context):
+    """With a substitute that allocates what FlashAttention does: the output, and a number per query and head."""
 
     def fused(q, k, v, mask):
         numbers = torch.empty(q.shape[:-1], dtype=torch.float32)
@@ -206,10 +207,10 @@ def test_beside_flash_attention_nothing_is_kept(monkeypatch, chunk, context):
     model = Transformer(CONFIG).to(torch.bfloat16)
     model.engine = "loop"
     peak = peak_of_a_chunk(model, chunk, context)
-    said = plan_of_one_rank(CONFIG, 1, "bf16", chunk, context, "flash").work
-    assert peak <= said
+    planned = plan_of_one_rank(CONFIG, 1, "bf16", chunk, context, "flash").work
+    assert peak <= planned
     if chunk > 1:
-        assert said <= 1.5 * peak
+        assert planned <= 1.5 * peak
 
 
 @pytest.mark.parametrize(("chunk", "context"), [(1, 10), (512, 512), (512, 40_960), (2048, 131_072)])

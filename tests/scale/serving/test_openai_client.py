@@ -1,4 +1,4 @@
-"""The client against a server of OpenAI's protocol on 127.0.0.1: what it sends, and what it makes of each dialect."""
+"""The client against a server with the OpenAI protocol on 127.0.0.1: its requests, and the dialects of replies."""
 
 import json
 import threading
@@ -46,12 +46,12 @@ class Stub(BaseHTTPRequestHandler):
             self.wfile.write(b"data: [DONE]\n\n")
 
     def deltas(self, thinks: bool) -> list[dict[str, str]]:
-        said = [{"content": each} for each in self.server.says]
+        contents = [{"content": each} for each in self.server.says]
         if not thinks:
-            return said
+            return contents
         if self.server.field == "content":
-            return [{"content": each} for each in ("<think>\n", *THOUGHT, "\n</think>\n\n")] + said
-        return [{self.server.field: each} for each in THOUGHT] + said
+            return [{"content": each} for each in ("<think>\n", *THOUGHT, "\n</think>\n\n")] + contents
+        return [{self.server.field: each} for each in THOUGHT] + contents
 
     def event(self, content: dict) -> None:
         self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
@@ -83,7 +83,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")  # belongs to the hub, and to nobody else
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")  # for the hub only
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -96,7 +96,7 @@ def test_both_modes_in_every_dialect(server, field):
 
 
 @pytest.mark.parametrize("thinking", [True, False, None])
-def test_the_request_is_what_the_protocol_asks_for(server, thinking):
+def test_the_request_follows_the_protocol(server, thinking):
     list(ask("2 + 2?", server.url, "Qwen/Qwen3-235B-A22B", thinking, 64, temperature=0.6, top_k=20, seed=1))
     ((path, key, body),) = server.requests
     assert (path, key) == ("/v1/chat/completions", None)
@@ -118,7 +118,7 @@ def test_a_chat_a_key_and_the_only_model(server, monkeypatch):
     assert server.requests[1][2]["model"] == "Qwen/Qwen3-235B-A22B"
 
 
-def test_pieces_come_while_the_server_still_works(server):
+def test_pieces_arrive_while_the_server_is_still_generating(server):
     server.allowed = threading.Semaphore(2)  # the role and the first piece; then it waits
     answer = ask("2 + 2?", server.url, thinking=False)
     assert next(answer) == "It is"
@@ -127,30 +127,34 @@ def test_pieces_come_while_the_server_still_works(server):
 
 
 @pytest.mark.parametrize(("finish", "end"), [("stop", "\n</think>\n\n"), ("length", "")])
-def test_a_reply_that_ends_within_its_thought_is_closed_unless_it_was_cut(server, finish, end):
+def test_a_thought_that_ends_the_reply_is_closed_unless_the_limit_was_reached(server, finish, end):
     server.says, server.finish = [], finish
     assert "".join(ask("2 + 2?", server.url)) == "<think>\nTwo and two." + end
 
 
 @pytest.mark.parametrize(
     ("fails", "sentence"),
-    [("error", "broke off: .*CUDA out of memory"), ("cut", "broke off: it sent"), ("silence", "before the answer was")],
+    [
+        ("error", "sent an error: .*CUDA out of memory"),
+        ("cut", "sent an invalid event"),
+        ("silence", "before the reply was"),
+    ],
 )
-def test_a_server_that_breaks_off_is_an_error_after_what_it_said(server, fails, sentence):
-    server.fails, told = fails, []
+def test_a_server_failure_is_an_error_after_the_received_pieces(server, fails, sentence):
+    server.fails, received = fails, []
     with pytest.raises(ServerFailed, match=sentence):
-        told.extend(iter_into(ask("2 + 2?", server.url, thinking=False), told))
-    assert told == ANSWER
+        received.extend(iter_into(ask("2 + 2?", server.url, thinking=False), received))
+    assert received == ANSWER
 
 
-def iter_into(answer, told):
-    """Keep what came before an error."""
+def iter_into(answer, received):
+    """Collect the pieces before an error."""
     for piece in answer:
-        told.append(piece)
+        received.append(piece)
     return []
 
 
-def test_a_server_s_refusal_is_passed_on(server):
+def test_the_message_of_a_refusal_is_reported(server):
     with pytest.raises(ServerFailed, match="The model `Qwen4` does not exist"):
         list(ask("2 + 2?", server.url, "Qwen4"))
     server.RequestHandlerClass = type("Odd", (Stub,), {"do_GET": lambda self: self.reply(200, {"data": None})})

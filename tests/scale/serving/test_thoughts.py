@@ -1,4 +1,4 @@
-"""Streams as vLLM 0.32 and transformers serve 5.23 sent them for data/mini, and what `ask` makes of them.
+"""Recorded streams of vLLM 0.32 and transformers serve 5.23 for data/mini, and the text that `ask` yields.
 
 server_streams.json holds what each event added and its finish reason, recorded from both servers (greedy, float32) for
 the question below; the envelope around it is written here.
@@ -78,7 +78,7 @@ def test_recorded_streams_give_the_text_of_the_model(server, stream):
 
 @pytest.mark.parametrize("mode", REPLIES)
 def test_generate_and_a_server_without_a_parser_give_the_same_text(server, mode):
-    """Without a parser the tags are text like any other."""
+    """Without a parser the tags are part of the text."""
     model, tokenizer = minimoe.load("data/mini", dtype="fp32")
     chat = [{"role": "user", "content": QUESTION}]
     pieces = list(minimoe.generate(model, tokenizer, chat, 100, thinking=mode == "thinking", temperature=0))
@@ -88,7 +88,7 @@ def test_generate_and_a_server_without_a_parser_give_the_same_text(server, mode)
 
 
 def streamed(thought: list[str], text: list[str], finish: str = "stop") -> str:
-    """What `with_tags` makes of a stream with these pieces."""
+    """The output of `with_tags` for a stream of these pieces."""
     deltas = [{"reasoning": piece} for piece in thought] + [{"content": piece} for piece in text]
     return "".join(with_tags([{"delta": delta} for delta in deltas] + [{"delta": {}, "finish_reason": finish}]))
 
@@ -104,10 +104,10 @@ PLACES = st.lists(st.integers(0, 20), max_size=6)
 
 
 @given(INNER, INNER, PLACES, PLACES)
-def test_however_it_is_cut_the_text_is_what_the_model_wrote(thought, text, first, second):
-    """The server takes the tags away and leaves every line end."""
-    said = streamed(cut(f"\n{thought}\n", first), cut(f"\n\n{text}", second))
-    assert said == f"<think>\n{thought}\n</think>\n\n{text}"
+def test_the_text_does_not_depend_on_the_pieces(thought, text, first, second):
+    """The server removes the tags and keeps every line end."""
+    joined = streamed(cut(f"\n{thought}\n", first), cut(f"\n\n{text}", second))
+    assert joined == f"<think>\n{thought}\n</think>\n\n{text}"
     assert streamed(cut(f"\n{thought}\n", first), [], "length") == f"<think>\n{thought}\n"
 
 
@@ -120,8 +120,8 @@ def test_text_without_a_thought_passes_unchanged():
     assert streamed([], ["\n\n", "  a", "\n"]) == "\n\n  a\n"
 
 
-def test_pieces_of_a_thought_are_not_held_back():
-    """Only line ends wait for what comes next."""
+def test_pieces_of_a_thought_are_not_delayed():
+    """Only line ends are withheld until the next piece."""
     pieces = with_tags({"delta": delta} for delta in ({"reasoning": "\n"}, {"reasoning": "a\n"}, {"reasoning": "b"}))
     assert list(pieces) == ["<think>\n", "a", "\nb", "\n</think>\n\n"]
 
@@ -156,5 +156,5 @@ def test_a_refused_name_is_reported_in_one_line(server):
 
 def test_something_other_than_text_is_refused(server):
     server.stream = {"done": True, "events": [[{"reasoning": {"text": "a"}}, None]]}
-    with pytest.raises(ServerFailed, match="broke off: it sent"):
+    with pytest.raises(ServerFailed, match="sent an invalid event"):
         list(ask(QUESTION, server.url))

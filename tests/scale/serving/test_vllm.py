@@ -1,4 +1,4 @@
-"""The commands for a server: what they say is what the planner says, and what cannot work is said with its reason."""
+"""The commands for a server agree with the planner, and a model that does not fit has a reason."""
 
 import dataclasses
 import json
@@ -9,9 +9,8 @@ import pytest
 from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.paths import models_folder
-from minimoe.scale.planner.deployment import RESERVE
+from minimoe.scale.planner.deployment import RESERVE, deploy
 from minimoe.scale.planner.gpus import CARDS
-from minimoe.scale.planner.model_size import deploy
 from minimoe.scale.serving.vllm import CHUNK, FRACTION, PAGE, vllm_commands
 from tests.commands.test_cli import refused, run
 
@@ -21,7 +20,7 @@ EXPERTS = "--enable-expert-parallel"
 
 
 def option(each, name):
-    """What follows a flag."""
+    """The value of a flag."""
     return each.arguments[each.arguments.index(name) + 1]
 
 
@@ -39,19 +38,19 @@ def test_eight_cards_in_bf16_word_by_word():
     )
 
 
-def test_experts_stay_whole_exactly_where_blocks_would_be_cut():
+def test_experts_stay_whole_exactly_where_blocks_would_be_split():
     kept = {key for key, each in ALL.items() if EXPERTS in each.arguments}
     assert kept == {("fp8", 8), ("gptq-int4", 8)}
-    found = vllm_commands("Qwen3-30B-A3B", (2, 4))
-    small = {(each.precision, each.devices): EXPERTS in each.arguments for each in found}
+    commands = vllm_commands("Qwen3-30B-A3B", (2, 4))
+    small = {(each.precision, each.devices): EXPERTS in each.arguments for each in commands}
     assert small == {("bf16", 2): False, ("bf16", 4): False, ("fp8", 2): False, ("fp8", 4): True,
                      ("gptq-int4", 2): False, ("gptq-int4", 4): True}  # fmt: skip
-    assert "8 slices of one would cut what fp8 packs together" in ALL["fp8", 8].notes[0]
+    assert "8 slices of one would split the packed blocks of fp8" in ALL["fp8", 8].notes[0]
 
 
 @pytest.mark.parametrize("card", ["RTX 4090", "L40S", "A100-40GB", "H100", "H200"])
 def test_the_context_is_the_longest_that_fits_the_share(card):
-    """One page more does not fit, unless the model itself ends there."""
+    """One page more does not fit, unless the model's maximum is reached."""
     for each in vllm_commands(f"{BIG}-Thinking-2507", (4, 8, 16), card):
         if not each.fits:
             continue
@@ -73,13 +72,13 @@ def test_a_larger_share_holds_more():
     assert low.cache_tokens < (usable - weights) / (192_512 / 4)
 
 
-def test_a_context_that_memory_limits_is_said():
+def test_a_context_limited_by_memory_is_noted():
     each = next(each for each in vllm_commands(f"{BIG}-Instruct-2507", [8], 69 * 2**30) if each.precision == "bf16")
     assert 4096 <= each.max_model_len < 262_144 and each.max_model_len % PAGE == 0
-    assert each.notes == ("the model was made for 262,144 tokens; memory holds fewer",)
+    assert each.notes == ("the model supports 262,144 tokens; the memory holds fewer",)
 
 
-def test_what_does_not_fit_is_said_with_the_reason():
+def test_a_model_that_does_not_fit_has_a_reason():
     four = ALL["bf16", 4]
     assert (four.arguments, four.command, four.max_model_len, four.cache_tokens) == ((), "", 0, 0)
     assert four.reason == (
@@ -87,7 +86,7 @@ def test_what_does_not_fit_is_said_with_the_reason():
         "8 such cards would do"
     )
     tight = vllm_commands(BIG, [8], 66_700_000_000)[0]
-    assert tight.reason.startswith("beside 58.96 GB of weights on a card there is no room for a useful context")
+    assert tight.reason.startswith("besides 58.96 GB of weights on a card there is no memory for a useful context")
     three = vllm_commands(BIG, [3])[0]
     assert three.reason.startswith("64 query heads cannot be dealt out evenly")
     assert three.reason.endswith("It divides among 1, 2, 4, 8, 16, 32 or 64")
@@ -101,7 +100,7 @@ def test_cards_without_fp8_are_named():
     assert fp8.notes[-1].startswith("A100-80GB does not compute in FP8")
 
 
-def test_only_models_that_think_have_their_reasoning_taken_apart():
+def test_only_models_that_think_get_a_reasoning_parser():
     for file in models_folder().glob("*.json"):
         each = next(one for one in vllm_commands(file.stem, [8], "B200") if one.model == f"Qwen/{file.stem}")
         assert ("--reasoning-parser" in each.arguments) == ("Instruct" not in file.stem), file.stem
@@ -122,7 +121,7 @@ def test_any_form_s_name_finds_all_forms_and_a_folder_or_config_itself(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"model": "Qwen4"}, "Qwen4"), ({"card": "H900"}, "is not a card that is known here"),
+        ({"model": "Qwen4"}, "Qwen4"), ({"card": "H900"}, "is not a known card"),
         ({"card": 0}, "card is 0"), ({"fraction": 0}, "fraction is 0"), ({"fraction": 1.1}, "fraction is 1.1"),
         ({"fraction": True}, "fraction is True"), ({"devices": [0]}, "devices is 0"),
         ({"model": ModelConfig.named("Qwen3-0.6B")}, "name is empty"),

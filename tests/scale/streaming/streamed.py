@@ -1,4 +1,4 @@
-"""Checkpoints for the tests of streaming: tiny ones of every kind, with every format's random values."""
+"""Tiny checkpoints for the tests of streaming: every architecture and format, with random values."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from minimoe.scale.streaming.stream import StreamedTransformer, stream_model
 from tests.checkpoint.fake import TINY
 
 NAMES = {"bf16": "bfloat16", "fp32": "float32", "fp16": "float16", "fp64": "float64"}
-# Wide enough for two blocks or groups, and a hidden size that fills the last one in part.
+# Wide enough for two blocks or groups, with a hidden size whose last block is partial.
 PACKED = replace(TINY, hidden_size=144, moe_intermediate_size=136, intermediate_size=24, num_experts=6)
 SETTINGS = {
     "fp8": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
@@ -31,7 +31,7 @@ FORMATS = tuple(SETTINGS)
 
 
 def packed(format: str) -> ModelConfig:
-    """The config of the checkpoint that `save_random` writes in that format."""
+    """The config of the checkpoint that `save_random` writes in this format."""
     return replace(PACKED, quantization_config=SETTINGS[format])
 
 
@@ -46,7 +46,7 @@ def save_random(directory: Path, config: ModelConfig, seed: int = 0) -> Path:
 
 
 def values(expected: Expected, config: ModelConfig, generator: torch.Generator) -> Tensor:
-    """Random values that such a tensor can have, and matrices of a moderate size."""
+    """Random values that are valid for this tensor, and matrices of a moderate magnitude."""
     suffix, code, shape = expected.name.rpartition(".")[2], expected.code, expected.shape
     if suffix == "g_idx":
         return torch.arange(shape[0], dtype=torch.int32) // 128
@@ -63,7 +63,7 @@ def values(expected: Expected, config: ModelConfig, generator: torch.Generator) 
 
 
 def loaded(directory: Path, dtype: str | None = None, layers: range | None = None) -> Transformer:
-    """The model in memory, with the engine that streaming has."""
+    """The loaded model, with the engine of a streamed one."""
     model = load_model(directory, dtype=dtype, layers=layers)
     model.engine = "loop"
     return model
@@ -72,7 +72,7 @@ def loaded(directory: Path, dtype: str | None = None, layers: range | None = Non
 def opened(
     directory: Path, beyond_least: float = 0, dtype: str | None = None, context: int = 40, **rest: object
 ) -> StreamedTransformer:
-    """The model streamed with the least RAM and `beyond_least` bytes more."""
+    """The streamed model, with `beyond_least` bytes more than the minimum RAM."""
     config = ModelConfig.from_file(directory)
     return stream_model(
         directory, least(config, dtype, context, **rest) + int(beyond_least), dtype=dtype, context=context, **rest
@@ -84,5 +84,5 @@ def least(config: ModelConfig, dtype: str | None, context: int, **rest: object) 
 
 
 def smallest(config: ModelConfig, dtype: str | None, context: int, **rest: object) -> Budget:
-    """The budget with the least RAM."""
+    """The budget with the minimum RAM."""
     return budget(config, dtype=NAMES[dtype] if dtype else None, context=context, **rest)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The division of RAM: exact sums, the least that works, and reads expected under uniform routing against a trial."""
+"""The division of RAM: exact sums, the minimum, and expected reads under uniform routing against a simulation."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
 from minimoe.scale.streaming.budget import budget
-from minimoe.scale.streaming.buffer_layout import Layout
+from minimoe.scale.streaming.buffer_layout import BufferLayout
 from minimoe.scale.streaming.expert_cache import ExpertCache
 from tests.scale.conftest import configs
 from tests.scale.streaming.streamed import SETTINGS
@@ -22,7 +22,7 @@ EXPERT = 3 * 2 * 1536 * 4096
 
 
 @given(configs, st.integers(1, 50), st.integers(0, 3000))
-def test_every_byte_has_one_place(config, context, beyond):
+def test_the_parts_of_the_budget_sum_to_its_total(config, context, beyond):
     least = budget(config, context=context).least
     plan = budget(config, ram=least + beyond, context=context)
     assert plan.weights == plan.small + plan.head + sum(plan.places) + plan.slots * plan.slot
@@ -38,7 +38,7 @@ def test_every_byte_has_one_place(config, context, beyond):
 
 
 @given(configs, st.integers(1, 50))
-def test_one_byte_less_than_the_least_is_refused_and_says_so(config, context):
+def test_one_byte_less_than_the_minimum_is_refused(config, context):
     least = budget(config, context=context).least
     assert budget(config, context=context).total == least
     with pytest.raises(PlanTooBig, match=f"{least:,} bytes"):
@@ -47,7 +47,7 @@ def test_one_byte_less_than_the_least_is_refused_and_says_so(config, context):
 
 @given(configs, st.integers(1, 20), st.integers(1, 4000))
 def test_more_ram_never_reads_more_of_what_every_token_needs(config, context, step):
-    """Among layers of one size: the second place that layers take turns in is as large as the largest."""
+    """For layers of equal size: the second shared buffer is as large as the largest layer."""
     config = replace(config, mlp_only_layers=(), decoder_sparse_step=1)
     least = budget(config, context=context).least
     parts = [budget(config, ram=least + each * step, context=context).token_parts() for each in range(5)]
@@ -71,7 +71,7 @@ def test_the_235b():
 
 
 @pytest.mark.parametrize(("tokens", "touched"), [(1, 8), (8, 52), (32, 112)])
-def test_a_prompt_of_the_235b_touches_so_many_experts_of_a_layer(tokens, touched):
+def test_the_experts_of_a_layer_that_a_prompt_of_the_235b_uses(tokens, touched):
     assert round(budget(BIG, ram="12GB").prefill_parts(tokens)["experts"] / 94 / EXPERT) == touched
 
 
@@ -86,8 +86,8 @@ def test_layer_0_of_the_235b_by_routing_only_costs_145_mb():
 
 
 def uniform_trial(slots, tokens=200, layers=12, experts=12, wanted=3):
-    """Hit rate of the real cache, after it has filled, when routers choose uniformly."""
-    generator, cache = torch.Generator().manual_seed(0), ExpertCache(slots, 64, lambda key, memory: Layout([]))
+    """Hit rate of the real cache, once it is full, under uniform routing."""
+    generator, cache = torch.Generator().manual_seed(0), ExpertCache(slots, 64, lambda key, memory: BufferLayout([]))
     for token in range(tokens):
         if token == tokens // 4:
             cache.hits = cache.misses = 0
@@ -97,7 +97,7 @@ def uniform_trial(slots, tokens=200, layers=12, experts=12, wanted=3):
     return cache.hits / (cache.hits + cache.misses)
 
 
-def test_the_hit_rate_is_a_staircase_that_begins_where_one_token_fits():
+def test_the_hit_rate_is_zero_until_one_token_fits_and_then_rises():
     config = replace(BIG, num_hidden_layers=12, num_experts=12, num_experts_per_tok=3)
     full = budget(config, ram=10**12)
     for slots in (1, 30, 40, 48, 72, 108, 140, 144):
@@ -106,7 +106,7 @@ def test_the_hit_rate_is_a_staircase_that_begins_where_one_token_fits():
     assert replace(full, slots=35).hit_rate == 0.0 and replace(full, slots=36).hit_rate == 0.25
 
 
-def test_packed_weights_take_less_room():
+def test_packed_weights_need_less_memory():
     slots = {format: budget(replace(BIG, quantization_config=SETTINGS[format])).slot / EXPERT for format in SETTINGS}
     assert {format: round(16 * share, 3) for format, share in slots.items()} == {
         "fp8": 8.002, "gptq-int4": 4.173, "int4": 4.125, "int8": 8.125
@@ -136,5 +136,5 @@ def test_bad_arguments_are_named():
         budget(BIG).token_seconds(0)
 
 
-def test_it_is_json():
+def test_to_dict_is_json():
     assert json.loads(json.dumps(budget(BIG, ram="12GB").to_dict()))["ram"] == 12_000_000_000

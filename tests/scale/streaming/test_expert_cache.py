@@ -1,4 +1,4 @@
-"""The cache of experts against a plain list that is searched from the front."""
+"""The expert cache against an oracle: a plain list in order of use."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from minimoe.checkpoint.safetensors.header import Header
 from minimoe.errors import BadArgument, ReadFailed
-from minimoe.scale.streaming.buffer_layout import Layout, Part
+from minimoe.scale.streaming.buffer_layout import BufferLayout, TensorPart
 from minimoe.scale.streaming.expert_cache import ExpertCache
 
 HEADER = Header(Path("model.safetensors"), {}, {}, (), 0)
-PLACES = Layout([Part("it", "gate_proj", "weight", HEADER, 0, 8, "U8", (8,))])
+LAYOUT = BufferLayout([TensorPart("it", "gate_proj", "weight", HEADER, 0, 8, "U8", (8,))])
 keys = st.tuples(st.integers(0, 2), st.integers(0, 5))
 
 
 def load(key, memory):
     memory.fill_(10 * key[0] + key[1])
-    return PLACES
+    return LAYOUT
 
 
 def number(slot):
@@ -28,20 +28,20 @@ def number(slot):
 
 
 @given(st.lists(keys, max_size=60), st.integers(1, 7))
-def test_it_forgets_what_was_not_asked_for_longest(asked, slots):
-    cache, remembered, hits = ExpertCache(slots, 64, load), [], 0
-    for key in asked:
-        hits += key in remembered
-        remembered = [*(other for other in remembered if other != key), key][-slots:]
+def test_the_least_recently_used_expert_is_evicted(requests, slots):
+    cache, expected, hits = ExpertCache(slots, 64, load), [], 0
+    for key in requests:
+        hits += key in expected
+        expected = [*(other for other in expected if other != key), key][-slots:]
         assert number(cache.get(key)) == 10 * key[0] + key[1]
-        assert list(cache.slots) == remembered
+        assert list(cache.slots) == expected
         assert len(cache.slots) + len(cache.free) == slots
-    assert (cache.hits, cache.misses) == (hits, len(asked) - hits)
+    assert (cache.hits, cache.misses) == (hits, len(requests) - hits)
     assert cache.memory.nbytes == 64 * slots
 
 
 @given(st.lists(st.tuples(keys, st.booleans()), max_size=40), st.integers(1, 3))
-def test_a_read_that_fails_leaves_no_half_filled_slot(asked, slots):
+def test_a_failed_read_leaves_no_partially_filled_slot(requests, slots):
     broken = False
 
     def sometimes(key, memory):
@@ -51,7 +51,7 @@ def test_a_read_that_fails_leaves_no_half_filled_slot(asked, slots):
         return load(key, memory)
 
     cache = ExpertCache(slots, 64, sometimes)
-    for key, broken in asked:  # `sometimes` looks at it
+    for key, broken in requests:  # read by `sometimes`
         if broken and key not in cache.slots:
             with pytest.raises(ReadFailed):
                 cache.get(key)
@@ -61,7 +61,7 @@ def test_a_read_that_fails_leaves_no_half_filled_slot(asked, slots):
         assert len(cache.slots) + len(cache.free) == slots
 
 
-def test_a_slot_that_somebody_looks_at_is_not_given_away():
+def test_a_slot_in_use_is_not_evicted():
     cache = ExpertCache(2, 64, load)
     first = cache.get((0, 1)).parts("gate_proj")["weight"]
     cache.get((0, 2))
@@ -76,9 +76,9 @@ def test_a_slot_that_somebody_looks_at_is_not_given_away():
 
 
 @pytest.mark.parametrize(
-    "derived", [lambda lent: lent[2:], lambda lent: rearrange(lent, "(row column) -> column row", row=2)]
+    "derived", [lambda weight: weight[2:], lambda weight: rearrange(weight, "(row column) -> column row", row=2)]
 )
-def test_a_view_of_what_was_lent_keeps_the_slot(derived):
+def test_a_derived_view_keeps_the_slot_in_use(derived):
     cache = ExpertCache(1, 64, load)
     kept = derived(cache.get((0, 1)).parts("gate_proj")["weight"])
     with pytest.raises(BadArgument, match="1 experts are held at once"):
@@ -88,7 +88,7 @@ def test_a_view_of_what_was_lent_keeps_the_slot(derived):
     assert number(cache.get((0, 2))) == 2
 
 
-def test_asking_without_counting():
+def test_get_without_counting():
     cache = ExpertCache(1, 64, load)
     cache.get((0, 1))
     cache.get((0, 1), count=False)
@@ -96,7 +96,7 @@ def test_asking_without_counting():
     assert (cache.hits, cache.misses) == (0, 1)
 
 
-def test_no_slots_hold_nothing():
+def test_a_cache_without_slots_holds_nothing():
     cache = ExpertCache(0, 64, load)
     assert cache.memory.nbytes == 0 and cache.memory.dtype == torch.uint8
     with pytest.raises(BadArgument, match="no more slots"):

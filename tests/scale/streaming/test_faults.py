@@ -1,4 +1,4 @@
-"""Files that fail while a model is streamed: an error says so, nothing is half read, and mended it goes on."""
+"""Files that fail while a model is streamed: one error, no partial reads, and recovery once they are repaired."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def cut(file: Path, size: int) -> Callable[[], None]:
-    """Cut the file off, as if a copy over it had begun; returns what puts it back as it was."""
+    """Truncate the file, as a copy over it would; return a function that restores it."""
     state, data = file.stat(), file.read_bytes()
 
     def restore() -> None:
@@ -36,12 +36,12 @@ def cut(file: Path, size: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("beyond", [0, 9_000, 10**8])
-def test_a_file_that_is_cut_in_the_middle_and_mended(tiny, beyond):
+def test_a_file_that_is_truncated_and_restored(tiny, beyond):
     streamed, model = opened(tiny, beyond), loaded(tiny)
     cache, reference = streamed.new_cache(capacity=12), model.new_cache(capacity=12)
     with torch.inference_mode():
         assert torch.equal(streamed(IDS[:, :3], cache), model(IDS[:, :3], reference))
-        streamed.streaming.cache.slots.clear()  # forget the experts: they will have to be read again
+        streamed.streaming.cache.slots.clear()  # so that the experts are read again
         streamed.streaming.cache.free = list(streamed.streaming.cache.memory.split(streamed.budget.slot))
         restore = cut(sorted(tiny.glob("*.safetensors"))[2], 5_000)
         with pytest.raises(ReadFailed, match="model-00003"):
@@ -54,7 +54,7 @@ def test_a_file_that_is_cut_in_the_middle_and_mended(tiny, beyond):
 
 
 def test_any_read_may_fail(tiny, monkeypatch):
-    """One read after another, also those of the background thread; then all is as if nothing had been."""
+    """Each read fails once, also in the background thread; afterwards the results are unchanged."""
     expected, read, count, fails = loaded(tiny)(IDS), PositionedFile._read, 0, -1
 
     def sometimes(self, destination, offset):
@@ -65,7 +65,7 @@ def test_any_read_may_fail(tiny, monkeypatch):
             raise OSError(5, "Input/output error")
         return read(self, destination, offset)
 
-    told = 0
+    errors = 0
     monkeypatch.setattr(PositionedFile, "_read", sometimes)
     for beyond in (0, 9_000):
         streamed, passes = opened(tiny, beyond), 0
@@ -78,12 +78,12 @@ def test_any_read_may_fail(tiny, monkeypatch):
                 try:
                     streamed(IDS)
                 except ReadFailed as error:
-                    told += "Input/output error" in str(error)
+                    errors += "Input/output error" in str(error)
                 fails = -1
                 assert torch.equal(streamed(IDS), expected)
                 passes += 1
         assert passes > 5
-    assert told > 5
+    assert errors > 5
 
 
 def test_a_file_that_is_replaced(tiny):
@@ -96,7 +96,7 @@ def test_a_file_that_is_replaced(tiny):
         streamed(IDS)
 
 
-def test_values_that_a_format_cannot_use_are_told_where_they_are_read(tmp_path):
+def test_invalid_values_of_a_format_are_reported_when_they_are_read(tmp_path):
     directory = save_random(tmp_path / "it", packed("gptq-int4"))
     name = "model.layers.2.mlp.experts.3.up_proj.g_idx"
     rewrite(directory, lambda tensors: tensors.update({name: tensors[name].flip(0).contiguous()}))
@@ -112,11 +112,11 @@ def test_the_next_layer_is_read_while_one_computes(tiny):
     assert (streamed.budget.shared, streamed.budget.resident) == (2, 1)
 
     def look(layer, args):
-        """After the weights of this layer have come."""
+        """Runs after the weights of this layer have been set."""
         number = layer.self_attn.layer
         if streamed.dense.pending is not None:
             streamed.dense.pending[1].result()
-        seen[number] = {name for name, place in streamed.dense.place.items() if place.holds == name}
+        seen[number] = {name for name, buffer in streamed.dense.buffers.items() if buffer.holds == name}
 
     for layer in streamed.layers:
         layer.register_forward_pre_hook(look)
@@ -127,7 +127,7 @@ def test_the_next_layer_is_read_while_one_computes(tiny):
 
 
 @pytest.mark.parametrize("beyond", [0, 9_000, 10**8])
-def test_a_dense_part_is_read_once_a_pass_at_most(tiny, beyond):
+def test_a_dense_part_is_read_at_most_once_per_pass(tiny, beyond):
     streamed = opened(tiny, beyond)
     plan, before = streamed.budget, 0
     for turn in range(3):
@@ -139,7 +139,7 @@ def test_a_dense_part_is_read_once_a_pass_at_most(tiny, beyond):
         before = read
 
 
-def test_a_bar_where_it_takes_long_and_none_where_not(tiny, capsys, monkeypatch):
+def test_only_slow_passes_have_a_progress_bar(tiny, capsys, monkeypatch):
     opened(tiny)(IDS)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(stream_status, "SHOW_PROGRESS_FROM", 1)
@@ -147,8 +147,8 @@ def test_a_bar_where_it_takes_long_and_none_where_not(tiny, capsys, monkeypatch)
     streamed = opened(tiny)
     streamed(IDS)
     streamed(IDS[:, :1])
-    told = capsys.readouterr().err
-    assert "prompt" in told and "token" in told and "hit rate" in told and "B/s" in told
+    stderr = capsys.readouterr().err
+    assert "prompt" in stderr and "token" in stderr and "hit rate" in stderr and "B/s" in stderr
 
 
 def test_statistics_of_every_pass(tiny):

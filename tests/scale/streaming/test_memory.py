@@ -1,4 +1,4 @@
-"""The budget is kept: what is held is counted to the byte, work space stays in its formula, a process within both."""
+"""The budget holds: weights and cache to the byte, work space within its formula, a process within both."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from tests.checkpoint.fake import TINY, save_tiny
 from tests.scale.planner.test_work_space import Alive
 from tests.scale.streaming.streamed import FORMATS, PACKED, opened, packed, save_random
 
-# Wide enough that the tensors outweigh the few numbers beside them.
+# Wide enough that small tensors outside the formula are negligible.
 WIDE = replace(
     PACKED, vocab_size=1000, hidden_size=256, num_hidden_layers=2, num_attention_heads=8, head_dim=32,
     moe_intermediate_size=96, num_experts=8, num_experts_per_tok=2, mlp_only_layers=(),
@@ -28,16 +28,16 @@ WIDE = replace(
 
 
 def storages(model, *caches):
-    """Bytes of all memory that the model and these caches point to, each piece once."""
+    """Bytes of all storages of the model and these caches, each counted once."""
     tensors = [*model.parameters(), model.streaming.cache.memory]
-    tensors += [place.memory for place in model.dense.place.values()]
+    tensors += [buffer.memory for buffer in model.dense.buffers.values()]
     tensors += [each for cache in caches for each in (*cache.keys.values(), *cache.values.values())]
     return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, tie_word_embeddings=True), *map(packed, FORMATS)])
 @pytest.mark.parametrize("beyond", [0, 9_000, 10**8])
-def test_what_is_held_is_what_the_budget_said(tmp_path, config, beyond):
+def test_the_memory_held_is_that_of_the_budget(tmp_path, config, beyond):
     streamed = opened(save_random(tmp_path / "it", config), beyond)
     cache = streamed.new_cache(capacity=40)
     streamed(torch.arange(6).reshape(1, 6), cache)
@@ -56,18 +56,18 @@ def test_work_space_stays_within_its_formula(tmp_path, format, dtype, positions)
     streamed = opened(save_random(tmp_path / "it", config), 0, dtype, context=120)
     ids, cache = torch.randint(0, 1000, (1, 120)), streamed.new_cache(capacity=120)
     with torch.inference_mode():
-        streamed(ids[:, :1])  # from now on lm_head is here
+        streamed(ids[:, :1])  # reads lm_head
         if positions == 1:
             streamed(ids[:, :119], cache, last_only=True)
         kept = [*streamed.parameters(), *cache.keys.values(), *cache.values.values(), streamed.streaming.cache.memory]
-        with Alive(ids, *kept, *(place.memory for place in streamed.dense.place.values())) as seen:
+        with Alive(ids, *kept, *(buffer.memory for buffer in streamed.dense.buffers.values())) as seen:
             streamed(ids[:, -positions:], cache, last_only=True)
     assert seen.peak <= streamed.budget.work
     assert positions == 1 or seen.peak >= 0.4 * streamed.budget.work
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_unpacking_takes_what_the_table_says(format):
+def test_unpacking_needs_the_bytes_in_the_table(format):
     config = packed(format)
     for dtype in (torch.bfloat16, torch.float32):
         linear = PackedLinear.empty(format_of(config), 512, 1024, torch.bfloat16)
@@ -75,8 +75,8 @@ def test_unpacking_takes_what_the_table_says(format):
             part.copy_(torch.arange(1024) // 128 if suffix == "g_idx" else torch.zeros(()))
         with torch.inference_mode(), Alive(*linear.parts.values()) as seen:
             linear.format.unpack(linear.parts, dtype)
-        said = unpacking(format, 512, 1024, dtype.itemsize)
-        assert 0.7 * said <= seen.peak <= said
+        planned = unpacking(format, 512, 1024, dtype.itemsize)
+        assert 0.7 * planned <= seen.peak <= planned
 
 
 def test_too_long_is_refused_before_anything_is_read(tmp_path):
@@ -86,7 +86,7 @@ def test_too_long_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(PlanTooBig, match="40 positions is the longest that fits"):
         streamed(torch.zeros(1, 41, dtype=torch.int64), last_only=True)
     streamed.attention = "eager"
-    with pytest.raises(PlanTooBig, match="take attention 'sdpa'") as caught:
+    with pytest.raises(PlanTooBig, match="use attention 'sdpa'") as caught:
         streamed(torch.zeros(1, 40, dtype=torch.int64), last_only=True)
     longest = int(str(caught.value).split(" positions is")[0].split()[-1])
     with pytest.raises(PlanTooBig):
@@ -138,7 +138,7 @@ print(resident("VmHWM") - before, seen.bytes_read, seen.peak_bytes, model.budget
 
 
 def make_routers_choose(directory):
-    """Give a sparse checkpoint norms of one, and random embeddings and routers: so that tokens part."""
+    """Fill a sparse checkpoint with norms of one and random embeddings and routers, so that tokens differ."""
     opened, generator = open_checkpoint(directory), torch.Generator().manual_seed(0)
     for header in opened.shards.headers.values():
         with header.file.open("r+b") as file:
@@ -151,7 +151,7 @@ def make_routers_choose(directory):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a process is read from /proc")
 def test_a_process_stays_within_its_budget(tmp_path):
-    """1 GB of weights in a third of it. Zeros, which a sparse file reads as, take memory like any other numbers."""
+    """1 GB of weights in a third of that memory. A sparse file reads as zeros, which need as much memory as others."""
     config = replace(
         ModelConfig.named("Qwen3-30B-A3B"), num_hidden_layers=3, num_experts=24, vocab_size=20_000,
         max_position_embeddings=4096,
@@ -169,8 +169,8 @@ def test_a_process_stays_within_its_budget(tmp_path):
     assert 0 < slots < 72
 
 
-def test_more_ram_than_the_machine_has_is_refused_for_what_it_is(tmp_path, monkeypatch):
+def test_more_ram_than_the_machine_has_is_refused(tmp_path, monkeypatch):
     directory = save_random(tmp_path / "it", WIDE)
     monkeypatch.setattr("minimoe.scale.streaming.stream.memory_of_device", lambda device: 10**6)
-    with pytest.raises(PlanTooBig, match=r"this machine has 1,000,000\. Give less ram\.$"):
+    with pytest.raises(PlanTooBig, match=r"this machine has 1,000,000\. Pass a smaller ram\.$"):
         opened(directory, 10**9)

@@ -1,4 +1,4 @@
-"""Streaming over HTTP ranges: the same bits, only the bytes that are needed, and what a server may do on the way."""
+"""Streaming over HTTP ranges: bit-identical results, only the bytes that are needed, and server faults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def opened(server: RangeServer, beyond: int = 0, **rest: object):
 
 
 @pytest.mark.parametrize("beyond", [0, 9_000, 10**8])
-def test_equal_to_the_bit(tiny, server, beyond):
+def test_bit_identical_to_the_loaded_model(tiny, server, beyond):
     streamed, model = opened(server, beyond), loaded(tiny)
     mine, theirs = streamed.new_cache(capacity=9), model.new_cache(capacity=9)
     with torch.inference_mode():
@@ -48,7 +48,7 @@ def test_equal_to_the_bit(tiny, server, beyond):
     assert streamed.is_remote
 
 
-def test_layer_0_costs_little_and_a_second_time_nothing(tiny, server):
+def test_layer_0_needs_few_bytes_and_none_the_second_time(tiny, server):
     opened(server, layers=range(1), routing_only=True)(IDS)
     shards = len(list(tiny.glob("*.safetensors")))
     assert 0 < len({name for name in server.ranged() if name.endswith(".safetensors")}) < shards
@@ -58,14 +58,14 @@ def test_layer_0_costs_little_and_a_second_time_nothing(tiny, server):
     assert server.bytes_sent < before // 10
 
 
-def test_connections_that_drop_are_taken_up_again(tiny, server):
+def test_dropped_connections_are_resumed(tiny, server):
     server.trouble = lambda asked, count: {"drop": 300} if count % 3 == 2 and "range" in asked.headers else None
     streamed = opened(server)
     with torch.inference_mode():
         assert torch.equal(streamed(IDS), loaded(tiny)(IDS))
 
 
-def test_a_server_that_fails_and_comes_back(tiny, server):
+def test_a_server_that_fails_and_recovers(tiny, server):
     streamed = opened(server)
     server.trouble = lambda asked, count: {"status": 503}
     cache = streamed.new_cache(capacity=9)

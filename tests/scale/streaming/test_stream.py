@@ -1,4 +1,4 @@
-"""A streamed model gives what the loaded one gives, bit for bit, whatever the budget."""
+"""A streamed model has bit-identical results to the loaded one under any budget."""
 
 import shutil
 from dataclasses import replace
@@ -17,7 +17,7 @@ from minimoe.scale.streaming.stream import stream_model
 from tests.checkpoint.fake import DENSE, TINY, random_model, rewrite, save_tiny
 from tests.scale.streaming.streamed import FORMATS, loaded, opened, packed, save_random, smallest
 
-BEYOND = (0, 2_400, 9_000, 10**8)  # bytes over the least: one slot, two, both shared places, everything resident
+BEYOND = (0, 2_400, 9_000, 10**8)  # bytes above the minimum: one slot, two, both shared buffers, everything resident
 IDS = torch.randint(0, TINY.vocab_size, (2, 9), generator=torch.Generator().manual_seed(1))
 
 
@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @torch.inference_mode()
 def require_equal(model, other, ids=IDS):
-    """Prefill in one go; then in two chunks with a cache, and three single tokens behind them."""
+    """Prefill in one pass; then in two chunks with a cache, followed by three single tokens."""
     assert torch.equal(model(ids), other(ids))
     mine, theirs = model.new_cache(2, 15), other.new_cache(2, 15)
     for part in (ids[:, :5], ids[:, 5:], ids[:, :1], ids[:, 1:2], ids[:, 2:3]):
@@ -43,7 +43,7 @@ def require_equal(model, other, ids=IDS):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 @pytest.mark.parametrize("beyond", BEYOND)
-def test_equal_to_the_bit(tiny, beyond, dtype, attention):
+def test_bit_identical_to_the_loaded_model(tiny, beyond, dtype, attention):
     streamed, model = opened(tiny, beyond, dtype, context=64), loaded(tiny, dtype)
     streamed.attention = model.attention = attention
     require_equal(streamed, model)
@@ -51,7 +51,7 @@ def test_equal_to_the_bit(tiny, beyond, dtype, attention):
     assert (streamed.streaming.hits > 0) == (beyond == BEYOND[-1])
 
 
-def test_the_budgets_of_these_tests_are_of_different_kinds(tiny):
+def test_the_budgets_of_these_tests_differ_in_kind(tiny):
     kinds = [opened(tiny, beyond, "bf16", context=64).budget for beyond in BEYOND]
     assert [(plan.shared, plan.resident, plan.slots) for plan in kinds] == [(1, 0, 1), (1, 0, 2), (2, 1, 1), (0, 4, 36)]
 
@@ -83,7 +83,7 @@ def test_packed_while_loading_and_streamed_from_that(tmp_path, tiny):
 
 
 def fuse(tensors):
-    """As newer tools write them: all experts of a layer in two tensors."""
+    """The fused form of newer tools: all experts of a layer in two tensors."""
     for layer in TINY.moe_layers:
         bank = f"model.layers.{layer}.mlp.experts."
         parts = {
@@ -124,12 +124,12 @@ def test_generating_and_recording_on_the_small_world():
     for name in ("experts", "weights", "margins", "tokens", "positions"):
         assert torch.equal(getattr(trace, name), getattr(expected, name))
     assert trace.metadata["router_sha256"] == expected.metadata["router_sha256"]
-    replayed = trace.verify(streamed)  # in one piece, which rounds otherwise than token by token: it allows near ties
+    replayed = trace.verify(streamed)  # in one pass, which rounds differently than single tokens: near ties are allowed
     assert replayed.rows == trace.experts[..., 0].numel() > 0
     assert streamed.streaming.peak_bytes <= ram
 
 
-def test_the_workbench_puts_functions_into_it(tiny):
+def test_the_workbench_can_replace_its_functions(tiny):
     streamed = opened(tiny, 10**8, context=64)
 
     def only_the_best(logits, top_k, renormalise):
@@ -173,7 +173,7 @@ def test_the_whole_model_with_routing_only_has_no_head(tiny):
         streamed.new_cache()
 
 
-def test_a_head_that_is_not_the_embedding_it_is_said_to_be(tmp_path):
+def test_a_tied_head_that_differs_from_the_embedding(tmp_path):
     save_tiny(tmp_path / "it", replace(TINY, tie_word_embeddings=True))
     embedding = random_model(replace(TINY, tie_word_embeddings=True)).embed_tokens.weight
     rewrite(tmp_path / "it", lambda tensors: tensors.update({"lm_head.weight": embedding.clone()}))
@@ -184,7 +184,7 @@ def test_a_head_that_is_not_the_embedding_it_is_said_to_be(tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_tensor_begins_where_torch_would_put_it(tmp_path, format):
+def test_every_tensor_is_aligned_as_in_torch(tmp_path, format):
     streamed = opened(save_random(tmp_path / "it", packed(format)), 10**8)
     for layout in (streamed.dense.stored.expert(2, 1), streamed.dense.stored.dense(1)):
         places = [at for _, at in layout.places]
@@ -193,7 +193,7 @@ def test_every_tensor_begins_where_torch_would_put_it(tmp_path, format):
     assert streamed.streaming.cache.memory.data_ptr() % 64 == streamed.budget.slot % 64 == 0
 
 
-def test_it_never_keeps_what_gradients_would_need(tiny):
+def test_no_tensors_are_kept_for_gradients(tiny):
     streamed, hidden = opened(tiny, layers=range(2, 4)), torch.randn(1, 3, 16).bfloat16().requires_grad_()
     with torch.inference_mode():
         first = streamed(hidden=hidden)
@@ -202,14 +202,14 @@ def test_it_never_keeps_what_gradients_would_need(tiny):
     assert torch.equal(first, again) and not again.requires_grad and not streamed.lm_head.weight.is_inference()
 
 
-def test_what_a_streamed_model_refuses(tiny):
+def test_unsupported_operations_are_refused(tiny):
     streamed = opened(tiny)
     streamed(IDS, last_only=True)
     streamed.engine = "auto"
     assert streamed.engine == "loop"
     with pytest.raises(BadArgument, match="one expert at a time"):
         streamed.engine = "gather"
-    with pytest.raises(BadArgument, match="give dtype="):
+    with pytest.raises(BadArgument, match="pass dtype="):
         streamed.to(torch.float32)
     with pytest.raises(BadArgument, match=r"layers\.2\.self_attn\.q_proj is streamed"):
         assert streamed.layers[2].self_attn.q_proj.weight is None
@@ -220,7 +220,7 @@ def test_what_a_streamed_model_refuses(tiny):
 
 
 def test_experts_held_together_are_never_overwritten(tiny):
-    """Somebody's own loop over experts may keep several: then they need as many slots."""
+    """A custom loop over experts may hold several at once, and then needs as many slots."""
     dense = smallest(TINY, None, 40).dense
     streamed = opened(tiny, sum(dense) - max(dense) + 2 * 2304)
     assert streamed.budget.slots == 3
