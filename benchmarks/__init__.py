@@ -1,3 +1,1 @@
-"""Timings, apart from the tests: `make bench`. Only ratios taken side by side in one run mean anything on a shared
-machine.
-"""
+"""Benchmarks: `make bench`. On a shared machine, only ratios measured side by side in one run are meaningful."""

@@ -1,13 +1,13 @@
-"""python -m benchmarks [NAME ...]: without a name, all of those in ALL below; those in LARGE take gigabytes of disk and
-memory, or a large GPU, and run by name only.
+"""Run benchmarks: python -m benchmarks [NAME ...].
+
+Without a name, all in ALL run; those in LARGE need gigabytes of disk and memory, or a large GPU, and run by name only.
 """
 
 import os
 import sys
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "passive"
-)  # two spinning threads beside a busy process can be 100 times slower
+# Two spinning threads next to a busy process can be 100 times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import (
     explorer,

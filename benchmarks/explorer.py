@@ -1,10 +1,10 @@
-"""The routing explorer at the 235B's size, 94 layers x 4,096 tokens x 8 of 128: how long each gesture takes.
+"""Response times of the routing explorer at the size of the 235B, 94 layers x 4,096 tokens x 8 of 128.
 
-Everything runs in one headless Chromium (the kernel's rows in JupyterLab), beside plotly heatmaps that redraw the same
-numbers. A time goes from the change until the frame that shows it has been painted, so an idle page already takes up to
-one frame (16.7 ms). The brush is wide enough for all views. What takes longer than a frame (q-values, bands, the
-matrices of pairs and paths) follows when the brush has come to rest, and is not in its rows.
-The trace is synthetic: routing of the real model was never observed here, and timing does not depend on it.
+Everything runs in one headless Chromium (the rows about the kernel in JupyterLab), and is compared with plotly heatmaps
+that redraw the same numbers. A time is measured from the change until the frame that shows it has been painted, so an
+idle page already takes up to one frame (16.7 ms). The brush is wide enough for all views. Slower computations
+(q-values, bands, the matrices of pairs and paths) run after the brush has stopped, and are not part of its rows.
+The trace is synthetic: routing of the real model was not available, and times do not depend on it.
 """
 
 import base64
@@ -61,7 +61,7 @@ document.body.dataset.ready = "1";
 
 
 def main() -> None:
-    """Export, open, measure, and print one table."""
+    """Export, open and measure both pages, and print a table."""
     executable = find_chromium()
     if executable is None:
         print("explorer: no Chromium here; `make browser` installs one")
@@ -81,9 +81,9 @@ def main() -> None:
     )
     print(f"  {'milliseconds until the frame is painted':52s}   median      p95   budget   plotly median, p95")
     for name, (budget, times, beside) in rows.items():
-        told = "{:8.1f} {:8.1f}".format(*spread(other[beside])) if beside else f"{'-':>8s} {'-':>8s}"
+        plotly = "{:8.1f} {:8.1f}".format(*spread(other[beside])) if beside else f"{'-':>8s} {'-':>8s}"
         median, p95 = spread(times)
-        print(f"  {name:52s} {median:8.1f} {p95:8.1f} {budget:>8s}   {told}")
+        print(f"  {name:52s} {median:8.1f} {p95:8.1f} {budget:>8s}   {plotly}")
     print(f"  file: {sizes['ours']:.2f} MB (budget 10), plotly page with the same numbers {sizes['plotly']:.2f} MB")
 
 
@@ -93,7 +93,7 @@ def spread(times: list[float]) -> tuple[float, float]:
 
 
 def open_page(browser: Any, path: Path, size: tuple[int, int] = (1400, 1000)) -> tuple[Any, float]:
-    """An opened page with the timing functions, and the milliseconds from navigation to its first whole picture."""
+    """An open page with the timing functions, and the milliseconds from navigation to its first complete picture."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.add_init_script(WATCH)
     page.goto(path.as_uri())
@@ -112,8 +112,8 @@ def measure_ours(browser: Any, path: Path) -> dict[str, tuple[str, list[float], 
             page.close()
 
     def states(patches: list[dict[str, Any]], repeats: int = REPEATS) -> list[float]:
-        found = page.evaluate("([n, patches]) => minimoeTiming.states(n, patches)", [repeats, patches])
-        return list(found["times"])
+        result = page.evaluate("([n, patches]) => minimoeTiming.states(n, patches)", [repeats, patches])
+        return list(result["times"])
 
     canvas = '[data-view="atlas"] .mm-atlas-grid canvas:not(.mm-overlay)'
     frame = page.evaluate("n => minimoeTiming.frame(n)", REPEATS)
@@ -136,7 +136,7 @@ def measure_ours(browser: Any, path: Path) -> dict[str, tuple[str, list[float], 
 
 
 def measure_kernel(browser: Any, folder: Path) -> dict[str, tuple[str, list[float], str | None]]:
-    """In JupyterLab, with the mini and its trace: a question that Python refuses at once, and a real ablation."""
+    """In JupyterLab, with the mini and its trace: a request that Python refuses at once, and a real ablation."""
     import nbformat
 
     source = """import minimoe
@@ -169,17 +169,17 @@ def measure_plotly(browser: Any, path: Path) -> dict[str, list[float]]:
         paints.append(paint)
         if len(paints) < 3:
             page.close()
-    found = {
-        what: page.evaluate("([n, what]) => minimoeTiming.plotly(n, what)", [20, what])
-        for what in ("caret", "brush", "everything", "layer")
+    times = {
+        change: page.evaluate("([n, what]) => minimoeTiming.plotly(n, what)", [20, change])
+        for change in ("caret", "brush", "everything", "layer")
     }
-    found |= {"frame": page.evaluate("n => minimoeTiming.frame(n)", REPEATS), "paint": paints}
+    times |= {"frame": page.evaluate("n => minimoeTiming.frame(n)", REPEATS), "paint": paints}
     page.close()
-    return found
+    return times
 
 
 def plotly_page(trace: minimoe.RoutingTrace) -> str:
-    """Strip, atlas and ribbon as plotly heatmaps, with plotly itself inside, as an offline page needs it."""
+    """An offline page with strip, atlas and ribbon as plotly heatmaps, plotly included."""
     from plotly.offline import get_plotlyjs
 
     margins = trace.margins.numpy()

@@ -1,15 +1,15 @@
 """A whole model on one GPU: the 235B in int4, which an H200 holds, and the 30B-A3B in bfloat16.
 
-Random weights are made on the device, one matrix at a time, packed as `minimoe quantise` packs them: what comes out is
-noise, but memory and speed are those of the real model (the routing of random weights is close to uniform). The model
-is rank 0 of 1 over NCCL, so its two sums a layer run, too. The prompt is three chunks, of which the later ones attend
-to a cache; the attention kernels that the device takes for each are named. Compared are
-- allocated memory with the planner's (weights, cache, and the highest while running with the planner's total);
-- tokens a second with the limit of memory bandwidth: every active weight and the cache read once a token, at the speed
-  with which this device copies.
+Random weights are created on the device, one matrix at a time, and packed like those of `minimoe quantise`: the output
+is noise, but memory and speed are those of the real model (the routing of random weights is close to uniform). The
+model is rank 0 of 1 over NCCL, so its two reductions a layer are included. The prompt has three chunks, of which the
+later ones attend to a cache; the attention kernels that the device uses for each are listed. Compared are
+- allocated memory with the planner's numbers (weights, cache, and the peak while running with the planner's total);
+- tokens per second with the limit of memory bandwidth: every active weight and the cache are read once a token, at the
+  measured copy speed of the device.
 
-`python -m benchmarks.gpu_whole --tiny` runs the same code on the CPU with a tiny model; there it counts the tensors'
-own bytes, and no peak.
+`python -m benchmarks.gpu_whole --tiny` runs the same code on the CPU with a tiny model; it counts the bytes of tensors
+and measures no peak.
 """
 
 import gc
@@ -44,25 +44,25 @@ TINY = ModelConfig(
     moe_intermediate_size=128, num_experts=8, num_experts_per_tok=2, norm_topk_prob=True, max_position_embeddings=256,
     dtype="bfloat16",
 )  # fmt: skip
-TOLERANCE = 0.03  # of the planner's bytes
+TOLERANCE = 0.03  # relative to the planner's bytes
 CUBLAS = 64 * 2**20  # PyTorch allocates cuBLAS's work space like a tensor: 32 MiB on Hopper, twice for two libraries
 CHUNKS = 3  # of a prompt
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, how its weights are stored, and how much is asked of it."""
+    """A model, the format of its weights, and its workload."""
 
     name: str
     config: ModelConfig
     precision: str
     context: int  # tokens in the cache
-    chunk: int  # positions that go through the model together
+    chunk: int  # positions of one forward pass
     answer: int
 
     @property
     def prompt(self) -> int:
-        """Tokens of the prompt."""
+        """Length of the prompt in tokens."""
         return CHUNKS * self.chunk
 
 
@@ -74,66 +74,66 @@ SMALL = (Case("tiny", TINY, "int4", 128, 16, 8), Case("tiny", TINY, "bf16", 128,
 
 
 def build(case: Case, device: torch.device) -> TensorSplit:
-    """The model on the device, filled matrix by matrix: beside the result never more than one matrix in 32 bits."""
+    """The model on the device, filled matrix by matrix; the only other memory is one matrix in 32 bits."""
     with torch.device("meta"):
         model = TensorSplit(case.config, 0, 1)
         if case.precision in OWN:
             pack_modules(model, OWN[case.precision], torch.bfloat16)
     model = model.to(torch.bfloat16).requires_grad_(False).eval()
-    make = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     modules = [module for module in model.modules() if not list(module.children()) or isinstance(module, ExpertBank)]
-    for module in tqdm(modules, desc=f"making {case.name} in {case.precision}", leave=False):
-        if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):  # not yet with its bank
+    for module in tqdm(modules, desc=f"creating {case.name} in {case.precision}", leave=False):
+        if all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):  # not filled with its bank
             module.to_empty(device=device)
-            fill(module, make)
+            fill(module, generator)
     return model
 
 
-def fill(module: nn.Module, make: torch.Generator) -> None:
-    """Random values for one module."""
+def fill(module: nn.Module, generator: torch.Generator) -> None:
+    """Fill one module with random values."""
     if isinstance(module, ExpertBank):
         for name in ("gate_proj", "up_proj", "down_proj"):
             stack = getattr(module, name)
             if isinstance(stack, PackedBank):
                 for expert in range(len(stack)):
-                    pack_random(stack, {suffix: part[expert] for suffix, part in stack.parts.items()}, make)
+                    pack_random(stack, {suffix: part[expert] for suffix, part in stack.parts.items()}, generator)
             else:
-                stack.normal_(std=0.02, generator=make)
+                stack.normal_(std=0.02, generator=generator)
     elif isinstance(module, PackedLinear):
-        pack_random(module, module.parts, make)
+        pack_random(module, module.parts, generator)
     else:
         for parameter in module.parameters():
-            parameter.normal_(std=0.02, generator=make) if parameter.dim() > 1 else parameter.fill_(1)
+            parameter.normal_(std=0.02, generator=generator) if parameter.dim() > 1 else parameter.fill_(1)
 
 
-def pack_random(module: Packed, parts: dict[str, Tensor], make: torch.Generator) -> None:
-    """One random matrix, packed into its places."""
+def pack_random(module: Packed, parts: dict[str, Tensor], generator: torch.Generator) -> None:
+    """Write one random matrix into the packed parts."""
     format = module.format
     assert isinstance(format, Grouped)
     outs, stored = parts[format.numbers].shape
     ins = stored * (2 if format.bits == 4 else 1)
-    weight = torch.empty(outs, ins, device=make.device).normal_(std=0.02, generator=make)
+    weight = torch.empty(outs, ins, device=generator.device).normal_(std=0.02, generator=generator)
     for suffix, packed in format.pack(weight).items():
         parts[suffix].copy_(packed)
 
 
 def bandwidth(device: torch.device, size: int) -> float:
-    """Bytes a second that the device moves while it copies: each is read once and written once."""
+    """Memory bandwidth in bytes per second, measured by copying: each byte is read once and written once."""
     seconds = seconds_to_copy(device, size)
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # or what was copied would count as taken by the models
+        torch.cuda.empty_cache()  # else these buffers would count as memory of the models
     return 2 * size / seconds
 
 
 def seconds_to_copy(device: torch.device, size: int) -> float:
-    """The shortest of ten tries."""
+    """The shortest of ten copies, in seconds."""
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return min(timed(lambda: target.copy_(source), device) for _ in range(10))
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has finished."""
+    """Seconds of a call, until the device has finished."""
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     wait()
     start = time.perf_counter()
@@ -142,31 +142,32 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def compare(what: str, found: int, said: int) -> bool:
-    """One line; whether both agree to the tolerance."""
-    off = found / said - 1
-    print(f"  {what:34s}{units(found):>12s}   planner {units(said):>12s}   {off:+.2%}")
-    return abs(off) <= TOLERANCE
+def compare(name: str, measured: int, planned: int) -> bool:
+    """Print one line; returns whether both agree within the tolerance."""
+    difference = measured / planned - 1
+    print(f"  {name:34s}{units(measured):>12s}   planner {units(planned):>12s}   {difference:+.2%}")
+    return abs(difference) <= TOLERANCE
 
 
-def is_bounded(what: str, found: int, said: int) -> bool:
-    """One line; whether no more was found than the planner, whose work space is an upper bound, says."""
-    fine = found <= said + CUBLAS
-    print(f"  {what:34s}{units(found):>12s}   planner {units(said):>12s}   {'' if fine else 'NOT '}within its bound")
-    return fine
+def is_bounded(name: str, measured: int, bound: int) -> bool:
+    """Print one line; returns whether a measurement is within the planner's work space, which is an upper bound."""
+    fits = measured <= bound + CUBLAS
+    verdict = "within its bound" if fits else "NOT within its bound"
+    print(f"  {name:34s}{units(measured):>12s}   planner {units(bound):>12s}   {verdict}")
+    return fits
 
 
 @torch.no_grad()
 def run(case: Case, device: torch.device, speed: float) -> bool:
-    """One model: what it takes and how fast it is. Whether memory agrees with the planner."""
+    """Measure memory and speed of one model; returns whether its memory agrees with the planner."""
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    said = deploy(
+    planned = deploy(
         case.config, 1, memory, case.precision, context=case.context, chunk=case.chunk, name=case.name,
         kernel=kernel_of(torch.cuda.get_device_capability(device)) if device.type == "cuda" else "cpu",
     )  # fmt: skip
     print(f"\n{case.name} in {case.precision}, {case.context:,} tokens of cache")
-    if said.fits is False:
-        print(f"  not run: it needs {units(said.largest.total)}, this device has {units(said.usable or 0)} to use")
+    if planned.fits is False:
+        print(f"  not run: it needs {units(planned.largest.total)}, usable are {units(planned.usable or 0)}")
         return True
     for what, names in attention_kernels(case, device):
         print(f"  attention, {what + ':':13s} {names}")
@@ -174,39 +175,40 @@ def run(case: Case, device: torch.device, speed: float) -> bool:
     model = build(case, device)
     cache = model.new_cache(capacity=case.context)
     weights = sum(tensor.nbytes for tensor in stored_tensors(model).values())
-    agree = [compare("weights, bytes of the tensors", weights, said.weight_bytes)]
-    agree.append(compare("cache, bytes of the tensors", cache.bytes, said.cache_bytes))
+    agree = [compare("weights, bytes of the tensors", weights, planned.weight_bytes)]
+    agree.append(compare("cache, bytes of the tensors", cache.bytes, planned.cache_bytes))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), generator=torch.Generator().manual_seed(0))
     chunks = ids.to(device).split(case.chunk, dim=1)
-    read(model, cache, chunks)  # NCCL and cuBLAS set themselves up in the first pass
+    read(model, cache, chunks)  # the first pass initialises NCCL and cuBLAS
     cache.reset()
     prefill = timed(lambda: read(model, cache, chunks), device)
     decode = steps(model, cache, case, device)
     if device.type == "cuda":
-        # no prompt of three chunks fills the cache, so the plan for what was in it is compared
+        # the prompt does not fill the cache, so the plan is computed for the tokens in it
         highest = torch.cuda.max_memory_allocated(device) - before
-        in_cache = replace(said.largest, work=work_bytes(
-            case.config, said.cuts(0), case.prompt + case.answer, case.precision, "bf16", case.chunk, said.kernel
+        in_cache = replace(planned.largest, work=work_bytes(
+            case.config, planned.cuts(0), case.prompt + case.answer, case.precision, "bf16", case.chunk,
+            planned.kernel,
         ))  # fmt: skip
         agree.append(compare("highest allocated while running", highest, in_cache.total))
         agree.append(is_bounded("work space of the prompt", highest - weights - cache.bytes, in_cache.work))
         free, total = torch.cuda.mem_get_info(device)
-        print(f"  taken of the device, context and NCCL included: {units(total - free)}")
+        print(f"  used on the device, including context and NCCL: {units(total - free)}")
     report_speed(case, prefill, decode, speed)
     print(f"  memory is {'within' if all(agree) else 'NOT within'} {TOLERANCE:.0%} of the planner")
     return all(agree)
 
 
 def read(model: TensorSplit, cache: KVCache, chunks: tuple[Tensor, ...]) -> None:
-    """A prompt, chunk by chunk."""
+    """Run a prompt chunk by chunk."""
     for chunk in chunks:
         model(chunk, cache=cache, last_only=True)
 
 
 def attention_kernels(case: Case, device: torch.device) -> Iterator[tuple[str, str]]:
-    """(what, operators that are run for it) for the first chunk, the last one and a single token."""
+    """(name, operators) of the attention of the first chunk, the last one and a single token."""
     config = case.config
     for what, queries, keys in (
         ("first chunk", case.chunk, case.chunk), ("last chunk", case.chunk, case.prompt), ("one token", 1, case.prompt),
@@ -220,26 +222,26 @@ def attention_kernels(case: Case, device: torch.device) -> Iterator[tuple[str, s
 
 
 def steps(model: TensorSplit, cache: KVCache, case: Case, device: torch.device) -> float:
-    """Median seconds of one token after the other, the first ones not counted."""
-    token, found = torch.zeros(1, 1, dtype=torch.int64, device=device), []
+    """Median seconds of a token, without the first quarter."""
+    token, seconds = torch.zeros(1, 1, dtype=torch.int64, device=device), []
     for _ in range(case.answer):
-        found.append(timed(lambda: model(token, cache=cache, last_only=True), device))
-    return statistics.median(found[len(found) // 4 :])
+        seconds.append(timed(lambda: model(token, cache=cache, last_only=True), device))
+    return statistics.median(seconds[len(seconds) // 4 :])
 
 
 def report_speed(case: Case, prefill: float, decode: float, speed: float) -> None:
-    """Tokens a second, beside what bandwidth allows."""
+    """Print tokens per second, compared with the limit of bandwidth."""
     sizes = plan(case.config, precision=case.precision)
-    lookup = case.config.vocab_size * case.config.hidden_size * 2  # of the embedding one row is read
-    each = sizes.active_bytes - (0 if case.config.tie_word_embeddings else lookup)
-    each += (case.prompt + case.answer // 2) * case.config.kv_cache_bytes_per_token("bf16")
+    lookup = case.config.vocab_size * case.config.hidden_size * 2  # only one row of the embedding is read
+    size = sizes.active_bytes - (0 if case.config.tie_word_embeddings else lookup)
+    size += (case.prompt + case.answer // 2) * case.config.kv_cache_bytes_per_token("bf16")
     print(f"  prompt of {case.prompt} tokens, {CHUNKS} chunks: {prefill:.2f} s, {case.prompt / prefill:.1f} tokens/s")
-    print(f"  then {1 / decode:.2f} tokens/s; {units(each)} a token at {speed / 1e9:,.0f} GB/s would be "
-          f"{speed / each:.1f} tokens/s: {each / decode / speed:.1%} of the limit")  # fmt: skip
+    print(f"  then {1 / decode:.2f} tokens/s; {units(size)} a token at {speed / 1e9:,.0f} GB/s would be "
+          f"{speed / size:.1f} tokens/s: {size / decode / speed:.1%} of the limit")  # fmt: skip
 
 
 def main(tiny: bool = False) -> None:
-    """All cases that this machine can run."""
+    """Run all cases that this machine can run."""
     if not tiny and not torch.cuda.is_available():
         print("\ngpu_whole: not run, this machine has no CUDA device")
         return

@@ -1,4 +1,4 @@
-"""Loading beside plainly reading the same bytes, and beside transformers; files warm in the page cache."""
+"""Loading, compared with reading the same bytes and with transformers; files are in the page cache."""
 
 import tempfile
 from pathlib import Path
@@ -11,12 +11,12 @@ from benchmarks.side_by_side import side_by_side
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint.load import load_model
 
-# two layers of the real 30B-A3B's width: 1.2 GB of bfloat16 experts a layer
+# two layers with the width of the 30B-A3B: 1.2 GB of bfloat16 experts a layer
 SHAPE = dict(num_hidden_layers=2, vocab_size=4096)
 
 
 def read_all(directory: Path) -> None:
-    """Every byte of the weight files once through a 16 MB buffer."""
+    """Read every byte of the weight files once, through a 16 MB buffer."""
     buffer = bytearray(16 * 2**20)
     for file in sorted(directory.glob("*.safetensors")):
         with file.open("rb", buffering=0) as stream:
@@ -25,7 +25,7 @@ def read_all(directory: Path) -> None:
 
 
 def main() -> None:
-    """A model of real width, saved to a temporary folder."""
+    """Save a model of real width to a temporary folder, and measure loading it."""
     config = ModelConfig.from_dict(ModelConfig.named("Qwen3-30B-A3B").to_dict() | SHAPE)
     with tempfile.TemporaryDirectory() as folder:
         model = Transformer(config).to(torch.bfloat16)

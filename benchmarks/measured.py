@@ -1,7 +1,7 @@
-"""One measurement in a process of its own, so that its peak memory is its own, too.
+"""Runs one measurement in a separate process, so its peak memory is measured separately, too.
 
-`measure("benchmarks.real_width:load_ours", folder)` calls `load_ours(folder)` in a fresh Python. What that module
-imports is imported before the clock starts, and the peak counts from there.
+`measure("benchmarks.real_width:load_ours", folder)` calls `load_ours(folder)` in a new Python process. The module is
+imported before the clock starts, and the peak is measured from there.
 """
 
 import importlib
@@ -19,7 +19,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Measured:
-    """seconds; resident memory in bytes before, and at its highest while the function ran; what it returned."""
+    """Seconds; resident memory in bytes, before the call and its peak during the call; the result of the function."""
 
     seconds: float
     before: int
@@ -32,7 +32,7 @@ class Measured:
 
 
 def measure(function: str, *arguments: Any, environment: dict[str, str] | None = None) -> Measured:
-    """Call "module:function" with JSON arguments in a new process. Its result must be JSON, too."""
+    """Call "module:function" with JSON arguments in a new process. Its result must be JSON as well."""
     command = [sys.executable, "-m", "benchmarks.measured", function, json.dumps(arguments)]
     quiet = os.environ | {"TQDM_DISABLE": "1"} | (environment or {})
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
@@ -42,16 +42,16 @@ def measure(function: str, *arguments: Any, environment: dict[str, str] | None =
 
 
 def resident(which: str) -> int:
-    """VmRSS (now) or VmHWM (the highest) of this process, in bytes; Linux only."""
+    """VmRSS (current) or VmHWM (peak) of this process, in bytes; Linux only."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(which))
     return int(line.split()[1]) * 1024
 
 
 def main() -> None:
-    """The new process."""
+    """Entry point of the new process."""
     module, name = sys.argv[1].split(":")
     function, arguments = getattr(importlib.import_module(module), name), json.loads(sys.argv[2])
-    CLEAR.write_text("5")  # the highest so far was reached by imports
+    CLEAR.write_text("5")  # resets the peak, which imports have reached
     before, start = resident("VmRSS"), time.perf_counter()
     result = function(*arguments)
     seconds, peak = time.perf_counter() - start, resident("VmHWM")

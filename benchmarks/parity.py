@@ -1,4 +1,4 @@
-"""The largest difference of a logit from transformers', for every dtype, engine and attention: no timing."""
+"""The largest difference of a logit from transformers, for every dtype, engine and attention implementation."""
 
 import itertools
 import tempfile
@@ -13,7 +13,7 @@ from tests.model.reference import SAME_ROUNDING, Pair, load_pair, save_reference
 
 @torch.no_grad()
 def table(title: str, directory: Path, ids: torch.Tensor) -> None:
-    """One line for each dtype, attention and engine, against the reference's implementation of the same rounding."""
+    """Print a line for each dtype, attention and engine, compared with the equally rounding reference."""
     print(f"\n{title}, {tuple(ids.shape)} tokens: max |logit - reference|")
     print(f"  {'dtype':10s}{'attention':11s}{'engine / reference':24s}{'max |d|':>10s}{'std':>8s}{'argmax equal':>14s}")
     for dtype in (torch.float32, torch.bfloat16):
@@ -28,7 +28,7 @@ def table(title: str, directory: Path, ids: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Two random shapes and the mini."""
+    """Compare two random shapes and the mini."""
     ids = torch.randint(0, 320, (3, 100), generator=torch.Generator().manual_seed(0))
     for shape in ({}, dict(num_experts=160, num_attention_heads=96, num_key_value_heads=8, head_dim=16)):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,11 @@
-"""One layer of the 235B's real width, 5 GB: loading it beside plainly reading the same bytes, and beside transformers.
+"""Loading one layer with the width of the 235B, 5 GB, compared with reading the same bytes and with transformers.
 
-Every load runs in a process of its own, the three kinds in turn, files warm in the page cache: what is compared is the
-work of loading, not a disk. "Plainly" means positioned reads of the whole files into memory that was never touched
-before, as a loader's must be: the first touch of a page costs more than copying into it.
-Peak memory is the process's own highest, less what it had before, over the bytes of the weights. transformers maps
-files, and pages of a mapped file that were looked at count, although the system could take them back.
+Every load runs in a separate process, the three kinds in turn, with files in the page cache: this compares the work of
+loading, not disks. The plain reads are positioned reads of whole files into untouched memory, like those of a loader:
+the first touch of a page costs more than copying into it.
+
+Peak memory is the peak of the process, less its memory before the load, divided by the bytes of the weights.
+transformers maps files, and touched pages of a mapped file count, although the system could reclaim them.
 """
 
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM  # before the clock starts, with the classes behind it
+from transformers import AutoModelForCausalLM  # imported before the clock starts, with the model classes
 from transformers.models.qwen3_moe import modeling_qwen3_moe  # noqa: F401
 
 from benchmarks.measured import Measured, measure
@@ -32,7 +33,7 @@ STEP = 8 * 2**20
 
 
 def write_slice(folder: Path) -> int:
-    """Write the checkpoint; returns the bytes of its weights. The values repeat, which no reader can use."""
+    """Write the checkpoint; returns the bytes of its weights. The values repeat, which no reader exploits."""
     config = ModelConfig.from_dict(ModelConfig.named(NAME).to_dict() | CHANGES)
     with torch.device("meta"):
         model = Transformer(config)
@@ -50,7 +51,7 @@ def write_slice(folder: Path) -> int:
 
 @contextmanager
 def slice_folder() -> Iterator[tuple[Path, int]]:
-    """A folder with the slice, and the bytes of its weights; REAL_WIDTH names a place to keep it for the next time."""
+    """A folder with the slice, and the bytes of its weights; REAL_WIDTH sets a folder in which it is kept."""
     kept = os.environ.get("REAL_WIDTH")
     folder = Path(kept or tempfile.mkdtemp()) / "slice"
     try:
@@ -64,7 +65,7 @@ def slice_folder() -> Iterator[tuple[Path, int]]:
 
 
 def read_plainly(folder: str) -> int:
-    """All weight files into fresh memory, one large read after the other; kept until the end."""
+    """Read all weight files into new memory with consecutive large reads; the memory is kept until the end."""
     kept, done = [], 0
     for path in sorted(Path(folder).glob("*.safetensors")):
         memory = memoryview(torch.empty(path.stat().st_size, dtype=torch.uint8).numpy())  # type: ignore[arg-type]
@@ -88,22 +89,22 @@ def load_theirs(folder: str) -> int:
 
 
 def main() -> None:
-    """The table."""
+    """Measure and print the table."""
     ways = {
         "read the files plainly": "read_plainly",
         "minimoe": "load_ours",
         "transformers": "load_theirs",
     }
     with slice_folder() as (folder, weights):
-        found: dict[str, list[Measured]] = {name: [] for name in ways}
+        measured: dict[str, list[Measured]] = {name: [] for name in ways}
         for _ in tqdm(range(ROUNDS + 1), desc="rounds", leave=False):
             for name, function in ways.items():
-                found[name].append(measure(f"benchmarks.real_width:{function}", str(folder)))
+                measured[name].append(measure(f"benchmarks.real_width:{function}", str(folder)))
     print(f"\none layer of {NAME} in bfloat16, {weights / 1e9:.2f} GB  ({ROUNDS} rounds, medians, the first dropped)")
-    plain = statistics.median(each.seconds for each in found["read the files plainly"][1:])
-    for name, rounds in found.items():
-        seconds = [each.seconds for each in rounds[1:]]
-        peak = max(each.grown for each in rounds)
+    plain = statistics.median(run.seconds for run in measured["read the files plainly"][1:])
+    for name, rounds in measured.items():
+        seconds = [run.seconds for run in rounds[1:]]
+        peak = max(run.grown for run in rounds)
         median = statistics.median(seconds)
         print(
             f"  {name:26s}{median:7.2f} s   time x {median / plain:5.2f}   max/min {max(seconds) / min(seconds):4.2f}"

@@ -1,4 +1,4 @@
-"""What recording the routing costs."""
+"""The cost of recording the routing."""
 
 import torch
 
@@ -8,7 +8,7 @@ from benchmarks.side_by_side import side_by_side
 
 @torch.no_grad()
 def main() -> None:
-    """A prompt in one piece, and decoding."""
+    """Measure a prompt in one chunk, and decoding."""
     model, _ = minimoe.load("data/mini", dtype=torch.float32)
     prompt = torch.randint(0, 1000, (1, 512))
 

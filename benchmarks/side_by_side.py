@@ -1,4 +1,4 @@
-"""Run several ways of doing one thing in turn, again and again, and compare medians."""
+"""Interleaved timing of several implementations, compared by medians."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 
 def side_by_side(title: str, ways: dict[str, Callable[[], object]], repeats: int = 9) -> dict[str, float]:
-    """Median seconds of each way, interleaved, the first round dropped; printed with the ratio to the first way."""
+    """Median seconds of each implementation, interleaved, without the first round; printed with ratios to the first."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in tqdm(range(repeats + 1), desc=title, leave=False):
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""Our forward pass beside transformers', same weights, same threads."""
+"""The forward pass, compared with transformers: same weights, same threads."""
 
 import torch
 import transformers
@@ -10,7 +10,7 @@ from minimoe.paths import find
 
 @torch.no_grad()
 def main() -> None:
-    """A prompt in one piece, and generation, in both dtypes."""
+    """Measure a prompt in one chunk, and generation, in both dtypes."""
     for dtype in (torch.float32, torch.bfloat16):
         model, _ = minimoe.load("data/mini", dtype=dtype)
         reference = transformers.AutoModelForCausalLM.from_pretrained(find("data/mini"), dtype=dtype).eval()

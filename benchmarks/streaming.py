@@ -1,9 +1,9 @@
-"""One layer of the 235B's real width, 5 GB, run from disk under a budget of a third of its weights.
+"""One layer with the width of the 235B, 5 GB, streamed from disk with a memory budget of a third of its weights.
 
-Beside it the same layer loaded in full, and transformers with everything in the layer offloaded to disk by accelerate,
-if that is installed. Each way runs in a process of its own: a prompt, then single tokens. Files are warm in the page
-cache, so times are those of reading and converting, not of a disk. Memory is the highest of the process, less what it
-had after imports; for a streamed model the budget and 300 MB more is the most that it may be.
+It is compared with the same layer loaded in full, and with transformers and the layer offloaded to disk by accelerate,
+if that is installed. Each runs in a separate process: a prompt, then single tokens. Files are in the page cache, so
+times are those of reading and converting, not of a disk. Memory is the peak of the process, less its memory after
+imports; for a streamed model the limit is the budget plus 300 MB.
 """
 
 import statistics
@@ -26,24 +26,24 @@ from minimoe.humanize import units
 from minimoe.scale.streaming.stream import stream_model
 
 PROMPT, ANSWER = 32, 8
-BEYOND = 300 * 10**6  # bytes that Python and torch may take on top
+BEYOND = 300 * 10**6  # bytes that Python and torch may use in addition
 
 
 def run(opened: float, forward: Callable[[Tensor], Tensor], more: dict[str, Any]) -> dict[str, Any]:
-    """A prompt and some single tokens, always the same ones; seconds of each, and the likeliest token after each."""
+    """Run a fixed prompt and fixed single tokens; returns seconds and the most likely next token of each."""
     ids = torch.randint(200, 2000, (1, PROMPT + ANSWER), generator=torch.Generator().manual_seed(0))
     seconds, likeliest = [], []
     for piece in (ids[:, :PROMPT], *ids[:, PROMPT:].split(1, dim=1)):
         start = time.perf_counter()
         likeliest.append(int(forward(piece)[0, -1].argmax()))
         seconds.append(time.perf_counter() - start)
-    found = {"opened": opened, "prompt": seconds[0], "token": statistics.median(seconds[1:]), "likeliest": likeliest}
-    return found | more
+    result = {"opened": opened, "prompt": seconds[0], "token": statistics.median(seconds[1:]), "likeliest": likeliest}
+    return result | more
 
 
 @torch.no_grad()
 def loaded(folder: str) -> dict[str, Any]:
-    """minimoe, all in memory, with the engine that a streamed model has."""
+    """minimoe, all in memory, with the engine of a streamed model."""
     start = time.perf_counter()
     model = load_model(folder)
     model.engine = "loop"
@@ -54,49 +54,51 @@ def loaded(folder: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def streamed(folder: str, ram: int) -> dict[str, Any]:
-    """minimoe under a budget."""
+    """minimoe with a memory budget."""
     start = time.perf_counter()
     model = stream_model(folder, ram, context=64)
     cache = model.new_cache(capacity=64)
     opened = time.perf_counter() - start
-    found = run(opened, lambda ids: model(ids, cache=cache, last_only=True), {})
-    return found | {"read": model.streaming.bytes_read, "hits": model.streaming.hit_rate}
+    result = run(opened, lambda ids: model(ids, cache=cache, last_only=True), {})
+    return result | {"read": model.streaming.bytes_read, "hits": model.streaming.hit_rate}
 
 
 @torch.no_grad()
-def offloaded(folder: str, place: str) -> dict[str, Any]:
-    """transformers, its one decoder layer on disk by accelerate, `place` being where that may write."""
+def offloaded(folder: str, offload_folder: str) -> dict[str, Any]:
+    """transformers, with its one decoder layer offloaded by accelerate to `offload_folder`."""
     from transformers import DynamicCache
 
     start = time.perf_counter()
-    here = ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")
-    where = dict.fromkeys(here, "cpu") | {"model.layers.0": "disk"}
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=where, offload_folder=place)
+    in_memory = ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")
+    devices = dict.fromkeys(in_memory, "cpu") | {"model.layers.0": "disk"}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16, device_map=devices, offload_folder=offload_folder
+    )
     cache = DynamicCache(config=model.config)
     opened = time.perf_counter() - start
-    found = run(opened, lambda ids: model(ids, past_key_values=cache, use_cache=True).logits, {})
-    return found | {"disk": sum(file.stat().st_size for file in Path(place).rglob("*") if file.is_file())}
+    result = run(opened, lambda ids: model(ids, past_key_values=cache, use_cache=True).logits, {})
+    return result | {"disk": sum(file.stat().st_size for file in Path(offload_folder).rglob("*") if file.is_file())}
 
 
-def row(name: str, found: Measured, weights: int) -> None:
-    """One line of the table."""
-    each = found.result
+def row(name: str, measured: Measured, weights: int) -> None:
+    """Print one line of the table."""
+    result = measured.result
     print(
-        f"  {name:34s}open {each['opened']:6.2f} s   prompt of {PROMPT} {each['prompt']:6.2f} s   a token "
-        f"{each['token']:6.3f} s   memory {units(found.grown):>9s} = {found.grown / weights:.3f} of the weights   "
-        f"extra disk {units(each.get('disk', 0))}"
+        f"  {name:34s}open {result['opened']:6.2f} s   prompt of {PROMPT} {result['prompt']:6.2f} s   a token "
+        f"{result['token']:6.3f} s   memory {units(measured.grown):>9s} = {measured.grown / weights:.3f} of the "
+        f"weights   extra disk {units(result.get('disk', 0))}"
     )
 
 
 def main() -> None:
-    """The table."""
-    here = "benchmarks.streaming"
-    with slice_folder() as (folder, weights), tempfile.TemporaryDirectory() as place:
+    """Measure and print the table."""
+    module = "benchmarks.streaming"
+    with slice_folder() as (folder, weights), tempfile.TemporaryDirectory() as offload_folder:
         ram = weights // 3
         print(f"\none layer of the 235B, {units(weights)}, under {units(ram)}")
-        whole = measure(f"{here}:loaded", str(folder))
+        whole = measure(f"{module}:loaded", str(folder))
         row("minimoe, loaded", whole, weights)
-        ours = measure(f"{here}:streamed", str(folder), ram)
+        ours = measure(f"{module}:streamed", str(folder), ram)
         row("minimoe, streamed", ours, weights)
         print(
             f"  {'':34s}read {units(ours.result['read'])}, {ours.result['hits']:.1%} of the experts found in memory; "
@@ -107,4 +109,4 @@ def main() -> None:
         if find_spec("accelerate") is None:
             print("  accelerate is not installed: its disk offload was not measured")
             return
-        row("transformers, accelerate, on disk", measure(f"{here}:offloaded", str(folder), place), weights)
+        row("transformers, accelerate, on disk", measure(f"{module}:offloaded", str(folder), offload_folder), weights)

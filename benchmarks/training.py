@@ -1,4 +1,4 @@
-"""One training step of ours beside one of transformers': same config, batch, optimizers and threads."""
+"""One training step, compared with transformers: same config, batch, optimizers and threads."""
 
 import torch
 import transformers
@@ -14,7 +14,7 @@ from minimoe.training.losses import RouterTap
 
 
 def main() -> None:
-    """The mini's own recipe: forward, both losses, backward, clipping, Muon and AdamW, in float32."""
+    """Measure the recipe of the mini: forward, both losses, backward, clipping, Muon and AdamW, in float32."""
     config, settings = ModelConfig.from_file(find("data/mini")), Settings()
     source = GeneratedSource(read_tokenizer(find("data/mini")))
     model = Transformer(config)
@@ -33,7 +33,7 @@ def main() -> None:
         labels = torch.where(batch.counted, batch.targets, -100)
 
         def step() -> None:
-            # shift_labels: the targets are already one place further, as in our batches
+            # shift_labels: the targets are shifted already, as in minimoe's batches
             loss = reference(batch.inputs, labels=labels, shift_labels=labels, use_cache=False).loss
             theirs.zero_grad()
             loss.backward()

@@ -1,6 +1,6 @@
-"""The whole 235B at its true size, 118 files and 470,187,269,120 bytes of holes: how long each question to it takes.
+"""The whole 235B at its true size, as 118 sparse files of 470,187,269,120 bytes: time to write, verify and plan it.
 
-Files are written anew, so headers come from the page cache. `whole_rank` reads what one rank of 8 reads of it.
+Files have just been written, so headers come from the page cache. `whole_rank` reads the part of one rank of 8.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ RANKS = range(1, 17)
 
 
 def write(folder: str) -> list[int]:
-    """[bytes that the files say they have, bytes that they take]."""
+    """[nominal bytes of the files, bytes used on disk]."""
     return list(disk_bytes(write_sparse(folder, ModelConfig.named(NAME))))
 
 
@@ -31,33 +31,34 @@ def examine(folder: str) -> list[int]:
 
 
 def plans(split: str) -> list[int]:
-    """Every number of ranks that this split can have, with the table tensor -> rank and the bytes to read."""
-    config, done = ModelConfig.named(NAME), []
+    """Plan for every number of ranks that this split supports; returns these numbers."""
+    config, planned = ModelConfig.named(NAME), []
     for devices in RANKS:
         try:
             plan = deploy(config, devices, split=split)
         except BadArgument:
             continue
         plan.to_dict()
-        done.append(devices)
-    return done
+        planned.append(devices)
+    return planned
 
 
-def row(what: str, found: Measured) -> None:
-    """One line of the table."""
-    print(f"  {what:58s}{found.seconds:8.2f} s   peak RSS {found.peak / 1e6:6.0f} MB (+{found.grown / 1e6:.0f})")
+def row(step: str, measured: Measured) -> None:
+    """Print one line of the table."""
+    memory = f"peak RSS {measured.peak / 1e6:6.0f} MB (+{measured.grown / 1e6:.0f})"
+    print(f"  {step:58s}{measured.seconds:8.2f} s   {memory}")
 
 
 def main() -> None:
-    """Each question in a process of its own."""
+    """Measure each step in a separate process."""
     print(f"\n{NAME} of true size, sparse")
-    with tempfile.TemporaryDirectory() as place:
-        folder, here = str(Path(place) / "sparse"), "benchmarks.whole_checkpoint"
-        written = measure(f"{here}:write", folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, module = str(Path(temporary) / "sparse"), "benchmarks.whole_checkpoint"
+        written = measure(f"{module}:write", folder)
         row(f"write it ({written.result[0]:,} bytes, {written.result[1] / 1e6:.1f} MB on disk)", written)
-        verified = measure(f"{here}:examine", folder)
+        verified = measure(f"{module}:examine", folder)
         row(f"verify ({verified.result[0]:,} tensors, {verified.result[2] / 1e6:.1f} MB read)", verified)
         for split in ("tensor", "layers"):
-            planned = measure(f"{here}:plans", split)
+            planned = measure(f"{module}:plans", split)
             row(f'plan split "{split}" for {", ".join(map(str, planned.result))} ranks', planned)
         remove_sparse(folder)

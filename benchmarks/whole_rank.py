@@ -1,8 +1,8 @@
-"""One rank of 8 of the 235B, read at full size: bytes, seconds, and the memory it took.
+"""One rank of 8 of the 235B, read at full size: bytes, seconds and memory.
 
-The checkpoint is a sparse one (118 files, 470 GB, all holes), so this measures the reader and not a disk: how many
-bytes one rank asks for, in how many runs, and that nothing but one buffer is held. With MINIMOE_235B=FOLDER the real
-files are read instead. python -m benchmarks whole_rank
+The checkpoint is sparse (118 files, 470 GB, no data on disk), so this measures the reader and not a disk: how many
+bytes one rank reads, in how many runs, and that it needs only one buffer. With MINIMOE_235B=FOLDER the real files are
+read instead. python -m benchmarks whole_rank
 """
 
 import os
@@ -19,11 +19,11 @@ from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.scale.distributed.load_shard import open_part, pour
 
 BUFFER = 64 * 2**20  # bytes
-RANKS = ((8, 0), (8, 7))  # the first has rank 0's share of files, the last another place to begin at
+RANKS = ((8, 0), (8, 7))  # the last rank starts at another offset than rank 0
 
 
 def main() -> None:
-    """Headers of all files, then every byte of a rank, through one buffer."""
+    """Read the headers of all files, then every byte of a rank through one buffer."""
     given = os.environ.get("MINIMOE_235B")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given) if given else write_sparse(Path(scratch) / "235B", ModelConfig.named("Qwen3-235B-A22B"))
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def read_all(part: ModelPart) -> tuple[float, int]:
-    """Seconds and runs."""
+    """Read a part; returns seconds and the number of runs."""
     buffer = memoryview(bytearray(BUFFER))
     start = time.perf_counter()
     with tqdm(total=part.bytes, unit="B", unit_scale=True, desc=f"rank {part.rank} of {part.world}") as progress:
@@ -51,10 +51,10 @@ def read_all(part: ModelPart) -> tuple[float, int]:
 
 
 def total(part: ModelPart) -> int:
-    """Bytes of all weights in the files."""
+    """Bytes of all weights of the checkpoint."""
     return sum(header.payload_bytes for header in part.opened.shards.headers.values())
 
 
 def peak_rss() -> int:
-    """The most memory that this process ever held, in bytes."""
+    """The peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,9 +1,9 @@
-"""Make the stub and the solution notebooks from the masters of the exercises.
+"""Build the stub and solution notebooks from the masters of the exercises.
 
-    python scripts/build_exercises.py            all of them
-    python scripts/build_exercises.py --check    write nothing; exit 1 if a notebook is not what its master says
+    python scripts/build_exercises.py            build all
+    python scripts/build_exercises.py --check    write nothing; exit 1 if a notebook differs from its master
 
-Outputs of cells whose source has not changed are kept; run scripts/execute_notebooks.py afterwards for the others.
+The outputs of a notebook are kept if no cell has changed; otherwise run scripts/execute_notebooks.py afterwards.
 """
 
 import argparse
@@ -20,9 +20,9 @@ STUB, SOLUTION = "stub", "solution"
 
 
 def notebook_path(master: Path, kind: str) -> Path:
-    """exercises/NN_name.ipynb, or the same below exercises/solutions/."""
-    place = master.parent.parent
-    return (place if kind == STUB else place / "solutions") / f"{master.stem}.ipynb"
+    """exercises/NN_name.ipynb for a stub, exercises/solutions/NN_name.ipynb for a solution."""
+    exercises = master.parent.parent
+    return (exercises if kind == STUB else exercises / "solutions") / f"{master.stem}.ipynb"
 
 
 def build(master: Path, kind: str) -> NotebookNode:
@@ -41,14 +41,14 @@ def build(master: Path, kind: str) -> NotebookNode:
 
 
 def source_of(cell: Cell, kind: str, where: str) -> str:
-    """A cell's source as this kind of notebook shows it. Blank lines at the end are for the master's style only."""
+    """The source of a cell in this kind of notebook, without trailing blank lines, which only format the master."""
     if cell.markdown:
         return cell.source
     return (stub if kind == STUB else solved)(cell.source, where).rstrip("\n")
 
 
 def with_outputs_of(fresh: NotebookNode, stored: NotebookNode) -> NotebookNode:
-    """`fresh`, with the stored outputs if every cell says what it said: one changed cell may change all after it."""
+    """`fresh`, with the stored outputs if no cell has changed: one changed cell may change all later outputs."""
     if [cell.source for cell in fresh.cells] == [cell.source for cell in stored.cells]:
         for cell, old in zip(fresh.cells, stored.cells, strict=True):
             if cell.cell_type == "code" and old.cell_type == "code":
@@ -57,7 +57,7 @@ def with_outputs_of(fresh: NotebookNode, stored: NotebookNode) -> NotebookNode:
 
 
 def differs(master: Path, kind: str) -> bool:
-    """Is the notebook on disk not the one that its master makes, outputs aside?"""
+    """Whether the stored notebook differs from its master, apart from outputs."""
     path = notebook_path(master, kind)
     if not path.exists():
         return True
@@ -66,7 +66,7 @@ def differs(master: Path, kind: str) -> bool:
 
 
 def main(check: bool) -> int:
-    """Write, or only name, what is stale; the exit code."""
+    """Write the stale notebooks, or with `check` only list them; returns the exit code."""
     stale = [(m, kind) for m in sorted(folder().glob("*.py")) for kind in (STUB, SOLUTION) if differs(m, kind)]
     for master, kind in stale:
         path = notebook_path(master, kind)
@@ -79,5 +79,5 @@ def main(check: bool) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only say what differs")
+    parser.add_argument("--check", action="store_true", help="list stale notebooks, write nothing")
     sys.exit(main(parser.parse_args().check))

@@ -1,11 +1,11 @@
-"""Which build of PyTorch does this machine get? The one place that decides it, in this order:
+"""Selects the build of PyTorch for this machine, in this order:
 
-1. `TORCH="..."` (as in `make TORCH="torch --index-url https://download.pytorch.org/whl/cu128"`): what you ask for.
-2. macOS, or an NVIDIA GPU that answers: the default build from PyPI.
-3. Anything else gets a CPU build: from PyTorch's own CPU index when that answers; otherwise from wherever pip looks,
-   but only if pip says beforehand that no CUDA package would come along. Several GB of CUDA never arrive unasked.
+1. `TORCH="..."` (as in `make TORCH="torch --index-url https://download.pytorch.org/whl/cu128"`): the requested build.
+2. macOS, or a working NVIDIA GPU: the default build from PyPI.
+3. Otherwise a CPU build: from PyTorch's CPU index if it is reachable; else from pip's own index, but only if a dry run
+   installs no CUDA packages. Several GB of CUDA are never installed without a request.
 
-torch stands outside `requirements.lock` because the right build differs from machine to machine; nothing else does.
+torch is the only package outside `requirements.lock`, because the right build depends on the machine.
 """
 
 import json
@@ -26,14 +26,14 @@ CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")
 REFUSAL = """\
 No NVIDIA GPU was found, PyTorch's index of CPU builds ({index}) could not be reached,
 and pip would install {torch} with {count} CUDA packages, several GB ({names}, ...).
-That is not done unasked. Please choose one:
-  make TORCH="{torch} --index-url URL"   with a mirror of that index within your reach
-  make TORCH=/path/to/torch-cpu.whl   with a CPU wheel that you have downloaded
-  make TORCH={torch}   to take the CUDA build all the same"""
+Please choose one:
+  make TORCH="{torch} --index-url URL"   with a reachable mirror of that index
+  make TORCH=/path/to/torch-cpu.whl   with a downloaded CPU wheel
+  make TORCH={torch}   to install the CUDA build anyway"""
 
 
 def has_nvidia_gpu() -> bool:
-    """Does `nvidia-smi` list a GPU? (The tool being installed proves nothing.)"""
+    """Whether `nvidia-smi` lists a GPU (it may be installed without one)."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return False
@@ -45,7 +45,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def is_reachable(url: str, seconds: float = 5.0) -> bool:
-    """Does `url` answer a HEAD request within `seconds`? Any network failure means no."""
+    """Whether `url` answers a HEAD request within `seconds`; False for any network failure."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
             return True
@@ -54,10 +54,10 @@ def is_reachable(url: str, seconds: float = 5.0) -> bool:
 
 
 def cuda_packages(pip: list[str], request: list[str]) -> list[str]:
-    """Names of the CUDA packages that `pip install <request>` would bring; only metadata is fetched to find out."""
+    """Names of the CUDA packages that `pip install <request>` would install; downloads metadata only."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        # --ignore-installed: without it the report leaves out what is already here.
+        # --ignore-installed: without it the report omits installed packages.
         options = ["-qq", "--dry-run", "--ignore-installed", "--report", str(report)]
         subprocess.run([*pip, "install", *options, *request], check=True)
         planned = json.loads(report.read_text(encoding="utf-8"))["install"]
@@ -66,9 +66,9 @@ def cuda_packages(pip: list[str], request: list[str]) -> list[str]:
 
 
 def torch_request(pip: list[str], asked: str = "") -> list[str]:
-    """The arguments for `pip install` that bring torch here; `pip` is the command that would run, `asked` is TORCH.
+    """The arguments of `pip install` for torch. pip: the command that will run. asked: the value of TORCH.
 
-    Exits with a sentence that says what to do where the only build to be had is one that nobody asked for.
+    Exits with a list of alternatives if the only available build is a CUDA build that was not requested.
     """
     if asked.strip():
         return shlex.split(asked, posix=os.name == "posix")
@@ -76,7 +76,8 @@ def torch_request(pip: list[str], asked: str = "") -> list[str]:
         return [TESTED]
     if is_reachable(f"{CPU_INDEX}/torch/"):
         return [TESTED, "--index-url", CPU_INDEX]
-    found = cuda_packages(pip, [TESTED])
-    if found:
-        raise SystemExit(REFUSAL.format(index=CPU_INDEX, torch=TESTED, count=len(found), names=", ".join(found[:3])))
+    packages = cuda_packages(pip, [TESTED])
+    if packages:
+        names = ", ".join(packages[:3])
+        raise SystemExit(REFUSAL.format(index=CPU_INDEX, torch=TESTED, count=len(packages), names=names))
     return [TESTED]

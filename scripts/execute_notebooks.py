@@ -1,11 +1,10 @@
-"""Run lessons and exercises from top to bottom and store their outputs.
+"""Execute lessons and exercises from top to bottom and store their outputs.
 
     python scripts/execute_notebooks.py notebooks/00_start_here.ipynb
 
-Beside every plotly figure a PNG is stored, for viewers that cannot draw it. Only this needs Chromium (`make browser`)
-and kaleido (`.venv/bin/pip install kaleido`), which readers do not need; `--no-pictures` does without.
-Widget state is dropped: it is large, and a fresh kernel does not know it. Your own progress is left
-alone.
+Each plotly figure is stored with a PNG, for viewers that cannot draw it. This requires Chromium (`make browser`) and
+kaleido (`.venv/bin/pip install kaleido`), unless `--no-pictures` is given. Widget state is dropped: it is large, and
+useless to a new kernel. Your own progress file is not changed.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 PLOTLY, PNG = "application/vnd.plotly.v1+json", "image/png"
-# Without a kernelspec JupyterLab asks every reader which kernel to take.
+# Without a kernelspec JupyterLab asks for a kernel.
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -29,9 +28,9 @@ METADATA = {
 
 
 def execute(path: Path, pictures: bool) -> None:
-    """Run one notebook in place; an error in a cell is raised and nothing is written."""
+    """Execute one notebook in place. An error in a cell is raised, and nothing is written."""
     notebook = nbformat.read(path, as_version=4)
-    os.environ["MINIMOE_PROGRESS"] = "memory"  # what is stored must not depend on what was done before
+    os.environ["MINIMOE_PROGRESS"] = "memory"  # stored outputs must not depend on earlier progress
     NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     for number, cell in enumerate(notebook.cells):
@@ -46,7 +45,7 @@ def execute(path: Path, pictures: bool) -> None:
 
 
 def join_streams(outputs: list) -> list:
-    """Neighbouring pieces of one stream as a single output, however the kernel happened to cut them."""
+    """Merge consecutive outputs of one stream, which the kernel splits at arbitrary points."""
     joined: list = []
     for output in outputs:
         if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
@@ -57,7 +56,7 @@ def join_streams(outputs: list) -> list:
 
 
 def draw(figure: dict) -> str:
-    """A PNG of a stored figure in base64, as notebooks want it, with a palette of 64 colours to keep it small."""
+    """A base64 PNG of a stored figure, with a palette of 64 colours to keep it small."""
     parts = {key: figure[key] for key in ("data", "layout")}
     height = figure["layout"].get("height", 400)
     picture = Image.open(io.BytesIO(go.Figure(parts).to_image("png", width=950, height=height))).convert("RGB")

@@ -1,7 +1,7 @@
 """Install Chromium for the tests that drive JupyterLab in a real browser; `make browser` runs this.
 
-Debian: apt. macOS: Homebrew, if it is there. Elsewhere: Playwright's own download. Nothing happens where a browser is
-found. The font shows Chinese in screenshots.
+Debian: apt. macOS: Homebrew, if installed. Elsewhere: Playwright's own download. If a browser is found, nothing is
+installed. The font is for Chinese text in screenshots.
 """
 
 import os
@@ -15,14 +15,14 @@ from tests.browser import find_chromium
 
 
 def apt_has_chromium() -> bool:
-    """Does apt offer the browser itself? (Ubuntu's package of that name wraps a snap, hard to drive from a test.)"""
+    """Whether apt has the browser itself (Ubuntu's package is a wrapper for a snap, which tests can hardly control)."""
     if not shutil.which("apt-get") or not Path("/etc/os-release").exists():
         return False
     return "ubuntu" not in Path("/etc/os-release").read_text(encoding="utf-8").lower()
 
 
 def main() -> int:
-    """Find or install; 0 when a browser is there at the end."""
+    """Find or install a browser; returns 0 if there is one at the end."""
     if not find_chromium():
         if apt_has_chromium():
             sudo = [] if os.geteuid() == 0 else ["sudo"]
@@ -33,13 +33,13 @@ def main() -> int:
             subprocess.run(["brew", "install", "--cask", "chromium"], check=False)
         else:
             subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
-    found = find_chromium()
-    if found:
-        print(f"browser for the tests: {found}")
+    executable = find_chromium()
+    if executable:
+        print(f"browser for the tests: {executable}")
         return 0
     print(
         "Chromium could not be installed. Install Chromium or Chrome yourself and put it on PATH,\n"
-        "or name it: CHROMIUM=/path/to/chromium make test",
+        "or set its path: CHROMIUM=/path/to/chromium make test",
         file=sys.stderr,
     )
     return 1

@@ -1,7 +1,7 @@
-"""Write `requirements.lock`: what pip resolves today for `pyproject.toml`, to the letter. `make lock` runs this.
+"""Write `requirements.lock`: the exact versions that pip resolves for `pyproject.toml`. `make lock` runs this.
 
-Only metadata is fetched. torch and what only its CUDA builds need stay out (see `choose_torch.py`); so do index
-addresses: each machine takes the packages from wherever its own pip is set to look.
+Only metadata is downloaded. torch and the packages of its CUDA builds are left out (see `choose_torch.py`). So are the
+addresses of indexes: each machine uses the index of its own pip.
 """
 
 import json
@@ -15,7 +15,7 @@ from choose_torch import CUDA_PREFIXES, TESTED
 from set_up import venv_python
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST = "3.11.0"  # what is locked must install there too: Debian 12 has 3.11.2, and some packages ask for 3.11.5
+OLDEST = "3.11.0"  # locked versions must support it: Debian 12 has 3.11.2, and some packages require 3.11.5
 HEADER = """\
 # Exact versions of everything but torch, as pip resolved them for Python {python} from pyproject.toml
 # (dependencies, the extra `test` and the build backend). Made by `make lock`; do not edit by hand.
@@ -24,7 +24,7 @@ HEADER = """\
 
 
 def main() -> None:
-    """Resolve, filter, write."""
+    """Resolve, filter and write the lock file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [
         *project["project"]["dependencies"],
@@ -34,7 +34,7 @@ def main() -> None:
         TESTED,
     ]
     with tempfile.TemporaryDirectory() as folder:
-        # A pip of our own, since an old one would download every wheel to look inside.
+        # A current pip: old versions download every wheel for its metadata.
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [str(venv_python(Path(folder))), "-m", "pip", "install", "-qq"]
         subprocess.run([*pip, "--upgrade", "pip"], check=True)

@@ -1,12 +1,12 @@
-"""Make data/mini again, from nothing. Four steps, each a command; the second and third take hours of processor time.
+"""Recreate data/mini from scratch in four commands; the second and third take hours of processor time.
 
     python scripts/make_mini.py vocabulary
     torchrun --nproc-per-node 2 -m minimoe train --out runs/mini
     torchrun --nproc-per-node 2 -m minimoe train --out runs/dense --dense-twin
     python scripts/make_mini.py publish runs/mini runs/dense
 
-The first learns the vocabulary from the corpus and writes it into data/mini; training reads it from there. The last
-puts weights and history into data/mini, measures them, and writes report, card and the questions that lessons ask.
+The first learns the vocabulary from the corpus and writes it into data/mini, where training reads it. The last copies
+weights and history into data/mini, evaluates them, and writes the report, the card and the questions of the lessons.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from minimoe.training.evaluation.model_card import write_card
 
 
 def vocabulary() -> None:
-    """tokenizer.json, tokenizer_config.json and generation_config.json of data/mini."""
+    """Write tokenizer.json, tokenizer_config.json and generation_config.json of data/mini."""
     mini = find("data/mini")
     write_vocabulary(mini_vocabulary(), mini, ModelConfig.from_file(mini).max_position_embeddings)
 
 
 def publish(run: Path, dense: Path, count: int) -> None:
-    """Copy a finished run into data/mini and measure it beside its dense twin."""
+    """Copy a finished run into data/mini, and evaluate it with its dense twin for comparison."""
     mini = find("data/mini")
     for name in ("model.safetensors", "config.json"):
         shutil.copyfile(run / "checkpoint" / name, mini / name)
@@ -44,11 +44,11 @@ def publish(run: Path, dense: Path, count: int) -> None:
 
 
 def main() -> None:
-    """One of the two steps."""
+    """Run one of the two steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("vocabulary", help="learn the vocabulary of data/mini")
-    finish = steps.add_parser("publish", help="put a run into data/mini and measure it")
+    finish = steps.add_parser("publish", help="copy a run into data/mini and evaluate it")
     finish.add_argument("run", type=Path)
     finish.add_argument("dense", type=Path)
     finish.add_argument("--count", type=int, default=500, help="questions of each kind and mode")

@@ -1,9 +1,9 @@
-"""Make data/traces again: the mini on held-out documents of its four domains. A second run gives the same bytes.
+"""Record data/traces: the mini on held-out documents of its four domains. A second run writes the same bytes.
 
     python scripts/make_traces.py
 
-Whole documents of the corpus, none of whose sentences, functions or sums was in training, at least DOCUMENTS of each
-domain and as many more as TOKENS tokens take. The weights run in float32, as in the lessons.
+The documents are whole ones of the corpus, without any sentence, function or sum from training: at least DOCUMENTS and
+at least TOKENS tokens of each domain. The model runs in float32, as in the lessons.
 """
 
 import argparse
@@ -24,7 +24,7 @@ NAME = "mini_four_domains.safetensors"
 
 
 def held_out(domain: str, tokenizer: Tokenizer) -> list[TracedDocument]:
-    """The first held-out documents of a domain, none twice."""
+    """The first held-out documents of a domain, without duplicates."""
     chosen: list[TracedDocument] = []
     seen: set[str] = set()
     count = 0
@@ -49,7 +49,7 @@ def held_out(domain: str, tokenizer: Tokenizer) -> list[TracedDocument]:
 
 
 def main() -> None:
-    """Record and write."""
+    """Record and write the trace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=checkout() / "data" / "traces")
     out = parser.parse_args().out

@@ -1,10 +1,10 @@
-"""Run the tests and lessons that depend on the processor, once for each instruction set that can be simulated here.
+"""Run the tests and lessons that depend on the processor, for each instruction set that can be simulated here.
 
     python scripts/processors.py            every instruction set, lessons with one and two threads (`make processors`)
     python scripts/processors.py --quick    parity, streaming and two lessons on the oldest one (part of `make test`)
 
-PyTorch, oneDNN and MKL choose their kernels by the processor, and kernels round differently. Environment variables make
-them use those of an older processor; a newer one cannot be simulated. Exit code 1 if anything fails. The variables:
+PyTorch, oneDNN and MKL select kernels by the processor, and kernels round differently. Environment variables select
+those of an older processor; a newer one cannot be simulated. Exit code 1 if anything fails. Sources of the variables:
 https://docs.pytorch.org/docs/stable/torch_environment_variables.html and
 https://uxlfoundation.github.io/oneDNN/dev_guide_cpu_dispatcher_control.html
 """
@@ -50,7 +50,7 @@ class Run:
     arguments: tuple[str, ...]
 
     def passes(self) -> bool:
-        """Run it, with its output on this terminal."""
+        """Run pytest with its output on this terminal; returns whether it passed."""
         environment = os.environ | CAPABILITIES[self.capability]
         environment |= {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "passive"}
         workers = max(1, min(2, (os.cpu_count() or 1) // self.threads))
@@ -59,7 +59,7 @@ class Run:
 
 
 def capabilities() -> list[str]:
-    """Those that differ on this machine, oldest first; the last one is the machine without limits."""
+    """The instruction sets that differ on this machine, oldest first; the last is the machine without limits."""
     native = torch.backends.cpu.get_cpu_capability().lower()
     lower = {"avx512": ["default", "avx2"], "avx2": ["default"]}.get(native, [])
     return [*lower, "native"]
@@ -80,7 +80,7 @@ def planned(quick: bool) -> list[Run]:
 
 
 def main() -> int:
-    """Run what was asked for, then print a line for each run."""
+    """Run the selected tests, then print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only a part, on the plainest instruction set")
     runs, lines, failed = planned(parser.parse_args().quick), [], False

@@ -1,9 +1,9 @@
 """`make quick`: style, types, floors, and the tests of the files that have changed.
 
-    python scripts/quick.py                 what differs from the last commit
-    python scripts/quick.py --since main    what differs from another revision
+    python scripts/quick.py                 files that differ from the last commit
+    python scripts/quick.py --since main    files that differ from another revision
 
-A test belongs to a changed file if it imports it. Browser tests and lessons are left to `make test`.
+A test belongs to a changed file if it imports it. Browser tests and lessons are not run; `make test` runs them.
 """
 
 import argparse
@@ -22,7 +22,7 @@ LINT = (
 
 
 def changed(since: str) -> list[str]:
-    """Files that differ from the revision, new ones included."""
+    """Files that differ from the revision, including new ones."""
     names: list[str] = []
     for command in (["diff", "--name-only", "--diff-filter=d", since], ["ls-files", "--others", "--exclude-standard"]):
         listed = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -31,7 +31,7 @@ def changed(since: str) -> list[str]:
 
 
 def imported(source: str) -> set[str]:
-    """The dotted names that a Python source imports, modules and what is taken from them alike."""
+    """The dotted names of all modules and objects that a Python source imports."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -45,17 +45,17 @@ def tests_of(files: Iterable[str]) -> list[str]:
     """The test files that import one of `files`, or are one."""
     sources = (file.removesuffix(".py") for file in files if file.endswith(".py"))
     modules = {source.removesuffix("/__init__").replace("/", ".") for source in sources}
-    found = []
+    tests = []
     for test in sorted((ROOT / "tests").rglob("test_*.py")):
         source = test.read_text(encoding="utf-8")
         name = test.relative_to(ROOT).as_posix()
         if name in files or modules & imported(source):
-            found.append(name)
-    return found
+            tests.append(name)
+    return tests
 
 
 def main() -> int:
-    """Run everything, and report failure if any part fails."""
+    """Run linters and tests; returns 1 if any of them fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--since", default="HEAD", metavar="REVISION", help="compare with this one [default: HEAD]")
     files = changed(parser.parse_args().since)

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import minimoe
+from minimoe.checkpoint.open import open_checkpoint
 from minimoe.checkpoint.safetensors.pread import PositionedFile
-from minimoe.checkpoint.safetensors.shards import open_shards
 from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.model.experts import swiglu
 from minimoe.scale.planner.deployment import deploy
@@ -165,14 +165,15 @@ minimoe.check("14.3", read_rows)
 
 # %%
 with TemporaryDirectory() as folder:
-    shards = open_shards(write_sparse(folder, big))
+    shards = open_checkpoint(write_sparse(folder, big)).shards
     header, entry = shards.find("model.layers.47.self_attn.q_proj.weight")
     with PositionedFile(header.file) as file:
         rows = read_rows(file, entry, 5 * 1024, 6 * 1024, most=2**20)
         needed = 1024 * entry.shape[1] * 2
         print(f"{header.file.name}: {file.size:,} bytes; needed {needed:,}, and you read {file.bytes_read:,}")
 
-header, entry = open_shards(minimoe.find("data/mini")).find("model.layers.1.self_attn.q_proj.weight")
+stored = open_checkpoint("data/mini").shards
+header, entry = stored.find("model.layers.1.self_attn.q_proj.weight")
 with PositionedFile(header.file) as file:
     rows = read_rows(file, entry, 32, 64, most=1000)
 theirs = small.layers[1].self_attn.q_proj.weight[32:64]

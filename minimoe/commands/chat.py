@@ -1,131 +1,72 @@
-"""Talking with a model in a terminal: the loop behind `minimoe chat`."""
+"""`minimoe chat`: one answer, or a conversation."""
 
-import contextlib
-import re
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from minimoe.commands.options import require_text
-from minimoe.commands.soft_switch import SWITCHES, split_switch
-from minimoe.commands.stop_key import StopKey, stop_key
-from minimoe.commands.terminal import complain, is_interactive
-from minimoe.errors import MinimoeError, NoThinkingSwitch
-from minimoe.model.transformer import Transformer
-from minimoe.text.generate import generate
-from minimoe.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from minimoe.scale.distributed.process_group import Ranks
-
-HELP = "/think, /no_think: think aloud or not   /clear: forget the conversation   Ctrl-D: end"
-COMMAND = re.compile(r"/[\w?-]*")  # alone on its line; "/etc/hosts" is a question
+from minimoe.commands import options
+from minimoe.commands.soft_switch import split_switch
+from minimoe.commands.terminal import refuse
 
 
-class Conversation:
-    """The turns so far, and the settings that `generate` gets for the next one. With `ranks`, all of them hold the
-    same conversation, with what is typed at rank 0.
+@click.command()
+@click.argument("prompt", required=False, callback=options.plain_text)
+@options.MODEL
+@click.option("--thinking/--no-thinking", default=None,
+              help="Turn thinking on or off. [default: the chat template decides]")  # fmt: skip
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=512, show_default=True,
+              help="The longest answer, in tokens.")  # fmt: skip
+@click.option("--temperature", type=float, callback=options.temperature,
+              help="Sampling temperature; 0 selects the most likely token. [default: the checkpoint's "
+              "own]")  # fmt: skip
+@click.option("--seed", type=options.SEED, help="Seed of the sampling. The same seed repeats an answer on the same "
+              "kind and number of devices.")  # fmt: skip
+@options.DTYPE
+@options.PRECISION
+@options.DEVICE
+@options.SPLIT
+@options.RAM
+@options.CONTEXT
+@options.YES
+def chat(
+    prompt: str | None, model: str, dtype: str | None, precision: str | None, device: str, split: str, ram: str | None,
+    context: int | None, yes: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Chat with a model.
+
+    With a PROMPT, print one answer. Without, start a conversation: /think and /no_think turn thinking on and off,
+    /clear starts a new conversation, Ctrl-D ends the program, Ctrl-C stops an answer.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m minimoe chat --model PATH --device cuda
+
+    There, Ctrl-C stops the answer on all ranks before the next token, and the conversation continues; so does kill
+    -INT with the process id of rank 0. Outside of a conversation (while the model is loaded, with a PROMPT, or without
+    a terminal) Ctrl-C reaches torchrun, which ends all ranks.
     """
+    if prompt is not None:
+        thinking, prompt = split_switch(prompt)
+        settings["thinking"] = settings["thinking"] if thinking is None else thinking
+        if not prompt.strip():
+            refuse("PROMPT is empty, expected a question. Leave it out for a conversation.")
+    elif sys.stdin is None and os.environ.get("RANK", "0") == "0":
+        refuse("standard input is closed, so no question can be read from it. Give a PROMPT.")
+    options.refuse_without_ram(ram, context)
+    options.require_checkpoint(model, may_be_remote=ram is not None)
+    from minimoe.commands.conversation import Conversation
+    from minimoe.commands.load_model import Work, opened_model
 
-    def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, settings: dict[str, Any], ranks: "Ranks | None" = None
-    ):
-        self.model, self.tokenizer, self.settings, self.ranks = model, tokenizer, settings, ranks
-        self.messages: list[dict[str, str]] = []
-        self.key = StopKey()
+    work = Work(prompt, settings["max_new_tokens"], settings["thinking"])
+    opening: Any = opened_model(model, dtype, device, split=split, precision=precision, work=work)
+    if ram is not None:
+        from minimoe.commands.stream_model import streamed_model
 
-    def answer(self, text: str) -> None:
-        """Add the user's turn, print the model's as it comes, remember both; neither if it is cut off."""
-        messages = [*self.messages, {"role": "user", "content": text}]
-        pieces: list[str] = []
-        for piece in generate(self.model, self.tokenizer, messages, **self.settings):
-            pieces.append(piece)
-            click.echo(piece, nl=False)
-        click.echo()
-        self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
-
-    def loop(self) -> None:
-        """Questions from stdin until it ends. An error ends its turn, not the conversation."""
-        asks = is_interactive()
-        if self.ranks is not None:
-            asks = self.ranks.share(asks)
-        if asks:
-            with contextlib.suppress(ImportError):
-                import readline  # noqa: F401  # arrows and history at the prompt
-            click.echo(HELP)
-        with stop_key(self.ranks if asks else None) as self.key:
-            self.converse(asks)
-
-    def converse(self, asks: bool) -> None:
-        """Question and answer, until the input ends."""
-        while True:
-            try:
-                line = self.next_line(asks).strip()
-            except EOFError:
-                if asks:
-                    click.echo()
-                return
-            try:
-                if COMMAND.fullmatch(line):
-                    self.command(line)
-                elif line:
-                    self.ask(line)
-            except MinimoeError as error:
-                complain(str(error))
-            except KeyboardInterrupt:
-                if not asks:
-                    raise
-                click.echo(" (stopped)")
-
-    def next_line(self, asks: bool) -> str:
-        """What is typed next, on all ranks. Raises EOFError at the end."""
-        if self.ranks is None:
-            return input("> ") if asks else next_line()
-        line = None
-        if self.ranks.is_first:
-            typed, line = self.key.take()
-            if typed:
-                click.echo(f"> {line or ''}")
-            else:
-                with contextlib.suppress(EOFError):
-                    line = input("> ") if asks else next_line()
-        line = self.ranks.share(line)
-        self.key.forget()
-        if line is None:
-            raise EOFError
-        return line
-
-    def command(self, line: str) -> None:
-        """A line that is a single word with a slash in front."""
-        if line == "/clear":
-            self.messages = []
-        elif line in SWITCHES:
-            self.switch(SWITCHES[line])
+        options.refuse_with_ram(precision)
+        opening = streamed_model(model, ram, dtype, device, context, None, work, yes)
+    with opening as (transformer, tokenizer, ranks):
+        conversation = Conversation(transformer, tokenizer, settings, ranks)
+        if prompt is None:
+            conversation.loop()
         else:
-            complain(f"unknown command {line}. {HELP}")
-
-    def ask(self, line: str) -> None:
-        """A question, with or without a soft switch in it."""
-        require_text(line, "the question", getattr(sys.stdin, "encoding", None))
-        thinking, question = split_switch(line)
-        if thinking is not None:
-            self.switch(thinking)
-        self.answer(question)
-
-    def switch(self, thinking: bool) -> None:
-        """Think aloud or not, from now on. Raises NoThinkingSwitch."""
-        if not self.tokenizer.has_thinking_switch:
-            raise NoThinkingSwitch(
-                "this checkpoint's chat template has no thinking switch (enable_thinking): it always thinks or never "
-                "does. Ask without /think and /no_think."
-            )
-        self.settings["thinking"] = thinking
-
-
-def next_line() -> str:
-    """A line of stdin that is not a terminal."""
-    line = sys.stdin.readline()
-    if not line:
-        raise EOFError
-    return line
+            conversation.answer(prompt)

@@ -1,4 +1,4 @@
-"""The model that a command works with: in this process, or divided among the processes that torchrun started."""
+"""Loads the model of a command, in this process or divided among the processes of torchrun."""
 
 import contextlib
 import os
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """What a model is opened for, as far as it is known before: from it follows how much memory is needed.
+    """The use of a model, as far as it is known before loading; the required memory depends on it.
 
-    text: what goes through the model; None: a conversation. answer: tokens that may be generated; None: the text is
-    taken as it stands, outside of the chat template. thinking: as for `generate`.
+    text: the input; None: a conversation. answer: the most tokens to generate; None: the text is run as given, without
+    the chat template. thinking: as for `generate`.
     """
 
     text: str | None = None
@@ -42,7 +42,7 @@ class Work:
     thinking: bool | None = None
 
     def tokens(self, tokenizer: Tokenizer, config: ModelConfig) -> int:
-        """Tokens in the KV cache. Raises BadArgument, NoThinkingSwitch."""
+        """Size of the KV cache in tokens. Raises BadArgument, NoThinkingSwitch."""
         if self.text is None:
             count = CONTEXT + (self.answer or 0)
         elif self.answer is None:
@@ -58,13 +58,13 @@ def opened_model(
     path: str, dtype: str | None, device: str, layers: range | None = None, split: str = "tensor",
     precision: str | None = None, work: Work | None = None,
 ) -> Iterator[tuple[Transformer, Tokenizer, Ranks | None]]:  # fmt: skip
-    """The model and its tokenizer, for the time of the block; and the ranks, or None in a single process.
+    """The model, its tokenizer, and the ranks (None in a single process), for the duration of the block.
 
     Under torchrun each rank loads its part, and inside the block only rank 0 can print. Arguments as for
-    `minimoe.load`; split: "tensor" or "layers"; work: what it is for, by default a conversation.
+    `minimoe.load`; split: "tensor" or "layers"; work: the use of the model, by default a conversation.
 
-    Raises what `minimoe.load` raises; PlanTooBig before the first weight is read if weights, KV cache and work space
-    are more than the memory that is free, and in the block if memory runs out all the same.
+    Raises the errors of `minimoe.load`; PlanTooBig before the first weight is read if weights, KV cache and work space
+    exceed the free memory, and inside the block if memory runs out after all.
     """
     work = work or Work()
     if not under_torchrun():
@@ -78,12 +78,12 @@ def opened_model(
 def open_here(
     path: str, dtype: str | None, device: str, layers: range | None, precision: str | None, work: Work
 ) -> tuple[Transformer, Tokenizer]:
-    """All of it, in this process."""
-    opened = open_checkpoint(find_checkpoint(path), layers)  # refuses an address: what is loaded has to be here
+    """The whole model, in this process."""
+    opened = open_checkpoint(find_checkpoint(path), layers)  # refuses an address: only local files are loaded
     config = opened.config
     wanted, chosen = check_precision(precision, dtype, config)
     where, layers = check_device(device), check_layers(config, layers)
-    if where.type == "cuda" and where.index is not None:  # what asks for the current GPU would open the first one
+    if where.type == "cuda" and where.index is not None:  # else code that uses the current GPU would open the first one
         torch.cuda.set_device(where)
     tokenizer = read_tokenizer(opened.folder, config)
     weights = sum(tensor.nbytes(chosen.itemsize) for tensor in expected_tensors(wanted, layers))
@@ -95,7 +95,7 @@ def open_here(
 def open_on_ranks(
     ranks: Ranks, path: str, dtype: str | None, layers: range | None, split: str, precision: str | None, work: Work
 ) -> tuple[Transformer, Tokenizer]:
-    """The part of this rank; every rank enters, and none reads weights before all have found that they have memory."""
+    """The part of this rank. Called by every rank; none reads weights before all have enough memory."""
     from minimoe.scale.distributed.load_shard import open_part, read_part, weight_bytes
 
     part = open_part(path, ranks.rank, ranks.world, split, layers, precision)
@@ -104,7 +104,7 @@ def open_on_ranks(
     tokens, weights = work.tokens(tokenizer, part.config), weight_bytes(part, dtype)
     need = run_memory(part.target, weights, tokens, chosen, part.layers, ranks.rank, ranks.world, split, ranks.device)
     require_memory(need, ranks.device, ranks.rank, ranks.world, ranks.local_world)
-    ranks.wait_for_all("fits")  # on the CPU, what one has read is no longer free for the next
+    ranks.wait_for_all("fits")  # on the CPU, weights read by one rank would count as used memory for the next
     announce(part, ranks.local_world)
     model = read_part(part, ranks.device, dtype, show=ranks.local_rank == 0, neighbours=ranks.local_world)
     ranks.wait_for_all("loaded")
@@ -113,17 +113,17 @@ def open_on_ranks(
 
 @contextmanager
 def only_first_prints(ranks: Ranks) -> Iterator[None]:
-    """What the other ranks print goes nowhere; why a rank failed is told all the same (rank_watch.py)."""
+    """Discard the output of the other ranks; their errors are still reported (scale/distributed/watchdog.py)."""
     if ranks.is_first:
         yield
         return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
         yield
 
 
 def announce(part: "ModelPart", neighbours: int) -> None:
-    """How much is read, and how long that takes, before it begins; nothing of what takes no time. The ranks of a
-    machine, `neighbours`, read at the same time from the same disk.
+    """Print how much will be read and how long that takes, unless it is short. `neighbours` ranks of this machine read
+    from the same disk at the same time.
     """
     from minimoe.checkpoint.weights.fill import SHOW_PROGRESS_FROM
 

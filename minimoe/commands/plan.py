@@ -1,163 +1,79 @@
-"""What `minimoe plan` prints: the sizes of a model, and how it lies on devices."""
+"""`minimoe plan`: the sizes of a model, and what it runs on."""
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+import json
 
-from minimoe.commands.terminal import table
-from minimoe.humanize import duration, units
-from minimoe.scale.planner.alternatives import alternatives
-from minimoe.scale.planner.attention_kernels import LARGEST_FLASH_HEAD
-from minimoe.scale.planner.deployment import TAKEN_SOURCE, Deployment
-from minimoe.scale.planner.load_time import SPEEDS, reading
-from minimoe.scale.planner.model_size import Plan
-from minimoe.scale.planner.precision import SIZE_ONLY, own_precision
-from minimoe.scale.planner.sharding import Cut
-from minimoe.scale.serving.vllm import VLLM, Serving
+import click
 
-
-def sizes_report(sizes: Plan) -> Iterator[str]:
-    """The table of parts, all precisions, the KV cache."""
-    header = ("", "parameters", "active for a token", f"in {sizes.precision}")
-    rows = [(part.name, f"{part.parameters:,}", f"{part.active:,}", units(part.bytes)) for part in sizes.parts]
-    total = ("together", f"{sizes.parameters:,}", f"{sizes.active_parameters:,}", units(sizes.weight_bytes))
-    yield table([(sizes.name, "", "", ""), header, *rows, total], right=(False, True, True, True))
-    yield "weights: " + ", ".join(f"{name} {units(size)}" for name, size in sizes.bytes_by_precision.items())
-    if sizes.precision not in sizes.bytes_by_precision:
-        yield f"{sizes.precision} is a size only: nothing here reads or writes it"
-    kind = "16 bits" if sizes.kv_precision == "bf16" else sizes.kv_precision
-    yield (
-        f"KV cache in {kind}: {sizes.kv_cache_bytes_per_token:,} bytes a token, "
-        f"{units(sizes.kv_cache_bytes)} for {sizes.context:,} tokens"
-    )
-    yield f"weights and cache: {units(sizes.total_bytes)} (1 GB = 1,000,000,000 bytes)"
+from minimoe.commands.terminal import refuse
+from minimoe.errors import BadArgument, NotFound
+from minimoe.humanize import parse_bytes
+from minimoe.model.config import ModelConfig
+from minimoe.paths import find
+from minimoe.scale.planner.deployment import deploy
+from minimoe.scale.planner.gpus import Card, find_card
+from minimoe.scale.planner.model_size import plan as plan_sizes
+from minimoe.scale.planner.precision import KV_PRECISIONS, PRECISIONS, SIZE_ONLY
+from minimoe.scale.planner.report import as_dict
+from minimoe.scale.planner.sharding import EXPERT_SPLITS, SPLITS
 
 
-def deployment_report(plan: Deployment, card: str = "") -> Iterator[str]:
-    """Bytes per rank, what is short and what would fit instead, and the table tensor -> rank."""
-    memory = f" of {units(plan.device_memory)}{f' ({card})' if card else ''}" if plan.device_memory is not None else ""
-    yield ""
-    yield f"{plan.devices} {'device' if plan.devices == 1 else 'devices'}{memory}" + described_split(plan)
-    header = ("rank", "weights", "KV cache", "work space", "needs", "to spare")
-    yield table([header, *rank_rows(plan)], right=(False, True, True, True, True, True))
-    if plan.device_memory is not None:
-        yield f"kept back on each device: {units(plan.reserve)} (CUDA context, buffers of the collectives, gaps)"
-        yield from verdict(plan)
-    yield attention_note(plan, card)
-    yield from reading_report(plan)
-    if plan.devices > 1:
-        yield ""
-        yield table(tensor_rows(plan), right=(False,) * 5)
+@click.command()
+@click.argument("name_or_path")
+@click.option("--precision", type=click.Choice((*PRECISIONS, *SIZE_ONLY)),
+              help="Format of the weights. [default: the checkpoint's own]")  # fmt: skip
+@click.option("--context", type=click.IntRange(min=0), help="Tokens in the KV cache. [default: the model's longest "
+              "context]")  # fmt: skip
+@click.option("--kv-precision", type=click.Choice(tuple(KV_PRECISIONS)), default="bf16", show_default=True,
+              help="Format of the KV cache.")  # fmt: skip
+@click.option("--devices", type=click.IntRange(min=1), help="Number of devices to divide the model among.")
+@click.option("--device-memory", metavar="SIZE", help="Memory of each device: 80GB, 24564MiB, ...")
+@click.option("--card", help="GPU model instead of --device-memory, such as H100 or RTX 4090; an unknown name lists "
+              "all.")  # fmt: skip
+@click.option("--split", type=click.Choice(SPLITS), default="tensor", show_default=True,
+              help="Divide heads and experts among the devices, or layers.")  # fmt: skip
+@click.option("--experts", type=click.Choice(EXPERT_SPLITS), default="whole", show_default=True,
+              help="Place whole experts on a device, or a slice of each.")  # fmt: skip
+@click.option("--serve", is_flag=True, help="Also print `vllm serve` commands for these cards. [default: for 4 and 8]")
+@click.option("--json", "as_json", is_flag=True, help="Print counts and bytes as integers in JSON.")
+def plan(
+    name_or_path: str, precision: str | None, context: int | None, kv_precision: str, devices: int | None,
+    device_memory: str | None, card: str | None, split: str, experts: str, serve: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Compute the size of a model, and what it can run on.
 
+    NAME_OR_PATH is a known name, or a folder with a config.json. Prints parameters, bytes and KV cache; with --devices,
+    --device-memory or --card also what each device holds, whether it fits, and what would.
+    """
+    from minimoe.commands.plan_report import deployment_report, serving_report, sizes_report
+    from minimoe.scale.serving.vllm import Serving, vllm_commands
 
-def described_split(plan: Deployment) -> str:
-    """How the model is divided, in words."""
-    if plan.devices == 1:
-        return ""
-    if plan.split == "layers":
-        return ", each with a run of whole layers"
-    experts = "whole experts" if plan.experts == "whole" else "a slice of every expert"
-    return f", divided by heads{', ' + experts if plan.config.moe_layers else ''} and vocabulary rows"
-
-
-def rank_rows(plan: Deployment) -> Iterator[tuple[str, ...]]:
-    """One row for each run of ranks that need the same."""
-    spare = [units(left) for left in plan.spare] or [""] * plan.devices
-    needs = [
-        (units(rank.weights), units(rank.cache), units(rank.work), units(rank.total), left)
-        for rank, left in zip(plan.ranks, spare, strict=True)
-    ]
-    for cells, run in groupby(range(plan.devices), key=lambda rank: needs[rank]):
-        ranks = list(run)
-        yield (str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]}..{ranks[-1]}", *cells)
-
-
-def verdict(plan: Deployment) -> Iterator[str]:
-    """Whether it fits, and what would."""
-    if plan.fits:
-        yield f"it fits: {units(min(plan.spare))} to spare on the fullest device"
-        if plan.tight:
-            yield (
-                f"but tight: {units(plan.tight_bytes)} would be short if CUDA and NCCL took as much as has been "
-                f"reported, {units(plan.reserve + min(plan.spare) + plan.tight_bytes)} a device ({TAKEN_SOURCE})"
-            )
+    local = find(name_or_path)
+    try:
+        config = ModelConfig.from_file(local) if local.exists() else ModelConfig.named(name_or_path)
+    except BadArgument as error:
+        raise NotFound(f"there is no folder {name_or_path!r}, and {error}") from error
+    if card is not None and device_memory is not None:
+        refuse("--card and --device-memory both set the memory of a device. Give one of them.")
+    sizes = plan_sizes(config, context=context, precision=precision, name=name_or_path, kv_precision=kv_precision)
+    known = find_card(card) if card is not None else None
+    memory: Card | int | None = known
+    if device_memory is not None:
+        memory = parse_bytes(device_memory, "--device-memory")
+    deployment = None
+    if devices is not None or memory is not None:
+        deployment = deploy(
+            config, devices or 1, memory, sizes.precision, kv_precision, sizes.context, split, experts,
+            name=name_or_path,
+        )  # fmt: skip
+    servers: tuple[Serving, ...] = ()
+    if serve:
+        if memory is None:
+            refuse("--serve requires the memory of a device. Give --card H100, or --device-memory 80GB.")
+        servers = vllm_commands(name_or_path, (devices,) if devices else (4, 8), memory)
+    if as_json:
+        content = sizes.to_dict() | ({"deployment": as_dict(deployment)} if deployment else {})
+        content |= {"serve": [server.to_dict() for server in servers]} if serve else {}
+        click.echo(json.dumps(content, indent=1))
         return
-    yield f"it does not fit: {units(-min(plan.spare))} short on the fullest device, {units(plan.short_bytes)} in all"
-    found = [each.change for each in alternatives(plan)]
-    yield "what fits: " + "; or ".join(found) if found else "no plan near this one fits: other devices are needed"
-
-
-def attention_note(plan: Deployment, card: str) -> str:
-    """Which attention kernel the work space is counted for, and why."""
-    if plan.attention == "flash":
-        return f"attention in the work space: FlashAttention, which {card or 'the device'} runs in 16 bits"
-    why = f"{card} runs no FlashAttention on this model" if card else "the card was not said, and this needs the most"
-    if plan.kernel == "flash":
-        why = f"FlashAttention takes 16 bits and heads of up to {LARGEST_FLASH_HEAD}; this is {plan.precision}, " \
-              f"heads of {plan.config.head_dim}"  # fmt: skip
-    return f"attention in the work space: the plain kernel, all scores written out ({why})"
-
-
-def reading_report(plan: Deployment) -> Iterator[str]:
-    """How long loading takes at common speeds."""
-    own = own_precision(plan.config)
-    if plan.precision in SIZE_ONLY:
-        return
-    read = reading(plan)
-    several, nodes = plan.devices > 1, len(read.nodes)
-    yield ""
-    share = f", a rank {units(max(read.ranks))}: columns are read whole, copies by every rank that keeps one"
-    yield f"to read: {units(read.total)}{share if several else ''}"
-    header = ["from", "one rank alone" if several else "time", *(["all ranks"] if several else [])]
-    if nodes > 1:
-        header[2:] = [f"all, from a disk in each of {nodes} computers", "all, from one place"]
-    rows = [
-        (name, duration(read.rank_seconds(speed)), duration(read.seconds(speed)), duration(read.shared_seconds(speed)))
-        for name, speed in SPEEDS.items()
-    ]
-    yield table([tuple(header), *(row[: len(header)] for row in rows)], right=(False, *(True,) * (len(header) - 1)))
-    if own != plan.precision:
-        yield f"from {own} files, converted while they are read: {units(reading(plan, own).total)}"
-
-
-def serving_report(servers: Iterable[Serving]) -> Iterator[str]:
-    """The commands for a server, or why there is none."""
-    for number, each in enumerate(servers):
-        if number == 0:
-            yield f"\nto serve it with vLLM (flags as of {VLLM}; computed, not tried):"
-        yield f"\n{each.devices} x {each.card}, {each.precision}" + ("" if each.fits else f": no, {each.reason}")
-        if each.fits:
-            yield each.command
-            room = f"a request may have {each.max_model_len:,} tokens, all together {each.cache_tokens:,}"
-            yield from (f"  # {remark}" for remark in (room, *each.notes))
-
-
-def tensor_rows(plan: Deployment) -> Iterator[tuple[str, ...]]:
-    """The table tensor -> rank, for the first and the last rank. Both ends of a range are held."""
-    last = plan.devices - 1
-    yield ("tensor", "cut", "rank 0", f"rank {last}", "the same values lie on")
-    first, final = ({cut.kind.name: cut for cut in plan.cuts(rank)} for rank in (0, last))
-    for name in dict.fromkeys([*first, *final]):
-        cut = first.get(name) or final[name]
-        shape = " x ".join(f"{size:,}" for size in cut.kind.shape)
-        same = "1 rank" if cut.copies == 1 else f"{cut.copies} ranks"
-        yield (f"{name} ({shape})", how(cut, plan), held(first.get(name)), held(final.get(name)), same)
-
-
-def how(cut: Cut, plan: Deployment) -> str:
-    """Along what a kind of tensor is divided."""
-    if cut.axis:
-        return cut.axis
-    if plan.split == "layers" and cut.copies == 1:
-        return "layers" if cut.kind.layers else "whole"
-    return "experts" if cut.kind.experts else "copied"
-
-
-def held(cut: Cut | None) -> str:
-    """What one rank holds of it."""
-    if cut is None:
-        return "nothing"
-    if cut.axis:
-        return f"{cut.start}..{cut.stop - 1}"
-    if cut.kind.experts and len(cut.experts) < cut.kind.experts:
-        return f"{cut.experts.start}..{cut.experts.stop - 1}"
-    return f"{cut.layers[0]}..{cut.layers[-1]}" if cut.kind.layers and cut.copies == 1 else "all of it"
+    lines = [*sizes_report(sizes), *(deployment_report(deployment, known.name if known else "") if deployment else ())]
+    click.echo("\n".join([*lines, *serving_report(servers)]))

@@ -1,22 +1,35 @@
-"""`minimoe quantise`: say what will be read and written, then do it."""
+"""`minimoe quantise`: pack the weights of a checkpoint into fewer bits."""
 
-from collections.abc import Callable
+from pathlib import Path
 
-from minimoe.checkpoint.quantise import carry_out, prepare
+import click
+
+from minimoe.atomic import check_folder_writable
+from minimoe.commands import options
 from minimoe.errors import BadArgument
 
 
-def run(path: str, to: str, out: str, only_say: bool, replace: bool, say: Callable[[str], None]) -> None:
-    """Pack the checkpoint at `path` into format `to`; `say` is told the sizes beforehand, and the result.
+@click.command()
+@click.argument("path")
+@click.option("--to", required=True, type=click.Choice(("int4", "int8")), help="Format of the packed linear layers.")
+@click.option("--out", required=True, metavar="FOLDER", help="Folder to write.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the sizes, but write nothing.")
+@click.option("--replace", is_flag=True, help="Overwrite the checkpoint in --out.")
+def quantise(path: str, to: str, out: str, dry_run: bool, replace: bool) -> None:
+    """Pack a checkpoint into 4 or 8 bits a weight.
 
-    Raises BadArgument if a checkpoint is there already, unless it is to be replaced; what `prepare` and `carry_out` do.
+    Reads the checkpoint at PATH once, one matrix at a time. Router, norms, embedding and lm_head keep 16 bits.
     """
-    work = prepare(path, to, out)
-    say(str(work))
-    if (work.out / "config.json").exists() and not replace and not only_say:
-        raise BadArgument(f"{work.out} holds a checkpoint already. Choose another --out, or say --replace.")
-    if only_say:
-        say("nothing was written (--dry-run)")
+    options.require_checkpoint(path, may_be_remote=True)
+    check_folder_writable(Path(out).expanduser(), "--out")
+    from minimoe.checkpoint.quantise import carry_out, prepare
+
+    job = prepare(path, to, out)
+    click.echo(str(job))
+    if dry_run:
+        click.echo("nothing was written (--dry-run)")
         return
-    carry_out(work)
-    say(f"written to {work.out}; load it with minimoe.load({str(work.out)!r}) or --model {work.out}")
+    if (job.out / "config.json").exists() and not replace:
+        raise BadArgument(f"{job.out} already contains a checkpoint. Choose another --out, or pass --replace.")
+    carry_out(job)
+    click.echo(f"written to {job.out}; load it with minimoe.load({str(job.out)!r}) or --model {job.out}")

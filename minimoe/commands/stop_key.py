@@ -1,9 +1,9 @@
-"""Ctrl-C while several ranks answer: it ends the answer, and the ranks stay for the next question.
+"""Ctrl-C during an answer of several ranks: it stops the answer, and the ranks keep running.
 
-A terminal turns Ctrl-C into SIGINT for all of its foreground processes, and torchrun ends every rank when it gets one.
-So for the time of a conversation the terminal is asked not to: the key then arrives as a character. Rank 0 looks for it
-before it sends a token to the others (rank_draw.py), and the answer ends on all ranks after the same token. A SIGINT
-that reaches rank 0 in another way, such as `kill -INT`, has the same effect.
+A terminal turns Ctrl-C into SIGINT for all foreground processes, and torchrun ends every rank on SIGINT. So during a
+conversation the terminal is configured to deliver Ctrl-C as a character. Rank 0 checks for it before it sends a token
+to the others (scale/distributed/shared_draw.py), and the answer ends on all ranks after the same token. A SIGINT sent
+to rank 0 in another way, such as `kill -INT`, has the same effect.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ CTRL_C = b"\x03"
 
 
 class StopKey:
-    """What is typed while an answer is computed: the request to stop it, and whole lines, which are kept."""
+    """Input during an answer: a request to stop, and complete lines, which are kept for later."""
 
     def __init__(self) -> None:
         self.signalled = False
         self.typed: list[str | None] = []  # None: the end of the input
 
     def was_pressed(self) -> bool:
-        """Whether the answer is to stop. Does not wait."""
+        """Whether the answer should stop. Does not block."""
         pressed, self.signalled = self.signalled, False
         while select.select([TERMINAL], [], [], 0)[0]:
-            line = os.read(TERMINAL, 4096)  # one line, as the terminal hands them out
+            line = os.read(TERMINAL, 4096)  # a terminal returns one line at a time
             if not line:
                 self.typed.append(None)
                 break
@@ -45,19 +45,19 @@ class StopKey:
         return pressed
 
     def take(self) -> tuple[bool, str | None]:
-        """(whether a line was typed during the answer, that line)."""
+        """(True, the next line typed during an answer), or (False, None). A line of None is the end of the input."""
         return (True, self.typed.pop(0)) if self.typed else (False, None)
 
     def forget(self) -> None:
-        """Drop a request to stop that came when there was no answer to stop."""
+        """Drop a request to stop that arrived between two answers."""
         self.signalled = False
 
 
 @contextmanager
 def stop_key(ranks: "Ranks | None") -> Iterator[StopKey]:
-    """The key, for the time of a conversation at the terminal of rank 0; without ranks it does nothing.
+    """Handle Ctrl-C during a conversation at the terminal of rank 0; without ranks, do nothing.
 
-    Every rank enters. The terminal is put back as it was at the end, also when a rank fails.
+    Entered by every rank. The terminal settings are restored at the end, also if a rank fails.
     """
     key = StopKey()
     if ranks is None:
@@ -68,7 +68,7 @@ def stop_key(ranks: "Ranks | None") -> Iterator[StopKey]:
         settings = terminal_settings()
         ranks.wait_for_all("terminal")  # all have read the settings before rank 0 changes them
         if settings is not None:
-            # whichever rank of this machine is left puts them back: the first one may have been killed
+            # restored by any remaining rank of this machine, since rank 0 may have been killed
             ranks.watch.before_leaving = lambda: restore(settings)
             stack.callback(restore, settings)
         if ranks.is_first:
@@ -80,7 +80,7 @@ def stop_key(ranks: "Ranks | None") -> Iterator[StopKey]:
 
 @contextmanager
 def signals_kept(ranks: "Ranks", key: StopKey) -> Iterator[None]:
-    """SIGINT becomes a request to stop on rank 0, and nothing on the others."""
+    """Turn SIGINT into a request to stop on rank 0, and ignore it on the others."""
 
     def note(*_: object) -> None:
         key.signalled = True
@@ -95,7 +95,7 @@ def signals_kept(ranks: "Ranks", key: StopKey) -> Iterator[None]:
 
 
 def terminal_settings() -> list[Any] | None:
-    """Those of the terminal that is stdin; None if it is something else."""
+    """The settings of the terminal on stdin; None if stdin is not a terminal."""
     with suppress(ImportError, OSError):
         import termios
 
@@ -105,7 +105,7 @@ def terminal_settings() -> list[Any] | None:
 
 
 def key_instead_of_signal(settings: list[Any]) -> None:
-    """Ctrl-C ends a line, as Enter does, and sends no signal."""
+    """Make Ctrl-C end a line, as Enter does, instead of sending a signal."""
     import termios
 
     changed = [*settings[:6], list(settings[6])]
@@ -115,11 +115,11 @@ def key_instead_of_signal(settings: list[Any]) -> None:
     with suppress(ImportError):
         import readline
 
-        readline.parse_and_bind(r'"\C-c": unix-line-discard')  # at the prompt, which readline reads key by key
+        readline.parse_and_bind(r'"\C-c": unix-line-discard')  # at the prompt, where readline reads single keys
 
 
 def restore(settings: list[Any]) -> None:
-    """Put the settings back."""
+    """Restore terminal settings."""
     import termios
 
     with contextlib.suppress(termios.error):

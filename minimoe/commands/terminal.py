@@ -1,4 +1,4 @@
-"""What a command owes its user: one clear line when the input is bad, a clean end on Ctrl-C, tables that line up."""
+"""Terminal behaviour of all commands: errors and warnings in one line, exit codes, Ctrl-C, aligned tables."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ import click
 from minimoe.errors import MinimoeError, MinimoeWarning
 
 FAULT_FOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
-TRACEBACK = "MINIMOE_TRACEBACK"  # an environment variable, for reports of errors in minimoe itself
+TRACEBACK = "MINIMOE_TRACEBACK"  # environment variable that shows tracebacks, for bug reports
 
 
 class OneLineGroup(click.Group):
-    """A group of commands that ends bad input with one line on stderr and exit code 2, instead of a usage text."""
+    """A command group that answers bad input with one line on stderr and exit code 2 instead of a usage text."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command and leave the process with its exit code."""
-        # What a stream cannot decode or show is neither an error nor lost: see options.require_text.
+        """Run a command and exit with its code."""
+        # Undecodable input is kept, and reported by options.require_text; unprintable output is replaced.
         for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
-            with contextlib.suppress(AttributeError):  # closed, or replaced by something else
+            with contextlib.suppress(AttributeError):  # a closed or replaced stream
                 stream.reconfigure(errors=errors)  # type: ignore[union-attr]
         warnings.showwarning = show_warning
         try:
@@ -32,41 +32,37 @@ class OneLineGroup(click.Group):
         except (click.Abort, EOFError, KeyboardInterrupt):
             code = INTERRUPTED
         except click.ClickException as error:
-            code = complain(error.format_message())
+            code = print_error(error.format_message())
         except (MinimoeError, OSError) as error:
-            code = complain(str(error) or type(error).__name__)
+            code = print_error(str(error) or type(error).__name__)
         except Exception as error:
-            code = explain(error)
+            code = print_unexpected_error(error)
         sys.exit(code if isinstance(code, int) else 0)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they are written, not by the alphabet."""
-        return list(self.commands)
 
-
-def explain(error: Exception) -> int:
-    """One line for an error that nothing raises on purpose. MINIMOE_TRACEBACK=1 shows where it comes from."""
+def print_unexpected_error(error: Exception) -> int:
+    """Print one line for an error that no command expects; MINIMOE_TRACEBACK=1 re-raises it. Returns the exit code."""
     if os.environ.get(TRACEBACK):
         raise error
-    what = " ".join(str(error).split())[:300]
+    message = " ".join(str(error).split())[:300]
     if is_out_of_memory(error):
-        return complain(f"out of memory. {what} Try a smaller model, context or --dtype, or --ram.")
+        return print_error(f"out of memory. {message} Try a smaller model, context or --dtype, or --ram.")
     if isinstance(error, RecursionError):
-        return complain("the input is nested too deeply.")
-    complain(f"unexpected {type(error).__name__}: {what}. Please report it, with what {TRACEBACK}=1 adds.")
+        return print_error("the input is nested too deeply.")
+    print_error(f"unexpected {type(error).__name__}: {message}. Please report it with the output of {TRACEBACK}=1.")
     return FAULT_FOUND
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a GPU or on the CPU, had no memory left. torch need not be imported for that."""
+    """Whether Python, or torch on a GPU or CPU, ran out of memory. Does not import torch."""
     torch_kind = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
     return isinstance(error, MemoryError | torch_kind) or "can't allocate memory" in str(error)
 
 
-def complain(message: str) -> int:
-    """One line on stderr, also where the message has several; control characters are spelt out."""
+def print_error(message: str) -> int:
+    """Print a message as one line on stderr, with control characters escaped. Returns the exit code for bad input."""
     line = " ".join(message.split())
-    with contextlib.suppress(OSError):  # the exit code has to do where nothing can be written
+    with contextlib.suppress(OSError):  # if stderr is not writable, the exit code has to suffice
         click.echo("minimoe: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
     return BAD_INPUT
 
@@ -74,7 +70,7 @@ def complain(message: str) -> int:
 def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    """One line on stderr for a warning of minimoe's own; others as Python shows them."""
+    """Print minimoe's own warnings as one line on stderr, and other warnings as Python does."""
     if issubclass(category, MinimoeWarning):
         click.echo("minimoe: warning: " + " ".join(str(message).split()), err=True)
     else:
@@ -82,12 +78,12 @@ def show_warning(
 
 
 def refuse(message: str) -> NoReturn:
-    """End the command: bad input."""
+    """End the command with one line about bad input."""
     raise click.UsageError(message)
 
 
 def table(rows: Iterable[Sequence[str]], right: Sequence[bool]) -> str:
-    """Rows of cells as aligned text; `right` says which columns are flush right. Chinese characters count twice."""
+    """Rows of cells as aligned text. right: whether each column is right-aligned. Wide characters count twice."""
     cells = [list(row) for row in rows]
     widths = [max(width(row[column]) for row in cells) for column in range(len(cells[0]))]
 
@@ -99,20 +95,20 @@ def table(rows: Iterable[Sequence[str]], right: Sequence[bool]) -> str:
 
 
 def width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
+    """Width of a text on a terminal, in columns."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
 
 def is_interactive() -> bool:
-    """Whether a person is typing, and a prompt makes sense. A closed stream is None."""
-    streams = (sys.stdin, sys.stdout)
+    """Whether stdin and stdout are a terminal that can show a prompt."""
+    streams = (sys.stdin, sys.stdout)  # a closed stream is None
     return all(stream is not None and stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
 
 
 def open_closed_streams() -> None:
-    """Let the descriptors 0, 1 and 2 lead to nothing where the caller closed them (`minimoe ... >&-`): the next file
-    that is opened would get that number otherwise, and what a C library prints would go into it.
+    """Open descriptors 0, 1 and 2 on the null device if the caller closed them (`minimoe ... >&-`). Otherwise the next
+    opened file would get such a number, and the output of C libraries would be written into it.
     """
     for number in range(3):
         try:

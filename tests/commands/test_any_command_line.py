@@ -1,13 +1,14 @@
-"""Any command line, right or wrong, with any input and output: no traceback, a known exit code, one clear line.
+"""Any command line, valid or invalid, with any input and output: no traceback, a known exit code, one clear line.
 
-A command line is drawn as a right one and then changed: values exchanged, dropped, doubled, options that do not exist.
-It runs in this process, in a folder of its own with tiny checkpoints; whatever it names, nothing outside is written,
-no network and no processes are used, and training stops before its first step. HYPOTHESIS_PROFILE=explore draws more.
+A valid command line is generated and then changed: values replaced, dropped or doubled, unknown options added. It runs
+in this process, in a temporary folder with tiny checkpoints. Nothing outside that folder is written, no network and no
+processes are used, and training stops before its first step. HYPOTHESIS_PROFILE=explore generates more examples.
 """
 
 import contextlib
 import errno
 import io
+import math
 import os
 import shutil
 import socket
@@ -17,13 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from minimoe import atomic
 from minimoe.checkpoint.save import save
 from minimoe.cli import cli
-from minimoe.commands import check_real
+from minimoe.commands import compare_libraries
 from minimoe.errors import BadArgument, NotFound
 from minimoe.paths import checkout
 from minimoe.text.tokenizer import Tokenizer
@@ -44,7 +46,7 @@ PATHS = st.sampled_from(["tiny", "./tiny", "link"])
 WRONG_PATHS = st.sampled_from([
     "none", "no/such", "empty", "cut", "text.txt", "pipe", "circle", "hf://", "hf://owner/name", "https://",
     "https://user@host/x", "tiny/config.json", "broken.json", "a" * 256, "/proc/self", "dense", "no_tokenizer",
-    "no_template", "no_keys", "no_object",
+    "no_template", "no_keys", "no_object", "nan", "nan_expert",
 ])  # fmt: skip
 TEXTS = st.sampled_from(["Hi", "你好", "/no_think 2 + 3?", "/etc/hosts, what is it?", "<|im_end|>", "a b"])
 OUT = st.sampled_from(["new.out", "text.txt", "to_text", "家.html"])
@@ -93,8 +95,8 @@ WRITTEN = ("--out", "--html")
 
 
 @st.composite
-def right(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
-    """A command, and its options with their values, which may also be its arguments."""
+def valid(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
+    """A valid command line: the command, and its arguments and options with their values."""
     command = draw(st.sampled_from(list(COMMANDS)))
     arguments, options = COMMANDS[command]
     chosen = draw(st.sets(st.sampled_from(sorted(options)), max_size=5)) | set(NEEDED.get(command, ()))
@@ -117,9 +119,9 @@ def right(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
 
 
 @st.composite
-def wrong(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
-    """A right one with one to three changes."""
-    command, parts = draw(right())
+def invalid(draw: st.DrawFn) -> tuple[str, list[list[str]]]:
+    """A valid command line with one to three changes."""
+    command, parts = draw(valid())
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(parts) - 1)) if parts else 0
         change = draw(st.sampled_from(["exchange", "exchange", "path", "drop", "double", "halve", "unknown", "extra"]))
@@ -149,18 +151,20 @@ LINES = st.lists(st.sampled_from([
 OUTPUTS = ["plain"] * 6 + ["ascii", "terminal", "broken pipe", "full disk", "closed"]
 ENVIRONMENTS: list[dict[str, str]] = [
     {}, {"COLUMNS": "10"}, {"TERM": "dumb"}, {"MINIMOE_CACHE_GB": "many"}, {"MINIMOE_CACHE": "text.txt"}, {"HOME": ""},
+    {"RANK": "0"}, {"RANK": "abc"}, {"RANK": ""}, {"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "1"},
+    {"RANK": "3", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
 ]  # fmt: skip
 
 
 class Terminal(io.TextIOWrapper):
-    """A stream that says that somebody sits in front of it."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Failing(io.RawIOBase):
-    """A stream that takes nothing."""
+    """A stream that fails on every write."""
 
     def __init__(self, number: int):
         self.number = number
@@ -188,7 +192,7 @@ def text_of(stream: io.TextIOWrapper | None) -> str:
 
 
 def run(arguments: list[str], stdin: bytes | None = b"", stdout: str = "plain") -> tuple[int, str, str]:
-    """(exit code, stdout, stderr). Whatever is raised other than SystemExit comes out."""
+    """(exit code, stdout, stderr). Exceptions other than SystemExit are raised."""
     streams = sys.stdin, sys.stdout, sys.stderr
     stream = Terminal if stdout == "terminal" else io.TextIOWrapper
     source = None if stdin is None else stream(io.BytesIO(stdin), "utf-8")
@@ -202,12 +206,12 @@ def run(arguments: list[str], stdin: bytes | None = b"", stdout: str = "plain") 
     return ended.value.code, text_of(target), text_of(errors)  # type: ignore[return-value]
 
 
-# ------------------------------------------------------------------ where it runs
+# ------------------------------------------------------------------ the environment of a run
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that the command lines name."""
+    """A folder with all files that the command lines name."""
     folder = tmp_path_factory.mktemp("template")
     tokenizer = Tokenizer.from_directory(checkout() / "data" / "mini")
     sizes = dict(vocab_size=tokenizer.vocabulary_size, moe_intermediate_size=32, intermediate_size=32,
@@ -215,6 +219,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(small_model(**sizes), tokenizer, folder / "tiny")
     dense = dict(model_type="qwen3", num_experts=0, num_experts_per_tok=0, mlp_only_layers=(), norm_topk_prob=False)
     save(small_model(**(sizes | dense)), tokenizer, folder / "dense")
+    for name in ("nan", "nan_expert"):  # found while loading, found in the logits
+        model = small_model(**sizes)
+        damaged = "norm.weight" if name == "nan" else "down_proj"
+        for parameter in (value for key, value in model.named_parameters() if key.endswith(damaged)):
+            torch.nn.init.constant_(parameter, math.nan)
+        save(model, tokenizer, folder / name)
     shutil.copytree(folder / "tiny", folder / "cut")
     os.truncate(folder / "cut" / "model.safetensors", 1000)
     for name, file in (("no_tokenizer", "tokenizer.json"), ("no_template", "chat_template.jinja")):
@@ -233,30 +243,30 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Iterator[Path]:
-    """A fresh copy to work in, and a world in which nothing else can be reached or changed."""
+    """A fresh working copy, with patches that prevent access to anything else."""
     folder = root / "work"
-    shutil.copytree(template, folder, copy_function=os.link)  # files are replaced, never changed, so links do
+    shutil.copytree(template, folder, copy_function=os.link)  # links suffice, as files are replaced, never modified
     (folder / "link").symlink_to("tiny")
     (folder / "to_text").symlink_to("text.txt")
     (folder / "circle").symlink_to("circle")
     os.mkfifo(folder / "pipe")
-    before, honest_temporary, honest_folder = Path.cwd(), atomic.temporary_beside, batches.folder
+    before, original_temporary, original_folder = Path.cwd(), atomic.temporary_beside, batches.folder
 
     def only_here(target: Path) -> Path:
         if not Path(target).resolve().is_relative_to(folder.resolve()):
             raise PermissionError(errno.EACCES, "Permission denied", str(target))
-        return honest_temporary(target)
+        return original_temporary(target)
 
     def only_the_corpus(path: str) -> list[object]:
         if path != "corpus":
             raise NotFound(f"{path} holds no readable text file.")
-        return honest_folder(path)
+        return original_folder(path)
 
     def no_network(*_: object) -> None:
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
     def no_library() -> None:
-        raise BadArgument("transformers is left out here.")
+        raise BadArgument("transformers is not used in this test.")
 
     def no_process(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
@@ -265,20 +275,21 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
         patch.chdir(folder)
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as server:
             server.bind("socket")
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            patch.delenv(name, raising=False)
         for name, value in ({"MINIMOE_CACHE": str(folder / "cache")} | environment).items():
             patch.setenv(name, value)
         patch.setattr(atomic, "temporary_beside", only_here)
         patch.setattr(batches, "folder", only_the_corpus)
         patch.setattr(loop, "run", lambda *_: None)
         patch.setattr(socket.socket, "connect", no_network)
-        patch.setattr(check_real, "import_transformers", no_library)
+        patch.setattr(compare_libraries, "import_transformers", no_library)
         patch.setattr(subprocess, "Popen", no_process)
-        patch.setattr("minimoe.commands.selfcheck.selfcheck", lambda device, count: False)
+        patch.setattr("minimoe.commands.compare_ranks.compare_ranks", lambda device, count: False)
         for name in ("language", "tasks"):
             patch.setattr(evaluate, name, lambda *_: {})
         for name in ("specialisation", "thinking_curve"):
             patch.setattr(evaluate, name, lambda *_: [])
-        patch.delenv("RANK", raising=False)
         try:
             yield folder
         finally:
@@ -287,12 +298,12 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
 
 
 def state(folder: Path) -> dict[Path, tuple[int, ...]]:
-    """What is there, by what would change if it were replaced or written."""
-    found = (path for path in folder.rglob("*") if "cache" not in path.relative_to(folder).parts)
-    return {path: ((s := path.lstat()).st_mode, s.st_ino, s.st_size) for path in found if not path.is_dir()}
+    """Mode, inode and size of each file, which change if it is replaced or written."""
+    paths = (path for path in folder.rglob("*") if "cache" not in path.relative_to(folder).parts)
+    return {path: ((s := path.lstat()).st_mode, s.st_ino, s.st_size) for path in paths if not path.is_dir()}
 
 
-# ------------------------------------------------------------------ what holds for all of them
+# ------------------------------------------------------------------ properties of every command line
 
 EXPLORES = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -300,8 +311,8 @@ SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
 @settings(max_examples=1000 if EXPLORES else 80, suppress_health_check=SLOW)
-@given(wrong(), st.none() | LINES, st.sampled_from(OUTPUTS), st.sampled_from(ENVIRONMENTS))
-def test_wrong_command_lines(
+@given(invalid(), st.none() | LINES, st.sampled_from(OUTPUTS), st.sampled_from(ENVIRONMENTS))
+def test_invalid_command_lines(
     template: Path,
     tmp_path: Path,
     line: tuple[str, list[list[str]]],
@@ -317,19 +328,19 @@ def test_wrong_command_lines(
     event(f"{command} {code}")
     assert code in (0, 2) or (code == 1 and (stdout == "broken pipe" or command in ("verify", "selfcheck")))
     assert "Traceback" not in out + err
-    assert not [path for path in after if path.name.startswith(".minimoe-")], "something temporary was left"
+    assert not [path for path in after if path.name.startswith(".minimoe-")], "a temporary file was left"
     if code == 2:
         assert err.splitlines()[-1].startswith("minimoe: ") and len(err.splitlines()[-1]) > 20
         several = command in ("chat", "quantise") or any(word.startswith("--ram") for word in arguments)
         assert several or len(err.splitlines()) == 1
         is_unchanged = {path: after.get(path) for path in before} == before
-        assert is_unchanged or stdout == "full disk", "bad input changed what was there"  # else: written, then not said
+        assert is_unchanged or stdout == "full disk", "bad input changed a file"  # full disk: written, but not reported
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
 @settings(max_examples=300 if EXPLORES else 25, suppress_health_check=SLOW)
-@given(line=right(), stdout=st.sampled_from(["plain", "ascii"]))
-def test_right_command_lines(
+@given(line=valid(), stdout=st.sampled_from(["plain", "ascii"]))
+def test_valid_command_lines(
     template: Path, tmp_path: Path, line: tuple[str, list[list[str]]], stdout: str
 ) -> None:
     command, parts = line
@@ -337,7 +348,7 @@ def test_right_command_lines(
         code, _, err = run([command, *(word for part in parts for word in part)], b"", stdout)
     words = [part[0] for part in parts]
     if command == "check-real" or (command == "trace" and "--thinking" in words and "--chat" not in words):
-        return  # transformers is left out here; there is no answer without --chat
+        return  # transformers is not used here; --thinking requires --chat
     if command == "selfcheck":
         assert (code, err) == (1, "")
     else:

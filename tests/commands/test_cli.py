@@ -1,4 +1,4 @@
-"""The command line as its user meets it: answers on stdout, one clear line on stderr, the right exit code."""
+"""The command line from a user's view: results on stdout, one clear line on stderr, the right exit code."""
 
 import json
 import os
@@ -15,8 +15,7 @@ from click.testing import CliRunner
 
 from minimoe.checkpoint.save import save
 from minimoe.cli import cli
-from minimoe.commands import chat as conversation
-from minimoe.commands import check_real
+from minimoe.commands import compare_libraries, conversation
 from minimoe.commands.terminal import table
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
@@ -29,14 +28,14 @@ COMMANDS = ["chat", "trace", "plan", "verify", "quantise", "train", "evaluate", 
 
 
 def run(*arguments, stdin=None):
-    """(exit code, stdout, stderr) of a command in this process; anything but a clean end is a failure."""
+    """(exit code, stdout, stderr) of a command in this process; any exception but SystemExit is a failure."""
     result = CliRunner().invoke(cli, [str(each) for each in arguments], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.exit_code, result.stdout, result.stderr
 
 
 def refused(*arguments):
-    """The one line that says why the input was bad."""
+    """The one line of a refusal."""
     code, out, err = run(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1), (code, out, err)
     assert err.startswith("minimoe: ")
@@ -44,7 +43,7 @@ def refused(*arguments):
 
 
 def minimoe(*arguments, **settings):
-    """A real process."""
+    """Run a command in a separate process."""
     command = [sys.executable, "-m", "minimoe", *map(str, arguments)]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"} | settings
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background inherit "ignored"
@@ -72,11 +71,11 @@ def checkpoint(tmp_path_factory):
     return random_checkpoint(tmp_path_factory.mktemp("cli") / "random")
 
 
-# ------------------------------------------------------------------ help, and input that is bad everywhere
+# ------------------------------------------------------------------ help and bad input
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command):
+def test_every_command_has_help(command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")
     assert command in out
@@ -129,7 +128,7 @@ def test_the_module_and_its_exit_codes():
     assert err.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
+def test_a_closed_pipe_is_no_traceback():
     """As `minimoe plan ... | head -0` does."""
     read, write = os.pipe()
     os.close(read)
@@ -185,7 +184,7 @@ def test_chat_answers_once_and_a_seed_repeats_it(checkpoint):
 
 @pytest.fixture
 def parrot(monkeypatch):
-    """`generate` that records how it was called and repeats the last message."""
+    """Replace `generate` by a function that records its calls and repeats the last message."""
     calls = []
 
     def generate(model, tokenizer, messages, **settings):
@@ -199,7 +198,7 @@ def parrot(monkeypatch):
 def test_a_conversation_remembers_until_it_is_cleared(checkpoint, parrot):
     code, out, err = run("chat", "--model", checkpoint, stdin="one\ntwo\n\n/dance\n/clear\n你好\n")
     assert (code, out) == (0, "ONE\nTWO\n你好\n")
-    assert [said for said, _ in parrot] == [["one"], ["one", "ONE", "two"], ["你好"]]
+    assert [messages for messages, _ in parrot] == [["one"], ["one", "ONE", "two"], ["你好"]]
     assert err.startswith("minimoe: unknown command /dance")
 
 
@@ -209,7 +208,7 @@ def test_thinking_is_switched_by_option_and_by_command(checkpoint, parrot):
     assert [settings["thinking"] for _, settings in parrot] == [False, True, False, None]
 
 
-def test_a_checkpoint_without_the_switch_says_so_and_goes_on(checkpoint, parrot, monkeypatch):
+def test_a_checkpoint_without_the_switch_is_reported_and_the_conversation_continues(checkpoint, parrot, monkeypatch):
     monkeypatch.setattr(Tokenizer, "has_thinking_switch", False)
     code, out, err = run("chat", "--model", checkpoint, stdin="/think\na\n")
     assert (code, out) == (0, "A\n")
@@ -297,20 +296,20 @@ def test_trace_writes_the_explorer(checkpoint, tmp_path):
     assert "there is no folder" in refused("trace", "hi", "--model", checkpoint, "--html", tmp_path / "no" / "t.html")
 
 
-def test_trace_of_a_question_knows_who_speaks(checkpoint, tmp_path):
+def test_trace_of_a_question_records_roles(checkpoint, tmp_path):
     file = tmp_path / "t"
     code, out, err = run(
         "trace", "Hi", "--chat", "--max-new-tokens", 4, "--model", checkpoint, "--out", file, "--label", "random"
     )
     assert (code, err) == (0, "") and "\nanswer: " in out
     saved = RoutingTrace.load(file)
-    said = [[saved.token_bytes(t) for t in range(len(saved)) if saved.roles[t] == role] for role in range(4)]
-    assert b"<|im_start|>" in said[0] and b"".join(said[1]) == b"Hi"
-    assert len(said[2]) + len(said[3]) > 0
-    assert "belong to --chat" in refused("trace", "Hi", "--thinking", "--model", checkpoint)
+    parts = [[saved.token_bytes(t) for t in range(len(saved)) if saved.roles[t] == role] for role in range(4)]
+    assert b"<|im_start|>" in parts[0] and b"".join(parts[1]) == b"Hi"
+    assert len(parts[2]) + len(parts[3]) > 0
+    assert "require --chat" in refused("trace", "Hi", "--thinking", "--model", checkpoint)
 
 
-def test_trace_refuses_what_it_cannot_show(checkpoint, tmp_path):
+def test_trace_refuses_layers_and_files_that_are_not_there(checkpoint, tmp_path):
     assert "--show is 1" in refused("trace", "hi", "--model", checkpoint, "--show", 1)
     assert "layers is range(0, 9)" in refused("trace", "hi", "--model", checkpoint, "--layers", "0:9")
     assert "there is no folder" in refused("trace", "hi", "--model", checkpoint, "--out", tmp_path / "no" / "t")
@@ -325,7 +324,7 @@ def test_a_table_lines_up_with_chinese_in_it():
 # ------------------------------------------------------------------ verify, train, evaluate
 
 
-def test_verify_says_whole_or_finds_the_fault(tmp_path):
+def test_verify_reports_a_whole_checkpoint_and_a_fault(tmp_path):
     directory = random_checkpoint(tmp_path / "c")
     code, out, _ = run("verify", directory)
     assert code == 0
@@ -388,7 +387,7 @@ def saved_by_transformers(tmp_path_factory):
 
 
 def test_check_real_finds_both_libraries_equal(saved_by_transformers):
-    report = check_real.check_real(saved_by_transformers)
+    report = compare_libraries.compare_libraries(saved_by_transformers)
     own, single = report.comparisons
     assert (own.dtype, single.dtype) == (torch.bfloat16, torch.float32)
     assert (own.difference, own.top1, own.router) == (0.0, 1.0, 1.0)
@@ -399,7 +398,7 @@ def test_check_real_finds_both_libraries_equal(saved_by_transformers):
 
 
 def test_check_real_as_a_command(saved_by_transformers, monkeypatch):
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
     code, out, err = run("check-real", saved_by_transformers)
     assert code == 0
     assert "they agree" in out
@@ -423,27 +422,27 @@ def test_check_real_sees_a_wrong_choice(saved_by_transformers, monkeypatch):
 
     honest = router.route
     monkeypatch.setattr(router, "route", lambda logits, top_k, renormalise: honest(-logits, top_k, renormalise))
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
-    report = check_real.check_real(saved_by_transformers)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
+    report = compare_libraries.compare_libraries(saved_by_transformers)
     assert any("the router, given equal input" in fault for fault in report.faults)
     assert any("the selection of layer 0" in fault for fault in report.faults)
 
 
 def test_check_real_sees_other_token_ids(saved_by_transformers, monkeypatch):
     honest = Tokenizer.encode
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
     monkeypatch.setattr(Tokenizer, "encode", lambda self, text, **settings: honest(self, text + "!", **settings))
-    assert any("ids of" in fault for fault in check_real.check_real(saved_by_transformers).faults)
+    assert any("ids of" in fault for fault in compare_libraries.compare_libraries(saved_by_transformers).faults)
 
 
 def test_check_real_without_a_tokenizer_or_memory(saved_by_transformers, tmp_path, monkeypatch):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((saved_by_transformers / name).read_bytes())
-    monkeypatch.setattr(check_real, "fits", lambda nbytes: False)
-    report = check_real.check_real(tmp_path)
+    monkeypatch.setattr(compare_libraries, "fits", lambda nbytes: False)
+    report = compare_libraries.compare_libraries(tmp_path)
     assert len(report.comparisons) == 1
     assert report.faults == []
-    assert "for want of a tokenizer" in report.notes[0]
+    assert "no usable tokenizer" in report.notes[0]
     assert "float32 was left out" in report.notes[1]
 
 
@@ -454,7 +453,7 @@ def test_check_real_of_a_dense_model(tmp_path):
         if "expert" not in key and key not in ("norm_topk_prob", "mlp_only_layers")
     }
     transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings)).save_pretrained(tmp_path)
-    report = check_real.check_real(tmp_path)
+    report = compare_libraries.compare_libraries(tmp_path)
     assert report.faults == []
     assert report.comparisons[0].overlap == {}
     assert "same experts" not in str(report)
@@ -485,9 +484,9 @@ def test_recording_through_the_public_names(checkpoint):
         "trace hi --show 9 | --show is 9, expected one of the recorded layers 0 to 3",
         "trace hi --out no/such/folder/t.safetensors | there is no folder no/such/folder",
         "trace hi --html no/such/folder/t.html | there is no folder no/such/folder",
-        "chat hi --context 64 | --context belongs to --ram",
-        "chat hi --ram 30MB --context 64 | Take --max-new-tokens",
-        "chat hi --ram 30MB --context 4 | Take more --ram",
+        "chat hi --context 64 | --context requires --ram",
+        "chat hi --ram 30MB --context 64 | Use --max-new-tokens",
+        "chat hi --ram 30MB --context 4 | Use a larger --ram",
     ],
 )
 def test_bad_input_is_refused_before_the_model_runs(case, monkeypatch):
@@ -497,11 +496,11 @@ def test_bad_input_is_refused_before_the_model_runs(case, monkeypatch):
     assert (code, sentence in err) == (2, True), err
 
 
-def test_quantise_replaces_a_checkpoint_only_when_told(tmp_path):
+def test_quantise_overwrites_a_checkpoint_only_with_replace(tmp_path):
     out = tmp_path / "packed"
     assert run("quantise", "data/mini", "--to", "int8", "--out", out)[0] == 0
     code, _, err = run("quantise", "data/mini", "--to", "int4", "--out", out)
-    assert (code, "say --replace" in err) == (2, True)
+    assert (code, "pass --replace" in err) == (2, True)
     assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--dry-run")[0] == 0
     assert ModelConfig.from_file(out).quantization_config["bits"] == 8
     assert run("quantise", "data/mini", "--to", "int4", "--out", out, "--replace")[0] == 0
@@ -510,10 +509,10 @@ def test_quantise_replaces_a_checkpoint_only_when_told(tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: 1 / 0)
-    told = refused("trace", "hi", "--model", "hf://owner/name", "--ram", "1GB")
-    assert "hf://owner/name@main: the hub cannot be reached: division by zero" in told
+    err = refused("trace", "hi", "--model", "hf://owner/name", "--ram", "1GB")
+    assert "hf://owner/name@main: the hub cannot be reached: division by zero" in err
 
 
-def test_selfcheck_on_gpus_that_are_not_there(monkeypatch):
+def test_selfcheck_without_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "PyTorch finds no GPU here" in refused("selfcheck", "--device", "cuda")

@@ -1,4 +1,4 @@
-"""What options may be: as the library has it, and checked before torch is imported."""
+"""Checks of options: the same limits as in the library, before torch is imported."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from minimoe.text import sampling
 from tests.commands.test_cli import refused, run
 
 
-def test_the_limits_are_those_of_the_library():
+def test_limits_equal_those_of_the_library():
     assert options.COLDEST == sampling.COLDEST
     torch.Generator().manual_seed(options.SEED.max)
 
@@ -50,8 +50,8 @@ EARLY = [
 ]
 
 
-def test_they_are_checked_before_torch_is_imported():
-    """All in one process, which must not have torch at the end."""
+def test_options_are_checked_before_torch_is_imported():
+    """All in one process, in which torch must not be imported."""
     program = f"""
 import sys
 from click.testing import CliRunner
@@ -69,11 +69,11 @@ for line, sentence in {EARLY!r}:
     ("text", "encoding", "sentence"),
     [
         ("caf\udce9", "utf-8", "the byte 0xe9 as character 4, which is not valid UTF-8. Convert"),
-        ("\udce4\udcbd", "ANSI_X3.4-1968", "which the encoding of this terminal, ANSI_X3.4-1968, does not have"),
-        ("a\ud800", "utf-8", "half a surrogate pair as character 2"),
+        ("\udce4\udcbd", "ANSI_X3.4-1968", "which is not valid in the encoding of this terminal, ANSI_X3.4-1968."),
+        ("a\ud800", "utf-8", "a lone surrogate as character 2"),
     ],
 )
-def test_bytes_that_are_no_text(text, encoding, sentence):
+def test_undecodable_bytes(text, encoding, sentence):
     with pytest.raises(BadArgument, match=r"^TEXT has") as caught:
         options.require_text(text, "TEXT", encoding)
     assert sentence in str(caught.value)
@@ -81,7 +81,7 @@ def test_bytes_that_are_no_text(text, encoding, sentence):
 
 
 @pytest.mark.parametrize("arguments", [("chat", "\udcff"), ("trace", "\udcff"), ("trace", "a", "--label", "\udcff")])
-def test_every_text_of_a_command_line_is_looked_at(arguments):
+def test_every_text_of_a_command_line_is_checked(arguments):
     assert "0xff as character 1, which is not valid UTF-8" in refused(*arguments)
 
 
@@ -96,7 +96,7 @@ def test_a_terminal_that_is_not_utf_8_is_named():
 
 @pytest.mark.skipif(os.name != "posix", reason="shells of POSIX")
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path):
-    """What a C library prints to 1 or 2 would go into it."""
+    """Otherwise the output of C libraries would be written into it."""
     program = f"""
 from minimoe.commands.terminal import open_closed_streams
 open_closed_streams()
@@ -128,7 +128,23 @@ def test_a_line_that_is_not_utf_8_ends_its_turn_only():
     assert "the question has the byte 0xff as character 1, which is not valid UTF-8" in err
 
 
-# ------------------------------------------------------------------ errors that nothing raises on purpose
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"RANK": "abc"}, "RANK is 'abc', expected a whole number"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR, MASTER_PORT are not"),
+    ],
+)
+def test_training_refuses_incomplete_torchrun_variables(environment, sentence, monkeypatch, tmp_path):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert sentence in refused("train", "--out", tmp_path / "run", "--steps", 1)
+
+
+# ------------------------------------------------------------------ unexpected errors
 
 
 @pytest.mark.parametrize(
@@ -146,23 +162,23 @@ def test_a_line_that_is_not_utf_8_ends_its_turn_only():
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
     ],
 )
-def test_an_error_that_is_nobodys_is_one_line(error, code, sentence, monkeypatch):
+def test_an_unexpected_error_is_one_line(error, code, sentence, monkeypatch):
     def fail(*_, **__):
         raise error
 
     monkeypatch.delenv("MINIMOE_TRACEBACK", raising=False)
-    monkeypatch.setattr("minimoe.cli.size_up", fail)
+    monkeypatch.setattr("minimoe.commands.plan.plan_sizes", fail)
     found, out, err = run("plan", "Qwen3-30B-A3B")
     assert (found, out, sentence in err) == (code, "", True), err
     assert err.count("\n") == 1 or not sentence
     assert err.startswith("minimoe: ") or not sentence
 
 
-def test_its_traceback_can_be_had(monkeypatch):
+def test_its_traceback_can_be_shown(monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("here")
 
-    monkeypatch.setattr("minimoe.cli.size_up", fail)
+    monkeypatch.setattr("minimoe.commands.plan.plan_sizes", fail)
     monkeypatch.setenv("MINIMOE_TRACEBACK", "1")
     with pytest.raises(AssertionError, match="here"):
         run("plan", "Qwen3-30B-A3B")

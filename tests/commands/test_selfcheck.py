@@ -1,4 +1,4 @@
-"""minimoe selfcheck: what it finds on real ranks, and what it would call a fault."""
+"""minimoe selfcheck: its result on real ranks, and the differences that it reports as faults."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimoe.commands.selfcheck import Row, faults, forced, logits_of, random_model, run, tiny_config
+from minimoe.commands.compare_ranks import Row, faults, forced, logits_of, random_model, run, tiny_config
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
 from minimoe.scale.distributed.watchdog import is_running
@@ -35,7 +35,7 @@ def test_selfcheck_starts_its_own_ranks_and_finds_no_fault() -> None:
     assert all(row.endswith("good") for row in rows)
 
 
-def test_a_selfcheck_that_is_asked_to_stop_ends_its_ranks() -> None:
+def test_sigterm_ends_the_ranks_of_selfcheck() -> None:
     command = [sys.executable, "-m", "minimoe", "selfcheck", "--ranks", "2", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     ranks: list[int] = []
@@ -67,7 +67,7 @@ def test_a_fault_is_named(change: dict[str, object], found: str) -> None:
     assert faults((GOOD, replace(GOOD, **change))) == found  # type: ignore[arg-type]
 
 
-def test_bfloat16_may_choose_other_experts_but_not_other_logits() -> None:
+def test_bfloat16_may_select_other_experts_but_not_have_other_logits() -> None:
     rough = replace(GOOD, dtype="bf16", difference=0.1, experts=0.9, text=False)
     assert faults((rough, rough)) == ""
     assert faults((rough, replace(rough, difference=0.7))) == "rank 1 differs from one rank"
@@ -80,7 +80,7 @@ def test_any_number_of_ranks_can_divide_the_tiny_model() -> None:
                 assert divides(tiny_config(world), world, split, "whole", precision), (world, split)
 
 
-def test_forced_routing_makes_a_model_choose_what_was_recorded() -> None:
+def test_forced_routing_selects_the_recorded_experts() -> None:
     config = replace(tiny_config(2), num_hidden_layers=2)
     model = random_model(config)
     logits, trace, _ = run(model)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimoe.commands import chat as conversation
+from minimoe.commands import conversation
 from minimoe.commands.soft_switch import split_switch
 from minimoe.errors import NoThinkingSwitch
 from minimoe.text.tokenizer import Tokenizer
@@ -27,12 +27,12 @@ from tests.commands.test_cli import run
         ("/etc/hosts, what is it?", (None, "/etc/hosts, what is it?")),
     ],
 )
-def test_a_switch_is_in_front_or_behind(message, expected):
+def test_a_switch_at_the_start_or_the_end(message, expected):
     assert split_switch(message) == expected
 
 
 @given(st.text(alphabet="a/_ \nthinko"))
-def test_without_a_switch_a_message_stays_as_it_is(text):
+def test_a_message_without_a_switch_is_unchanged(text):
     switch, message = split_switch(text)
     assert (switch is None) == (message == text)
     assert message in text
@@ -40,7 +40,7 @@ def test_without_a_switch_a_message_stays_as_it_is(text):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What `generate` was asked, and with which thinking=; it answers "yes"."""
+    """(question, thinking) of each call of `generate`, which is replaced and answers "yes"."""
     seen = []
 
     def generate(model, tokenizer, messages, **settings):
@@ -51,20 +51,20 @@ def calls(monkeypatch):
     return seen
 
 
-def test_a_switch_holds_from_its_turn_on(calls):
+def test_a_switch_applies_from_its_turn_on(calls):
     lines = "one\n/no_think two\nthree\nfour /think\n/no_think\nfive\n/think six\n"
     code, out, err = run("chat", stdin=lines)
     assert (code, out, err) == (0, "yes\n" * 6, "")
     assert calls == [("one", None), ("two", False), ("three", False), ("four", True), ("five", False), ("six", True)]
 
 
-def test_only_a_lone_word_is_a_command(calls):
+def test_only_a_single_word_is_a_command(calls):
     code, out, err = run("chat", stdin="/etc/hosts, what is it?\n/etc/hosts\n/help\n/?\n/\n/clear all of it\n")
     assert [question for question, _ in calls] == ["/etc/hosts, what is it?", "/etc/hosts", "/clear all of it"]
     assert [line.split(".")[0] for line in err.splitlines()] == [
         f"minimoe: unknown command {word}" for word in ("/help", "/?", "/")
     ]
-    assert all("/clear: forget" in line for line in err.splitlines()) and code == 0
+    assert all("/clear: start" in line for line in err.splitlines()) and code == 0
 
 
 @pytest.mark.parametrize("option", [(), ("--thinking",), ("--no-thinking",)])
@@ -76,7 +76,7 @@ def test_a_prompt_with_a_switch(calls, option):
     assert (code, err.startswith("minimoe: PROMPT is empty")) == (2, True)
 
 
-def test_a_template_without_the_switch_says_so_and_asks_nothing(calls, monkeypatch):
+def test_a_template_without_the_switch_is_reported_and_nothing_generated(calls, monkeypatch):
     monkeypatch.setattr(Tokenizer, "has_thinking_switch", False)
     code, out, err = run("chat", stdin="/no_think What?\n/think\nWhat?\n")
     assert (code, out, calls) == (0, "yes\n", [("What?", None)])

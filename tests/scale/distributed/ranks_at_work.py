@@ -30,7 +30,7 @@ from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.checkpoint.weights import fill as rank_fill
 from minimoe.cli import cli
-from minimoe.commands.selfcheck import forced, random_model
+from minimoe.commands.compare_ranks import forced, random_model
 from minimoe.errors import MinimoeError, ReadFailed
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

@@ -23,8 +23,8 @@ from minimoe.checkpoint.sparse_checkpoint import write_sparse
 from minimoe.checkpoint.weights import fill as rank_fill
 from minimoe.checkpoint.weights.fill import fill_one
 from minimoe.checkpoint.weights.tensor_reader import Filler
+from minimoe.commands.compare_ranks import random_model
 from minimoe.commands.load_model import announce
-from minimoe.commands.selfcheck import random_model
 from minimoe.errors import BadArgument, IncompleteLoad, MissingShard, PlanTooBig, ReadFailed, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimoe.commands.selfcheck import random_model
+from minimoe.commands.compare_ranks import random_model
 from minimoe.model.experts import ENGINES, ExpertBank, run_experts
 from minimoe.model.router import Routing, route
 from minimoe.paths import checkout

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from minimoe.checkpoint.save import save
 from minimoe.cli import cli
-from minimoe.commands import chat as conversation
+from minimoe.commands import conversation
 from minimoe.commands import load_model as opening
+from minimoe.commands.compare_ranks import random_model
 from minimoe.commands.load_model import Work, open_here, open_on_ranks, opened_model
-from minimoe.commands.selfcheck import random_model
 from minimoe.commands.trace import trace_text
 from minimoe.errors import BadArgument, PlanTooBig
 from minimoe.model.config import ModelConfig
