@@ -5,7 +5,7 @@ because the experts of a small model are too small to be split between threads.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,9 @@ from torch import nn
 
 from minimoe.errors import BadArgument
 from minimoe.training.corpus.batches import Batch
+
+NUMBERS = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}  # whole numbers, with their values for a single process
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ class Ranks:
 
 @contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the process group of torchrun for the duration of the block; without torchrun, a single process."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """Join the process group of torchrun for the duration of the block; without torchrun, a single process.
+
+    Raises BadArgument if the environment variables of torchrun are incomplete or contradict each other.
+    """
+    world = processes(os.environ)
     if world == 1:
         yield Ranks()
         return
@@ -61,3 +67,27 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), world)
     finally:
         dist.destroy_process_group()
+
+
+def processes(environment: Mapping[str, str]) -> int:
+    """The number of processes that torchrun started; 1 without torchrun.
+
+    Raises BadArgument for environment variables of torchrun that are missing, not numbers, or out of range.
+    """
+    present = [name for name in VARIABLES if name in environment]
+    if not {"RANK", "WORLD_SIZE"} & set(present):
+        return 1
+    numbers = {name: environment[name] for name in NUMBERS if name in environment}
+    invalid = [f"{name} is {text!r}" for name, text in numbers.items() if not (text.isascii() and text.isdigit())]
+    world, rank, local_rank = (int(numbers.get(name, default)) if not invalid else 0 for name, default in NUMBERS.items())
+    if not invalid and world == 1 and rank == 0:
+        return 1
+    missing = [f"{name} is not set" for name in VARIABLES if name not in environment]
+    if not invalid and not missing and not (rank < world and local_rank < world):
+        invalid = [f"RANK is {rank} and LOCAL_RANK is {local_rank}, expected less than WORLD_SIZE, which is {world}"]
+    if invalid or missing:
+        raise BadArgument(
+            f"environment: {', '.join(invalid or missing)}. Start training with torchrun, which sets "
+            f"{', '.join(VARIABLES)}, or unset RANK and WORLD_SIZE to train in one process."
+        )
+    return world

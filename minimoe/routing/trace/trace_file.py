@@ -17,6 +17,7 @@ says `norm_topk_prob`, p otherwise. A 94-layer trace of 4,096 tokens takes 10.9 
 
 import base64
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from torch import Tensor
 
 from minimoe import atomic
 from minimoe.errors import BadTrace, NotFound
-from minimoe.routing.trace.truncation import where_cut
 from minimoe.routing.trace.validate import PROVENANCES, check
 
 SCHEMA = "minimoe.routing/1"  # what came later is optional, so files of the first days still load
 METADATA_KEY = "minimoe.routing"
+LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 NUMBERS = ("num_hidden_layers", "vocab_size", "num_experts", "num_experts_per_tok")
 STORED = {
     "probabilities": torch.float16,
@@ -139,3 +140,31 @@ def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
     except (AttributeError, TypeError, ValueError) as error:
         raise BadTrace(f"{source}: token_bytes in its metadata is no table of token id to base64 ({error}).") from error
     return metadata
+
+
+def where_cut(file: Path) -> str | None:
+    """A message that locates the end of a truncated file by layer and token; None if the file is damaged otherwise.
+
+    Layers are given as rows of the file, since their absolute numbers may be missing.
+    """
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > LONGEST_HEADER:
+                return None
+            header = json.loads(stream.read(length))
+        spans = {
+            name: (entry["shape"], *entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__"
+        }
+        full_size = 8 + length + max(end for _, _, end in spans.values())
+        if size >= full_size:
+            return None
+        cut = size - 8 - length
+        name, (shape, begin, end) = next(item for item in spans.items() if item[1][1] <= cut < item[1][2])
+        number = (cut - begin) * prod(shape) // (end - begin)
+        layer = number // prod(shape[1:]) if len(shape) > 1 or name == "layers" else 0
+        token = number // prod(shape[2:]) % shape[1] if len(shape) > 1 else 0 if name == "layers" else number
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, ZeroDivisionError, RecursionError):
+        return None
+    return f"it ends after {size:,} of {full_size:,} bytes, within {name}, layer row {layer}, token {token}"
