@@ -5,6 +5,7 @@ because the experts of a small model are too small to be split between threads.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,20 +75,20 @@ def processes(environment: Mapping[str, str]) -> int:
 
     Raises BadArgument for environment variables of torchrun that are missing, not numbers, or out of range.
     """
-    present = [name for name in VARIABLES if name in environment]
-    if not {"RANK", "WORLD_SIZE"} & set(present):
+    if not {"RANK", "WORLD_SIZE"} & set(environment):
         return 1
-    numbers = {name: environment[name] for name in NUMBERS if name in environment}
-    invalid = [f"{name} is {text!r}" for name, text in numbers.items() if not (text.isascii() and text.isdigit())]
-    world, rank, local_rank = (int(numbers.get(name, default)) if not invalid else 0 for name, default in NUMBERS.items())
-    if not invalid and world == 1 and rank == 0:
-        return 1
-    missing = [f"{name} is not set" for name in VARIABLES if name not in environment]
-    if not invalid and not missing and not (rank < world and local_rank < world):
-        invalid = [f"RANK is {rank} and LOCAL_RANK is {local_rank}, expected less than WORLD_SIZE, which is {world}"]
-    if invalid or missing:
+    texts = {name: environment.get(name, default) for name, default in NUMBERS.items()}
+    wrong = [f"{name} is {text[:20]!r}" for name, text in texts.items() if not re.fullmatch("[0-9]{1,9}", text)]
+    if not wrong:
+        world, rank, local_rank = (int(texts[name]) for name in NUMBERS)
+        if world == 1 and rank == 0:
+            return 1
+        wrong = [f"{name} is not set" for name in VARIABLES if name not in environment]
+        if not wrong and max(rank, local_rank) >= world:
+            wrong = [f"RANK is {rank} and LOCAL_RANK is {local_rank}, expected less than WORLD_SIZE, which is {world}"]
+    if wrong:
         raise BadArgument(
-            f"environment: {', '.join(invalid or missing)}. Start training with torchrun, which sets "
-            f"{', '.join(VARIABLES)}, or unset RANK and WORLD_SIZE to train in one process."
+            f"environment: {', '.join(wrong)}. Start training with torchrun, which sets {', '.join(VARIABLES)}, or "
+            "unset RANK and WORLD_SIZE to train in one process."
         )
     return world
