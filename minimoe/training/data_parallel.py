@@ -1,7 +1,7 @@
 """Data-parallel training: every process trains on some rows of a batch, and the gradients are averaged.
 
 `torchrun --nproc-per-node 2 -m minimoe train`. On two CPU cores this is faster than one process with two threads,
-because the experts of a small model are too small to be split between threads.
+because the experts of a small model are too small to be split among threads.
 """
 
 import os
