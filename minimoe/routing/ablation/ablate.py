@@ -5,7 +5,7 @@
     result.rank                        # 1: no control with a similar load raises the loss as much
 
 Most single experts have no visible effect; the controls show whether this one is an exception. The modes are described
-in ablation_change.py. The model itself is never modified.
+in intervention.py. The model itself is never modified.
 """
 
 import time

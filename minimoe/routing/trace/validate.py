@@ -65,24 +65,24 @@ def check_shapes(tensors: dict[str, Tensor], ids_only: bool, fail: Any) -> None:
     expected |= dict.fromkeys(PER_TOKEN + LABELS, (tokens,)) | {"layers": (layers,)}
     numbers = tensors["layers"].flatten().tolist()
     for name, shape in expected.items():
-        found = tuple(tensors[name].shape) if name in tensors else shape
-        if found != shape:
-            location = first_difference(name, found, shape, numbers)
+        actual = tuple(tensors[name].shape) if name in tensors else shape
+        if actual != shape:
+            location = first_difference(name, actual, shape, numbers)
             fail(
-                f"{name} is {found}, expected {shape}, "
+                f"{name} is {actual}, expected {shape}, "
                 f"as experts has {layers} layers, {tokens} tokens, {slots} slots; they first differ at {location}"
             )
 
 
-def first_difference(name: str, found: tuple[int, ...], expected: tuple[int, ...], layers: list[int]) -> str:
+def first_difference(name: str, actual: tuple[int, ...], expected: tuple[int, ...], layers: list[int]) -> str:
     """The first (layer, token), as text, that is within only one of two shapes."""
     axes = ("layer", "token", "slot") if name in PER_SLOT + PER_ROW else ("token",)
     axes = ("layer",) if name == "layers" else axes
     at = dict.fromkeys(("layer", "token"), 0)
-    if len(found) == len(expected):
-        axis = next(i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one != other)
+    if len(actual) == len(expected):
+        axis = next(i for i, (size, other) in enumerate(zip(actual, expected, strict=True)) if size != other)
         if axes[axis] in at:
-            at[axes[axis]] = min(found[axis], expected[axis])
+            at[axes[axis]] = min(actual[axis], expected[axis])
     layer = layers[at["layer"]] if at["layer"] < len(layers) else f"row {at['layer']}"
     return f"layer {layer}, token {at['token']}"
 
