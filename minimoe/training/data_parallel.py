@@ -1,11 +1,12 @@
 """Data-parallel training: every process trains on some rows of a batch, and the gradients are averaged.
 
 `torchrun --nproc-per-node 2 -m minimoe train`. On two CPU cores this is faster than one process with two threads,
-because the experts of a small model are too small to be split between threads.
+because the experts of a small model are too small to be split among threads.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from torch import nn
 
 from minimoe.errors import BadArgument
 from minimoe.training.corpus.batches import Batch
+
+NUMBERS = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}  # whole numbers, with their values for a single process
+VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # set by torchrun
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ class Ranks:
 
 @contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the process group of torchrun for the duration of the block; without torchrun, a single process."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    """Join the process group of torchrun for the duration of the block; without torchrun, a single process.
+
+    Raises BadArgument if the environment variables of torchrun are incomplete or contradict each other.
+    """
+    world = processes(os.environ)
     if world == 1:
         yield Ranks()
         return
@@ -61,3 +68,27 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), world)
     finally:
         dist.destroy_process_group()
+
+
+def processes(environment: Mapping[str, str]) -> int:
+    """The number of processes that torchrun started; 1 without torchrun.
+
+    Raises BadArgument for environment variables of torchrun that are missing, not numbers, or out of range.
+    """
+    if not {"RANK", "WORLD_SIZE"} & set(environment):
+        return 1
+    texts = {name: environment.get(name, default) for name, default in NUMBERS.items()}
+    wrong = [f"{name} is {text[:20]!r}" for name, text in texts.items() if not re.fullmatch("[0-9]{1,9}", text)]
+    if not wrong:
+        world, rank, local_rank = (int(texts[name]) for name in NUMBERS)
+        if world == 1 and rank == 0:
+            return 1
+        wrong = [f"{name} is not set" for name in VARIABLES if name not in environment]
+        if not wrong and max(rank, local_rank) >= world:
+            wrong = [f"RANK is {rank} and LOCAL_RANK is {local_rank}, expected less than WORLD_SIZE, which is {world}"]
+    if wrong:
+        raise BadArgument(
+            f"environment: {', '.join(wrong)}. Start training with torchrun, which sets {', '.join(VARIABLES)}, or "
+            "unset RANK and WORLD_SIZE to train in one process."
+        )
+    return world

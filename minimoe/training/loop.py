@@ -1,6 +1,6 @@
-"""The training loop: Muon and AdamW, warm-up and cosine, gradient clipping, two losses.
+"""The training loop: Muon and AdamW, warm-up and cosine decay, gradient clipping, two losses.
 
-Everything random follows from (seed, step).
+All randomness is determined by (seed, step).
 """
 
 import json
@@ -30,13 +30,13 @@ from minimoe.training.state import read_state, write_state
 
 @dataclass(frozen=True)
 class Settings:
-    """The recipe. A step is `rows` rows of `row_length` tokens; rates follow from the step number alone."""
+    """Hyperparameters. A step is `rows` rows of `row_length` tokens; the learning rate depends on the step only."""
 
     steps: int = 4000
     rows: int = 16
     row_length: int = 256
     learning_rate: float = 8e-3
-    final_rate: float = 0.04  # share of learning_rate at the last step
+    final_rate: float = 0.04  # as a fraction of learning_rate, at the last step
     warm_up: int = 200
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
@@ -46,11 +46,11 @@ class Settings:
     log_every: int = 20
     evaluate_every: int = 250
     checkpoint_every: int = 250
-    late: float = 0.625  # share of the steps after which the corpus's late mixture begins
-    snapshots: int = 10  # of the routers, on the way; see training/snapshots.py
+    late: float = 0.625  # fraction of the steps after which the corpus's late mixture begins
+    snapshots: int = 10  # of the routers during training, see snapshots.py
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: linear warm-up, then half a cosine down to final_rate x learning_rate."""
+        """The learning rate of a step: linear warm-up, then a half cosine down to final_rate x learning_rate."""
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         progress = min(1.0, (step - self.warm_up) / max(1, self.steps - self.warm_up))
@@ -58,7 +58,7 @@ class Settings:
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> MuonAndAdamW:
-    """The optimizers of this recipe; norms (one-dimensional) are not decayed."""
+    """The optimizer for these settings; norms (one-dimensional) have no weight decay."""
     return MuonAndAdamW(
         model, settings.learning_rate, settings.betas, settings.momentum, weight_decay=settings.weight_decay
     )
@@ -75,12 +75,13 @@ def train(
     tokenizer: str | Path = "data/mini",
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Train a model from scratch (or resume). `out` gets the training state, history.json, learning_curve.html,
-    history/ (see training/snapshots.py) and checkpoint/. Under torchrun all processes train one model.
+    """Train a model from scratch, or resume a run. Under torchrun, all processes train one model.
 
+    `out` receives the training state, history.json, learning_curve.html, history/ (see snapshots.py) and checkpoint/.
     corpus: a folder of text files; None for the generated corpus. tokenizer: a directory with a tokenizer.json.
-    Returns the history: losses, held-out loss by domain, and how evenly each layer's experts were used (by tokens that
-    are not padding, as "padding_counted": false says; a history without that key counted it).
+    Returns the history: losses, held-out losses by domain, and the load of the experts in each layer. The load excludes
+    padding if "padding_counted" is false; a history without this key includes it. Raises BadArgument for invalid
+    arguments, NotFound if there is no run to resume.
     """
     settings = replace(settings or Settings(), seed=seed)
     settings = settings if steps is None else replace(settings, steps=steps)
@@ -120,9 +121,9 @@ def run(
     out: Path,
     group: Ranks,
 ) -> None:
-    """Steps begin ... settings.steps - 1, with log, held-out losses and checkpoints on the way.
+    """Run the steps begin ... settings.steps - 1, with logs, held-out losses and checkpoints.
 
-    Of several processes the first one tells of its own rows and writes all files.
+    Of several processes, only the first logs (losses of its own rows) and writes files.
     """
     tokens = settings.rows * settings.row_length
     bar = tqdm(
@@ -134,7 +135,7 @@ def run(
         disable=not group.is_first,
     )
     since, load = time.perf_counter(), torch.zeros(1)
-    worth_keeping = snapshot_steps(settings.steps, settings.snapshots)
+    snapshots = snapshot_steps(settings.steps, settings.snapshots)
     for step in bar:
         loss, balance = one_step(model, optimizer, tap, source, settings, group, step)
         if not group.is_first:
@@ -160,7 +161,7 @@ def run(
             logged = history["steps"][-1] if history["steps"] else {}
             load_now = {"load": [logged.get("least"), logged.get("most")]}
             bar.write(json.dumps(history["held_out"][-1] | load_now))
-        if done in worth_keeping:
+        if done in snapshots:
             write_snapshot(out, model, source, done)
         if done % settings.checkpoint_every == 0 or done == settings.steps:
             write_state(out, model, optimizer, done, history)
@@ -178,7 +179,7 @@ def one_step(
     group: Ranks,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """One update. Returns (next-token loss, mean load-balancing loss of a layer) before it."""
+    """One update. Returns the next-token loss and the mean load-balancing loss per layer, both before the update."""
     optimizer.set_rate(settings.rate(step))
     batch = group.part(source.batch(settings.seed, step, settings.rows, settings.row_length)).to(model.device)
     tap.counted = ~batch.padding
@@ -196,7 +197,7 @@ def one_step(
 
 @torch.no_grad()
 def held_out_losses(model: Transformer, source: Source, settings: Settings, rows: int = 4) -> dict[str, float]:
-    """Nats per token on fixed held-out rows of each domain."""
+    """The loss in nats per token on fixed held-out rows of each domain."""
     losses = {}
     for domain in source.domains:
         batch = source.held_out(domain, rows, settings.row_length).to(model.device)
@@ -205,7 +206,10 @@ def held_out_losses(model: Transformer, source: Source, settings: Settings, rows
 
 
 def evenness(load: Tensor) -> dict[str, list[float]]:
-    """The least and the most used expert of each layer, in units of an even share. load: (layer, expert) counts."""
+    """The loads of the least and the most used expert of each layer, relative to an even load.
+
+    load: (layer, expert) counts.
+    """
     if load.dim() < 2:
         return {}
     share = load / load.sum(dim=1, keepdim=True) * load.shape[1]
@@ -216,7 +220,7 @@ def evenness(load: Tensor) -> dict[str, list[float]]:
 
 
 def save_weights(model: Transformer, tokenizer_directory: Path, directory: Path) -> None:
-    """The weights in bfloat16 as a checkpoint in the family's own layout, with its tokenizer."""
+    """Save the weights in bfloat16, with the tokenizer, as a checkpoint in the layout of the family."""
     from minimoe.checkpoint.save import save
     from minimoe.text.tokenizer import Tokenizer
 

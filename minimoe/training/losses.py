@@ -1,23 +1,23 @@
-"""The two losses of the family: predicting the next token, and keeping the experts evenly used."""
+"""The two losses of the family: next-token prediction, and load balancing of the experts."""
 
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
+from minimoe.routing.statistics.counting import selection_counts
+from minimoe.routing.trace.hooks import on_routers
 
 
 def next_token_loss(logits: Tensor, targets: Tensor, counted: Tensor | None = None) -> Tensor:
     """Mean cross-entropy in nats. logits: (batch, position, vocab), targets: (batch, position) int64.
 
-    counted: (batch, position) bool; where it is false the prediction costs nothing (all false: the loss is zero).
+    counted: (batch, position) bool; targets where it is false are excluded (all false: the loss is zero).
     """
     losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     if counted is None:
@@ -29,10 +29,10 @@ def next_token_loss(logits: Tensor, targets: Tensor, counted: Tensor | None = No
 def load_balancing_loss(router_logits: Sequence[Tensor], top_k: int, counted: Tensor | None = None) -> Tensor:
     """The auxiliary loss of Switch Transformers (Fedus et al. 2021, equations 4 to 6), as the family applies it.
 
-    router_logits: one (token, expert) tensor a layer. All layers are taken together; then number of experts x sum over
-    experts of (share of tokens that chose it, in any slot) x (its mean probability). Even use gives `top_k`; everything
-    through the same `top_k` experts gives the number of experts.
-    counted: (batch, position) bool; where it is false the token is left out, as transformers does with attention_mask.
+    router_logits: one (token, expert) tensor per layer. The tokens of all layers are pooled; the loss is the number of
+    experts x the sum over experts of (share of tokens that selected it, in any slot) x (its mean probability). An even
+    load gives `top_k`; if all tokens select the same `top_k` experts, the loss is the number of experts.
+    counted: (batch, position) bool; tokens where it is false are excluded, as by attention_mask in transformers.
     """
     logits = torch.cat([of_counted(layer, counted) for layer in router_logits]).float()
     probabilities = logits.softmax(dim=-1)
@@ -42,16 +42,16 @@ def load_balancing_loss(router_logits: Sequence[Tensor], top_k: int, counted: Te
 
 
 def balance_each_layer(router_logits: Sequence[Tensor], top_k: int, counted: Tensor | None = None) -> Tensor:
-    """The load-balancing loss of every layer on its own, summed: what training here minimises.
+    """The sum of the load-balancing losses of the single layers, which training here minimises.
 
-    Taken over all layers together, expert 5 may starve in one layer as long as expert 5 of another makes up for it: the
-    pooled loss stood at 8.12 of an ideal 8 while 21 to 35 of the 128 experts in each layer were dead.
+    With pooled layers, expert 5 can be unused in one layer if expert 5 of another layer compensates for it: the pooled
+    loss was 8.12 (ideal: 8) while 21 to 35 of the 128 experts in each layer were dead.
     """
     return torch.stack([load_balancing_loss([logits], top_k, counted) for logits in router_logits]).sum()
 
 
 def of_counted(values: Tensor, counted: Tensor | None) -> Tensor:
-    """values: (token, ...) -> the rows of the counted tokens. Raises BadArgument if `counted` is of another batch."""
+    """The rows of values (token, ...) for the counted tokens. Raises BadArgument unless there is a flag per token."""
     if counted is None:
         return values
     if counted.dtype != torch.bool or counted.numel() != len(values):
@@ -61,45 +61,35 @@ def of_counted(values: Tensor, counted: Tensor | None) -> Tensor:
 
 
 class RouterTap:
-    """Listens to every router of a model: `routings` maps a layer to its Routing in the last forward pass.
+    """Collects the outputs of all routers: `routings` maps each layer to its Routing in the last forward pass.
 
-    counted: (batch, position) bool, the tokens of that pass that `counts` counts; None: all of them. For a batch of
-    training it is ~batch.padding, the attention mask of other libraries. It may be set anew for each pass.
+    counted: (batch, position) bool, the tokens of that pass that `counts` includes; None for all. For a training batch
+    this is ~batch.padding, the attention mask of other libraries. It can be replaced before each pass.
     """
 
     def __init__(self, model: Transformer, counted: Tensor | None = None):
         self.model = model
         self.counted = counted
         self.routings: dict[int, Routing] = {}
-        self.handles: list[RemovableHandle] = []
+        self.hooks = ExitStack()
 
     def __enter__(self) -> "RouterTap":
-        for number in self.model.layer_range:
-            if self.model.config.is_moe(number):
-                gate = self.model.get_submodule(f"layers.{number}.mlp.gate")
-                self.handles.append(gate.register_forward_hook(self.listener(number)))
+        self.hooks.enter_context(on_routers(self.model, self.keep))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self.handles:
-            handle.remove()
-        self.handles.clear()
+    def __exit__(self, *error: object) -> None:
+        self.hooks.close()
 
-    def listener(self, number: int) -> Callable[[nn.Module, Any, Routing], None]:
-        def listen(module: nn.Module, arguments: Any, routing: Routing) -> None:
-            self.routings[number] = routing
-
-        return listen
+    def keep(self, layer: int, gate: nn.Module, routing: Routing) -> None:
+        """Hook of a router, see `on_routers`."""
+        self.routings[layer] = routing
 
     @property
     def logits(self) -> list[Tensor]:
-        """(token, expert) a layer, of all tokens, with their gradients."""
+        """One (token, expert) tensor per layer, of all tokens, with gradients."""
         return [routing.logits for routing in self.routings.values()]
 
     def counts(self) -> Tensor:
-        """(layer, expert) how many (token, slot) choices of the counted tokens each expert got."""
-        experts = self.model.config.num_experts
-        chosen = [of_counted(routing.experts, self.counted) for routing in self.routings.values()]
-        return torch.stack([layer.flatten().bincount(minlength=experts) for layer in chosen])
+        """(layer, expert): number of counted tokens that selected each expert."""
+        experts = torch.stack([of_counted(routing.experts, self.counted) for routing in self.routings.values()])
+        return selection_counts(experts, self.model.config.num_experts)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from minimoe import atomic
 from minimoe.model.transformer import Transformer
+from minimoe.routing.trace.hooks import router, router_layers
 from minimoe.training.corpus.batches import Source
 from minimoe.training.losses import RouterTap
 
@@ -40,7 +41,8 @@ def write_snapshot(directory: str | Path, model: Transformer, source: Source, st
     "DOMAIN.experts" (layer, token, slot) uint8 and "DOMAIN.weights" (layer, token, slot) float16.
     """
     tensors: dict[str, Tensor] = {
-        f"gate.{layer}": weight.detach().to("cpu", torch.bfloat16).contiguous() for layer, weight in gates(model)
+        f"gate.{layer}": router(model, layer).weight.detach().to("cpu", torch.bfloat16).contiguous()
+        for layer in router_layers(model)
     }
     with RouterTap(model) as tap:
         for domain in source.domains:
@@ -55,15 +57,6 @@ def write_snapshot(directory: str | Path, model: Transformer, source: Source, st
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(file, save(tensors, {"step": str(step)}))
     return file
-
-
-def gates(model: Transformer) -> list[tuple[int, Tensor]]:
-    """(layer, router weight) of every Mixture-of-Experts layer."""
-    return [
-        (layer, model.get_parameter(f"layers.{layer}.mlp.gate.weight"))
-        for layer in model.layer_range
-        if model.config.is_moe(layer)
-    ]
 
 
 def stack(values: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

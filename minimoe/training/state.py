@@ -1,6 +1,6 @@
-"""What a training run must remember to go on: weights, optimizer moments, the step, the history.
+"""The state of a training run, from which it can resume: weights, optimizer moments, step and history.
 
-One safetensors file, replaced atomically.
+It is one safetensors file, replaced atomically.
 """
 
 import json
@@ -22,8 +22,10 @@ NAME = "training_state.safetensors"
 def write_state(
     directory: str | Path, model: Transformer, optimizer: MuonAndAdamW, step: int, history: dict[str, Any]
 ) -> Path:
-    """Write the state of a run after `step` steps. A crash at any moment leaves the old file or the new one.
-    Raises WriteFailed."""
+    """Write the state of a run after `step` steps. A crash leaves either the old file or the new one.
+
+    Raises WriteFailed.
+    """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
@@ -38,10 +40,10 @@ def write_state(
 def read_state(
     directory: str | Path, model: Transformer, optimizer: MuonAndAdamW | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """Put a state back into a model (and its optimizer); return (step, history). Raises NotFound, BadCheckpoint."""
+    """Restore a model (and its optimizer) and return (step, history). Raises NotFound, BadCheckpoint."""
     file = Path(directory) / NAME
     if not file.is_file():
-        raise NotFound(f"{file} does not exist: there is no run to resume. Start without --resume.")
+        raise NotFound(f"{file} does not exist: there is no run to resume. Start it without --resume.")
     with safe_open(file, framework="pt") as stored:
         metadata = stored.metadata() or {}
         names = set(stored.keys())

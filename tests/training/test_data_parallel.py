@@ -11,13 +11,14 @@ import torch
 from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.training.corpus.batches import Batch
-from minimoe.training.data_parallel import Ranks
+from minimoe.training.data_parallel import Ranks, processes, ranks
 from minimoe.training.loop import train
 from minimoe.training.state import read_state
 from tests.training.test_loop import CONFIG, QUICK
 
 # Without the balancing loss, which looks at each process's tokens alone, and with rows that are full.
 ALONE = replace(CONFIG, router_aux_loss_coef=0.0)
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 FEW = replace(QUICK, steps=3, rows=4, row_length=32, snapshots=0)
 SCRIPT = """
 import sys
@@ -62,3 +63,33 @@ def test_one_process_keeps_its_gradients() -> None:
     before = model.weight.grad.clone()  # type: ignore[union-attr]
     Ranks().average_gradients(model)
     assert torch.equal(before, model.weight.grad)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "LOCAL_RANK is not set, MASTER_ADDR is not set, MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "2"}, "RANK is not set"),
+        ({"RANK": "1"}, "WORLD_SIZE is not set"),
+        ({"RANK": "0", "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"RANK": "", "WORLD_SIZE": "2"}, "RANK is ''"),
+        (TORCHRUN | {"RANK": "2"}, "RANK is 2 and LOCAL_RANK is 1, expected less than WORLD_SIZE, which is 2"),
+        (TORCHRUN | {"WORLD_SIZE": "0"}, "WORLD_SIZE, which is 0"),
+    ],
+)
+def test_an_incomplete_environment_is_refused_in_one_line(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadArgument, match=message) as error, ranks(torch.device("cpu")):
+        pass
+    assert "torchrun" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("environment", [{}, {"LOCAL_RANK": "3"}, {"WORLD_SIZE": "1"}, {"RANK": "0"}])
+def test_one_process_needs_no_torchrun(environment: dict[str, str]) -> None:
+    assert processes(environment) == 1
+    assert processes(TORCHRUN) == 2

@@ -1,6 +1,7 @@
-"""progress: which exercises are done, kept in a small JSON file in the checkout.
+"""progress: the solved exercises, stored in a small JSON file in the checkout.
 
-$MINIMOE_PROGRESS names another file; "memory" keeps it in this process only, as the tests and the stored notebooks do.
+$MINIMOE_PROGRESS names another file; with "memory" progress is kept in this process only, as in the tests and the
+stored notebooks.
 """
 
 import json
@@ -21,11 +22,11 @@ from minimoe.paths import checkout
 NAME = "progress.json"
 MEMORY = "memory"
 memory: dict[str, Any] = {}
-told: set[str] = set()  # notices that were given; each is given once
+notices: set[str] = set()  # the notices already printed; each is printed once
 
 
-def place() -> Path | None:
-    """The file, or None for memory. Outside of a checkout, or in one that is read-only, it lies in the home folder."""
+def progress_file() -> Path | None:
+    """The progress file, or None for memory. Without a writable checkout it is in the home folder."""
     named = os.environ.get("MINIMOE_PROGRESS")
     if named:
         return None if named == MEMORY else Path(named).expanduser()
@@ -33,29 +34,27 @@ def place() -> Path | None:
     if (here / "notebooks").is_dir() and os.access(here, os.W_OK):
         return here / NAME
     home = Path.home() / ".minimoe" / NAME
-    notice(f"{here} cannot be written to; your progress is kept in {home}.")
+    notice(f"{here} is not writable; your progress is kept in {home}.")
     return home
 
 
 def read() -> dict[str, Any]:
-    """All that is known, exercise by exercise. A file that cannot be read is set aside under another name, with a
-    notice, and never overwritten.
-    """
-    file = place()
+    """The records of all exercises. A corrupt file is renamed, with a notice, and never overwritten."""
+    file = progress_file()
     if file is None:
         return memory
-    if file.exists() and not file.is_file():  # a device or a pipe is neither read nor moved aside
-        notice(f"{file} is not a regular file; what you do now is not remembered.")
+    if file.exists() and not file.is_file():  # a device or a pipe is neither read nor renamed
+        notice(f"{file} is not a regular file; new progress is not saved.")
         return memory
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(kept, dict) or not all(isinstance(entry, dict) for entry in kept.values()):
-            raise ValueError("it does not hold one record for each exercise")
-        return kept
+        records = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(records, dict) or not all(isinstance(entry, dict) for entry in records.values()):
+            raise ValueError("expected one record for each exercise")
+        return records
     except FileNotFoundError:
         return {}
     except OSError as error:
-        notice(f"{file} cannot be read ({error.strerror}); what you do now is not remembered.")
+        notice(f"{file} cannot be read ({error.strerror}); new progress is not saved.")
         return memory
     except ValueError as error:
         aside = next(
@@ -64,28 +63,28 @@ def read() -> dict[str, Any]:
         try:
             file.rename(aside)
         except OSError:
-            notice(f"{file} is unreadable ({error}) and cannot be moved; what you do now is not remembered.")
+            notice(f"{file} is unreadable ({error}) and cannot be renamed; new progress is not saved.")
             return memory
-        notice(f"{file.name} was unreadable ({error}). It is now {aside}, unchanged; a new one is begun.")
+        notice(f"{file.name} was unreadable ({error}). It was renamed to {aside}; a new file is started.")
         return {}
 
 
 def update(id: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the record of one exercise and write the file in one step: a crash leaves the old one."""
-    kept = read()
-    change(kept.setdefault(id, {}))
-    file = place()
-    if file is None or kept is memory:
+    """Change the record of one exercise and write the file atomically."""
+    records = read()
+    change(records.setdefault(id, {}))
+    file = progress_file()
+    if file is None or records is memory:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(file, (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode())
+        atomic.write(file, (json.dumps(records, indent=1, sort_keys=True) + "\n").encode())
     except OSError as error:
-        notice(f"{file} cannot be written ({atomic.reason(error)}); what you do now is not remembered.")
+        notice(f"{file} cannot be written ({atomic.reason(error)}); new progress is not saved.")
 
 
 def record_check(id: str, status: str) -> None:
-    """Count an attempt. What was right once stays done. An answer that was not begun is no attempt."""
+    """Count an attempt. A solved exercise stays solved; an unanswered one ("todo") is not counted."""
 
     def change(record: dict[str, Any]) -> None:
         record["attempts"] = record.get("attempts", 0) + 1
@@ -96,7 +95,7 @@ def record_check(id: str, status: str) -> None:
 
 
 def next_hint(id: str, tier: int | None) -> int:
-    """The tier to show, one more than last time unless `tier` says which; and it is remembered."""
+    """The tier of the hint to show: `tier`, or the one after the last. The highest is recorded."""
     shown = read().get(id, {}).get("hints", 0)
     tier = min(shown + 1, 3) if tier is None else tier
     update(id, lambda record: record.update(hints=max(tier, shown)))
@@ -104,19 +103,19 @@ def next_hint(id: str, tier: int | None) -> int:
 
 
 def record_solution(id: str) -> None:
-    """Remember that the solution was looked at."""
+    """Record that the solution was viewed."""
     update(id, lambda record: record.update(solution=True))
 
 
 def notice(text: str) -> None:
-    """Say it once, on stderr."""
-    if text not in told:
-        told.add(text)
+    """Print a notice to stderr, once."""
+    if text not in notices:
+        notices.add(text)
         print(f"minimoe: {text}", file=sys.stderr)
 
 
 class Progress:
-    """Done and to do by chapter, and the lines of the library that the reader has now written."""
+    """Solved and open exercises by chapter, and the functions of the library that the reader has written."""
 
     def __init__(self, records: dict[str, Any], chapter: int | None = None):
         everything = all_exercises().values()
@@ -124,20 +123,21 @@ class Progress:
         self.done = [exercise for exercise in self.exercises if records.get(exercise.id, {}).get("done")]
 
     def rows(self) -> list[tuple[str, str, int, int, str]]:
-        """chapter, marks, minutes done, minutes in all, what is to do next; chapters without exercises are left out."""
+        """(chapter, marks, minutes done, minutes in total, next exercise) for each chapter with exercises."""
         rows = []
         for chapter in CHAPTERS:
-            here = [exercise for exercise in self.exercises if exercise.chapter == chapter.number]
-            if not here:
+            exercises = [exercise for exercise in self.exercises if exercise.chapter == chapter.number]
+            if not exercises:
                 continue
-            marks = "".join("■" if exercise in self.done else "□" for exercise in here)
-            minutes = [sum(e.minutes for e in group) for group in ([e for e in here if e in self.done], here)]
-            todo = next((f"{e.id} {e.title}" for e in here if e not in self.done), "")
-            rows.append((f"{chapter.number:02d} {chapter.name}", marks, minutes[0], minutes[1], todo))
+            marks = "".join("■" if exercise in self.done else "□" for exercise in exercises)
+            done = sum(exercise.minutes for exercise in exercises if exercise in self.done)
+            total = sum(exercise.minutes for exercise in exercises)
+            todo = next((f"{exercise.id} {exercise.title}" for exercise in exercises if exercise not in self.done), "")
+            rows.append((f"{chapter.number:02d} {chapter.name}", marks, done, total, todo))
         return rows
 
     def written(self) -> list[str]:
-        """The library's lines that a solved exercise teaches, such as `minimoe/model/router.py:27-41  route`."""
+        """The lines of the library that the solved exercises teach, such as `minimoe/model/router.py:27-41  route`."""
         return sorted({lines_of(exercise) for exercise in self.done if exercise.teaches is not None})
 
     def headline(self) -> str:
@@ -162,14 +162,14 @@ class Progress:
 
 
 def lines_of(exercise: Exercise) -> str:
-    """Where in the library the thing stands that an exercise teaches."""
+    """File and lines of the function that an exercise teaches."""
     source = show_code(exercise.teaches)
     last = source.line + source.text.count("\n")
     return f"{source.file}:{source.line}-{last}  {exercise.teaches.__name__}"
 
 
 def progress(chapter: int | None = None) -> Progress:
-    """What you have done, and what comes next: in the course, or in one chapter. Raises BadArgument."""
+    """Your solved exercises and the next ones, in the whole course or in one chapter. Raises BadArgument."""
     numbers = [known.number for known in CHAPTERS]
     if chapter is not None and chapter not in numbers:
         raise BadArgument(f"chapter is {chapter!r}, expected a number from {numbers[0]} to {numbers[-1]}, or None.")

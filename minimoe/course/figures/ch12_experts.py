@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import BLUE, GREEN, SEQUENTIAL, VERMILLION, Picture, finish
+from minimoe.plotting import BLUE, GREEN, VERMILLION, Picture, finish
 from minimoe.routing.explorer.static_picture import PUOR
 from minimoe.routing.figures import rounded
 
@@ -282,17 +282,3 @@ def ranked(values: Tensor, marked: Sequence[int], layer: int, title: str, unit: 
     picture = finish(figure, title, alt, height=340)
     figure.update_layout(margin={"l": 80, "r": 20, "t": 60, "b": 55})
     return picture
-
-
-def token_strip(texts: Sequence[str], values: Tensor, title: str, unit: str) -> Picture:
-    """A row of tokens coloured by values (token)."""
-    heatmap = go.Heatmap(
-        z=[rounded(values)], x=list(range(len(texts))), y=[""], text=[list(texts)], texttemplate="%{text}",
-        colorscale=SEQUENTIAL, colorbar={"title": {"text": unit}, "len": 1.4},
-        hovertemplate="token %{x}: %{text}<br>%{z:.3f}<extra></extra>",
-    )  # fmt: skip
-    figure = go.Figure(heatmap)
-    figure.update_xaxes(title_text="tokens, in order", showgrid=False)
-    highest = int(values.argmax())
-    alt = f"{title}. Highest: token {highest} '{texts[highest]}' with {float(values.max()):.2f}."
-    return finish(figure, title, alt, height=190)

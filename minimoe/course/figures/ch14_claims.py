@@ -107,24 +107,27 @@ def placed(config: ModelConfig, card: str, devices: int, precision: str, context
     return deploy(config, devices, CARDS[card], precision=precision, context=context)
 
 
-def margin(each: Deployment) -> str:
+def margin(deployment: Deployment) -> str:
     """ "short by 46 GB" or "fits, 19 GB to spare", over all devices."""
-    tight = " (tight)" if each.tight else ""
-    return f"fits, {gb(sum(each.spare))} to spare{tight}" if each.fits else f"short by {gb(each.short_bytes)}"
+    if not deployment.fits:
+        return f"short by {gb(deployment.short_bytes)}"
+    return f"fits, {gb(sum(deployment.spare))} to spare{' (tight)' if deployment.tight else ''}"
 
 
-def main_memory(config: ModelConfig, each: Deployment) -> str:
-    """How many of the experts have to lie in the computer's own memory, so that the rest fits on the cards."""
-    experts = sum(part.bytes for part in plan(config, precision=each.precision).parts if part.name == "experts")
+def main_memory(config: ModelConfig, deployment: Deployment) -> str:
+    """How many of the experts have to be stored in the computer's own memory, so that the rest fits on the cards."""
+    precision, offloaded = deployment.precision, ceil(deployment.short_bytes / GB)
+    experts = sum(part.bytes for part in plan(config, precision=precision).parts if part.name == "experts")
     return (
-        f"{each.precision} runs with {ceil(each.short_bytes / GB)} GB or more of its {gb(experts)} of experts in the "
-        "computer's own memory, at the speed of that memory"
+        f"{precision} runs with {offloaded} GB or more of its {gb(experts)} of experts in the computer's own memory, "
+        "at the speed of that memory"
     )
 
 
-def more_devices(each: Deployment) -> list[int]:
-    """How many of the same cards would do."""
-    return [found.deployment.devices for found in alternatives(each) if found.deployment.devices > each.devices]
+def more_devices(deployment: Deployment) -> list[int]:
+    """The larger numbers of the same cards on which the model fits."""
+    counts = [alternative.deployment.devices for alternative in alternatives(deployment)]
+    return [count for count in counts if count > deployment.devices]
 
 
 def single_card(config: ModelConfig, precision: str, context: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The figures of chapter 14 about placement: parts, hardware claims, sharding, the layout of a file.
 
-The other figures of the chapter are in whole_charts.py.
+The other figures of the chapter are in ch14_charts.py.
 """
 
 from collections.abc import Mapping, Sequence

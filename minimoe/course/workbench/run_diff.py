@@ -8,11 +8,13 @@ from typing import Any
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
-from torch import Tensor
+from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
+from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.plotting import BLUE, VERMILLION, Picture, finish
+from minimoe.routing.trace.hooks import on_routers
 
 SAME = 1e-4  # smaller differences of hidden states or logits are rounding errors in float32
 
@@ -34,15 +36,13 @@ def observe(model: Transformer, token_ids: Tensor) -> Run:
     def layer_hook(number: int) -> Any:
         return lambda module, args, output: seen.hidden.update({number: output.detach().clone()})
 
-    def router_hook(number: int) -> Any:
-        return lambda module, args, routing: seen.experts.update({number: routing.experts.detach().clone()})
+    def keep_experts(number: int, gate: nn.Module, routing: Routing) -> None:
+        seen.experts[number] = routing.experts.detach().clone()
 
     with ExitStack() as stack:
         for number in model.layer_range:
             stack.callback(model.layers[number].register_forward_hook(layer_hook(number)).remove)
-            if model.config.is_moe(number):
-                gate: Any = model.layers[number].mlp.gate
-                stack.callback(gate.register_forward_hook(router_hook(number)).remove)
+        stack.enter_context(on_routers(model, keep_experts))
         seen.output = model(token_ids)
     return seen
 

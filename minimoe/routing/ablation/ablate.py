@@ -5,7 +5,7 @@
     result.rank                        # 1: no control with a similar load raises the loss as much
 
 Most single experts have no visible effect; the controls show whether this one is an exception. The modes are described
-in ablation_change.py. The model itself is never modified.
+in intervention.py. The model itself is never modified.
 """
 
 import time
@@ -21,7 +21,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.transformer import Transformer
 from minimoe.routing.ablation.controls import FEWEST, NEAR, draw_controls
 from minimoe.routing.ablation.intervention import Change, ablated, check_change, installed
-from minimoe.routing.ablation.result import Ablation, Control, Mean, mean_over_documents
+from minimoe.routing.ablation.result import Ablation, Control, Mean, bootstrapped_mean
 from minimoe.routing.ablation.runs import Outcome, Runs, as_documents
 from minimoe.text.generate import generate
 
@@ -94,7 +94,7 @@ def summarise(
     config = model.config
 
     def means(values: Tensor) -> dict[str, Mean]:
-        return {name: mean_over_documents(values, mask, runs.documents, seed) for name, mask in masks.items()}
+        return {name: bootstrapped_mean(values, mask, runs.documents, seed) for name, mask in masks.items()}
 
     return Ablation(
         change=change,
@@ -188,7 +188,6 @@ class Sweep:
     delta_loss: Tensor  # (expert) loss without it minus loss with it
     low: Tensor  # (expert) 95 % bootstrap interval over documents; NaN with one document
     high: Tensor
-    affected_delta_loss: Tensor  # (expert) delta_loss over the affected tokens only; NaN if there are none
 
 
 def ablation_sweep(
@@ -204,13 +203,12 @@ def ablation_sweep(
     first = check_change(model, layer, [0], mode)
     runs = Runs(model, as_documents(model, documents, tokenizer), first=layer)
     counted = runs.losses.isfinite()
-    means, affected = [], []
+    means = []
     description = f"experts of layer {layer}"
     for expert in tqdm(range(model.config.num_experts), desc=description, disable=not progress, leave=False):
         change = replace(first, experts=(expert,))
         delta = runs.run(change).losses - runs.losses
-        means.append(mean_over_documents(delta, counted, runs.documents, seed))
-        affected.append(float(delta[counted & runs.affected(change)].double().mean()))
+        means.append(bootstrapped_mean(delta, counted, runs.documents, seed))
     value, low, high = (torch.tensor([getattr(mean, part) for mean in means]) for part in ("value", "low", "high"))
     return Sweep(
         layer=layer,
@@ -221,5 +219,4 @@ def ablation_sweep(
         delta_loss=value,
         low=low,
         high=high,
-        affected_delta_loss=torch.tensor(affected),
     )

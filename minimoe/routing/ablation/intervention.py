@@ -12,7 +12,6 @@ ends, also after an exception.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from minimoe.model.checks import check_choice
 from minimoe.model.norm import at_least_float32
 from minimoe.model.router import Routing, route
 from minimoe.model.transformer import Transformer
-from minimoe.routing.trace.recorder import router
+from minimoe.routing.trace.hooks import on_routers, router_layers
 
 MODES = ("mask", "drop", "drop_renormalise", "force")
 MOST_SLOTS = 16
@@ -46,8 +45,8 @@ class Change:
         """The absolute numbers of the layers whose routing changes."""
         return router_layers(model) if self.everywhere and self.top_k is not None else [self.layer]
 
-    def hook(self, layer: int, gate: nn.Module, args: tuple[Any, ...], routing: Routing) -> Routing:
-        """Forward hook for the router of `layer`; the returned routing replaces the router's output."""
+    def hook(self, layer: int, gate: nn.Module, routing: Routing) -> Routing:
+        """Hook of the router of `layer`, see `on_routers`: the changed routing."""
         return change_routing(
             routing, self.experts if layer == self.layer else (), self.mode, self.top_k, bool(gate.renormalise)
         )
@@ -98,18 +97,11 @@ def installed(model: Transformer, change: Change | None, seen: dict[int, Tensor]
     If `seen` is given, it receives the selected experts (token, slot) of every Mixture-of-Experts layer.
     """
     with ExitStack() as stack:
-        for layer in change.layers(model) if change is not None else []:
-            hook = partial(change.hook, layer)  # type: ignore[union-attr]
-            stack.callback(router(model, layer).register_forward_hook(hook).remove)
+        if change is not None:
+            stack.enter_context(on_routers(model, change.hook, change.layers(model)))
         if seen is not None:
-            for layer in router_layers(model):
-                stack.callback(router(model, layer).register_forward_hook(partial(watch, seen, layer)).remove)
+            stack.enter_context(on_routers(model, lambda layer, gate, routing: seen.update({layer: routing.experts})))
         yield
-
-
-def watch(seen: dict[int, Tensor], layer: int, gate: nn.Module, args: tuple[Any, ...], routing: Routing) -> None:
-    """Forward hook that stores the selected experts (token, slot) in `seen`."""
-    seen[layer] = routing.experts
 
 
 @contextmanager
@@ -131,11 +123,6 @@ def ablated(
     """
     with installed(model, check_change(model, layer, experts, mode, top_k, everywhere)):
         yield
-
-
-def router_layers(model: Transformer) -> list[int]:
-    """The absolute numbers of the Mixture-of-Experts layers."""
-    return [number for number in model.layer_range if model.config.is_moe(number)]
 
 
 def check_change(model: Any, layer: Any, experts: Any, mode: Any, top_k: Any = None, everywhere: Any = False) -> Change:

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from minimoe.routing.ablation.intervention import Change
+from minimoe.routing.statistics.resampling import middle, resampled_means
 
 RESAMPLES = 1000
 
@@ -151,7 +151,7 @@ def number(value: float | int) -> float | int | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def mean_over_documents(values: Tensor, chosen: Tensor, documents: Tensor, seed: int) -> Mean:
+def bootstrapped_mean(values: Tensor, chosen: Tensor, documents: Tensor, seed: int) -> Mean:
     """Mean of values[chosen] over tokens, with the 2.5 and 97.5 percentiles of a bootstrap over whole documents.
 
     values: (token); chosen: (token) bool; documents: (token). Tokens of one document are not independent, so documents
@@ -160,13 +160,9 @@ def mean_over_documents(values: Tensor, chosen: Tensor, documents: Tensor, seed:
     values, documents = values[chosen].double(), documents[chosen]
     if not len(values):
         return Mean(math.nan, math.nan, math.nan, 0)
-    ids, rows = documents.unique(return_inverse=True)
-    sums = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, rows, values)
-    counts = torch.zeros(len(ids), dtype=torch.float64).index_add_(0, rows, torch.ones_like(values))
     mean = float(values.mean())
-    if len(ids) < 2:
+    means = resampled_means(values[None], documents, RESAMPLES, seed)
+    if means is None:
         return Mean(mean, math.nan, math.nan, len(values))
-    draws = torch.randint(len(ids), (RESAMPLES, len(ids)), generator=torch.Generator().manual_seed(seed))
-    means = sums[draws].sum(dim=1) / counts[draws].sum(dim=1)
-    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = middle(means).flatten().tolist()
     return Mean(mean, low, high, len(values))

@@ -1,8 +1,8 @@
-"""`export_html`: the explorer as one file that needs nothing else, not even a network.
+"""`export_html`: write the explorer as a single self-contained HTML file.
 
-Module, header, numbers and a picture for whoever has no JavaScript stand in one page. Its own security policy lets it
-load nothing from anywhere, and runs exactly one script: ours, named by its hash. What a token says can therefore never
-become a program, even if a page were wrong about where its text ends.
+The page contains the module, the header, the data and a static picture for viewers without JavaScript. Its content
+security policy forbids all requests and allows a single script, identified by its hash. The text of a token can
+therefore never run as a program, even if the escaping of the page had an error.
 """
 
 import base64
@@ -57,40 +57,41 @@ def export_html(
     tour: list[dict[str, Any]] | None = None,
     ablations: Sequence[Ablation | dict[str, Any] | None] | None = None,
 ) -> Path:
-    """Write the explorer of one or more traces to `path`, and return it. At 94 layers x 4,096 tokens it takes 8 MB.
+    """Write the explorer of one or more traces to `path`, and return the path. 94 layers x 4,096 tokens take 8 MB.
 
-    `state` is what it shows first, `ablations` precomputed results of view J (what `ablate` returns), one a trace.
-    Raises BadTrace for a trace that contradicts itself, BadArgument for what it cannot show or a path that is no file,
-    NotFound for a missing folder, WriteFailed.
+    state: the initial state. ablations: precomputed results of view J (as returned by `ablate`), one per trace. Raises
+    BadTrace for an inconsistent trace, BadArgument for an invalid argument or a path that is not a file, NotFound for a
+    missing folder, WriteFailed.
     """
     file = atomic.check_writable(path)
     traces = given_traces(trace_or_traces)
-    first = check_state(state or {}, traces)
-    ready = None if ablations is None else precomputed(ablations, len(traces))
-    header, blob = pack(traces, first, tour, statistics=whole_trace_statistics, ablations=ready)
+    initial = check_state(state or {}, traces)
+    results = None if ablations is None else precomputed(ablations, len(traces))
+    header, blob = pack(traces, initial, tour, statistics=whole_trace_statistics, ablations=results)
     content = page(header, blob, title or f"Which experts? {traces[0].title}", fallback(traces[0]).html)
     atomic.write(file, content.encode())
     return file
 
 
 def precomputed(ablations: Any, count: int) -> list[dict[str, Any] | None]:
-    """Results of view J as JSON, one for each of `count` traces. Raises BadArgument."""
+    """The results of view J in their JSON form, one for each of `count` traces. Raises BadArgument."""
     if not isinstance(ablations, list | tuple) or len(ablations) != count:
-        found = f"{len(ablations)} results" if isinstance(ablations, list | tuple) else type(ablations).__name__
+        kind = f"{len(ablations)} results" if isinstance(ablations, list | tuple) else type(ablations).__name__
         raise BadArgument(
-            f"ablations is {found}, expected a list with one result, or None, for each of {count} traces."
+            f"ablations is {kind}, expected a list with one result, or None, for each of {count} traces."
         )
-    ready = [one.to_json() if isinstance(one, Ablation) else one for one in ablations]
-    for number, one in enumerate(ready):
-        if one is not None and not (isinstance(one, dict) and {"layer", "experts", "mode", "delta_loss"} <= one.keys()):
+    results = [result.to_json() if isinstance(result, Ablation) else result for result in ablations]
+    keys = {"layer", "experts", "mode", "delta_loss"}
+    for number, result in enumerate(results):
+        if result is not None and not (isinstance(result, dict) and keys <= result.keys()):
             raise BadArgument(
-                f"ablations[{number}] is {type(one).__name__}, expected what ablate(...) returns, or None."
+                f"ablations[{number}] is {type(result).__name__}, expected a result of ablate(...), or None."
             )
-    return ready
+    return results
 
 
 def page(header: dict[str, Any], blob: bytes, title: str, picture: str) -> str:
-    """The HTML of the page; `picture` is shown until the explorer runs."""
+    """The HTML of the page; `picture` is shown until the explorer has started."""
     script = "\n" + module_source(entry=PAGE_ENTRY)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -108,5 +109,5 @@ def page(header: dict[str, Any], blob: bytes, title: str, picture: str) -> str:
 
 
 def inert(text: str) -> str:
-    """JSON that no HTML parser can take for markup: every `<` as its escape."""
+    """Escape every `<` in JSON, so that an HTML parser finds no markup in it."""
     return text.replace("<", "\\u003c")

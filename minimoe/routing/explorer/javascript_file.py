@@ -1,10 +1,10 @@
-"""One JavaScript file of `routing/web/`: what it imports, exports and declares, and its text without the keywords.
+"""Read a JavaScript file of `routing/web/`: its imports, exports, declarations, and its text without these keywords.
 
-Each file is an ES module that editors and `node` read as it stands. Only these forms are accepted, each at the start of
-a line, so that they can be found without a JavaScript parser:
+Each file is an ES module that editors and `node` can use directly. To need no JavaScript parser, only these forms are
+accepted, each at the start of a line:
 
-    import { element, setText } from "../core/dom.js";    also over several lines
-    import "../views/card.js";                            for what the file does when it runs
+    import { element, setText } from "../core/dom.js";    also on several lines
+    import "../views/card.js";                            for its side effects
     export function name() {}                             also async function, class, const, let
     export default { render };                            at most once in the whole program
 """
@@ -18,8 +18,8 @@ from minimoe.errors import BadModule
 
 DEFAULT = "default"
 KEYWORD = r"(?:async function|function|class|const|let)\b"
-# What could be an import or an export: each has to match one of the forms below. An indented one is only refused if it
-# cannot be anything else, since a string that runs over several lines may well begin a line with "import".
+# Candidates for an import or an export, which must match one of the forms below. An indented one is rejected only if it
+# is unambiguous, since a line of a multi-line string can begin with "import".
 STATEMENT = re.compile(
     rf"""^(?:import|export)\b|^[ \t]+(?:import\b.*\bfrom\s*["']|export\s+(?:default\b|{KEYWORD}))""", re.M
 )
@@ -33,7 +33,7 @@ FORMS = 'import { name } from "./file.js"; import "./file.js"; export function n
 
 @dataclass(frozen=True)
 class Import:
-    """`names` from the file `source` (relative to web/); no names if the file is imported for its effect."""
+    """`names` from the file `source` (relative to web/); no names for an import for side effects."""
 
     source: str
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Import:
 
 @dataclass
 class JavaScriptFile:
-    """`exports` and `declared` map each name to its line; `body` has neither imports nor the word `export`."""
+    """`exports` and `declared` map each name to its line; `body` is the text without imports and `export`."""
 
     name: str  # relative to web/, with forward slashes on every system
     body: str = ""
@@ -52,36 +52,36 @@ class JavaScriptFile:
 
 
 def read_javascript(folder: Path, name: str) -> JavaScriptFile:
-    """Read `folder/name`. Raises BadModule, naming file and line, for a form that is not supported."""
+    """Read `folder/name`. Raises BadModule, with file and line, for an unsupported form."""
     text = (folder / name).read_text(encoding="utf-8")
-    found = JavaScriptFile(name)
+    file = JavaScriptFile(name)
     for match in DECLARATION.finditer(text):
         if not match[2] or match[3]:
             raise refusal(name, line_of(text, match), "declares several names at once", "one name a declaration")
-        found.declared[match[2]] = line_of(text, match)
+        file.declared[match[2]] = line_of(text, match)
         if match[1]:
-            found.exports[match[2]] = line_of(text, match)
+            file.exports[match[2]] = line_of(text, match)
     kept, end = [], 0
     for match in STATEMENT.finditer(text):
         kept.append(text[end : match.start()])
-        end = read_statement(found, text, match)
-    found.body = "".join([*kept, text[end:]])
-    return found
+        end = read_statement(file, text, match)
+    file.body = "".join([*kept, text[end:]])
+    return file
 
 
-def read_statement(found: JavaScriptFile, text: str, start: re.Match[str]) -> int:
-    """Enter the import or export at `start` into `found`; returns where the part to remove ends."""
+def read_statement(file: JavaScriptFile, text: str, start: re.Match[str]) -> int:
+    """Add the import or export at `start` to `file`; return the end of the part to remove."""
     line = line_of(text, start)
     if match := IMPORT.match(text, start.start()):
-        found.imports.append(read_import(found.name, line, match))
+        file.imports.append(read_import(file.name, line, match))
         return match.end()
     if match := EXPORT.match(text, start.start()):
         return match.end()
     if EXPORT_DEFAULT.match(text, start.start()):
-        found.exports[DEFAULT] = line
-        return start.start()  # stays: the joined module is a module too
+        file.exports[DEFAULT] = line
+        return start.start()  # kept: the joined module has a default export too
     statement = text[start.start() :].splitlines()[0].strip()
-    raise refusal(found.name, line, f"has the unsupported form `{statement}`", FORMS)
+    raise refusal(file.name, line, f"has the unsupported form `{statement}`", FORMS)
 
 
 def read_import(name: str, line: int, match: re.Match[str]) -> Import:
@@ -89,14 +89,14 @@ def read_import(name: str, line: int, match: re.Match[str]) -> Import:
     listed, path = match[1], match[2]
     if not path.startswith(("./", "../")):
         raise refusal(name, line, f'imports from "{path}"', 'a relative path such as "../core/dom.js"')
-    names = [] if listed is None else [each.strip() for each in listed.split(",")]
+    names = [] if listed is None else [name.strip() for name in listed.split(",")]
     if names and not names[-1]:
         names.pop()  # a trailing comma
-    for each in names:
-        if not IDENTIFIER.fullmatch(each) or each == DEFAULT:
-            raise refusal(name, line, f"imports `{each}`", "plain names, neither renamed nor commented")
+    for imported in names:
+        if not IDENTIFIER.fullmatch(imported) or imported == DEFAULT:
+            raise refusal(name, line, f"imports `{imported}`", "plain names without renames and comments")
     if listed is not None and not names:
-        raise refusal(name, line, f'imports no name from "{path}"', f'import "{path}"; for its effect')
+        raise refusal(name, line, f'imports no name from "{path}"', f'import "{path}"; for its side effects')
     source = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
     return Import(source, tuple(names), line)
 
@@ -106,6 +106,6 @@ def line_of(text: str, match: re.Match[str]) -> int:
     return text.count("\n", 0, match.start()) + 1
 
 
-def refusal(name: str, line: int, found: str, expected: str) -> BadModule:
-    """An error in the form in which editors recognise a place: file:line."""
-    return BadModule(f"web/{name}:{line} {found}. Expected {expected}.")
+def refusal(name: str, line: int, problem: str, expected: str) -> BadModule:
+    """An error with the location as file:line, which editors recognise."""
+    return BadModule(f"web/{name}:{line} {problem}. Expected {expected}.")

@@ -48,7 +48,7 @@ def pack(
 ) -> tuple[dict[str, Any], bytes]:
     """(header, blob) of one or more traces; the page shows the first and has a menu for the others.
 
-    statistics: computes the whole-trace numbers that need permutations (see whole_trace.py). ablations: one precomputed
+    statistics: computes the whole-trace numbers that need permutations (see precomputed.py). ablations: one precomputed
     result of view J per trace, or None. live: whether a kernel with the model answers requests. Raises BadTrace if a
     trace is inconsistent, and BadArgument without traces.
     """

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
-from torch import bincount
 
+from minimoe.routing.statistics.counting import selection_counts
 from minimoe.routing.trace.trace import RoutingTrace
 
 CLASS = "minimoe-fallback"
@@ -48,7 +48,7 @@ class Fallback:
 
 def fallback(trace: RoutingTrace, mark: str = "") -> Fallback:
     """The static picture of a trace. `mark`: an extra CSS class, by which the live explorer finds and hides it."""
-    counts = selection_counts(trace)
+    counts = selection_counts(trace.experts, int(trace.metadata["num_experts"])).numpy()
     alt = describe(trace, counts)
     png = draw(trace, counts, alt)
     source = "data:image/png;base64," + base64.b64encode(png).decode()
@@ -64,12 +64,6 @@ def fallback(trace: RoutingTrace, mark: str = "") -> Fallback:
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></figure>"
     )
     return Fallback(png, alt, html)
-
-
-def selection_counts(trace: RoutingTrace) -> Array:
-    """(layer, expert) int64: number of tokens that selected each expert."""
-    experts = int(trace.metadata["num_experts"])
-    return np.stack([bincount(row.flatten(), minlength=experts).numpy() for row in trace.experts])
 
 
 def uniform_share(trace: RoutingTrace) -> float:

@@ -15,7 +15,6 @@ from minimoe.routing.statistics.chance import (
     overlap_distribution,
     pmi_chance,
 )
-from minimoe.routing.statistics.confidence import Confidence, router_confidence
 from minimoe.routing.statistics.counting import DocumentCounts, document_counts, group_counts, selection_counts
 from minimoe.routing.statistics.domains import (
     Distance,
@@ -38,12 +37,11 @@ from minimoe.routing.statistics.load import (
 from minimoe.routing.statistics.locality import Locality, locality
 from minimoe.routing.statistics.matched import MatchedTokens, matched_tokens
 from minimoe.routing.statistics.pairs import Pairs, coactivation, expected_pairs, pmi, seriate
-from minimoe.routing.statistics.paths import Transitions, path_information, transition_lift
+from minimoe.routing.statistics.paths import Transitions, transition_lift
 from minimoe.routing.statistics.placement import Placement, balanced_placement, contiguous_placement
-from minimoe.routing.statistics.vocabulary import vocabulary_shares, vocabulary_specialisation
+from minimoe.routing.statistics.vocabulary import vocabulary_specialisation
 
 __all__ = [
-    "Confidence",
     "Distance",
     "DocumentCounts",
     "Estimate",
@@ -77,17 +75,14 @@ __all__ = [
     "max_violation",
     "overlap_chance",
     "overlap_distribution",
-    "path_information",
     "pmi",
     "pmi_chance",
     "router_agreement",
-    "router_confidence",
     "router_saturation",
     "selection_counts",
     "seriate",
     "specialisation_score",
     "token_information",
     "transition_lift",
-    "vocabulary_shares",
     "vocabulary_specialisation",
 ]

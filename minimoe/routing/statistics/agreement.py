@@ -8,7 +8,8 @@ from torch import Tensor
 from minimoe.errors import BadArgument
 from minimoe.routing.statistics.chance import Estimate, frequency_chance
 from minimoe.routing.statistics.counting import check_experts, check_labels
-from minimoe.routing.statistics.locality import mean_over_documents, overlap
+from minimoe.routing.statistics.locality import overlap
+from minimoe.routing.statistics.resampling import mean_over_documents
 
 MINIMUM_TOKENS = 512
 

@@ -35,11 +35,6 @@ class Estimate:
         """Whether n reaches `minimum`; bool, broadcasts against value. Otherwise views hatch instead of colouring."""
         return torch.as_tensor(self.n) >= self.minimum
 
-    @property
-    def beyond_chance(self) -> Tensor:
-        """Whether chance is outside the interval; bool, shape of value. For many cells at once, use q-values."""
-        return (self.low > self.chance) | (self.high < self.chance)
-
 
 def check_choice(num_experts: int, top_k: int) -> None:
     """Raise BadArgument unless 1 <= top_k <= num_experts."""

@@ -58,7 +58,7 @@ def selection_counts(experts: Tensor, num_experts: int) -> Tensor:
     sqrt(T k/E (1 - k/E)). An expert that was never selected has 0. No minimum: the counts are exact.
     """
     check_experts(experts, num_experts)
-    offsets = torch.arange(len(experts))[:, None, None] * num_experts
+    offsets = torch.arange(len(experts), device=experts.device)[:, None, None] * num_experts
     return torch.bincount((experts + offsets).flatten(), minlength=len(experts) * num_experts).reshape(
         len(experts), num_experts
     )

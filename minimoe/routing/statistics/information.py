@@ -6,7 +6,6 @@ from torch import Tensor
 from minimoe.routing.statistics.chance import Estimate
 from minimoe.routing.statistics.counting import check_experts, check_labels, compact
 from minimoe.routing.statistics.load import entropy_of
-from minimoe.routing.statistics.paths import mutual_information
 from minimoe.routing.statistics.resampling import bootstrap_weights, interval, permuted_labels
 from minimoe.routing.statistics.vocabulary import frequent_ids, id_counts
 
@@ -164,3 +163,8 @@ def corrected_information(
             samples = [information(id_counts(chosen, num_experts, cells, groups, times)) for times in repeats]
             low[layer], high[layer] = interval(torch.stack(samples) / entropy, value[layer])
     return Estimate(value, 0.0, low, high, n, MINIMUM_TOKENS)
+
+
+def mutual_information(counts: Tensor) -> Tensor:
+    """(...) nats: mutual information of row and column, from joint counts (..., row, column); 0 for an empty table."""
+    return (entropy_of(counts.sum(-1)) + entropy_of(counts.sum(-2)) - entropy_of(counts.flatten(-2))).clamp(min=0)

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from minimoe.errors import BadArgument
 from minimoe.routing.statistics.chance import Estimate, overlap_chance
 from minimoe.routing.statistics.counting import check_experts, check_labels, selection_counts
-from minimoe.routing.statistics.resampling import bootstrap_weights, interval
+from minimoe.routing.statistics.resampling import mean_over_documents
 
 MINIMUM_PAIRS = 512
 
@@ -76,36 +75,3 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     return sum(
         ((second == slot[:, None]).sum(-1) for slot in first.unbind(-1)), torch.zeros(len(first), dtype=torch.int64)
     )
-
-
-def mean_over_documents(
-    values: Tensor,
-    documents: Tensor,
-    chance: float,
-    largest: float,
-    minimum: int,
-    rounds: int,
-    seed: int,
-    unit: str = "tokens",
-    least: float = 0.0,
-) -> Estimate:
-    """(layer): mean of values (layer, token), with a bootstrap interval over documents (token).
-
-    least, largest: the possible range, used as the interval if there is only one document. Without tokens the value is
-    `least` and n is 0. Raises BadArgument for NaN.
-    """
-    if bool(values.isnan().any()):
-        layer, token = values.isnan().nonzero()[0].tolist()
-        raise BadArgument(f"values contains NaN in row {layer}, token {token}, expected numbers. Exclude that token.")
-    n = values.shape[1]
-    value = values.double().mean(1) if n else torch.full((len(values),), least, dtype=torch.float64)
-    low, high = torch.full_like(value, least), torch.full_like(value, largest)
-    ids, rows = documents.unique(return_inverse=True)
-    if len(ids) > 1:
-        sums = torch.zeros(len(ids), len(values) + 1, dtype=torch.float64)
-        sums.index_add_(0, rows, torch.cat([values.double(), torch.ones(1, n, dtype=torch.float64)]).T.contiguous())
-        weights = bootstrap_weights(torch.zeros(len(ids), dtype=torch.int64), rounds, seed).double()
-        drawn = weights @ sums
-        low, high = interval(drawn[:, :-1] / drawn[:, -1:], value)
-    low, high = torch.minimum(low.clamp(min=least), value), torch.maximum(high.clamp(max=largest), value)
-    return Estimate(value, chance, low, high, n, minimum, unit)

@@ -9,6 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from minimoe.errors import BadArgument
+from minimoe.routing.statistics.chance import Estimate
+
 MINIMUM_DOCUMENTS = 20  # a domain with fewer documents is not compared, since its interval would be unreliable
 
 
@@ -64,3 +67,46 @@ def bootstrap(
     flat = counts.reshape(len(counts), -1).float()
     pieces = [statistic((part @ flat).double().reshape(-1, *counts.shape[1:])) for part in weights.split(25)]
     return interval(torch.cat(pieces), value)
+
+
+def resampled_means(values: Tensor, documents: Tensor, rounds: int, seed: int) -> Tensor | None:
+    """(round, layer) float64: means of values (layer, token) over resampled documents (token).
+
+    None for fewer than two documents, whose variation cannot be estimated.
+    """
+    ids, rows = documents.unique(return_inverse=True)
+    if len(ids) < 2:
+        return None
+    sums = torch.zeros(len(ids), len(values) + 1, dtype=torch.float64)  # the last column counts tokens
+    ones = torch.ones(1, values.shape[1], dtype=torch.float64)
+    sums.index_add_(0, rows, torch.cat([values.double(), ones]).T.contiguous())
+    drawn = bootstrap_weights(torch.zeros(len(ids), dtype=torch.int64), rounds, seed).double() @ sums
+    return drawn[:, :-1] / drawn[:, -1:]
+
+
+def mean_over_documents(
+    values: Tensor,
+    documents: Tensor,
+    chance: float,
+    largest: float,
+    minimum: int,
+    rounds: int,
+    seed: int,
+    unit: str = "tokens",
+    least: float = 0.0,
+) -> Estimate:
+    """(layer): mean of values (layer, token), with a bootstrap interval over documents (token).
+
+    least, largest: the possible range, used as the interval if there is only one document. Without tokens the value is
+    `least` and n is 0. Raises BadArgument for NaN.
+    """
+    if bool(values.isnan().any()):
+        layer, token = values.isnan().nonzero()[0].tolist()
+        raise BadArgument(f"values contains NaN in row {layer}, token {token}, expected numbers. Exclude that token.")
+    n = values.shape[1]
+    value = values.double().mean(1) if n else torch.full((len(values),), least, dtype=torch.float64)
+    low, high = torch.full_like(value, least), torch.full_like(value, largest)
+    if (means := resampled_means(values, documents, rounds, seed)) is not None:
+        low, high = interval(means, value)
+    low, high = torch.minimum(low.clamp(min=least), value), torch.maximum(high.clamp(max=largest), value)
+    return Estimate(value, chance, low, high, n, minimum, unit)

@@ -80,25 +80,3 @@ def vocabulary_specialisation(
             samples = [mean_maximum(sample, experts.shape[2]) for sample in resampled]
             low[layer], high[layer] = interval(torch.stack(samples), value[layer])
     return Estimate(value, chance, low.clamp(min=0), high.clamp(max=1), len(ids), MINIMUM_IDS, "token ids")
-
-
-def vocabulary_shares(experts: Tensor, num_experts: int, token_ids: Tensor, token_id: int) -> Estimate:
-    """(layer, expert): VS(e, x) of a single id x, the share of its occurrences that select each expert.
-
-    Chance k/E for an expert chosen in advance; for the largest of E experts compare with `expected_maximum(n, f) / n`.
-    Interval: Wilson's for independent occurrences, so it is too narrow if they share documents. n counts occurrences,
-    at least 50; without any, the interval is 0..1.
-    """
-    check_experts(experts, num_experts)
-    matches = check_labels("token_ids", token_ids, experts) == token_id
-    n = int(matches.sum())
-    value = torch.zeros(len(experts), num_experts, dtype=torch.float64)
-    if n == 0:
-        full_range = torch.zeros_like(value), torch.ones_like(value)
-        return Estimate(value, experts.shape[2] / num_experts, *full_range, 0, MINIMUM_OCCURRENCES)
-    value = torch.stack([indicator(chosen[matches], num_experts).double().mean(0) for chosen in experts])
-    square = 1.96**2 / n
-    centre = (value + square / 2) / (1 + square)
-    half = ((value * (1 - value) + square / 4) * square).sqrt() / (1 + square)
-    low, high = (centre - half).clamp(0, 1), (centre + half).clamp(0, 1)
-    return Estimate(value, experts.shape[2] / num_experts, low, high, n, MINIMUM_OCCURRENCES)

@@ -1,8 +1,8 @@
-"""Routing that serving engines recorded: expert ids only, without weights, margins or entropies.
+"""Import routing recorded by serving engines: expert ids only, without weights, margins or entropies.
 
-It comes as the response of a server (see responses.py), as arrays, or in `.npy` and `.safetensors` files; never `.pt`,
-which is a pickle and can run any program when it is opened. SGLang's own dump is one, so save its arrays in the
-environment that wrote them:
+Sources are responses of a server (see responses.py), arrays, and `.npy` and `.safetensors` files. A `.pt` file is a
+pickle, which can run any program when it is opened, so it is never read. SGLang writes such files; save their arrays
+in the environment that wrote them:
 
     record = torch.load(dump)["records"][0]
     safetensors.torch.save_file({"topk_ids_of_layer": record["topk_ids_of_layer"],
@@ -10,7 +10,7 @@ environment that wrote them:
                                  "positions": torch.tensor(record["positions"])}, "dump.safetensors")
 
 Sources of the formats: sglang `python/sglang/srt/eplb/expert_distribution.py` (mode `per_token`), vLLM's
-`CompletionOutput.routed_experts`. The order of the slots is the engine's.
+`CompletionOutput.routed_experts`. The engine determines the order of the slots.
 """
 
 import os
@@ -48,23 +48,23 @@ def from_sglang(
     tokenizer: "Tokenizer | None" = None,
     label: str | None = None,
 ) -> RoutingTrace:
-    """A trace of one record of SGLang's `per_token` recorder, or of one response of its server.
+    """A trace from one record of SGLang's `per_token` recorder, or from one response of its server.
 
-    A record has ids (layer, token, 8), -1 where nothing was selected. tokens, positions: (token), read from a
-    safetensors file if it has `input_ids` and `positions`. A new sequence begins wherever a position is not one more
-    than the last. With expert-parallel load balancing the ids are places on devices: physical_to_logical (layer, place)
-    turns them into experts.
-    A response is a dict, JSON text, the path of a .json file, or the base64 text of its routed experts; tokens: the ids
-    of prompt and reply, unless they are in it. Raises BadArgument, NotFound, BadTrace.
+    A record has ids (layer, token, 8), -1 in unused slots. tokens, positions: (token); by default `input_ids` and
+    `positions` of the safetensors file. A new sequence begins at each position that is not its predecessor plus one.
+    With expert-parallel load balancing the ids are physical: physical_to_logical (layer, physical id) maps them to
+    experts.
+    A response is a dict, JSON text, the path of a .json file, or the base64 text of its routed experts. tokens: the ids
+    of prompt and reply, if they are not in the response. Raises BadArgument, NotFound, BadTrace.
     """
     if is_response(source):
         assert isinstance(source, Mapping | str | Path)
         return from_sglang_response(source, config, tokens, physical_to_logical, tokenizer, label)
-    found = read_arrays(source, "topk_ids_of_layer")
-    experts = as_ids(found["topk_ids_of_layer"], "topk_ids_of_layer")
-    tokens = found.get("input_ids") if tokens is None else tokens
-    positions = found.get("positions") if positions is None else positions
-    spare = experts[..., config.num_experts_per_tok :]  # the recorder has always 8 slots
+    arrays = read_arrays(source, "topk_ids_of_layer")
+    experts = as_ids(arrays["topk_ids_of_layer"], "topk_ids_of_layer")
+    tokens = arrays.get("input_ids") if tokens is None else tokens
+    positions = arrays.get("positions") if positions is None else positions
+    spare = experts[..., config.num_experts_per_tok :]  # the recorder always has 8 slots
     if spare.numel() and (spare == UNSET).all():
         experts = experts[..., : config.num_experts_per_tok]
     unset = (experts == UNSET).all(dim=-1).all(dim=0)
@@ -73,9 +73,9 @@ def from_sglang(
         raise BadTrace("topk_ids_of_layer is -1 from the first layer, token 0 on: nothing was recorded.")
     if physical_to_logical is not None:
         experts = to_logical(experts, as_ids(physical_to_logical, "physical_to_logical", axes=2))
-    trim = [None if given is None else as_ids(given, name, axes=1)[:kept] for name, given in
+    trimmed = [None if given is None else as_ids(given, name, axes=1)[:kept] for name, given in
             (("tokens", tokens), ("positions", positions))]  # fmt: skip
-    return imported(experts[:, :kept], config, trim[0], trim[1], tokenizer, label, "SGLang, per_token recorder")
+    return imported(experts[:, :kept], config, trimmed[0], trimmed[1], tokenizer, label, "SGLang, per_token recorder")
 
 
 def from_sglang_response(
@@ -86,7 +86,7 @@ def from_sglang_response(
     tokenizer: "Tokenizer | None",
     label: str | None,
 ) -> RoutingTrace:
-    """A trace of one response. Raises BadArgument, NotFound, BadTrace."""
+    """A trace from one response. Raises BadArgument, NotFound, BadTrace."""
     served = sglang_routing(source, config)
     experts = rearrange(as_ids(served.experts, "routed_experts"), "token layer slot -> layer token slot")
     if physical_to_logical is not None:
@@ -105,23 +105,25 @@ def from_vllm(
     label: str | None = None,
     choice: int = 0,
 ) -> RoutingTrace:
-    """A trace of one vLLM request: ids (token, layer, slot) of prompt and reply together.
+    """A trace from one vLLM request: ids (token, layer, slot) of prompt and reply together.
 
     prompt: a whole response of /v1/completions or /v1/chat/completions (dict, JSON text, or the path of a .json file),
-    of whose choices `choice` is taken; the base64 text of its `routed_experts`; or an array, as
-    `CompletionOutput.routed_experts` in Python. A response to a request with `return_token_ids: true` has the token ids
-    too; else they are `tokens` (token). Before vLLM 0.32 the reply came in an array of its own, `generated`.
-    The last token of a reply never ran, so it has no experts: a row of zeros in its place, and its id at the end of
-    the token ids, are left out. Raises BadArgument, NotFound, BadTrace.
+    whose choice number `choice` is used; the base64 text of its `routed_experts`; or an array, as
+    `CompletionOutput.routed_experts` in Python. A response to a request with `return_token_ids: true` includes the
+    token ids; otherwise pass them as `tokens` (token). Before vLLM 0.32 the reply had its own array, `generated`.
+    The last token of a reply is not run through the model and has no experts: its id and a row of zeros, if present,
+    are dropped. Raises BadArgument, NotFound, BadTrace.
     """
     if prompt is None:
-        raise BadArgument("prompt is None: the server sent no routing. vLLM on a CPU sends null; run it on a GPU.")
+        raise BadArgument("prompt is None: the server sent no routing. vLLM on a CPU sends null; use a GPU.")
     served = [one_piece(piece, name, choice) for name, piece in (("prompt", prompt), ("generated", generated))
               if piece is not None]  # fmt: skip
     pieces = [as_ids(piece.experts, "routed_experts") for piece in served]
     if len({piece.shape[1:] for piece in pieces}) > 1:
         shapes = " and ".join(str(tuple(piece.shape)) for piece in pieces)
-        raise BadTrace(f"prompt and generated are {shapes}: the same layers and slots are expected from token 0 on.")
+        raise BadTrace(
+            f"prompt and generated are {shapes}: expected the same layers and slots in both, from token 0 on."
+        )
     experts = rearrange(torch.cat(pieces), "token layer slot -> layer token slot")
     if experts.shape[-1] > 1 and experts.shape[1] > 1 and not experts[:, -1].any():
         experts = experts[:, :-1]
@@ -131,14 +133,14 @@ def from_vllm(
 
 
 def one_piece(source: Any, name: str, choice: int) -> Served:
-    """What was given as `prompt` or `generated`."""
+    """Read the argument `prompt` or `generated`."""
     if is_response(source):
         return vllm_routing(source, name, choice)
     return Served(read_arrays(source, "routed_experts")["routed_experts"])
 
 
 def ids_that_ran(served: Served, tokens: Array | None) -> Tensor | None:
-    """The token ids, `tokens` before those of the response, without the last one if it never ran. Raises BadTrace."""
+    """`tokens` or else the ids of the response, without the last one if it has no experts. Raises BadTrace."""
     given = served.tokens if tokens is None else tokens
     ids = None if given is None else as_ids(given, "tokens", axes=1)
     Served(served.experts, None, served.length if ids is None else len(ids)).require_all_tokens()
@@ -154,7 +156,7 @@ def imported(
     label: str | None,
     capture: str,
 ) -> RoutingTrace:
-    """A checked trace of ids (layer, token, slot); rows of dense layers are left out. Raises BadTrace."""
+    """A checked trace of ids (layer, token, slot); rows of dense layers are dropped. Raises BadTrace."""
     count = experts.shape[1]
     layers = list(config.moe_layers)
     if experts.shape[0] == config.num_hidden_layers:
@@ -162,20 +164,20 @@ def imported(
     elif experts.shape[0] != len(layers):
         raise BadTrace(
             f"{capture}: {experts.shape[0]} layers, expected {config.num_hidden_layers}, or {len(layers)} with the "
-            f"Mixture-of-Experts layers only; they part at layer {min(experts.shape[0], len(layers))}, token 0. "
-            "The config belongs to another model."
+            f"Mixture-of-Experts layers only; they first differ at layer {min(experts.shape[0], len(layers))}, "
+            "token 0. Pass the config of the model that was recorded."
         )
     unset = (experts == UNSET).any(dim=-1)
     if unset.any():
         layer, token = unset.nonzero()[0].tolist()
         raise BadTrace(f"{capture}: layer {layers[layer]}, token {token} has no expert (-1): it was not recorded.")
-    places = torch.arange(count) if positions is None else positions
-    begins = torch.ones(len(places), dtype=torch.bool)
-    begins[1:] = places[1:] != places[:-1] + 1
+    positions = torch.arange(count) if positions is None else positions
+    begins = torch.ones(len(positions), dtype=torch.bool)
+    begins[1:] = positions[1:] != positions[:-1] + 1
     tensors = {
         "experts": experts.contiguous(),
         "tokens": torch.full((count,), -1) if tokens is None else tokens,
-        "positions": places,
+        "positions": positions,
         "sequences": begins.cumsum(dim=0) - 1,
     }
     metadata = {
@@ -200,7 +202,7 @@ def imported(
 
 
 def to_logical(experts: Tensor, table: Tensor) -> Tensor:
-    """experts (layer, token, slot) are places on devices; table (layer, place) says which expert lies there."""
+    """Map physical ids (layer, token, slot) to expert ids; table (layer, physical id) has the expert of each."""
     wrong = (experts < UNSET) | (experts >= table.shape[1])
     if table.shape[0] != experts.shape[0] or wrong.any():
         layer, token = wrong.nonzero()[0, :2].tolist() if wrong.any() else (min(len(table), len(experts)), 0)
@@ -213,7 +215,7 @@ def to_logical(experts: Tensor, table: Tensor) -> Tensor:
 
 
 def read_arrays(source: Any, name: str) -> dict[str, Any]:
-    """The arrays of a file, or one array given by hand under this name. Raises NotFound, BadArgument, BadTrace."""
+    """The arrays of a file, or the given array under `name`. Raises NotFound, BadArgument, BadTrace."""
     if not isinstance(source, str | Path):
         return {name: source}
     file, shown = Path(source), shortened(source)
@@ -229,16 +231,19 @@ def read_arrays(source: Any, name: str) -> dict[str, Any]:
     except (SafetensorError, OSError, EOFError, ValueError) as error:
         raise BadTrace(f"{shown} is not a whole {file.suffix} file ({shortened(error)}). Save it again.") from error
     if name not in arrays:
-        raise BadTrace(f"{shown} has {shortened(', '.join(sorted(arrays))) or 'nothing'}, but no {name}.")
+        names = shortened(", ".join(sorted(arrays))) or "nothing"
+        raise BadTrace(f"{shown} has {names}, but no {name}. Save the array under that name.")
     return arrays
 
 
 def as_ids(given: Any, name: str, axes: int = 3) -> Tensor:
-    """int64 with so many axes. Raises BadArgument."""
+    """The array as an int64 tensor with `axes` axes. Raises BadArgument."""
     try:
         array = given.numpy(force=True) if isinstance(given, Tensor) else np.asarray(given)
     except (TypeError, ValueError) as error:
-        raise BadArgument(f"{name} is no array of whole numbers ({shortened(error)}).") from error
+        raise BadArgument(f"{name} is not an array of integers ({shortened(error)}).") from error
     if array.ndim != axes or not np.issubdtype(array.dtype, np.integer) or not array.size:
-        raise BadArgument(f"{name} is {array.dtype} {array.shape}, expected whole numbers with {axes} axes.")
+        raise BadArgument(
+            f"{name} is {array.dtype} {array.shape}, expected integers with {axes} axes and at least one element."
+        )
     return torch.from_numpy(array.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Where a trace comes from: the model, its tokenizer and the versions, as they stand in the metadata of a trace."""
+"""Provenance: the metadata of a trace about its model, tokenizer and software versions."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
 def describe_model(model: Transformer, layers: list[int], label: str | None) -> dict[str, Any]:
-    """The metadata of a trace that is recorded from `model` here and now."""
+    """The metadata of a trace recorded from `model` in this process."""
     config = model.config
     return {
         "schema": SCHEMA,
@@ -43,8 +43,8 @@ def describe_model(model: Transformer, layers: list[int], label: str | None) -> 
 
 
 def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]:
-    """Name and revision of the folder, fingerprint of the vocabulary files, and the bytes (base64) of every token id
-    that occurs.
+    """Name and revision of the checkpoint, SHA-256 of the vocabulary files, and the bytes (base64) of each token id in
+    `tokens`.
     """
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
@@ -62,10 +62,10 @@ def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]
 
 
 def checkpoint_name(folder: str | Path) -> tuple[str, str | None]:
-    """What a folder of weights is called, and its revision where the path tells it.
+    """The name of a checkpoint folder, and its revision if the path contains one.
 
-    The hub's cache keeps a download in `models--OWNER--NAME/snapshots/COMMIT`; any other folder is called by its own
-    name and has no revision.
+    The hub's cache stores a download in `models--OWNER--NAME/snapshots/COMMIT`, which gives OWNER/NAME and the commit.
+    Any other folder has its own name and no revision.
     """
     path = Path(folder).absolute()
     if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
@@ -74,7 +74,7 @@ def checkpoint_name(folder: str | Path) -> tuple[str, str | None]:
 
 
 def installed(package: str) -> str:
-    """The version of an installed package, for the metadata."""
+    """The version of an installed package; "unknown" if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

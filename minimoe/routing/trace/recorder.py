@@ -13,8 +13,7 @@ The tokens of a batch are flattened row by row, in the order in which the router
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,8 +24,9 @@ from minimoe.errors import BadArgument, MinimoeError, NotFinite
 from minimoe.model.cache import KVCache
 from minimoe.model.checks import as_batch
 from minimoe.model.finite import cause, is_finite
-from minimoe.model.router import Router, Routing
+from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
+from minimoe.routing.trace.hooks import on_routers, router, router_layers
 
 PER_SLOT = ("experts", "weights", "probabilities")
 PER_ROW = ("margins", "entropies")
@@ -46,7 +46,7 @@ class Recorder:
         if not isinstance(model, Transformer):
             raise BadArgument(f"model is {type(model).__name__}, expected a minimoe.Transformer.")
         self.model = model
-        self.layers = [number for number in model.layer_range if model.config.is_moe(number)]
+        self.layers = router_layers(model)
         if not self.layers:
             kind, loaded = model.config.model_type, model.layer_range
             raise BadArgument(f"this {kind} model has no router in layers {loaded}; recording needs a MoE layer.")
@@ -62,8 +62,7 @@ class Recorder:
         with ExitStack() as stack:
             stack.callback(self.model.register_forward_pre_hook(self.begin, with_kwargs=True).remove)
             stack.callback(self.model.register_forward_hook(self.finish, with_kwargs=True).remove)
-            for layer in self.layers:
-                stack.callback(router(self.model, layer).register_forward_hook(partial(self.routed, layer)).remove)
+            stack.enter_context(on_routers(self.model, self.routed, self.layers))
             yield
 
     def begin(self, model: Transformer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -79,8 +78,8 @@ class Recorder:
         self.pending = {number: [] for number in self.layers}
 
     @torch.no_grad()
-    def routed(self, layer: int, gate: torch.nn.Module, args: tuple[Any, ...], routing: Routing) -> None:
-        """Forward hook of a router. Calls to a router outside the model's forward pass are not recorded."""
+    def routed(self, layer: int, gate: torch.nn.Module, routing: Routing) -> None:
+        """Hook of a router, see `on_routers`. Calls to a router outside the model's forward pass are not recorded."""
         if self.pending is not None:
             self.pending[layer].append(summary(routing))
 
@@ -104,14 +103,12 @@ class Recorder:
         ]
         for layer, row in zip(pending, rows, strict=True):
             if not is_finite(row["entropies"]):
-                raise NotFinite(
-                    f"the logits of the router in layer {layer} are NaN or infinite. {cause(model, None)}"
-                )
+                raise NotFinite(f"the logits of the router in layer {layer} are NaN or infinite. {cause(model, None)}")
         routed = {key: torch.stack([row[key] for row in rows]).cpu() for key in PER_SLOT + PER_ROW}
         sums = [torch.stack([piece["probability_sums"] for piece in pieces]).sum(dim=0) for pieces in pending.values()]
-        self.passes.append(routed | self.places() | {"probability_sums": torch.stack(sums).cpu()})
+        self.passes.append(routed | self.origins() | {"probability_sums": torch.stack(sums).cpu()})
 
-    def places(self) -> Pass:
+    def origins(self) -> Pass:
         """Token id, position and sequence of each row. A non-empty cache continues its own sequences."""
         batch, length = self.ids.shape
         known = self.first_sequence.get(self.cache) if self.cache is not None and self.start > 0 else None
@@ -130,18 +127,18 @@ class Recorder:
 
 
 def summary(routing: Routing) -> Pass:
-    """What is kept of one router's decision, in float32: slots by falling probability, and what they do not tell.
+    """The record of one router output, in float32: slots by falling probability, and statistics over all experts.
 
-    margin: logit of the last expert that is in minus that of the first one that is out (rank K minus rank K + 1);
-    infinite if all are in.
+    margin: logit of the last selected expert minus that of the first rejected one (rank K minus rank K + 1); infinite
+    if all experts are selected.
     entropy: of the softmax over all experts, in nats.
-    probability_sums: (expert), the softmax added up over the tokens.
+    probability_sums: (expert), the softmax, summed over the tokens.
     """
     slots = routing.experts.shape[-1]
     logits = routing.logits.double() if routing.logits.dtype == torch.float64 else routing.logits.float()
     everyone = logits.softmax(dim=-1)
     chosen = everyone.gather(-1, routing.experts)
-    order = chosen.argsort(dim=-1, descending=True, stable=True)  # already in order, unless a learner's own router ran
+    order = chosen.argsort(dim=-1, descending=True, stable=True)  # already sorted, unless the router is a reader's own
     ranked = logits.topk(min(slots + 1, logits.shape[-1]), dim=-1).values
     infinite = torch.full_like(ranked[:, 0], torch.inf)
     return {
@@ -155,15 +152,10 @@ def summary(routing: Routing) -> Pass:
 
 
 def bypassed(layer: int, seen: int, tokens: int) -> str:
-    """A sentence about tokens that reached the experts of a layer on another way."""
+    """A message about tokens that reached the experts of a layer without its router."""
     return (
         f"layer {layer} sent {seen} of {tokens} tokens through its router. Does something run the experts without it?"
     )
-
-
-def router(model: Transformer, layer: int) -> Router:
-    """The router module of a Mixture-of-Experts layer, by absolute layer number."""
-    return cast(Router, model.layers[layer].mlp.gate)
 
 
 def router_sha256(model: Transformer, layers: list[int]) -> str:

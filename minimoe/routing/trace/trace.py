@@ -1,4 +1,4 @@
-"""RoutingTrace: which experts every token was sent to, in every layer, and how sure the router was.
+"""RoutingTrace: the selected experts of every token in every layer, and the confidence of the router.
 
 with record_routing(model, tokenizer) as trace:
     model(token_ids)
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class RoutingTrace:
-    """The decisions of the routers for the tokens that went through a model. Reading an empty trace raises BadTrace.
+    """The outputs of the routers for the tokens of one or more forward passes. Reading an empty trace raises BadTrace.
 
-    Made by `record_routing`, `record_documents`, `RoutingTrace.load`, an importer, or (not a measurement)
-    `synthetic_trace`. `metadata` says which model, dtype, engine, tokenizer and label it has. Expert 17 of layer 3 and
-    expert 17 of layer 4 have nothing to do with each other: an id means something only together with its layer.
+    Created by `record_routing`, `record_documents`, `RoutingTrace.load`, an importer, or (not a measurement)
+    `synthetic_trace`. `metadata` describes the model, dtype, engine, tokenizer and label. Expert 17 of layer 3 and
+    expert 17 of layer 4 are unrelated: an id is meaningful only within its layer.
     """
 
     def __init__(self, layers: list[int], passes: list[Pass], faults: list[str], metadata: dict[str, Any]):
@@ -41,7 +41,7 @@ class RoutingTrace:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All passes so far, one after the other. Raises BadTrace if none ran, or a router was bypassed or gave NaN."""
+        """All passes so far, concatenated. Raises BadTrace if there are none, or if a router was bypassed."""
         if self._faults:
             raise BadTrace(f"the recording is incomplete: {self._faults[0]}")
         if not self._passes:
@@ -50,7 +50,7 @@ class RoutingTrace:
             self._passes[:] = [join(self._passes)]
         return self._passes[0]
 
-    # ---------------------------------------------------------------- what the routers decided
+    # ---------------------------------------------------------------- router outputs
 
     @property
     def layers(self) -> Tensor:
@@ -59,12 +59,12 @@ class RoutingTrace:
 
     @property
     def experts(self) -> Tensor:
-        """(layer, token, slot) int64: the selected experts, by falling probability."""
+        """(layer, token, slot) int64: the selected experts, in order of decreasing probability."""
         return self.tensors["experts"]
 
     @property
     def weights(self) -> Tensor:
-        """(layer, token, slot) float32: what each expert's answer is multiplied with; after `load` derived from p."""
+        """(layer, token, slot) float32: the factor of each expert's output; after `load`, derived from p."""
         return self._recorded("weights")
 
     @property
@@ -74,7 +74,7 @@ class RoutingTrace:
 
     @property
     def margins(self) -> Tensor:
-        """(layer, token) float32: logit of the last expert that got in minus that of the first one left out."""
+        """(layer, token) float32: logit of the last selected expert minus that of the first rejected one."""
         return self._recorded("margins")
 
     @property
@@ -84,41 +84,41 @@ class RoutingTrace:
 
     @property
     def probability_sums(self) -> Tensor:
-        """(layer, expert) float32: the softmax over all experts, summed over the tokens. Not known of a selection."""
+        """(layer, expert) float32: the softmax over all experts, summed over the tokens. Absent after `select`."""
         return self._recorded("probability_sums")
 
     @property
     def has_weights(self) -> bool:
-        """False for imported traces, which hold expert ids only: weights, probabilities, margins, entropies raise."""
+        """False for imported traces of expert ids only: weights, probabilities, margins, entropies raise."""
         return not self.metadata.get("ids_only", False)
 
-    # ---------------------------------------------------------------- what the tokens are
+    # ---------------------------------------------------------------- tokens
 
     @property
     def tokens(self) -> Tensor:
-        """(token) int64: token ids; -1 where the model was given hidden states."""
+        """(token) int64: token ids; -1 if the input of the model was hidden states."""
         return self.tensors["tokens"]
 
     @property
     def positions(self) -> Tensor:
-        """(token) int64: place of each token in its own sequence."""
+        """(token) int64: position of each token in its own sequence."""
         return self.tensors["positions"]
 
     @property
     def sequences(self) -> Tensor:
-        """(token) int64: the sequence of each token; every row of a batch is one, and decoding continues it."""
+        """(token) int64: the sequence of each token: a row of a batch, continued by decoding."""
         return self.tensors["sequences"]
 
     @property
     def roles(self) -> Tensor:
-        """(token) int64: index into `roles.ROLES`. Without a tokenizer nothing is known of markup: all is prompt."""
+        """(token) int64: index into `roles.ROLES`. Without a tokenizer, markup is unknown and all tokens are prompt."""
         if "roles" in self.tensors:
             return self.tensors["roles"]
         return roles_of(self.tokens, self.sequences, self.positions, self._table())
 
     @property
     def domains(self) -> Tensor:
-        """(token) int64: index into `domain_names`; -1 where it is not known."""
+        """(token) int64: index into `domain_names`; -1 if unknown."""
         return self.tensors.get("domains", torch.full_like(self.tokens, -1))
 
     @property
@@ -128,12 +128,12 @@ class RoutingTrace:
 
     @property
     def losses(self) -> Tensor:
-        """(token) float32: loss of the token after this one, in nats; NaN where there is none."""
+        """(token) float32: loss of the next token, in nats; NaN if there is none."""
         return self._recorded("losses")
 
     @property
     def predicted(self) -> Tensor:
-        """(token) int64: the token that the model found most likely to come next; -1 where it was not recorded."""
+        """(token) int64: the most probable next token; -1 if not recorded."""
         return self.tensors.get("predicted", torch.full_like(self.tokens, -1))
 
     @property
@@ -143,36 +143,36 @@ class RoutingTrace:
 
     @property
     def domain_names(self) -> tuple[str, ...]:
-        """The names that `domains` counts through."""
+        """The names that `domains` indexes."""
         return tuple(self.metadata.get("domains", ()))
 
     @property
     def prompts(self) -> dict[int, str]:
-        """The text of the prompt of each sequence: its tokens with the role prompt, markup left out."""
-        place, asked = self.positions, self.roles == PROMPT
+        """The text of the prompt of each sequence: its tokens with the role prompt, without markup."""
+        positions, in_prompt = self.positions, self.roles == PROMPT
         texts = {}
         for sequence in self.sequences.unique().tolist():
-            there = (asked & (self.sequences == sequence)).nonzero().flatten()
-            pieces = [self.token_bytes(int(token)) or b"" for token in there[place[there].argsort()]]
+            tokens = (in_prompt & (self.sequences == sequence)).nonzero().flatten()
+            pieces = [self.token_bytes(int(token)) or b"" for token in tokens[positions[tokens].argsort()]]
             texts[sequence] = b"".join(pieces).decode(errors="replace")
         return texts
 
     def token_bytes(self, token: int) -> bytes | None:
         """The bytes of token number `token` of this trace (a Chinese character may be split over several tokens)."""
-        found = self.metadata.get("token_bytes", {}).get(str(int(self.tokens[token])))
-        return None if found is None else base64.b64decode(found)
+        encoded = self.metadata.get("token_bytes", {}).get(str(int(self.tokens[token])))
+        return None if encoded is None else base64.b64decode(encoded)
 
-    # ---------------------------------------------------------------- the trace as a whole
+    # ---------------------------------------------------------------- whole trace
 
     @property
     def provenance(self) -> str:
-        """ "measured" or "synthetic"; `check`, and with it saving and exporting, refuses anything else."""
+        """ "measured" or "synthetic"; any other value is rejected by `check`, and so when saving or exporting."""
         return str(self.metadata.get("provenance", "measured"))
 
     @property
     def title(self) -> str:
-        """One line for title bars, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
-        label, revision = self.metadata.get("label") or "weights not said", self.metadata.get("revision")
+        """One line for titles, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
+        label, revision = self.metadata.get("label") or "unlabelled weights", self.metadata.get("revision")
         label = f"{label} ({self.metadata.get('checkpoint')} at {revision[:12]})" if revision else label
         known = [label, self.provenance, self.metadata.get("dtype")]
         parts = ["synthetic"] if self.provenance == "synthetic" else [part for part in known if part]
@@ -186,9 +186,9 @@ class RoutingTrace:
         return f"<RoutingTrace: {self.title}>"
 
     def select(self, tokens: Tensor | list[int]) -> "RoutingTrace":
-        """A trace of these tokens only: a mask (token) bool, or their numbers. Raises BadArgument.
+        """A trace of some tokens, given as a mask (token) bool or as indices. Raises BadArgument.
 
-        Everything is kept but `probability_sums`, which hold all tokens together.
+        All tensors are kept except `probability_sums`, which are sums over all tokens.
         """
         tokens = torch.as_tensor(tokens)
         if tokens.dtype == torch.bool and tokens.shape == (len(self),):
@@ -215,44 +215,45 @@ class RoutingTrace:
         return RoutingTrace(list(self._layers), [chosen], [], metadata)
 
     def check(self) -> None:
-        """Raise BadTrace if the numbers contradict each other (see validity.py)."""
+        """Raise BadTrace if the tensors contradict each other (see validate.py)."""
         check(self.tensors | {"layers": self.layers}, self.metadata)
 
     def save(self, path: str | Path) -> None:
-        """Check, then write one safetensors file, atomically."""
+        """Check the trace, then write it atomically to one safetensors file."""
         self.check()
         write(path, self.tensors | {"layers": self.layers, "roles": self.roles}, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "RoutingTrace":
-        """Read a saved trace. Raises NotFound, or BadTrace if anything in it contradicts itself."""
+        """Read a saved trace. Raises NotFound, or BadTrace if its contents are inconsistent."""
         tensors, metadata = read(path)
         return cls(tensors.pop("layers").tolist(), [tensors], [], metadata)
 
     def verify(
         self, model: Transformer, tokenizer: "Tokenizer | None" = None, tolerance: float | None = None
     ) -> Replay:
-        """Run the tokens again; BadTrace unless `model` selects the same experts wherever the margin exceeds
-        `tolerance`.
+        """Run the tokens through `model` again and compare the selected experts; see replay.py.
 
-        See replay.py. With a tokenizer, the token texts are compared too. Returns how much was compared.
+        Raises BadTrace if a selection differs although its margin exceeds `tolerance`. With a tokenizer, the bytes of
+        the tokens are compared too. Returns the counts of the comparison.
         """
         self.check()
         given = None if tokenizer is None else describe_tokenizer(tokenizer, self.tokens)
         return replay(self._layers, self.tensors, self.metadata, model, given, tolerance)
 
     def _recorded(self, name: str) -> Tensor:
-        """A tensor that not every trace has. Raises BadTrace where it is absent."""
+        """A tensor that is optional in a trace. Raises BadTrace if it is absent."""
         if name in self.tensors:
             return self.tensors[name]
         if not self.has_weights:
             source = self.metadata.get("capture", "another program")
             raise BadTrace(f"this trace holds expert ids only ({source}), so it has no {name}. Use trace.experts.")
-        how = "record_documents(model, tokenizer, documents) records them"
-        raise BadTrace(f"{name} were not recorded in this trace: {how}.")
+        raise BadTrace(
+            f"{name} were not recorded in this trace; record_documents(model, tokenizer, documents) records them."
+        )
 
     def _table(self) -> dict[int, bytes]:
-        """The bytes of every token id that occurs."""
+        """The bytes of every token id in the trace."""
         return {int(token): base64.b64decode(text) for token, text in self.metadata.get("token_bytes", {}).items()}
 
 
@@ -262,10 +263,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def join(passes: list[Pass]) -> Pass:
-    """Several passes as one: tokens follow each other, sums are added."""
+    """Several passes as one: tokens are concatenated, `probability_sums` added."""
     joined = {}
     for name in passes[0]:
-        pieces = [one[name] for one in passes]
+        pieces = [part[name] for part in passes]
         if name in PER_LAYER:
             joined[name] = torch.stack(pieces).sum(dim=0)
         else:
@@ -277,11 +278,10 @@ def join(passes: list[Pass]) -> Pass:
 def record_routing(
     model: Transformer, tokenizer: "Tokenizer | None" = None, label: str | None = None
 ) -> Iterator[RoutingTrace]:
-    """Record what the routers of `model` decide inside this block; the trace stays readable afterwards. No logit
-    changes.
+    """Record the routers of `model` inside this block, without changing any logit. The trace remains valid afterwards.
 
-    Every call of the model is appended, so the steps of a generation follow its prompt. `label` says what the weights
-    are ("real weights", "mini checkpoint", "random"): a picture of routing means nothing without it. Raises
+    Every call of the model is appended, so the steps of a generation follow its prompt. `label` names the weights
+    ("real weights", "mini checkpoint", "random"), without which a figure of routing cannot be interpreted. Raises
     BadArgument for a dense model.
     """
     recorder = Recorder(model)
@@ -292,4 +292,4 @@ def record_routing(
             yield trace
     finally:
         if tokenizer is not None and len(trace):
-            metadata.update(describe_tokenizer(tokenizer, torch.cat([one["tokens"] for one in recorder.passes])))
+            metadata.update(describe_tokenizer(tokenizer, torch.cat([part["tokens"] for part in recorder.passes])))

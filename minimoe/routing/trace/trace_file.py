@@ -1,22 +1,23 @@
-"""A routing trace on disk: one safetensors file, small integers for the ids, JSON in its metadata.
+"""The file format of a routing trace: one safetensors file with narrow dtypes, and JSON in its metadata.
 
-    experts         u8 (layer, token, slot), u16 above 256 experts, by falling probability
+    experts         u8 (layer, token, slot), u16 above 256 experts, by decreasing probability
     probabilities   f16 (layer, token, slot), softmax over all experts before renormalisation
     margins         f16 (layer, token)        entropies  f16 (layer, token)
     tokens, positions, sequences   i32 (token)        layers  i32 (layer)
 
-and, where they were recorded,
+and, if recorded,
 
     roles u8, domains i16, documents i32, predicted i32, losses f32   (token)
     probability_sums  f32 (layer, expert)
 
-The weights that the experts' answers are multiplied with follow from the probabilities: p / sum(p) where the config
-says `norm_topk_prob`, p otherwise. A 94-layer trace of 4,096 tokens takes 10.9 MB so. With `ids_only` in the metadata
-(an imported trace) there are no probabilities, margins and entropies.
+The weights of the experts' outputs are not stored, since they follow from the probabilities: p / sum(p) with
+`norm_topk_prob`, otherwise p. A 94-layer trace of 4,096 tokens takes 10.9 MB. With `ids_only` in the metadata (an
+imported trace) there are no probabilities, margins and entropies.
 """
 
 import base64
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from torch import Tensor
 
 from minimoe import atomic
 from minimoe.errors import BadTrace, NotFound
-from minimoe.routing.trace.truncation import where_cut
 from minimoe.routing.trace.validate import PROVENANCES, check
 
-SCHEMA = "minimoe.routing/1"  # what came later is optional, so files of the first days still load
+SCHEMA = "minimoe.routing/1"  # later additions are optional, so the oldest files still load
 METADATA_KEY = "minimoe.routing"
+LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 NUMBERS = ("num_hidden_layers", "vocab_size", "num_experts", "num_experts_per_tok")
 STORED = {
     "probabilities": torch.float16,
@@ -51,7 +52,7 @@ STORED = {
 
 
 def write(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write the file whole or not at all. Raises BadArgument for what is not a file, NotFound for a missing folder,
+    """Write the file atomically. Raises BadArgument for a path that is not a file, NotFound for a missing folder, and
     WriteFailed.
     """
     atomic.check_writable(path)
@@ -72,36 +73,36 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise NotFound(f"{file} is a folder, expected the .safetensors file of one trace.")
     if not file.is_file():
         raise NotFound(
-            f"{file} is not there. Write a trace with trace.save(path) or `minimoe trace TEXT --out {file.name}`."
+            f"{file} is not there. Create a trace with trace.save(path) or `minimoe trace TEXT --out {file.name}`."
         )
     try:
         with safe_open(file, framework="pt") as stored:
             raw = (stored.metadata() or {}).get(METADATA_KEY)
-            found = {name: stored.get_tensor(name) for name in {*STORED, "experts"} & set(stored.keys())}
+            loaded = {name: stored.get_tensor(name) for name in {*STORED, "experts"} & set(stored.keys())}
     except (SafetensorError, OSError, ValueError) as error:
-        place = where_cut(file) or error
-        raise BadTrace(f"{file} is not a whole safetensors file ({place}). Record it again.") from error
+        reason = where_cut(file) or error
+        raise BadTrace(f"{file} is not a whole safetensors file ({reason}). Record it again.") from error
     metadata = check_metadata(raw, str(file))
-    for name, tensor in found.items():
+    for name, tensor in loaded.items():
         if tensor.dtype not in allowed(name):
             raise BadTrace(
                 f"{file}: {name} is {tensor.dtype}, expected {' or '.join(map(str, allowed(name)))}. Record it again."
             )
-    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in found.items()}
+    tensors = {name: tensor.float() if tensor.is_floating_point() else tensor.long() for name, tensor in loaded.items()}
     if "probabilities" in tensors:
-        chosen = tensors["probabilities"]
-        tensors["weights"] = chosen / chosen.sum(dim=-1, keepdim=True) if metadata["norm_topk_prob"] else chosen
+        selected = tensors["probabilities"]
+        tensors["weights"] = selected / selected.sum(dim=-1, keepdim=True) if metadata["norm_topk_prob"] else selected
     check(tensors, metadata, source=str(file))
     return tensors, metadata
 
 
 def allowed(name: str) -> tuple[torch.dtype, ...]:
-    """The dtypes that a tensor of this name may have in the file."""
+    """The dtypes allowed for a tensor of the file."""
     return (torch.uint8, torch.uint16) if name == "experts" else (STORED[name],)
 
 
 def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
-    """The JSON of the file's metadata; BadTrace if it is absent, of another schema, or lacks what the checks need."""
+    """Parse and validate the metadata. Raises BadTrace if it is absent, of another schema, or a value is invalid."""
     if raw is None:
         raise BadTrace(
             f"{source} has no {METADATA_KEY!r} in its metadata: a safetensors file, but not a routing trace."
@@ -111,14 +112,14 @@ def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadTrace(f"{source}: its metadata is not JSON ({error}). Record it again.") from error
     if not isinstance(metadata, dict) or metadata.get("schema") != SCHEMA:
-        found = metadata.get("schema") if isinstance(metadata, dict) else type(metadata).__name__
-        raise BadTrace(f"{source}: its schema is {found!r}, this version of minimoe reads {SCHEMA!r}.")
+        schema = metadata.get("schema") if isinstance(metadata, dict) else type(metadata).__name__
+        raise BadTrace(f"{source}: its schema is {schema!r}, but this version of minimoe reads {SCHEMA!r}.")
     for key in NUMBERS:
         if type(metadata.get(key)) is not int or not 0 < metadata[key] <= 2**31:
             raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected a positive integer.")
     for key in ("label", "dtype", "checkpoint", "revision"):
         if not isinstance(metadata.get(key), str | None):
-            raise BadTrace(f"{source}: {key} in its metadata is {metadata[key]!r}, expected a text.")
+            raise BadTrace(f"{source}: {key} in its metadata is {metadata[key]!r}, expected a string.")
     for key, default in (("norm_topk_prob", None), ("ids_only", False)):
         if type(metadata.get(key, default)) is not bool:
             raise BadTrace(f"{source}: {key} in its metadata is {metadata.get(key)!r}, expected true or false.")
@@ -131,11 +132,39 @@ def check_metadata(raw: str | None, source: str) -> dict[str, Any]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise BadTrace(f"{source}: domains in its metadata is {names!r}, expected a list of names.")
     documents = metadata.get("documents", [])
-    if not isinstance(documents, list) or not all(isinstance(one, dict) for one in documents):
-        raise BadTrace(f"{source}: documents in its metadata is no list of objects with title, domain and source.")
+    if not isinstance(documents, list) or not all(isinstance(entry, dict) for entry in documents):
+        raise BadTrace(f"{source}: documents in its metadata is not a list of objects with title, domain and source.")
     try:
         for token, content in metadata.get("token_bytes", {}).items():
             int(token), base64.b64decode(content)
     except (AttributeError, TypeError, ValueError) as error:
-        raise BadTrace(f"{source}: token_bytes in its metadata is no table of token id to base64 ({error}).") from error
+        raise BadTrace(f"{source}: token_bytes in its metadata does not map token ids to base64 ({error}).") from error
     return metadata
+
+
+def where_cut(file: Path) -> str | None:
+    """A message that locates the end of a truncated file by layer and token; None if the file is damaged otherwise.
+
+    Layers are given as rows of the file, since their absolute numbers may be missing.
+    """
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > LONGEST_HEADER:
+                return None
+            header = json.loads(stream.read(length))
+        spans = {
+            name: (entry["shape"], *entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__"
+        }
+        full_size = 8 + length + max(end for _, _, end in spans.values())
+        if size >= full_size:
+            return None
+        cut = size - 8 - length
+        name, (shape, begin, end) = next(item for item in spans.items() if item[1][1] <= cut < item[1][2])
+        number = (cut - begin) * prod(shape) // (end - begin)
+        layer = number // prod(shape[1:]) if len(shape) > 1 or name == "layers" else 0
+        token = number // prod(shape[2:]) % shape[1] if len(shape) > 1 else 0 if name == "layers" else number
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, ZeroDivisionError, RecursionError):
+        return None
+    return f"it ends after {size:,} of {full_size:,} bytes, within {name}, layer row {layer}, token {token}"

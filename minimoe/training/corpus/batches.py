@@ -1,6 +1,6 @@
 """Batches: rows of equal length, filled with documents.
 
-A batch is a function of (seed, step) alone, so a run can stop and resume anywhere.
+A batch depends on (seed, step) only, so a run can be resumed at any step.
 """
 
 import math
@@ -17,13 +17,13 @@ from torch import Tensor
 from minimoe.errors import BadTokenizer
 from minimoe.training.corpus.documents import DOMAINS, Document, document, folder
 
-HELD_OUT_STRIDE = 20  # of a folder's windows, every twentieth is held out
-MISSES = 24  # documents without a place after which a batch is full enough
+HELD_OUT_STRIDE = 20  # every twentieth window of a folder is held out
+MISSES = 24  # number of documents that fit into no row, after which the batch is complete
 Encoded = tuple[list[int], list[bool]]  # ids, and whether each is counted in the loss
 
 
 class Row(NamedTuple):
-    """ids and flags of equal length; from place `text` on they are padding."""
+    """ids and flags of equal length; from index `text` they are padding."""
 
     ids: list[int]
     counted: list[bool]
@@ -32,11 +32,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows, and the token that follows each of their tokens.
+    """Rows of tokens, with the next token of each as its target.
 
-    inputs, targets: (batch, position) int64. counted: (batch, position) bool, which targets enter the next-token loss.
-    padding: (batch, position) bool, which inputs only fill up a row: they enter no loss and no count of used experts. A
-    question in a conversation is not padding, although no target in it is counted.
+    inputs, targets: (batch, position) int64. counted: (batch, position) bool, the targets included in the next-token
+    loss. padding: (batch, position) bool, the inputs that fill a row up; they are excluded from all losses and from the
+    load of the experts. A question in a conversation is not padding, although its targets are not counted.
     """
 
     inputs: Tensor
@@ -45,7 +45,7 @@ class Batch:
     padding: Tensor
 
     def __getitem__(self, rows: slice) -> "Batch":
-        """Some of the rows."""
+        """A slice of the rows."""
         return Batch(self.inputs[rows], self.targets[rows], self.counted[rows], self.padding[rows])
 
     def to(self, device: torch.device) -> "Batch":
@@ -53,7 +53,7 @@ class Batch:
 
 
 class Source(Protocol):
-    """Where batches come from."""
+    """A source of batches."""
 
     @property
     def domains(self) -> tuple[str, ...]: ...
@@ -76,34 +76,34 @@ def end_of_text(tokenizer: RawTokenizer) -> int:
     token_id = tokenizer.token_to_id("<|endoftext|>")
     if token_id is None:
         raise BadTokenizer(
-            "the tokenizer has no <|endoftext|>, which stands between documents. Use one of the family's."
+            "the tokenizer has no <|endoftext|>, which separates documents. Use a tokenizer of the Qwen3 family."
         )
     return token_id
 
 
 def as_batch(rows: Sequence[Row]) -> Batch:
-    """Rows of length + 1 ids and flags as inputs and the targets one place further."""
+    """A batch of `length` inputs and targets from rows of length + 1; targets are shifted by one position."""
     ids, counted = torch.tensor([row.ids for row in rows]), torch.tensor([row.counted for row in rows])
     padding = torch.arange(ids.shape[1]) >= torch.tensor([[row.text] for row in rows])
     return Batch(ids[:, :-1], ids[:, 1:], counted[:, 1:], padding[:, :-1])
 
 
 def padded(ids: list[int], counted: list[bool], length: int, filler: int) -> Row:
-    """A row of exactly this length."""
+    """A row of exactly `length` ids, padded with `filler`."""
     short = length - len(ids)
     return Row([*ids, *[filler] * short], [*counted, *[False] * short], len(ids))
 
 
 class GeneratedSource:
-    """Rows of whole generated documents, each closed by <|endoftext|>, the rest of a row left empty.
+    """Rows of whole generated documents, each followed by <|endoftext|>; the rest of a row is padding.
 
-    Only a document longer than a row is cut.
+    Only a document longer than a row is truncated.
     """
 
     domains = DOMAINS
 
     def __init__(self, tokenizer: RawTokenizer, late_from: float = math.inf):
-        """late_from: the step from which documents are drawn by the corpus's late mixture."""
+        """late_from: the first step whose documents are drawn from the corpus's late mixture."""
         self.tokenizer = tokenizer
         self.late_from = late_from
         self.end = end_of_text(tokenizer)
@@ -114,15 +114,15 @@ class GeneratedSource:
         for part in text.parts:
             new = self.tokenizer.encode(part.text).ids
             ids += new
-            counted += [part.counted and place >= part.given for place in range(len(new))]
+            counted += [part.counted and index >= part.given for index in range(len(new))]
         return [*ids, self.end], [*counted, True]
 
     def rows(
         self, rng: Random, count: int, length: int, split: str, domain: str | None = None, late: bool = False
     ) -> list[Row]:
-        """`count` rows of length + 1: each new document goes into the first row with room for it.
+        """`count` rows of length + 1; each document is put into the first row with enough space (first fit).
 
-        It ends when MISSES documents had no place, and then every row is nearly full.
+        It ends after MISSES documents that fitted into no row, when all rows are nearly full.
         """
         rows: list[Encoded] = [([], []) for _ in range(count)]
         misses = 0
@@ -138,7 +138,7 @@ class GeneratedSource:
         return [padded(ids, counted, length + 1, self.end) for ids, counted in rows]
 
     def passage(self, rng: Random, length: int, split: str, domain: str) -> list[int]:
-        """Exactly `length` ids of running text: documents one after another, the last one cut."""
+        """Exactly `length` ids of consecutive documents, the last one truncated."""
         ids: list[int] = []
         while len(ids) < length:
             ids += self.encode(document(rng, split, domain))[0]
@@ -150,7 +150,7 @@ class GeneratedSource:
         return as_batch(self.rows(rng, rows, length, "train", late=step >= self.late_from))
 
     def held_out(self, domain: str, rows: int, length: int) -> Batch:
-        """A fixed batch of one domain that training never sees."""
+        """A fixed batch of one domain, never used for training."""
         return as_batch(self.rows(Random(f"held-out/{domain}"), rows, length, "held-out", domain))
 
 
@@ -173,11 +173,11 @@ class FolderSource:
         return [n for n in range(count) if (n % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1) == held_out] or [0]
 
     def batch(self, seed: int, step: int, rows: int, length: int) -> Batch:
-        """Windows drawn at random for this step."""
+        """Windows drawn at random for a step."""
         rng, numbers = Random(f"train/{seed}/{step}"), self.windows(length, held_out=False)
         return as_batch([self.window(rng.choice(numbers), length) for _ in range(rows)])
 
     def held_out(self, domain: str, rows: int, length: int) -> Batch:
-        """Held-out windows (of a folder too small to have any: its first)."""
+        """Held-out windows; the first window if the folder is too small to have any."""
         numbers = self.windows(length, held_out=True)
         return as_batch([self.window(numbers[row % len(numbers)], length) for row in range(rows)])

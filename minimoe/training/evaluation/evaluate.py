@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint of the small world on fixed held-out data and write `report.json`."""
+"""Evaluate a checkpoint trained on the small world on fixed held-out data, and write `report.json`."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def questions(task: str, count: int) -> list[chat.Turn]:
 
 @torch.no_grad()
 def held_out(model: Transformer, source: GeneratedSource, domain: str, rows: int = ROWS) -> tuple[float, torch.Tensor]:
-    """(nats per token, (layer, expert) choice counts) of the first held-out rows of a domain, without padding."""
+    """(nats per token, (layer, expert) selection counts) of the first held-out rows of a domain, without padding."""
     batch = source.held_out(domain, rows, ROW_LENGTH).to(model.device)
     with RouterTap(model, counted=~batch.padding) as tap:
         loss = next_token_loss(model(batch.inputs), batch.targets, batch.counted)
@@ -69,7 +69,7 @@ def held_out(model: Transformer, source: GeneratedSource, domain: str, rows: int
 
 
 def language(model: Transformer, directory: str | Path) -> dict[str, Any]:
-    """Held-out loss of each domain, and how evenly the tokens of all domains use the experts of each layer."""
+    """Held-out loss of each domain, and the load of the experts of each layer by the tokens of all domains."""
     source = GeneratedSource(read_tokenizer(directory))
     losses, total = {}, torch.zeros(1)
     for domain in tqdm(DOMAINS, desc="held-out text"):
@@ -123,11 +123,12 @@ def thinking_curve(model: Transformer, tokenizer: Tokenizer, count: int, task: s
 
 
 def history_of(directory: Path) -> dict[str, Any]:
-    """The history.json in a directory or, as a run has it, above its checkpoint/; empty if there is none. Raises
-    BadArgument for one that `minimoe train` did not write.
+    """The history.json of a directory or, for the checkpoint/ of a run, of its parent; empty if there is none.
+
+    Raises BadArgument for a file that `minimoe train` did not write.
     """
-    places = (directory / "history.json", directory.parent / "history.json")
-    file = next((place for place in places if place.is_file()), None)
+    candidates = (directory / "history.json", directory.parent / "history.json")
+    file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
         return {}
     try:
@@ -136,16 +137,16 @@ def history_of(directory: Path) -> dict[str, Any]:
         numbers += [record[key] for record in history["steps"] for key in ("step", "tokens_per_second")]
         numbers += [record["step"] for record in history.get("held_out", ())]
         if not all(isinstance(number, int) and number > 0 for number in numbers):
-            raise ValueError("expected counts and steps from 1 up")
+            raise ValueError("expected counts and steps of at least 1")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadArgument(
-            f"{file} is not the history of a run of minimoe train ({type(error).__name__}: {error}). Move it away."
+            f"{file} is not the history of a run of minimoe train ({type(error).__name__}: {error}). Remove it."
         ) from error
     return history
 
 
 def summary_of_training(directory: Path) -> dict[str, Any]:
-    """How long the checkpoint was trained, if its history is known, and whether its balance loss counted padding."""
+    """Steps, tokens and duration of training, and whether its balance loss counted padding; empty without a history."""
     history = history_of(directory)
     if not history:
         return {}
@@ -165,10 +166,10 @@ def summary_of_training(directory: Path) -> dict[str, Any]:
 
 
 def beside_dense_twin(config: ModelConfig, directory: Path, dense: str | Path) -> dict[str, Any]:
-    """Held-out losses of this model and of its dense twin after the same batches, from the histories of both runs.
+    """Held-out losses of the model and of its dense twin after the same batches, from the histories of both runs.
 
     They are compared at the last step at which both were measured, on the same held-out rows. (If the twin's run was
-    stopped early, neither learning rate had decayed at that step.) Raises BadArgument if the runs do not match.
+    stopped early, neither learning rate had decayed at that step.) Raises BadArgument unless the runs match.
     """
     mine, other = history_of(directory), history_of(Path(dense))
     if not mine or not other:
@@ -202,12 +203,13 @@ def evaluate(
     """Measure the checkpoint at `path` in float32 and, if `out` is given, write the report there as JSON.
 
     dense: the folder of the run of its dense twin, to report its held-out losses too. count: questions per task and
-    mode. Meant for checkpoints trained on the small world. Raises BadArgument if the twin read other batches.
+    mode. Intended for checkpoints trained on the small world. Raises BadArgument if the twin was trained on other
+    batches.
     """
     directory = find_checkpoint(path)
     training = summary_of_training(directory)
     beside = None
-    if dense is not None:  # what can be refused is refused before the measurements
+    if dense is not None:  # invalid arguments are rejected before the measurements
         beside = beside_dense_twin(ModelConfig.from_file(directory), directory, dense)
     model, tokenizer = load(path, dtype=torch.float32)
     report = {

@@ -18,13 +18,13 @@ RIGHT = next(iter(FIRST.accepted.values()))
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "told", set())
+    monkeypatch.setattr(progress, "notices", set())
     monkeypatch.setenv("MINIMOE_PROGRESS", str(tmp_path / "sub" / "progress.json"))
     return tmp_path / "sub" / "progress.json"
 
 
 def test_tests_keep_it_in_memory():
-    assert os.environ["MINIMOE_PROGRESS"] == "memory" and progress.place() is None
+    assert os.environ["MINIMOE_PROGRESS"] == "memory" and progress.progress_file() is None
 
 
 def test_the_file_in_the_checkout_is_ignored_by_git():
@@ -87,7 +87,7 @@ def test_a_damaged_file_that_cannot_be_moved_is_left_alone(file, monkeypatch, ca
     monkeypatch.setattr(progress, "memory", {})
     monkeypatch.setattr(progress.Path, "rename", refuse)
     assert minimoe.check(FIRST.id, RIGHT).status == "ok"
-    assert file.read_bytes() == b"{" and "cannot be moved" in capsys.readouterr().err
+    assert file.read_bytes() == b"{" and "cannot be renamed" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_said_once_and_stops_nobody(file, capsys, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_stops_nobody(file, cap
     file.parent.write_text("a file where a folder should be")
     assert minimoe.check(FIRST.id, RIGHT).status == "ok"
     minimoe.check(FIRST.id, RIGHT)
-    assert capsys.readouterr().err.count("not remembered") == 1
+    assert capsys.readouterr().err.count("progress is not saved") == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
@@ -117,15 +117,15 @@ def test_a_link_stays_a_link(file, tmp_path):
 
 
 def test_a_checkout_that_is_read_only_sends_it_home(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(progress, "told", set())
+    monkeypatch.setattr(progress, "notices", set())
     monkeypatch.delenv("MINIMOE_PROGRESS")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(progress.os, "access", lambda path, mode: False)
-    assert progress.place() == tmp_path / ".minimoe" / "progress.json"
+    assert progress.progress_file() == tmp_path / ".minimoe" / "progress.json"
     assert "your progress is kept in" in capsys.readouterr().err
 
 
 def test_a_checkout_keeps_it_at_its_top(monkeypatch):
     monkeypatch.delenv("MINIMOE_PROGRESS")
     if os.stat(checkout()).st_mode & stat.S_IWUSR:
-        assert progress.place() == checkout() / "progress.json"
+        assert progress.progress_file() == checkout() / "progress.json"

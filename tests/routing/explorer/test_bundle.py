@@ -175,7 +175,7 @@ def test_files_that_do_not_fit_together_are_refused_with_file_and_line(web, case
     [
         ("core/dom.js", r"web/core/render\.js:1 imports core/dom\.js, which is missing"),
         ("views/card.js", r"web/main\.js:1 imports views/card\.js, which is missing"),
-        ("explorer.css", r"explorer\.css is missing, but web/core/style\.js needs its text"),
+        ("explorer.css", r"explorer\.css is missing, but web/core/style\.js includes its text"),
         ("main.js", r"main\.js"),
     ],
 )

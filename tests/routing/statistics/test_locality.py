@@ -1,6 +1,4 @@
-"""Locality, confidence, agreement and placement."""
-
-import math
+"""Locality, agreement and placement."""
 
 import pytest
 import torch
@@ -11,7 +9,6 @@ from minimoe.routing.statistics import (
     contiguous_placement,
     locality,
     router_agreement,
-    router_confidence,
     router_saturation,
     selection_counts,
 )
@@ -67,30 +64,6 @@ def test_locality_of_one_token():
     found = locality(torch.tensor([[[1, 2]]]), 5, torch.tensor([0]), torch.tensor([0]))
     assert found.shared.n == 0 and not found.shared.enough and found.shared.value.tolist() == [0]
     assert found.shared.low.tolist() == [0] and found.shared.high.tolist() == [2]
-
-
-def test_confidence():
-    """Softmax of random logits, by loops; and a router without preference, which has exactly the chance values."""
-    logits = torch.randn(3, 200, 16, generator=torch.Generator().manual_seed(0))
-    full = logits.softmax(-1)
-    ordered = logits.sort(-1, descending=True).values
-    entropies = -(full * full.log()).sum(-1)
-    found = router_confidence(full.topk(4).values, ordered[..., 3] - ordered[..., 4], entropies, 16, DOCUMENTS[:200])
-    assert float(found.first.value[1]) == pytest.approx(sum(float(row.max()) for row in full[1]) / 200, rel=1e-5)
-    assert float(found.entropy.value[2]) == pytest.approx(float(entropies[2].mean()) / math.log(2), rel=1e-5)
-    assert float(found.quantiles["margin"][0, 2]) == pytest.approx(
-        float((ordered[0, :, 3] - ordered[0, :, 4]).median()), rel=0.1
-    )
-    for estimate in (found.first, found.mass, found.margin, found.entropy):
-        assert (estimate.low < estimate.value).all() and (estimate.value < estimate.high).all() and not estimate.enough
-    assert (found.first.low > found.first.chance).all() and (found.entropy.high < 4).all()
-    even = router_confidence(torch.full((1, 3, 4), 1 / 16), torch.zeros(1, 3), torch.full((1, 3), math.log(16)), 16)
-    for estimate in (even.first, even.mass, even.margin, even.entropy):
-        assert float(estimate.value) == pytest.approx(estimate.chance)
-    with pytest.raises(BadArgument, match="at least one token"):
-        router_confidence(torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0), 16)
-    with pytest.raises(BadArgument, match="NaN in row 0, token 1"):
-        router_confidence(torch.full((1, 2, 1), 0.5), torch.tensor([[0.0, math.nan]]), torch.ones(1, 2), 4)
 
 
 def test_agreement():

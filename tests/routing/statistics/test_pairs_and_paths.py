@@ -9,14 +9,13 @@ from minimoe.errors import BadArgument
 from minimoe.routing.statistics import (
     coactivation,
     expected_pairs,
-    path_information,
     pmi,
     pmi_chance,
     seriate,
     transition_lift,
 )
 from minimoe.routing.trace.synthetic import synthetic_trace
-from tests.routing.statistics.made import EXPERTS, LAYERS, SLOTS, TOKENS, split, uniform, weighted
+from tests.routing.statistics.made import EXPERTS, split, uniform, weighted
 
 DOCUMENTS, DOMAINS = split()
 
@@ -141,39 +140,6 @@ def test_lift_equals_a_loop():
     unused = transition_lift(experts[0], experts[1], 14)
     assert (unused.lift.value[12:] == 1).all() and (unused.p[:, 12:] == 1).all() and not unused.lift.enough[12:].any()
     assert torch.isfinite(unused.lift.low).all() and torch.isfinite(unused.lift.high).all()
-
-
-def test_path_information():
-    values = torch.stack([path_information(uniform(seed, 4), EXPERTS).value for seed in range(5)])
-    assert float(values.mean()) == pytest.approx(0, abs=5e-4) and float(values.abs().max()) < 4e-3
-    experts = uniform(0, 3)
-    experts[2] = (experts[1] * 5 + 3) % EXPERTS  # a fixed path from expert to expert
-    found = path_information(experts, EXPERTS, DOCUMENTS)
-    # the slot that leads there is met one time in SLOTS; the other slots are spread over all other experts
-    met, missed = 1 / (EXPERTS * SLOTS), (1 - 1 / SLOTS) / (EXPERTS * (EXPERTS - 1))
-    exact = EXPERTS * met * math.log(met * EXPERTS**2)
-    exact += EXPERTS * (EXPERTS - 1) * missed * math.log(missed * EXPERTS**2)
-    assert float(found.value[1]) == pytest.approx(exact / math.log(EXPERTS), abs=5e-3)
-    assert found.low[1] > 0.07 and abs(float(found.value[0])) < 4e-3
-    assert float(found.low[0]) < 0 < float(found.high[0]) and not found.enough and found.n == TOKENS
-
-
-def test_path_information_of_uneven_loads_is_corrected_too():
-    generator = torch.Generator().manual_seed(1)
-    experts = weighted(torch.exp(torch.randn(LAYERS, 1, EXPERTS, generator=generator)).expand(-1, TOKENS, -1), 2)
-    assert float(path_information(experts, EXPERTS).value.abs().max()) < 4e-3
-
-
-def test_path_information_edge_cases():
-    one = path_information(torch.zeros(3, 5, 1, dtype=torch.int64), 4, torch.arange(5))
-    assert (one.value == 0).all() and (one.low == 0).all() and (one.high == 0).all()
-    assert path_information(uniform(0, 1), EXPERTS).value.shape == (0,)
-    single = path_information(uniform(0, 2, 1), EXPERTS, torch.tensor([4]))
-    assert torch.isfinite(single.value).all() and single.low.tolist() == [-1] and not single.enough
-    left = torch.where(DOMAINS == 0, -1, DOCUMENTS)
-    kept = uniform(0)[:, DOMAINS > 0]
-    partial = path_information(uniform(0), EXPERTS, left)
-    torch.testing.assert_close(partial.value, path_information(kept, EXPERTS).value)
 
 
 @pytest.mark.parametrize("sizes", [(5, 9, 7), (1, 1, 14, 2)])

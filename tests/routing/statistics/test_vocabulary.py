@@ -8,7 +8,6 @@ import torch
 from minimoe.routing.statistics import (
     context_information,
     token_information,
-    vocabulary_shares,
     vocabulary_specialisation,
 )
 from minimoe.routing.statistics.information import rotation, shuffle_within
@@ -41,20 +40,9 @@ def test_vocabulary_equals_a_loop():
             if len(here) >= 9:
                 shares = [sum(e in experts[layer, token].tolist() for token in here) / len(here) for e in range(11)]
                 values.append(max(shares))
-                own = vocabulary_shares(experts, 11, ids, x)
-                assert own.value[layer].tolist() == pytest.approx(shares) and own.n == len(here)
         assert found.n == len(values)
         assert float(found.value[layer]) == pytest.approx(sum(values) / len(values))
     assert (found.low == 0).all() and (found.high == 1).all()
-
-
-def test_wilson_by_hand():
-    found = vocabulary_shares(torch.tensor([[[0], [0], [1], [2]]]), 4, torch.zeros(4), 0)
-    centre, half = (0.5 + 0.4802) / 1.9604, math.sqrt(0.25 + 0.2401) * 0.98 / 1.9604
-    assert float(found.low[0, 0]) == pytest.approx(centre - half, abs=1e-4)
-    assert float(found.high[0, 0]) == pytest.approx(centre + half, abs=1e-4)
-    absent = vocabulary_shares(torch.tensor([[[0], [0]]]), 4, torch.zeros(2), 8)
-    assert absent.n == 0 and (absent.value == 0).all() and (absent.high == 1).all()
 
 
 def test_chance_of_vocabulary_accounts_for_the_maximum_and_the_load():

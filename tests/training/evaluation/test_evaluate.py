@@ -149,14 +149,14 @@ def test_the_card_says_what_the_report_says() -> None:
     card = model_card(small_report(), CONFIG)
     for said in (
         *("1,234", "567", "1,000 tokens", "77 minutes", "of 560 parameters", "same 8 batches"),
-        *("| English | 0.500 | 1.65 |", "| English | 1.649 | 1.822 |", "experts are ahead in 1 of 1"),
+        *("| English | 0.500 | 1.65 |", "| English | 1.649 | 1.822 |", "experts are better in 1 of 1"),
         "| 75.0 % (30.1 to 95.4) | 25.0 % (4.6 to 69.9) |",
-        "| right | 0% | 75% |",
+        "| correct | 0% | 75% |",
         "| 20,000 | 0 | 0.61 | 0.93 |",
         *(
             " 2 got less",
             "0.50, 0.60",
-            "in 98.0 % (93.0 to 99.5) of 100",
+            "for 98.0 % (93.0 to 99.5) of 100",
             "gives 35.0 to 45.0 %",
             "0.200, 0.300",
             "0.070, 0.080",
