@@ -31,7 +31,7 @@ from minimoe.model.cache import KVCache
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ExpertBank
 from minimoe.quantisation.detect import OWN
-from minimoe.quantisation.groupwise import Grouped
+from minimoe.quantisation.groupwise import GroupwiseInt
 from minimoe.quantisation.modules import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
 from minimoe.scale.distributed.tensor_parallel import TensorSplit
 from minimoe.scale.planner.attention_kernels import kernel_of
@@ -109,7 +109,7 @@ def fill(module: nn.Module, generator: torch.Generator) -> None:
 def pack_random(module: Packed, parts: dict[str, Tensor], generator: torch.Generator) -> None:
     """Write one random matrix into the packed parts."""
     format = module.format
-    assert isinstance(format, Grouped)
+    assert isinstance(format, GroupwiseInt)
     outs, stored = parts[format.numbers].shape
     ins = stored * (2 if format.bits == 4 else 1)
     weight = torch.empty(outs, ins, device=generator.device).normal_(std=0.02, generator=generator)
