@@ -142,4 +142,4 @@ def test_the_command_line_prints_them():
     content = json.loads(run("plan", BIG, "--devices", "8", "--device-memory", "85.52GB", "--serve", "--json")[1])
     assert [each["max_model_len"] for each in content["serve"]] == [40_960] * 3
     assert "serve" not in json.loads(run("plan", BIG, "--json")[1])
-    assert "--serve needs to know the cards" in refused("plan", BIG, "--serve")
+    assert "--serve requires the memory of a device" in refused("plan", BIG, "--serve")
