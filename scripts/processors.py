@@ -71,12 +71,12 @@ def planned(quick: bool) -> list[Run]:
     if quick:
         one = Run(oldest, 1, "parity, streaming and two lessons", (*NBVAL, *QUICK, *QUICK_LESSONS))
         return [] if oldest == "native" else [one]
+    lessons = (*NBVAL, "-p", "tests.conftest", "notebooks", "exercises")
     runs = []
     for capability in capabilities():
         runs.append(Run(capability, 1, "library", ("-m", "not browser", *LIBRARY)))
-        for threads in (1, 2):
-            runs.append(Run(capability, threads, "lessons", (*NBVAL, "-p", "tests.conftest", "notebooks", "exercises")))
-    return runs
+        runs.append(Run(capability, 1, "lessons", lessons))
+    return [*runs, Run("native", 2, "lessons", lessons)]
 
 
 def main() -> int:
