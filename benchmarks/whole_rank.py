@@ -9,6 +9,7 @@ import os
 import resource
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -16,7 +17,8 @@ from tqdm.auto import tqdm
 from minimoe import ModelConfig
 from minimoe.checkpoint.load import ModelPart
 from minimoe.checkpoint.sparse_checkpoint import write_sparse
-from minimoe.scale.distributed.load_shard import open_part, pour
+from minimoe.scale.distributed.load_shard import open_part
+from minimoe.scale.distributed.shard_reads import runs
 
 BUFFER = 64 * 2**20  # bytes
 RANKS = ((8, 0), (8, 7))  # the last rank starts at another offset than rank 0
@@ -42,12 +44,19 @@ def main() -> None:
 
 
 def read_all(part: ModelPart) -> tuple[float, int]:
-    """Read a part; returns seconds and the number of runs."""
-    buffer = memoryview(bytearray(BUFFER))
-    start = time.perf_counter()
+    """(seconds, runs): every byte of the part is read, run by run, into one buffer that is used again."""
+    buffer, count, start = memoryview(bytearray(BUFFER)), 0, time.perf_counter()
     with tqdm(total=part.bytes, unit="B", unit_scale=True, desc=f"rank {part.rank} of {part.world}") as progress:
-        runs = pour(part, buffer, progress.update)
-    return time.perf_counter() - start, runs
+        for _, group in groupby(runs(part.slices), key=lambda run: run.header.file):
+            together = list(group)
+            with together[0].header.open() as file:
+                for run in together:
+                    for done in range(0, run.nbytes, BUFFER):
+                        chunk = buffer[: min(BUFFER, run.nbytes - done)]
+                        file.read_into(chunk, run.offset + done)
+                        progress.update(len(chunk))
+            count += len(together)
+    return time.perf_counter() - start, count
 
 
 def total(part: ModelPart) -> int:

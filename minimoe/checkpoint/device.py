@@ -27,7 +27,7 @@ def require_room(nbytes: int, device: torch.device, neighbours: int = 1) -> None
 
 
 def memory_of_device(device: torch.device) -> int | None:
-    """Bytes: the free ones of a GPU, all of this machine for the CPU (others may free theirs); None if unknown."""
+    """Free bytes of a GPU; for the CPU all of this machine, since other programs may free theirs; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "cpu" and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):

@@ -1,7 +1,7 @@
-"""open_checkpoint: config, index and checked headers of a checkpoint, before anyone decides which weights to read.
+"""open_checkpoint: config, index and checked headers of a checkpoint, before the choice of weights to read.
 
-It may lie in a folder, or on a server: then the small files are copied to a local folder, of the weights only the
-headers are fetched, and everything else when it is read.
+The checkpoint is a local folder or on a server. From a server the small files are copied to a local folder and the
+headers of the weight files are fetched; the weights follow when they are read.
 """
 
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ from minimoe.model.config import ModelConfig
 
 @dataclass(frozen=True)
 class OpenedCheckpoint:
-    """A checkpoint whose headers are read and checked; no weight is.
+    """A checkpoint with its headers read and checked, but no weights.
 
-    source: what the reader typed, for messages; for a hub's model with the commit that it meant.
-    folder: a folder on this machine with config.json and the tokenizer's files.
-    shards: index and headers of the files that hold the asked layers; `header.open()` reads their weights.
-    remote: whether the weights lie on a server. `shards.directory.bytes_fetched` then counts what came from there.
+    source: the path as given, for messages; for the hub, with the resolved commit.
+    folder: the local folder with config.json and the tokenizer files.
+    shards: index and headers of the files with the requested layers; `header.open()` reads their weights.
+    remote: whether the weights are on a server. `shards.directory.bytes_fetched` then counts the bytes fetched.
     """
 
     source: str
@@ -45,13 +45,13 @@ def open_checkpoint(
     """Open the checkpoint at `path` for `layers` (default: all): only the files that hold these need to be there.
 
     path: a folder; the address of one on a server, https://host/folder/; or a model of the Hugging Face hub,
-    hf://owner/name[@revision], which is pinned to a commit. Of a plain server each file is pinned to the version that
-    was seen first; nothing says whether two files belong together but the index and the config.
-    cache, cache_bytes: where fetched bytes are kept, and how many. Default: $MINIMOE_CACHE or ~/.cache/minimoe, and
-    20 GB ($MINIMOE_CACHE_GB) or half of what the disk has left; 0 keeps nothing.
+    hf://owner/name[@revision], which is pinned to a commit. From a plain server each file is pinned to its first
+    version; only the index and the config show whether two files belong together.
+    cache, cache_bytes: the folder of the cache and its size in bytes. Default: $MINIMOE_CACHE or ~/.cache/minimoe, and
+    20 GB ($MINIMOE_CACHE_GB) or half of the free disk space; 0 disables it.
 
     Raises NotFound, BadConfig, UnsupportedModel, BadArgument, and the kinds of BadCheckpoint that index and headers
-    can show. Names and shapes are not yet compared with the config: `checkpoint.compare.match` does that.
+    can show. Names and shapes are not yet compared with the config: `checkpoint.match.match` does that.
     """
     source, folder, index = open_index(path, cache, cache_bytes)
     config = ModelConfig.from_file(folder / "config.json")
@@ -63,7 +63,7 @@ def open_checkpoint(
 def open_index(
     path: str | Path, cache: str | Path | None = None, cache_bytes: int | None = None
 ) -> tuple[str, Path, Index]:
-    """(what to call it, the folder with the small files, the index). Asks for no weight file's header."""
+    """(name for messages, folder with the small files, index). Reads no header of a weight file."""
     address = remote_address(path)
     if address is None:
         folder = find_checkpoint(path)
@@ -77,7 +77,7 @@ def open_index(
 
 
 def open_url(address: str, kept: Path, ranges: RangeCache) -> tuple[RemoteFolder, Path]:
-    """A folder of a plain server, whose files may change from one run to the next: every run asks."""
+    """A folder of a plain server. Its files may change between runs, so every run checks them."""
     remote, folder = RemoteFolder(address, ranges), local_folder(address, kept)
     try:
         fetch_small_files(remote, folder)
@@ -88,7 +88,7 @@ def open_url(address: str, kept: Path, ranges: RangeCache) -> tuple[RemoteFolder
 
 
 def open_hub(address: str, kept: Path, ranges: RangeCache) -> tuple[RemoteFolder, Path]:
-    """A commit of the hub, whose files never change."""
+    """A commit of the hub; its files never change."""
     repository, revision = hub.parse(address)
     found = hub.HubFolder(repository, revision, None)
     if not hub.COMMIT.fullmatch(revision) or not is_complete(local_folder(found.base, kept)):
@@ -100,7 +100,7 @@ def open_hub(address: str, kept: Path, ranges: RangeCache) -> tuple[RemoteFolder
 
 
 def read_remote_index(remote: RemoteFolder, folder: Path) -> Index:
-    """The index among the small files, or the note that there is a single file."""
+    """The index among the small files, or an index for a single file."""
     if (folder / INDEX).exists():
         return replace(read_index(folder), directory=remote)
     if (remote / SINGLE).exists():

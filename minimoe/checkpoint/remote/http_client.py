@@ -1,7 +1,8 @@
 """HTTP range requests for the bytes of a file on a server.
 
 Transient errors (a dropped connection, 5xx, 429) are retried from the last byte received. A response with the wrong
-bytes is an error (see `http_response`).
+bytes is an error (see `http_response`). This is own code, not fsspec or huggingface_hub, because neither compares the
+version (ETag) of every response, so a file that is replaced during a run would yield a mixture of two.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""From one format to another, a matrix at a time: its parts are read, unpacked, and packed anew or left as they are.
+"""Convert matrices from one format to another, one at a time: read the parts, unpack them, pack them again if needed.
 
-So a checkpoint can be loaded, or written, in another format than its own with memory for the result and one matrix.
+A checkpoint can thus be loaded, or written, in another format with memory for the result and one matrix.
 """
 
 import math
@@ -28,7 +28,7 @@ class StoredMatrix:
     """One matrix of a linear layer as the files hold it.
 
     name: what its tensors would be called on disk without the suffix: "model.layers.0.mlp.experts.3.up_proj".
-    parts: suffix -> where that component lies.
+    parts: suffix -> the stored tensor of that component.
     """
 
     name: str
@@ -47,7 +47,7 @@ class StoredMatrix:
 
 
 def stored_matrices(plan: Iterable[Placed]) -> list[StoredMatrix]:
-    """The matrices among the tensors of a plan, in the plan's order; what formats do not pack is left out."""
+    """The matrices among the tensors of a plan, in the plan's order; tensors that formats do not pack are left out."""
     found: dict[str, StoredMatrix] = {}
     for placed in plan:
         if is_packed(placed.expected.name):
@@ -58,7 +58,7 @@ def stored_matrices(plan: Iterable[Placed]) -> list[StoredMatrix]:
 
 
 def name_on_disk(placed: Placed, piece: Piece) -> tuple[str, str]:
-    """(module, suffix) of a piece. One that is cut from a fused tensor is called as if it were not."""
+    """(module, suffix) of a piece. One from a fused tensor gets the name it would have alone."""
     if len(placed.expected.shape) == 3:
         bank, _, kind = piece.parameter.rpartition(".")
         return f"model.{bank}.{piece.expert}.{kind}", "weight"
@@ -67,7 +67,7 @@ def name_on_disk(placed: Placed, piece: Piece) -> tuple[str, str]:
 
 
 class MatrixReader(ExitStack):
-    """Reads matrices in `format`. Keeps the files open, as the parts of one matrix may lie in several. A context
+    """Reads matrices in `format`. Keeps the files open, since the parts of one matrix may be in several. A context
     manager; at its end, files that were changed meanwhile raise ReadFailed.
     """
 

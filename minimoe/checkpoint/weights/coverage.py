@@ -1,5 +1,4 @@
-"""The book of a load: every row of every parameter is filled exactly once, or there is no model. Packed matrices are
-buffers, and kept like parameters."""
+"""Checks that a load fills every row of every parameter, and of every packed matrix, exactly once."""
 
 from minimoe.errors import IncompleteLoad
 from minimoe.model.transformer import Transformer
@@ -9,8 +8,8 @@ Row = tuple[str, int | None]  # a parameter, or one expert's row of a bank
 
 
 class Ledger:
-    """What must be filled is taken from the model itself, not from the plan that fills it: so a mistake in the plan
-    shows.
+    """What is still to be filled. The list comes from the model itself, not from the plan, so a mistake in the plan is
+    detected.
     """
 
     def __init__(self, model: Transformer):
@@ -26,10 +25,10 @@ class Ledger:
                 self.open |= {(f"{name}.{suffix}", row) for suffix in module.parts for row in rows}
 
     def fill(self, parameter: str, expert: int | None) -> None:
-        """Note that these values were written. Raises IncompleteLoad if they are unknown or were written before."""
+        """Record that these values were written. Raises IncompleteLoad if they are unknown or were written before."""
         row = (parameter, expert)
         if row not in self.open:
-            what = "was filled twice" if row in self.filled else "is no part of the model"
+            what = "was filled twice" if row in self.filled else "is not part of the model"
             raise IncompleteLoad(f"{in_words(row)} {what}. Please report this: a load should have stopped earlier.")
         self.open.remove(row)
         self.filled.add(row)

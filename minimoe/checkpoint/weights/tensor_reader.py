@@ -1,7 +1,7 @@
-"""From the bytes of a file into the memory of a parameter, without a copy of anything larger than one staging buffer.
+"""Read the bytes of a file into the memory of a parameter, with no copy larger than one staging buffer.
 
-Where dtype and device agree, the operating system writes straight into the parameter's own memory. Otherwise a buffer
-of bounded size stands between.
+If dtype and device agree, the operating system writes directly into the parameter's memory. Otherwise the values pass
+through a buffer of bounded size.
 """
 
 import math
@@ -17,14 +17,13 @@ STAGING_BYTES = 8 * 2**20
 
 
 def memory_of(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, writable. (NumPy knows no bfloat16, but every dtype can be looked at as
-    bytes.)
+    """The bytes of a contiguous CPU tensor, writable. (NumPy has no bfloat16, so every dtype is viewed as bytes.)
     """
     return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 class Filler:
-    """Fills destinations from one file after another through a single staging buffer, made only if it is needed."""
+    """Fills destinations from one file after another through a single staging buffer, allocated on first use."""
 
     def __init__(self) -> None:
         self._staging: Tensor | None = None
@@ -56,7 +55,7 @@ class Filler:
 
 
 def same_values(file: OpenFile, entry: TensorEntry, other_file: OpenFile, other: TensorEntry) -> bool:
-    """Whether two stored tensors are equal, compared piece by piece: to the bit, or in the narrower of two dtypes."""
+    """Whether two stored tensors are equal, compared chunk by chunk: to the bit, or in the narrower of two dtypes."""
     if entry.shape != other.shape:
         return False
     dtypes = TORCH_DTYPES[entry.dtype], TORCH_DTYPES[other.dtype]

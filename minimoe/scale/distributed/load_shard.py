@@ -8,7 +8,6 @@ buffer.
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.quantisation import format_of
 from minimoe.scale.distributed.pipeline_parallel import LayerSplit
-from minimoe.scale.distributed.shard_reads import rank_reads, runs
+from minimoe.scale.distributed.shard_reads import rank_reads
 from minimoe.scale.distributed.tensor_parallel import TensorSplit
 from minimoe.scale.planner.divisibility import refuse_uneven
 from minimoe.scale.planner.precision import own_precision
@@ -87,20 +86,3 @@ def weight_bytes(part: ModelPart, dtype: str | torch.dtype | None = None) -> int
 def with_dtype(part: ModelPart, dtype: str | torch.dtype | None) -> ModelPart:
     """The same part in another dtype; None changes nothing."""
     return part if dtype is None else replace(part, dtype=check_dtype(dtype, part.config))
-
-
-def pour(part: ModelPart, buffer: memoryview, tell: Callable[[int], object] = lambda count: None) -> int:
-    """Read all bytes of the part, run by run, into one buffer over and over: what reading costs, without a place to
-    put it. Returns the number of runs.
-    """
-    count = 0
-    for _, group in groupby(runs(part.slices), key=lambda run: run.header.file):
-        together = list(group)
-        with together[0].header.open() as file:
-            for run in together:
-                for done in range(0, run.nbytes, len(buffer)):
-                    piece = buffer[: min(len(buffer), run.nbytes - done)]
-                    file.read_into(piece, run.offset + done)
-                    tell(len(piece))
-        count += len(together)
-    return count

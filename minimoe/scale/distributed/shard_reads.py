@@ -1,7 +1,7 @@
-"""What one rank reads: cuts.py applied to the tensors that were found in the files. Pure data, no weight is opened.
+"""What one rank reads: the cuts of `planner.sharding` applied to the stored tensors. Pure data; no weight is opened.
 
-Rows of a matrix lie together in the file and are read alone. Columns lie scattered over all of it, so the whole matrix
-is read and cut in memory. Reads that touch each other are one run: the disk sees few, long, sequential ones.
+Rows of a matrix are contiguous in the file and read alone. Columns are scattered over the whole matrix, so it is read
+as a whole and cut in memory. Adjacent slices form one run, so the disk sees few, long, sequential reads.
 """
 
 from collections.abc import Iterable, Iterator

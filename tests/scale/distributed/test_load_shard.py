@@ -28,7 +28,7 @@ from minimoe.commands.load_model import announce
 from minimoe.errors import BadArgument, IncompleteLoad, MissingShard, PlanTooBig, ReadFailed, WrongModel
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
-from minimoe.scale.distributed.load_shard import open_part, pour, read_part
+from minimoe.scale.distributed.load_shard import open_part, read_part
 from minimoe.scale.distributed.shard_reads import runs
 from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.load_time import reading
@@ -143,12 +143,6 @@ def test_ranks_begin_at_different_files_and_runs_hold_every_byte_once(tiny: Path
         for (file, _, stop), (other, start, _) in pairwise(spans):
             assert file != other or stop <= start
     assert len(set(first)) == 4
-
-
-def test_pour_reads_what_the_rank_would_keep(tiny: Path) -> None:
-    part, counts = open_part(tiny, 2, 4), []
-    assert pour(part, memoryview(bytearray(1000)), counts.append) == len(list(runs(part.slices)))
-    assert sum(counts) == part.bytes and max(counts) <= 1000
 
 
 # ---------------------------------------------------------------- what is refused
