@@ -44,7 +44,7 @@ def test_short_reads_are_continued_and_an_early_end_is_an_error(tiny: Path, monk
 
 def test_the_ledger_takes_every_row_once() -> None:
     ledger = Ledger(random_model(TINY))
-    with pytest.raises(IncompleteLoad, match=r"layers\.9\.mlp is no part of the model"):
+    with pytest.raises(IncompleteLoad, match=r"layers\.9\.mlp is not part of the model"):
         ledger.fill("layers.9.mlp", None)
     rows = sorted(ledger.open, key=str)
     for row in rows:
