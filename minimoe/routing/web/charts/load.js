@@ -1,4 +1,4 @@
-// The drawings of view G.
+// The charts of view G: load per expert, per layer and per device.
 
 import { foldOverUniform } from "../math/counts.js";
 import { lorenz } from "../math/information.js";

@@ -1,14 +1,14 @@
-// Matched tokens: do two domains still select different experts when only the very same vocabulary entries are compared?
+// Matched tokens: comparison of two domains over identical vocabulary entries only.
 //
-//   matchedWeights(keys, sides, size) -> Float64Array(T)   what each token counts: min(n_x of side 0, n_x of side 1) / n_x of its own side,
-//                                                          so that every entry x weighs the same on both sides; sides: 0, 1, or -1 (neither)
-//   matchedNull(keys, sides, documents, size, draws, seed) -> null model: documents dealt to the two sides anew, weights worked out anew
-//   matchedBand(model, block, K, E) -> {low, high, mean}   divergence of one layer under that null model; 95 % of the draws lie in low..high
+//   matchedWeights(keys, sides, size) -> Float64Array(T)   weight of each token: min(n_x of side 0, n_x of side 1) / n_x of its own side,
+//                                                          so that every entry x has equal weight on both sides; sides: 0, 1, or -1 (neither)
+//   matchedNull(keys, sides, documents, size, draws, seed) -> null model: documents assigned to sides at random, weights recomputed
+//   matchedBand(model, block, K, E) -> {low, high, mean}   divergence of one layer under that null model; low..high contains 95 % of the draws
 
 import { jensenShannon } from "./information.js";
 import { quantile, randomGenerator, shuffleInPlace, tabulate } from "./random.js";
 
-/** Weights of the tokens; the sums over both sides are the same. */
+/** Weights of the tokens; both sides have the same sum. */
 export function matchedWeights(keys, sides, size) {
   const seen = [new Float64Array(size), new Float64Array(size)];
   for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) seen[sides[t]][keys[t]]++;
@@ -17,7 +17,7 @@ export function matchedWeights(keys, sides, size) {
   );
 }
 
-/** Only tokens that are matched in the true labelling take part, as in statistics/matched.py. */
+/** The null model uses only tokens that are matched under the true labels, as in statistics/matched.py. */
 export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0) {
   const truth = matchedWeights(keys, sides, size);
   const places = [];
@@ -41,7 +41,7 @@ export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0)
   return { places, dealt };
 }
 
-/** The band of one layer. */
+/** The null band of one layer. */
 export function matchedBand({ places, dealt }, block, K, E) {
   const found = Float64Array.from(dealt, ({ sides, weights }) => {
     const counts = [new Float64Array(E), new Float64Array(E)];

@@ -1,10 +1,10 @@
-// An order of the experts in which similar ones stand side by side. Ids are arbitrary: a pattern in id order means nothing.
+// Seriation: an order of the experts with similar ones adjacent. Ids are arbitrary, so patterns in id order are meaningless.
 //
-//   seriate(similarity, E) -> Int32Array(E)     the experts in drawing order; similarity (E*E) symmetric, diagonal ignored
+//   seriate(similarity, E) -> Int32Array(E)     the experts in display order; similarity (E*E) symmetric, diagonal ignored
 
 /**
- * Average-linkage clustering; two clusters are joined at the ends that are most alike (of the four ways), so that the strongest pairs
- * end up as neighbours. Ties go to the smaller ids, so that a second run gives the same order.
+ * Average-linkage clustering; two clusters are joined at their most similar ends (of four combinations), so that the strongest pairs
+ * become adjacent. Ties are broken by the smaller id, which makes the order deterministic.
  */
 export function seriate(similarity, E) {
   const between = Float64Array.from(similarity, (value) => (Number.isFinite(value) ? value : 0));
