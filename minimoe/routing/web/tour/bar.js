@@ -1,4 +1,4 @@
-// The tour's bar: one step at a time, with its question; the answer is hidden until asked for. state.tour is the step, so a link can lead to it.
+// The tour bar: one step with its question; the answer is hidden at first. state.tour is the step, so links can point to it.
 
 import { element, setAttributes, setText } from "../core/dom.js";
 import { registerTour } from "../core/registry.js";

@@ -1,4 +1,4 @@
-// Eight steps through the views: where to look (a state), two sentences, a question and its answer. A step whose facts a trace lacks is left out.
+// The eight steps of the tour: a state, two sentences, a question and its answer. A step without facts in the trace is omitted.
 
 import { loadChance, loadSummary } from "../math/information.js";
 import { atlasMinimum, MINIMUM } from "../math/intervals.js";
@@ -6,7 +6,7 @@ import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../
 import { openingState } from "../core/opening.js";
 import { tourBusiest, tourDomains, tourLargestByChance, tourMargins, tourTwins } from "./facts.js";
 
-/** [{title, state, text, question, answer}] of this trace; `given` (header.tour) takes their place where it was sent along. */
+/** [{title, state, text, question, answer}] of this trace; replaced by `given` (header.tour) if present. */
 export function tourSteps(app, given = app.header.tour) {
   if (given?.length) return given;
   const makers = [tourStart, tourUnsure, tourRouter, tourAtlas, tourNumbers, tourContexts, tourComparison, tourLoad];
@@ -15,12 +15,12 @@ export function tourSteps(app, given = app.header.tour) {
 
 const TOUR_RESET = { range: null, domain: null, match: null, pinned: null, rows: null };
 
-/** A token between quotation marks. */
+/** A token in quotation marks. */
 function quoted(data, t) {
   return `“${data.text(t)}”`;
 }
 
-/** A margin, as far as 8 bits know it. */
+/** A margin, to the precision of its 8-bit code. */
 function sayMargin(data, l, t) {
   const margin = data.margin(l, t);
   if (margin === 0) return `less than ${formatNumber(data.header.margin_scale / 510, 1)}`;

@@ -1,4 +1,4 @@
-// View F. Do two domains use different experts, layer by layer, more than two groups of documents always do?
+// View F: comparison of expert use in two domains, layer by layer, against the difference between random groups of documents.
 
 import { documentTable, layerBand, shareDifference } from "../math/domains.js";
 import { jensenShannonRows } from "../math/information.js";
@@ -21,7 +21,7 @@ registerView({
   question:
     "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
   create(app, container) {
-    const memo = selectionMemo(app, app.acrossDomains); // the domain filter would leave nothing to compare
+    const memo = selectionMemo(app, app.acrossDomains); // without the domain filter, which would leave one domain only
     const still = whenStill();
     const { controls, panels } = chartRoom(container);
     const names = () =>
@@ -46,7 +46,7 @@ registerView({
     panels.append(atlases.node, difference.node);
 
     const pair = () => app.state.compare;
-    // Which side each token is on (0, 1, -1: neither) and what it counts; null where all tokens count 1.
+    // The side of each token (0, 1, -1: neither) and its weight; null if all weights are 1.
     const tokens = () =>
       memo(`matched ${pair().a} ${pair().b} ${pair().matched}`, (mask) => {
         const { data } = app;
@@ -62,7 +62,7 @@ registerView({
       );
     const sides = () =>
       memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
-    const slow = new Map(); // the part that takes longer: q-values and bands, keyed like `sides`
+    const slow = new Map(); // the expensive part: q-values and bands, with the same keys as `sides`
     const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.match]);
 
     const atlasChart = chartCanvas(app, atlases.node, {
@@ -178,7 +178,7 @@ registerView({
         );
       },
       shortage() {
-        first.set(pair().a); // here, not in update: the controls are what leads out of a shortage
+        first.set(pair().a); // here, not in update: the controls must work when there is too little data
         second.set(pair().b);
         matched.set(pair().matched);
         return domainShortage(app, pair(), all);
@@ -194,7 +194,7 @@ registerView({
   },
 });
 
-/** Counts (D, L, E), tokens and documents of every domain over the kept tokens, each counting its weight. */
+/** Weighted counts (D, L, E) and tokens, and the number of documents, of every domain over the kept tokens. */
 function domainCounts(data, mask, weights = null) {
   const { T, K, E, L, blocks, domains, documents } = data;
   const D = data.header.domains.length;
@@ -219,7 +219,7 @@ function domainCounts(data, mask, weights = null) {
   return { counts, tokens, documents: seen.map((set) => set.size) };
 }
 
-/** Both sides of a comparison: their counts, log2 of the ratio of shares (half a count added), divergence of every layer. */
+/** Both sides of a comparison: counts, log2 ratio of shares (half a count added), and the divergence of every layer. */
 function compareDomains(data, { counts, tokens }, a, b) {
   const ratio = Float64Array.from(counts[a], (count, at) =>
     Math.log2((count + 0.5) / (tokens[a] + 0.5) / ((counts[b][at] + 0.5) / (tokens[b] + 0.5))),
@@ -233,7 +233,7 @@ function compareDomains(data, { counts, tokens }, a, b) {
   };
 }
 
-/** What is missing for a comparison, or null. */
+/** Why a comparison is not possible, or null. */
 function domainShortage(app, { a, b }, all) {
   const { domains } = app.data.header;
   if (domains.length < 2)
@@ -251,7 +251,7 @@ function domainShortage(app, { a, b }, all) {
   return null;
 }
 
-/** The band that Python computed for the whole trace, if it is the whole trace that is compared. */
+/** The band precomputed by Python, if the comparison covers the whole trace; otherwise null. */
 function givenBand(app, { a, b, matched }) {
   if (matched || app.acrossDomains().size !== app.data.T) return null;
   const { domains, statistics } = app.data.header;
@@ -262,7 +262,7 @@ function givenBand(app, { a, b, matched }) {
     : null;
 }
 
-/** Fill `found.band` layer by layer, a few milliseconds at a time, so that the page stays responsive. */
+/** Compute `result.band` layer by layer in slices of a few milliseconds, to keep the page responsive. */
 function bandByLayer(L, band, found, ready) {
   const part = () => {
     const end = performance.now() + 8;

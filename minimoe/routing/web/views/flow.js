@@ -1,4 +1,4 @@
-// The flow diagram of view I: few nodes, everything else in one node "other", so that nothing is left out and nothing is a hairball.
+// The flow diagram of view I. The busiest experts have their own nodes; all others share one node "other", to keep it readable.
 
 import { foldOverUniform } from "../math/counts.js";
 import { formatCount, formatNumber, formatShare, formatTimes } from "../core/format.js";
@@ -6,11 +6,11 @@ import { chartFold } from "../charts/colour.js";
 import { CHART_BOLD, CHART_SMALL, chartText } from "../charts/draw.js";
 import { formatQ } from "../charts/parts.js";
 
-export const PATH_LIMIT = 2; // colours end at 1/4 and 4 times chance
-const FLOW_LOAD = 1.5; // nodes of their own: experts above this many times the uniform load (as OLMoE's cross-layer notebook)
-const FLOW_NODES = 14; // a side at most
+export const PATH_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
+const FLOW_LOAD = 1.5; // experts above this multiple of the uniform load get a node (as in OLMoE's cross-layer notebook)
+const FLOW_NODES = 14; // maximum per side
 
-/** Experts of one side that get a node: the busiest above FLOW_LOAD, and those of the current token. */
+/** Experts with a node on one side: the busiest above FLOW_LOAD, and those of the current token. */
 function flowNodes(counts, n, E, K, own) {
   const fold = foldOverUniform(counts, n, E, K);
   const busy = Array.from(fold.keys())
@@ -26,7 +26,7 @@ export function drawFlow(app, board, row, table, follow) {
   const own = (l) => (follow ? Array.from(data.experts(l).subarray(state.token * K, (state.token + 1) * K)) : []);
   const owns = [own(row), own(row + 1)];
   const sides = [flowNodes(table.countsA, table.n, E, K, owns[0]), flowNodes(table.countsB, table.n, E, K, owns[1])];
-  // Sums over the named nodes; index sides.length is "other".
+  // Sums over the nodes; the last index is "other".
   const place = sides.map((nodes) => {
     const of = new Int32Array(E).fill(nodes.length);
     nodes.forEach((e, i) => (of[e] = i));
@@ -42,7 +42,7 @@ export function drawFlow(app, board, row, table, follow) {
       chance[cell] += table.expected[at];
     }
   }
-  // Named bars grow with the load, but leave room for their label; "other" takes what is left, not to scale.
+  // Bars scale with the load, with a minimum height for the label; "other" fills the rest, not to scale.
   const top = 24;
   const room = height - top - 30;
   const gap = 4;
@@ -85,7 +85,7 @@ export function drawFlow(app, board, row, table, follow) {
       usedIn[j] += h1;
     }
   }
-  // Far from chance on top; what is at chance stays faint.
+  // Draw ribbons far from chance on top; ribbons near chance are faint.
   const fold = (ribbon) =>
     ribbon.expected ? Math.log2((ribbon.value + table.strength) / (ribbon.expected + table.strength)) || 0 : 0;
   ribbons.sort((a, b) => Math.abs(fold(a)) - Math.abs(fold(b)));
@@ -100,7 +100,7 @@ export function drawFlow(app, board, row, table, follow) {
     pen.moveTo(left + bar, ribbon.y0);
     pen.bezierCurveTo(middle, ribbon.y0, middle, ribbon.y1, right, ribbon.y1);
     if (mine) {
-      pen.save(); // the current token's own ways: a line each, so that a thin ribbon is seen
+      pen.save(); // the current token's transitions, as lines so that thin ribbons are visible
       pen.strokeStyle = ink.mark;
       pen.globalAlpha = 0.35;
       pen.lineWidth = 1;

@@ -1,4 +1,4 @@
-// View H. Which experts of one layer are selected for the same tokens?
+// View H: experts of one layer that are selected for the same tokens.
 
 import { MINIMUM } from "../math/intervals.js";
 import { pairTable, pmiChance } from "../math/pairs.js";
@@ -15,7 +15,7 @@ import {
   shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 
-const PAIR_LIMIT = 2; // the colour scale ends at 1/4 and 4 times chance
+const PAIR_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
 
 registerView({
   id: "pairs",
@@ -79,7 +79,7 @@ registerView({
       draw: (board) => !instance.shortage() && drawPairs(app, board, table(), places(), passes),
     });
 
-    // 128 x 128 pairs take longer than a frame: they follow when the brush has come to rest.
+    // 128 x 128 pairs take longer than a frame, so the computation is debounced while brushing.
     const still = whenStill(60);
     const drawAll = () => {
       const { data } = app;
@@ -177,7 +177,7 @@ registerView({
   },
 });
 
-/** The pairs that pass, from most above chance to most below: [{i, j, at}]. */
+/** The pairs that pass the filter, from most above chance to most below: [{i, j, at}]. */
 function pairsFound(table, E, passes) {
   const found = [];
   for (let i = 0; i < E; i++)
@@ -226,7 +226,7 @@ function drawPairs(app, board, table, places, passes) {
     const at = places[i] * E + places[j];
     return table.expected[at] > 0 ? chartFold(app, passes(at) ? value(at) : 0, PAIR_LIMIT) : null;
   });
-  // Where few pairs pass, each is a dot: a cell is only a few pixels wide.
+  // Cells are only a few pixels wide; if few pairs pass, draw each as a dot.
   const found = pairsFound(table, E, passes);
   const spot = new Int32Array(E);
   places.forEach((e, i) => (spot[e] = i));

@@ -1,4 +1,4 @@
-// View I. Does the expert of one layer tell which expert the next layer selects?
+// View I: transitions between the experts of consecutive layers.
 
 import { MINIMUM } from "../math/intervals.js";
 import { pathInformation, transitionTable } from "../math/paths.js";
@@ -54,7 +54,7 @@ registerView({
     strongest.node.append(strongestList);
     panels.append(matrix.node, element("div", { class: "mm-part" }, flow.node, strongest.node));
 
-    const row = () => Math.max(0, Math.min(app.state.layer, app.data.L - 2)); // the last layer has no next one
+    const row = () => Math.max(0, Math.min(app.state.layer, app.data.L - 2)); // the last layer has no successor
     const table = () =>
       memo(`paths ${row()}`, (mask) => {
         const { data } = app;
@@ -75,7 +75,7 @@ registerView({
     });
     const names = () => [`layer ${app.data.layers[row()]}`, `layer ${app.data.layers[row() + 1]}`];
 
-    // 128 x 128 transitions take longer than a frame: they follow when the brush has come to rest.
+    // 128 x 128 transitions take longer than a frame, so the computation is debounced while brushing.
     const still = whenStill(60);
     const drawAll = () => {
       const { n, joint, countsA, countsB, strength, documents } = table();
@@ -177,7 +177,7 @@ registerView({
   },
 });
 
-/** Rows and columns as drawn. On request, strong transitions (shrunk lift, best first) are put on the diagonal from the top. */
+/** Display order of rows and columns. Optionally, strong transitions (by decreasing shrunk lift) are placed along the diagonal. */
 function pathOrder(table, E, diagonal) {
   const ids = Array.from({ length: E }, (_, e) => e);
   if (!diagonal) return { rows: ids, columns: ids };
@@ -198,7 +198,7 @@ function pathOrder(table, E, diagonal) {
   return { rows: [...rows], columns: [...columns] };
 }
 
-/** Cells (a * E + b) that pass, from most above chance to most below. */
+/** Cells (a * E + b) that pass the filter, from most above chance to most below. */
 function transitionsFound(table, passes) {
   const found = [];
   for (let at = 0; at < table.shrunk.length; at++) if (table.expected[at] > 0 && passes(at)) found.push(at);

@@ -1,4 +1,4 @@
-// View D, the ribbon: tokens from left to right, layers from top to bottom. How sure was the router, or how alike is each token to the pinned one?
+// View D, the ribbon: tokens by layers, coloured by router confidence or by similarity to the pinned token.
 
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, element, setText } from "../core/dom.js";
@@ -16,7 +16,7 @@ registerView({
   create: (app, container) => createRibbon(app, container),
 });
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createRibbon(app, container) {
   const { data } = app;
   const { L, T, K, E } = data;
@@ -32,7 +32,7 @@ function createRibbon(app, container) {
   let spec = null;
   const span = () => app.state.range ?? [0, T];
 
-  /** Shared experts with the pinned token, Float32Array(L*T), kept until the pin moves. */
+  /** Number of experts shared with the pinned token, Float32Array(L*T), cached until the pin changes. */
   const overlaps = () => {
     const key = `${app.state.trace} ${app.state.pinned}`;
     if (overlap.key === key) return overlap.layers;

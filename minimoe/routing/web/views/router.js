@@ -1,4 +1,4 @@
-// View C, the router inspector: one token in one layer, from scores to the weighted sum.
+// View C, the router inspector: the routing of one token in one layer, from scores to the weighted sum.
 
 import { append, choiceGroup, element, setText, slider } from "../core/dom.js";
 import { formatCount, formatNumber, formatShare } from "../core/format.js";
@@ -14,7 +14,7 @@ registerView({
   create: (app, container) => createRouter(app, container),
 });
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createRouter(app, container) {
   const { data } = app;
   const { K, E, L } = data;

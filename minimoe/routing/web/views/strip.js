@@ -1,4 +1,4 @@
-// View A, the token strip: the text itself. Every other view speaks about the caret's token, or about the range chosen here.
+// View A, the token strip: the text. The caret's token and the range selected here determine the content of all other views.
 
 import { selectionAsCode } from "../core/code.js";
 import { domainColour, domainLetter } from "../core/colour.js";
@@ -22,12 +22,12 @@ registerView({
   create: (app, container) => createStrip(app, container),
 });
 
-/** The button of the domain filter that is on. Not a bare number: an object would put those first. */
+/** Key of the active domain button. Not a bare number: an object orders integer keys first. */
 function domainKey(app) {
   return app.state.domain === null ? "all" : `d${app.state.domain}`;
 }
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createStrip(app, container) {
   const { data } = app;
   const stop = new AbortController();
@@ -50,7 +50,7 @@ function createStrip(app, container) {
   ]);
 
   let place = null;
-  let offset = 0; // how far it is scrolled; kept here, since asking the browser costs a layout
+  let offset = 0; // scroll position, cached because reading it from the browser forces a layout
   let high = 0;
   let size = [0, 0];
   let scalar = null;

@@ -1,9 +1,9 @@
-// Draws the visible lines of the strip. Only what is in view: a few hundred of thousands of tokens.
+// Draws the visible lines of the strip only: a few hundred of thousands of tokens.
 
 import { packColour, parseColour, textOn, unpackColour } from "../core/colour.js";
 import { boxText, STRIP_LINE } from "./strip_layout.js";
 
-/** Paint lines from `top` pixels on. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
+/** Draw lines, starting `top` pixels down. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
 export function drawStrip(app, canvas, place, top, look) {
   const { data, colours } = app;
   const ratio = window.devicePixelRatio || 1;
@@ -31,7 +31,7 @@ export function drawStrip(app, canvas, place, top, look) {
   }
 }
 
-/** At the first line of a document: its domain's letter on the domain's colour. */
+/** Draw the domain's letter on its colour at the first line of a document. */
 function drawMargin(app, pen, t, y) {
   const { data, colours } = app;
   const d = data.domain(t);
@@ -46,7 +46,7 @@ function drawMargin(app, pen, t, y) {
   pen.textAlign = "left";
 }
 
-/** One token: its number as background, its text above; a character cut into pieces is written once over its cells. */
+/** Draw one token: its value as background colour, its text on top; a character split into tokens is drawn once across its cells. */
 function drawToken(app, pen, place, t, y, { values, scale, mask }) {
   const { data, colours } = app;
   const [x, width] = [place.x[t], place.width[t]];
@@ -74,7 +74,7 @@ function drawToken(app, pen, place, t, y, { values, scale, mask }) {
   pen.restore();
 }
 
-/** The character over its cells, in the ink of the page with a rim, since its cells may differ in colour. */
+/** Draw a character across its cells in the text colour with an outline, since the cells may differ in colour. */
 function drawGlyph(app, pen, place, first, run, y, ink) {
   const { data } = app;
   const left = place.x[first];

@@ -1,11 +1,11 @@
-// Where each token of the strip stands: lines of running text, a new line for each document and after a line break.
+// Layout of the strip's tokens: lines of running text, with a new line for each document and after a line break.
 
 import { visible } from "../core/bytes.js";
 
-export const STRIP_LINE = 26; // pixels: a finger can hit it
-const STRIP_GUTTER = 30; // for the domain's letter
+export const STRIP_LINE = 26; // pixels: large enough for touch
+const STRIP_GUTTER = 30; // pixels, for the domain's letter
 
-/** What is written in the box of a token: its text; white space alone becomes visible. */
+/** The label of a token: its text, with white space made visible if there is nothing else. */
 export function boxText(data, key) {
   const raw = data.decodedKey(key);
   if (!raw) return data.keyText(key);

@@ -1,10 +1,10 @@
-// Searching tokens: "/" opens it, Enter goes to the next one, "only these" makes them the selection of every view.
+// Token search: "/" opens it, Enter moves to the next match, "only these" restricts all views to the matches.
 
 import { element, setText } from "../core/dom.js";
 import { formatCount } from "../core/format.js";
 import { matchingKeys } from "../core/selection.js";
 
-/** {node, open(), close(), update()}; also put at app.search for the keys. */
+/** {node, open(), close(), update()}; also stored as app.search for the keyboard shortcuts. */
 export function createSearch(app) {
   const input = element("input", { type: "search", placeholder: "Search tokens  /", "aria-label": "Search tokens", autocomplete: "off", spellcheck: "false" });
   const found = element("span", { class: "mm-note", role: "status" });
