@@ -48,9 +48,9 @@ try {
   render({ model: standIn(header, blob), el: page });
   if (page.querySelector('[data-ready="1"]')) byId("minimoe-fallback").remove();
 } catch (error) {
-  const told = document.createElement("p");
-  told.setAttribute("role", "alert");
-  told.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
-  page.replaceChildren(told);
+  const notice = document.createElement("p");
+  notice.setAttribute("role", "alert");
+  notice.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
+  page.replaceChildren(notice);
   throw error;
 }

@@ -25,7 +25,7 @@ export function chartInk(app) {
 /** [r, g, b] of a log2 ratio on the diverging scale: grey at 0, clipped at +-limit. */
 export function chartFold(app, value, limit = 3) {
   const ramp = app.colours.diverging;
-  const place = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
-  const packed = ramp[place];
+  const index = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
+  const packed = ramp[index];
   return [packed & 255, (packed >>> 8) & 255, (packed >>> 16) & 255];
 }

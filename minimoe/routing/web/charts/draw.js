@@ -43,16 +43,16 @@ export function chartCanvas(app, parent, { height, label, draw }) {
   }
 
   const move = (event) => {
-    const found = find(event);
+    const pointed = find(event);
     const lines =
-      found?.hit.lines && (typeof found.hit.lines === "function" ? found.hit.lines(found.px, found.py) : found.hit.lines);
-    canvas.style.cursor = found?.hit.click ? "pointer" : "default";
+      pointed?.hit.lines && (typeof pointed.hit.lines === "function" ? pointed.hit.lines(pointed.px, pointed.py) : pointed.hit.lines);
+    canvas.style.cursor = pointed?.hit.click ? "pointer" : "default";
     if (lines) app.tooltip.show(event.clientX, event.clientY, lines);
     else app.tooltip.hide();
   };
   const click = (event) => {
-    const found = find(event);
-    if (found?.hit.click) found.hit.click(found.px, found.py);
+    const pointed = find(event);
+    if (pointed?.hit.click) pointed.hit.click(pointed.px, pointed.py);
   };
   const leave = () => app.tooltip.hide();
   canvas.addEventListener("pointermove", move);

@@ -122,8 +122,8 @@ export function moveExpert(app, event, order = null) {
     sayExpert(app);
     return true;
   }
-  const place = order ? order.indexOf(state.expert ?? order[0]) : (state.expert ?? 0);
-  const next = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: data.E - 1 }[event.key];
+  const position = order ? order.indexOf(state.expert ?? order[0]) : (state.expert ?? 0);
+  const next = { ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: data.E - 1 }[event.key];
   if (next === undefined) return false;
   const inside = Math.max(0, Math.min(data.E - 1, next));
   app.set({ expert: order ? order[inside] : inside });

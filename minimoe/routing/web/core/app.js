@@ -116,9 +116,9 @@ export function createApp(root, model, header, blob) {
     model.set("state", { ...app.state });
     model.save_changes();
   };
-  app.set = (asked, { record = true } = {}) => {
-    const other = known(asked.trace) && asked.trace !== app.state.trace; // a selection is not valid in another trace
-    const patch = other ? { range: null, pinned: null, domain: null, match: null, rows: null, ...openingState(open(asked.trace)), ...asked } : asked;
+  app.set = (requested, { record = true } = {}) => {
+    const other = known(requested.trace) && requested.trace !== app.state.trace; // a selection is not valid in another trace
+    const patch = other ? { range: null, pinned: null, domain: null, match: null, rows: null, ...openingState(open(requested.trace)), ...requested } : requested;
     const keys = changedKeys(app.state, patch);
     if (!keys.length) return;
     if (record) app.history.record(app.state, keys);

@@ -36,9 +36,9 @@ export function unpackColour(packed) {
 function colourRamp(stops, steps = 256) {
   const colours = stops.map(parseColour);
   return Uint32Array.from({ length: steps }, (_, i) => {
-    const place = (i / (steps - 1)) * (colours.length - 1);
-    const below = Math.min(colours.length - 2, Math.floor(place));
-    const part = place - below;
+    const position = (i / (steps - 1)) * (colours.length - 1);
+    const below = Math.min(colours.length - 2, Math.floor(position));
+    const part = position - below;
     return packColour([0, 1, 2].map((c) => Math.round(colours[below][c] * (1 - part) + colours[below + 1][c] * part)));
   });
 }

@@ -11,8 +11,8 @@ function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = 
   const factor = last / (high - low || 1);
   const packed = (value) => {
     if (value !== value) return empty;
-    const place = Math.round((value - low) * factor);
-    return ramp[place < 0 ? 0 : place > last ? last : place];
+    const index = Math.round((value - low) * factor);
+    return ramp[index < 0 ? 0 : index > last ? last : index];
   };
   return { kind, low, high, ramp, empty, ticks, label, packed, css: (value) => unpackColour(packed(value)) };
 }
@@ -59,8 +59,8 @@ export function legendBar(app) {
       for (let i = 0; i < 256; i++) pixels[i] = scale.packed(scale.low + ((scale.high - scale.low) * i) / 255);
       context.putImageData(image, 0, 0);
       const strong = scale.ticks.find((tick) => tick.strong);
-      const room = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // omit ticks too close to the strong one
-      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > room);
+      const minGap = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // omit ticks too close to the strong one
+      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > minGap);
       ticks.replaceChildren(...kept.map(({ value, text, strong }) => {
         const left = (100 * (value - scale.low)) / (scale.high - scale.low || 1);
         return element("span", { class: strong ? "mm-strong" : null, style: `left:${left}%` }, text);

@@ -79,10 +79,10 @@ export function encodeHash(state, defaults = DEFAULT_STATE) {
 export function decodeHash(hash) {
   const patch = {};
   for (const part of hash.replace(/^#/, "").split("&")) {
-    const place = part.indexOf("=");
-    if (place < 1) continue;
+    const separator = part.indexOf("=");
+    if (separator < 1) continue;
     try {
-      const [key, value] = [decodeURIComponent(part.slice(0, place)), decodeURIComponent(part.slice(place + 1))];
+      const [key, value] = [decodeURIComponent(part.slice(0, separator)), decodeURIComponent(part.slice(separator + 1))];
       try {
         patch[key] = JSON.parse(value);
       } catch {

@@ -34,8 +34,8 @@ export function documentTable(blocks, T, K, E, documents, labels, a, b, mask = n
     for (let t = 0; t < T; t++) {
       if (rowOf[t] < 0) continue;
       const row = (rowOf[t] * L + l) * E;
-      const each = weights ? weights[t] : 1;
-      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]] += each;
+      const weight = weights ? weights[t] : 1;
+      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]] += weight;
     }
   }
   return { counts, tokens, first, documents: rows.size };
@@ -69,8 +69,8 @@ export function shareDifference(table, size) {
     const squares = new Float64Array(size);
     for (let d = 0; d < table.documents; d++) {
       if (table.first[d] !== side) continue;
-      const each = table.tokens[d] / n;
-      for (let i = 0, at = d * size; i < size; i++, at++) squares[i] += (table.counts[at] - counts[i] * each) ** 2;
+      const fraction = table.tokens[d] / n;
+      for (let i = 0, at = d * size; i < size; i++, at++) squares[i] += (table.counts[at] - counts[i] * fraction) ** 2;
     }
     const spread = documents > 1 ? documents / (documents - 1) / (n * n) : Infinity;
     return {

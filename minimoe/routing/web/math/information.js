@@ -110,14 +110,14 @@ export function permutationBand(counts, documents, E, isFirst, draws = 100, seed
   for (let d = 0; d < documents; d++) for (let e = 0; e < E; e++) total[e] += counts[d * E + e];
   const first = new Float64Array(E);
   const second = new Float64Array(E);
-  const found = new Float64Array(draws);
+  const divergences = new Float64Array(draws);
   for (let draw = 0; draw < draws; draw++) {
     shuffleInPlace(labels, random);
     first.fill(0);
     for (let d = 0; d < documents; d++) if (labels[d]) for (let e = 0; e < E; e++) first[e] += counts[d * E + e];
     for (let e = 0; e < E; e++) second[e] = total[e] - first[e];
-    found[draw] = jensenShannon(first, second);
+    divergences[draw] = jensenShannon(first, second);
   }
-  found.sort();
-  return { low: quantile(found, 0.025), high: quantile(found, 0.975), mean: found.reduce((sum, x) => sum + x, 0) / draws };
+  divergences.sort();
+  return { low: quantile(divergences, 0.025), high: quantile(divergences, 0.975), mean: divergences.reduce((sum, x) => sum + x, 0) / draws };
 }

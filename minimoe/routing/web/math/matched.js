@@ -35,15 +35,15 @@ export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0)
   const random = randomGenerator(seed);
   const dealt = Array.from({ length: draws }, () => {
     shuffleInPlace(labels, random);
-    const each = Int8Array.from(places, (t) => labels[rows.get(documents[t])]);
-    return { sides: each, weights: matchedWeights(own, each, size) };
+    const permuted = Int8Array.from(places, (t) => labels[rows.get(documents[t])]);
+    return { sides: permuted, weights: matchedWeights(own, permuted, size) };
   });
   return { places, dealt };
 }
 
 /** The null band of one layer. */
 export function matchedBand({ places, dealt }, block, K, E) {
-  const found = Float64Array.from(dealt, ({ sides, weights }) => {
+  const divergences = Float64Array.from(dealt, ({ sides, weights }) => {
     const counts = [new Float64Array(E), new Float64Array(E)];
     places.forEach((t, at) => {
       if (!(weights[at] > 0)) return;
@@ -54,10 +54,10 @@ export function matchedBand({ places, dealt }, block, K, E) {
   })
     .filter((value) => !Number.isNaN(value))
     .sort();
-  if (!found.length) return { low: NaN, high: NaN, mean: NaN };
+  if (!divergences.length) return { low: NaN, high: NaN, mean: NaN };
   return {
-    low: quantile(found, 0.025),
-    high: quantile(found, 0.975),
-    mean: found.reduce((sum, value) => sum + value, 0) / found.length,
+    low: quantile(divergences, 0.025),
+    high: quantile(divergences, 0.975),
+    mean: divergences.reduce((sum, value) => sum + value, 0) / divergences.length,
   };
 }

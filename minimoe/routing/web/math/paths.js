@@ -102,6 +102,6 @@ export function pathInformation(joint, countsA, countsB, n, E) {
     return nats;
   };
   const to = entropy(countsB, n * sides);
-  const told = entropy(countsA, n * sides) + to - entropy(joint, total);
-  return to > 0 ? (told - (E - 1) ** 2 / (2 * total)) / to : NaN;
+  const explained = entropy(countsA, n * sides) + to - entropy(joint, total);
+  return to > 0 ? (explained - (E - 1) ** 2 / (2 * total)) / to : NaN;
 }

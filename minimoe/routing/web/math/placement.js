@@ -28,7 +28,7 @@ export function balancedPlacement(loads, devices, replicas = 0) {
     for (let i = 0; i < count; i++) pieces.push({ expert, share: 1 / count });
   });
   pieces.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
-  const room = Array.from(
+  const capacity = Array.from(
     { length: devices },
     (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0),
   );
@@ -38,7 +38,7 @@ export function balancedPlacement(loads, devices, replicas = 0) {
     const twin = (d) => Number(placement[d].some((other) => other.expert === piece.expert)); // a replica helps only on another device
     let chosen = -1;
     for (let d = 0; d < devices; d++) {
-      if (placement[d].length >= room[d]) continue;
+      if (placement[d].length >= capacity[d]) continue;
       const better =
         chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
       if (chosen < 0 || better < 0) chosen = d;

@@ -34,8 +34,8 @@ export function shuffleInPlace(list, random) {
 
 /** The q-quantile of sorted (ascending) numbers. */
 export function quantile(sorted, q) {
-  const place = q * (sorted.length - 1);
-  const below = Math.floor(place);
+  const position = q * (sorted.length - 1);
+  const below = Math.floor(position);
   const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+  return sorted[below] + (position - below) * (sorted[above] - sorted[below]);
 }

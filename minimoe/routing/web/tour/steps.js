@@ -43,12 +43,12 @@ function tourStart({ data, name, state }) {
 function tourUnsure({ data }) {
   if (!data.has.weights) return null;
   const l = openingState(data).layer;
-  const found = tourMargins(data, l);
-  if (!found) return null;
+  const margins = tourMargins(data, l);
+  if (!margins) return null;
   return {
     title: "Nearly a tie",
-    state: { ...TOUR_RESET, token: found.low, layer: l, scalar: "margin", view: "router", step: 0 },
-    text: `Dark tokens in the strip were decided by a small margin: at ${quoted(data, found.low)} the last selected expert leads the first left-out one by ${sayMargin(data, l, found.low)}. At ${quoted(data, found.high)} the lead is ${sayMargin(data, l, found.high)}.`,
+    state: { ...TOUR_RESET, token: margins.low, layer: l, scalar: "margin", view: "router", step: 0 },
+    text: `Dark tokens in the strip were decided by a small margin: at ${quoted(data, margins.low)} the last selected expert leads the first left-out one by ${sayMargin(data, l, margins.low)}. At ${quoted(data, margins.high)} the lead is ${sayMargin(data, l, margins.high)}.`,
     question: "Which of the two choices may turn out differently on another processor?",
     answer: "The first: rounding moves logits a little, and where the margin is smaller than that, another expert takes the last place. Its weight is the smallest of the selected ones.",
   };
@@ -110,14 +110,14 @@ function tourContexts({ data }) {
 }
 
 function tourComparison({ data }) {
-  const found = tourDomains(data);
-  if (!found) return null;
-  const [a, b] = [data.header.domains[found.a], data.header.domains[found.b]];
-  const known = found.high !== null;
+  const comparison = tourDomains(data);
+  if (!comparison) return null;
+  const [a, b] = [data.header.domains[comparison.a], data.header.domains[comparison.b]];
+  const known = comparison.high !== null;
   return {
     title: "Two domains",
-    state: { ...TOUR_RESET, view: "domains", layer: found.l, compare: { a: found.a, b: found.b, matched: false } },
-    text: `${a} and ${b} use experts most differently in layer ${data.layers[found.l]}: a Jensen-Shannon divergence of ${formatNumber(found.value)} bits, where 0 is alike and 1 is nothing in common. ${known ? `With documents exchanged at random, 97.5% of draws stay below ${formatNumber(found.high)}.` : "The band in the view is what exchanging documents at random gives."}`,
+    state: { ...TOUR_RESET, view: "domains", layer: comparison.l, compare: { a: comparison.a, b: comparison.b, matched: false } },
+    text: `${a} and ${b} use experts most differently in layer ${data.layers[comparison.l]}: a Jensen-Shannon divergence of ${formatNumber(comparison.value)} bits, where 0 is alike and 1 is nothing in common. ${known ? `With documents exchanged at random, 97.5% of draws stay below ${formatNumber(comparison.high)}.` : "The band in the view is what exchanging documents at random gives."}`,
     question: "Could the difference come from different words alone?",
     answer: "Yes: the two domains hold different tokens. Switch to matched tokens, which takes each token equally often from both, and look at what is left.",
   };

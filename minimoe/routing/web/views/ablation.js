@@ -140,9 +140,9 @@ registerView({
           (result) => ({ result }),
           (error) => ({ error: error.message }),
         )
-        .then((found) => {
-          answers.set(key, found);
-          app.announce(found.error ?? instance.alt());
+        .then((response) => {
+          answers.set(key, response);
+          app.announce(response.error ?? instance.alt());
           app.redraw(["ablation"]);
         });
     }

@@ -34,7 +34,7 @@ export function ablationFigures(result) {
       element("span", {}, `${title}, n ${formatCount(mean.n ?? 0)}; ${interval}`),
     );
   };
-  const place = result.rank
+  const rankLine = result.rank
     ? [
         element(
           "div",
@@ -48,15 +48,15 @@ export function ablationFigures(result) {
     figure("loss, touched tokens", result.delta_loss.affected),
     figure("loss, all tokens", result.delta_loss.all),
     figure("KL of the next token, touched", result.kl.affected),
-    ...place,
+    ...rankLine,
   ];
 }
 
 /** Caveats to show with the numbers: the result's notes, and warnings about too little data. */
 export function ablationNotes(result) {
   const notes = [...(result.notes ?? [])];
-  const said = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
-  if (result.documents < MINIMUM.documents && !said)
+  const alreadyNoted = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
+  if (result.documents < MINIMUM.documents && !alreadyNoted)
     notes.push(`${plural(result.documents, "document")}: an interval over fewer than ${MINIMUM.documents} is too narrow.`);
   if (result.affected < MINIMUM.tokenOccurrences)
     notes.push(

@@ -52,7 +52,7 @@ registerView({
       element("label", { class: "mm-select" }, element("span", {}, "Which experts for the token"), search),
     );
 
-    const found = chartPanel("");
+    const searchPanel = chartPanel("");
     const domains = chartPanel(
       "In which domains?",
       "Share of the domain's tokens for which it is selected, with the 95% interval from drawing documents again. Dashed: uniform.",
@@ -68,13 +68,13 @@ registerView({
     const contextList = element("div");
     const neighbourList = element("div");
     const foundList = element("div");
-    found.node.classList.add("mm-part-wide");
-    found.node.append(foundList);
+    searchPanel.node.classList.add("mm-part-wide");
+    searchPanel.node.append(foundList);
     tokens.node.append(list.node, tokenList);
     contexts.node.append(chosen.node, contextList);
     neighbours.node.append(neighbourList);
     panels.append(
-      found.node,
+      searchPanel.node,
       domains.node,
       weights.node,
       tokens.node,
@@ -109,7 +109,7 @@ registerView({
         setText(title, named);
         ablate.disabled = link.disabled = app.state.expert === null;
         title.id = app.state.expert === null ? "" : `expert-${app.data.layers[app.state.layer]}-${app.state.expert}`;
-        showFound(app, found, foundList, options().search, memo);
+        showFound(app, searchPanel, foundList, options().search, memo);
         if (this.shortage()) return still.stop();
         const one = card();
         const { low, high } = one.interval;

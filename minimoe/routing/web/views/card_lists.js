@@ -183,7 +183,7 @@ export function cardContexts(app, card, which) {
         if (data.sequence(u) !== data.sequence(t) || data.documents[u] !== data.documents[t]) continue;
         around.push(u === t ? element("mark", {}, data.text(u)) : data.text(u));
       }
-      const place = element(
+      const context = element(
         "button",
         { type: "button", class: "mm-link", onclick: () => app.set({ token: t }), "aria-label": `go to token ${t}` },
         formatCount(t),
@@ -192,7 +192,7 @@ export function cardContexts(app, card, which) {
       return element(
         "div",
         { class: "mm-context" },
-        place,
+        context,
         domain,
         around,
         weight === null ? "" : `  ${formatNumber(weight, 2)}`,

@@ -95,17 +95,17 @@ registerView({
           tokens().mask,
           tokens().weights,
         );
-        const given = givenBand(app, pair());
-        const found = {
+        const precomputed = givenBand(app, pair());
+        const result = {
           q: shareDifference(table, data.L * data.E).q,
-          band: given ?? { low: [], high: [], source: "100 permutations" },
+          band: precomputed ?? { low: [], high: [], source: "100 permutations" },
         };
-        slow.set(key, found);
+        slow.set(key, result);
         differenceChart.redraw();
         const { sides: side, weights } = tokens();
         const model = weights && matchedNull(data.tokens, side, data.documents, data.table.length);
         const band = (l) => (model ? matchedBand(model, data.experts(l), data.K, data.E) : layerBand(table, l, data.L, data.E));
-        if (!given) bandByLayer(data.L, band, found, () => slow.get(slowKey()) === found && differenceChart.redraw());
+        if (!precomputed) bandByLayer(data.L, band, result, () => slow.get(slowKey()) === result && differenceChart.redraw());
       });
     };
 
@@ -160,21 +160,21 @@ registerView({
       },
       code: () => {
         const name = pair().matched ? "matched_tokens" : "domain_distance";
-        const given = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
-        return statisticAsCode(app, name, `distance = ${name}(${given})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
+        const args = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
+        return statisticAsCode(app, name, `distance = ${name}(${args})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
       },
       alt() {
         const { a, b } = pair();
         const { domains } = app.data.header;
         const most = sides().divergence.reduce((best, value, l, values) => (value > values[best] ? l : best), 0);
-        const found = slow.get(slowKey());
-        const many = found ? found.q.filter((q) => q <= 0.05).length : 0;
+        const result = slow.get(slowKey());
+        const many = result ? result.q.filter((q) => q <= 0.05).length : 0;
         return (
           `${domains[a]} and ${domains[b]} differ most in layer ${app.data.layers[most]}: Jensen-Shannon divergence ${formatNumber(sides().divergence[most])} bits` +
-          (found?.band.high.length > most
-            ? ` (exchanged labels: at most ${formatNumber(found.band.high[most])} in 97.5% of draws). `
+          (result?.band.high.length > most
+            ? ` (exchanged labels: at most ${formatNumber(result.band.high[most])} in 97.5% of draws). `
             : ". ") +
-          (found ? `${formatCount(many)} of ${formatCount(found.q.length)} experts differ at q ≤ 5%.` : "")
+          (result ? `${formatCount(many)} of ${formatCount(result.q.length)} experts differ at q ≤ 5%.` : "")
         );
       },
       shortage() {
@@ -202,18 +202,18 @@ function domainCounts(data, mask, weights = null) {
   blocks.forEach((block, l) => {
     for (let t = 0; t < T; t++) {
       const d = domains[t];
-      const each = weights ? weights[t] : 1;
-      if (d < 0 || !each || (mask && !mask[t])) continue;
+      const weight = weights ? weights[t] : 1;
+      if (d < 0 || !weight || (mask && !mask[t])) continue;
       const into = counts[d];
-      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]] += each;
+      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]] += weight;
     }
   });
   const seen = Array.from({ length: D }, () => new Set());
   const tokens = new Float64Array(D);
   for (let t = 0; t < T; t++) {
-    const each = weights ? weights[t] : 1;
-    if (domains[t] < 0 || !each || (mask && !mask[t])) continue;
-    tokens[domains[t]] += each;
+    const weight = weights ? weights[t] : 1;
+    if (domains[t] < 0 || !weight || (mask && !mask[t])) continue;
+    tokens[domains[t]] += weight;
     if (documents[t] >= 0) seen[domains[t]].add(documents[t]);
   }
   return { counts, tokens, documents: seen.map((set) => set.size) };
@@ -256,22 +256,22 @@ function givenBand(app, { a, b, matched }) {
   if (matched || app.acrossDomains().size !== app.data.T) return null;
   const { domains, statistics } = app.data.header;
   const pairs = statistics?.domain_distance?.pairs;
-  const found = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];
-  return found?.low?.length === app.data.L
-    ? { low: found.low, high: found.high, source: "permutations, computed by Python" }
+  const band = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];
+  return band?.low?.length === app.data.L
+    ? { low: band.low, high: band.high, source: "permutations, computed by Python" }
     : null;
 }
 
 /** Compute `result.band` layer by layer in slices of a few milliseconds, to keep the page responsive. */
-function bandByLayer(L, band, found, ready) {
+function bandByLayer(L, band, result, ready) {
   const part = () => {
     const end = performance.now() + 8;
-    while (found.band.low.length < L && performance.now() < end) {
-      const { low, high } = band(found.band.low.length);
-      found.band.low.push(low);
-      found.band.high.push(high);
+    while (result.band.low.length < L && performance.now() < end) {
+      const { low, high } = band(result.band.low.length);
+      result.band.low.push(low);
+      result.band.high.push(high);
     }
-    if (found.band.low.length < L) setTimeout(part, 0);
+    if (result.band.low.length < L) setTimeout(part, 0);
     else ready();
   };
   part();

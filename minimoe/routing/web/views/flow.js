@@ -27,7 +27,7 @@ export function drawFlow(app, board, row, table, follow) {
   const owns = [own(row), own(row + 1)];
   const sides = [flowNodes(table.countsA, table.n, E, K, owns[0]), flowNodes(table.countsB, table.n, E, K, owns[1])];
   // Sums over the nodes; the last index is "other".
-  const place = sides.map((nodes) => {
+  const nodeOf = sides.map((nodes) => {
     const of = new Int32Array(E).fill(nodes.length);
     nodes.forEach((e, i) => (of[e] = i));
     return of;
@@ -37,20 +37,20 @@ export function drawFlow(app, board, row, table, follow) {
   const chance = new Float64Array(rows * columns);
   for (let a = 0, at = 0; a < E; a++) {
     for (let b = 0; b < E; b++, at++) {
-      const cell = place[0][a] * columns + place[1][b];
+      const cell = nodeOf[0][a] * columns + nodeOf[1][b];
       sums[cell] += table.joint[at];
       chance[cell] += table.expected[at];
     }
   }
   // Bars scale with the load, with a minimum height for the label; "other" fills the rest, not to scale.
   const top = 24;
-  const room = height - top - 30;
+  const available = height - top - 30;
   const gap = 4;
   const loads = [table.countsA, table.countsB];
   const busiest = Math.max(1, ...sides.flatMap((nodes, side) => nodes.map((e) => loads[side][e])));
   const boxes = [0, 1].map((side) => {
     const many = sides[side].length;
-    const most = Math.min(34, (room * 0.75) / Math.max(1, many) - gap);
+    const most = Math.min(34, (available * 0.75) / Math.max(1, many) - gap);
     let y = top;
     const list = sides[side].map((e) => {
       const box = {
@@ -63,7 +63,7 @@ export function drawFlow(app, board, row, table, follow) {
       y += box.h + gap;
       return box;
     });
-    list.push({ y, h: Math.max(20, top + room - y), name: `other (${E - many})`, expert: null, own: false });
+    list.push({ y, h: Math.max(20, top + available - y), name: `other (${E - many})`, expert: null, own: false });
     return list;
   });
   const bar = 12;
@@ -143,7 +143,7 @@ export function drawFlow(app, board, row, table, follow) {
       });
     }),
   );
-  target(left + bar + 8, top, right - left - bar - 16, room, {
+  target(left + bar + 8, top, right - left - bar - 16, available, {
     lines: (px, py) => {
       const part = px / (right - left - bar - 16);
       const ease = part * part * (3 - 2 * part);

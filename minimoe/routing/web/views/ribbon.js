@@ -77,12 +77,12 @@ function createRibbon(app, container) {
     select: ({ row, column }) => app.set({ layer: row, token: span()[0] + column }),
     brush: ({ column }, last) => app.set({ token: span()[0] + last.column, layer: last.row }),
   });
-  const place = () => ({ row: app.state.layer, column: app.state.token - span()[0] });
-  const inside = () => place().column >= 0 && spec && place().column < spec.columns;
-  const sentence = () => (numbers ? cellWords(place()).join(", ") : "");
+  const cursor = () => ({ row: app.state.layer, column: app.state.token - span()[0] });
+  const inside = () => cursor().column >= 0 && spec && cursor().column < spec.columns;
+  const sentence = () => (numbers ? cellWords(cursor()).join(", ") : "");
   const keydown = (event) => {
     const [from, to] = span();
-    const next = moveCursor(event, { row: app.state.layer, column: Math.max(0, Math.min(to - from - 1, place().column)) }, L, to - from);
+    const next = moveCursor(event, { row: app.state.layer, column: Math.max(0, Math.min(to - from - 1, cursor().column)) }, L, to - from);
     if (!next) return false;
     app.set({ layer: next.row, token: from + next.column });
     app.drawNow();
@@ -117,7 +117,7 @@ function createRibbon(app, container) {
         setText(foot, range ? `tokens ${formatCount(from)} to ${formatCount(to - 1)} →` : `all ${plural(T, "token")} →`);
       }
       const pinnedColumn = pinned === null ? -1 : pinned - span()[0];
-      map.mark({ cursor: inside() ? place() : null, rowsOn: [app.state.layer], bars: pinnedColumn >= 0 && pinnedColumn < spec.columns ? [{ from: pinnedColumn, to: pinnedColumn + 1 }] : [] });
+      map.mark({ cursor: inside() ? cursor() : null, rowsOn: [app.state.layer], bars: pinnedColumn >= 0 && pinnedColumn < spec.columns ? [{ from: pinnedColumn, to: pinnedColumn + 1 }] : [] });
       reader.refresh(L, T, app.state.layer, app.state.token);
     },
     table() {

@@ -75,8 +75,8 @@ function createRouter(app, container) {
     if (next) {
       const width = now === 0 ? routerBar(router, { p: next.p, logit: next.logit }, 0, { renormalise }).width : next.p / router.rows[0].p;
       fill(rows[K], { name: `rank ${K + 1}`, width: now > 2 ? 0 : width, value: now > 2 ? "left out" : `${next.clipped ? "≤ " : ""}${now === 0 ? formatNumber(next.logit) : formatShare(next.p)}`, kind: "mm-next" });
-      const each = Math.min(next.p, router.rest / (E - K));
-      fill(rows[K + 1], { name: `${E - K} others`, width: now === 0 || now > 2 ? 0 : Math.min(1, each / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
+      const bound = Math.min(next.p, router.rest / (E - K));
+      fill(rows[K + 1], { name: `${E - K} others`, width: now === 0 || now > 2 ? 0 : Math.min(1, bound / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
     }
     sum.hidden = now < 4 || !data.has.weights;
     router.rows.forEach((row, slot) => {
