@@ -1,4 +1,4 @@
-"""Chapter 06, the router: margins, dispatch tables, a bug hunt, cost, ablation, and softmax before or after top-k (06.2 to 06.7)."""
+"""Chapter 06, the router: margins, weight tables, a bug hunt, cost, ablation, order of softmax and top-k (06.2 on)."""
 
 from collections.abc import Callable
 from itertools import product

@@ -49,15 +49,15 @@ export function createPanel(app, view, { heading = true } = {}) {
   return {
     node, view, instance,
     update(changed) {
-      const short = instance.shortage?.() ?? null;
-      shortage.hidden = short === null;
-      if (short !== null) setText(shortage, short);
-      body.classList.toggle("mm-short", short !== null);
-      toggle.disabled = csv.disabled = short !== null; // too little data for a figure is too little for a table
-      table.hidden = !asTable || short !== null;
-      body.hidden = asTable && short === null;
+      const reason = instance.shortage?.() ?? null;
+      shortage.hidden = reason === null;
+      if (reason !== null) setText(shortage, reason);
+      body.classList.toggle("mm-short", reason !== null);
+      toggle.disabled = csv.disabled = reason !== null; // too little data for a figure is too little for a table
+      table.hidden = !asTable || reason !== null;
+      body.hidden = asTable && reason === null;
       if (!table.hidden) fillTable();
-      else if (short === null) instance.update(changed);
+      else if (reason === null) instance.update(changed);
     },
     destroy() {
       instance.destroy();

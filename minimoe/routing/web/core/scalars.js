@@ -70,12 +70,12 @@ function fillFrom(out, value) {
 
 /** The q-quantile, 0..1, of 8-bit codes (every `stride`-th of them) by counting. */
 function codeQuantile(codes, q, stride = 1) {
-  const seen = new Int32Array(256);
-  for (let i = 0; i < codes.length; i += stride) seen[codes[i]]++;
-  let left = q * Math.ceil(codes.length / stride);
+  const counts = new Int32Array(256);
+  for (let i = 0; i < codes.length; i += stride) counts[codes[i]]++;
+  let remaining = q * Math.ceil(codes.length / stride);
   for (let code = 0; code < 256; code++) {
-    left -= seen[code];
-    if (left <= 0) return code / 255;
+    remaining -= counts[code];
+    if (remaining <= 0) return code / 255;
   }
   return 1;
 }

@@ -46,8 +46,8 @@ export function loadSummary(counts) {
 /** Expected `loadSummary` of n uniformly routed tokens: the plug-in entropy is biased, and the maximum exceeds the mean. */
 export function loadChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
-  const lost = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
-  const bits = Math.max(0, Math.log2(E) - lost);
+  const bias = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
+  const bits = Math.max(0, Math.log2(E) - bias);
   return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: sortedChance(n, E, K)[0] - 1 };
 }
 

@@ -10,10 +10,10 @@ import { quantile, randomGenerator, shuffleInPlace, tabulate } from "./random.js
 
 /** Weights of the tokens; both sides have the same sum. */
 export function matchedWeights(keys, sides, size) {
-  const seen = [new Float64Array(size), new Float64Array(size)];
-  for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) seen[sides[t]][keys[t]]++;
+  const occurrences = [new Float64Array(size), new Float64Array(size)];
+  for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) occurrences[sides[t]][keys[t]]++;
   return tabulate(sides.length, (t) =>
-    sides[t] < 0 ? 0 : Math.min(seen[0][keys[t]], seen[1][keys[t]]) / seen[sides[t]][keys[t]],
+    sides[t] < 0 ? 0 : Math.min(occurrences[0][keys[t]], occurrences[1][keys[t]]) / occurrences[sides[t]][keys[t]],
   );
 }
 
@@ -31,24 +31,24 @@ export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0)
       labels.push(sides[t]);
     }
   }
-  const own = places.map((t) => keys[t]);
+  const matchedKeys = places.map((t) => keys[t]);
   const random = randomGenerator(seed);
-  const dealt = Array.from({ length: draws }, () => {
+  const permutations = Array.from({ length: draws }, () => {
     shuffleInPlace(labels, random);
     const permuted = Int8Array.from(places, (t) => labels[rows.get(documents[t])]);
-    return { sides: permuted, weights: matchedWeights(own, permuted, size) };
+    return { sides: permuted, weights: matchedWeights(matchedKeys, permuted, size) };
   });
-  return { places, dealt };
+  return { places, permutations };
 }
 
 /** The null band of one layer. */
-export function matchedBand({ places, dealt }, block, K, E) {
-  const divergences = Float64Array.from(dealt, ({ sides, weights }) => {
+export function matchedBand({ places, permutations }, block, K, E) {
+  const divergences = Float64Array.from(permutations, ({ sides, weights }) => {
     const counts = [new Float64Array(E), new Float64Array(E)];
     places.forEach((t, at) => {
       if (!(weights[at] > 0)) return;
-      const into = counts[sides[at]];
-      for (let i = t * K, end = i + K; i < end; i++) into[block[i]] += weights[at];
+      const target = counts[sides[at]];
+      for (let i = t * K, end = i + K; i < end; i++) target[block[i]] += weights[at];
     });
     return jensenShannon(counts[0], counts[1]);
   })

@@ -116,20 +116,20 @@ function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
   // Residual of document d: N_ij(d) - n_d r_ij with r = expected / n. Its square needs only pairs that occur in d, plus n_d^2 r^2.
   const squares = new Float64Array(E * E);
-  const own = new Int32Array(E * E);
+  const perDocument = new Int32Array(E * E);
   let lengths = 0;
   for (const tokens of groups) {
     lengths += tokens.length ** 2;
     for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[block[i] * E + block[j]]++;
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[block[i] * E + block[j]]++;
     }
     for (const t of tokens) {
       for (let i = t * K, end = i + K; i < end; i++) {
         for (let j = t * K; j < end; j++) {
           const at = block[i] * E + block[j];
-          if (!own[at]) continue; // already done for this document
-          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
-          own[at] = 0;
+          if (!perDocument[at]) continue; // already done for this document
+          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
+          perDocument[at] = 0;
         }
       }
     }

@@ -64,20 +64,20 @@ export function transitionTable(from, to, T, K, E, documents = null, mask = null
 function transitionClusters(from, to, K, E, n, joint, expected, groups) {
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
   const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in pairs.js
-  const own = new Int32Array(E * E);
+  const perDocument = new Int32Array(E * E);
   let lengths = 0;
   for (const tokens of groups) {
     lengths += tokens.length ** 2;
     for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[from[i] * E + to[j]]++;
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[from[i] * E + to[j]]++;
     }
     for (const t of tokens) {
       for (let i = t * K, end = i + K; i < end; i++) {
         for (let j = t * K; j < end; j++) {
           const at = from[i] * E + to[j];
-          if (!own[at]) continue;
-          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
-          own[at] = 0;
+          if (!perDocument[at]) continue;
+          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
+          perDocument[at] = 0;
         }
       }
     }

@@ -23,35 +23,35 @@ export function balancedPlacement(loads, devices, replicas = 0) {
     for (let e = 1; e < loads.length; e++) if (loads[e] / copies[e] > loads[busiest] / copies[busiest]) busiest = e;
     copies[busiest]++;
   }
-  const pieces = [];
+  const expertCopies = [];
   copies.forEach((count, expert) => {
-    for (let i = 0; i < count; i++) pieces.push({ expert, share: 1 / count });
+    for (let i = 0; i < count; i++) expertCopies.push({ expert, share: 1 / count });
   });
-  pieces.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
+  expertCopies.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
   const capacity = Array.from(
     { length: devices },
-    (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0),
+    (_, d) => Math.floor(expertCopies.length / devices) + (d < expertCopies.length % devices ? 1 : 0),
   );
   const placement = Array.from({ length: devices }, () => []);
   const load = new Float64Array(devices);
-  for (const piece of pieces) {
-    const twin = (d) => Number(placement[d].some((other) => other.expert === piece.expert)); // a replica helps only on another device
+  for (const expertCopy of expertCopies) {
+    const alreadyOn = (d) => Number(placement[d].some((other) => other.expert === expertCopy.expert)); // a replica helps only on another device
     let chosen = -1;
     for (let d = 0; d < devices; d++) {
       if (placement[d].length >= capacity[d]) continue;
       const better =
-        chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
+        chosen < 0 || alreadyOn(d) - alreadyOn(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
       if (chosen < 0 || better < 0) chosen = d;
     }
-    placement[chosen].push(piece);
-    load[chosen] += loads[piece.expert] * piece.share;
+    placement[chosen].push(expertCopy);
+    load[chosen] += loads[expertCopy.expert] * expertCopy.share;
   }
   return placement;
 }
 
 /** Load of each device. */
 export function deviceLoads(placement, loads) {
-  return Float64Array.from(placement, (pieces) => pieces.reduce((sum, piece) => sum + loads[piece.expert] * piece.share, 0));
+  return Float64Array.from(placement, (expertCopies) => expertCopies.reduce((sum, expertCopy) => sum + loads[expertCopy.expert] * expertCopy.share, 0));
 }
 
 /** Load of the busiest device divided by the mean. */

@@ -37,13 +37,13 @@ export function seriate(similarity, E) {
 
 function joinAlike(left, right, similarity, E) {
   const alike = (a, b) => (Number.isFinite(similarity[a * E + b]) ? similarity[a * E + b] : 0);
-  const ways = [
+  const joins = [
     [left, right],
     [left, right.toReversed()],
     [left.toReversed(), right],
     [left.toReversed(), right.toReversed()],
   ];
-  let chosen = ways[0];
-  for (const way of ways) if (alike(way[0].at(-1), way[1][0]) > alike(chosen[0].at(-1), chosen[1][0])) chosen = way;
+  let chosen = joins[0];
+  for (const join of joins) if (alike(join[0].at(-1), join[1][0]) > alike(chosen[0].at(-1), chosen[1][0])) chosen = join;
   return [...chosen[0], ...chosen[1]];
 }

@@ -204,19 +204,19 @@ function domainCounts(data, mask, weights = null) {
       const d = domains[t];
       const weight = weights ? weights[t] : 1;
       if (d < 0 || !weight || (mask && !mask[t])) continue;
-      const into = counts[d];
-      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]] += weight;
+      const target = counts[d];
+      for (let i = t * K, end = i + K, row = l * E; i < end; i++) target[row + block[i]] += weight;
     }
   });
-  const seen = Array.from({ length: D }, () => new Set());
+  const documentSets = Array.from({ length: D }, () => new Set());
   const tokens = new Float64Array(D);
   for (let t = 0; t < T; t++) {
     const weight = weights ? weights[t] : 1;
     if (domains[t] < 0 || !weight || (mask && !mask[t])) continue;
     tokens[domains[t]] += weight;
-    if (documents[t] >= 0) seen[domains[t]].add(documents[t]);
+    if (documents[t] >= 0) documentSets[domains[t]].add(documents[t]);
   }
-  return { counts, tokens, documents: seen.map((set) => set.size) };
+  return { counts, tokens, documents: documentSets.map((set) => set.size) };
 }
 
 /** Both sides of a comparison: counts, log2 ratio of shares (half a count added), and the divergence of every layer. */

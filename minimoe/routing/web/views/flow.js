@@ -28,9 +28,9 @@ export function drawFlow(app, board, row, table, follow) {
   const sides = [flowNodes(table.countsA, table.n, E, K, owns[0]), flowNodes(table.countsB, table.n, E, K, owns[1])];
   // Sums over the nodes; the last index is "other".
   const nodeOf = sides.map((nodes) => {
-    const of = new Int32Array(E).fill(nodes.length);
-    nodes.forEach((e, i) => (of[e] = i));
-    return of;
+    const index = new Int32Array(E).fill(nodes.length);
+    nodes.forEach((e, i) => (index[e] = i));
+    return index;
   });
   const [rows, columns] = sides.map((nodes) => nodes.length + 1);
   const sums = new Float64Array(rows * columns);

@@ -157,10 +157,10 @@ registerView({
 
 /** Split the documents into halves 0 and 1, alternating within each domain so that both halves have the same mix of domains. */
 function halfOfDocument(data) {
-  const turn = new Map();
+  const parity = new Map();
   return (data.header.documents ?? []).map(({ domain }) => {
-    turn.set(domain, (turn.get(domain) ?? 1) + 1);
-    return turn.get(domain) & 1;
+    parity.set(domain, (parity.get(domain) ?? 1) + 1);
+    return parity.get(domain) & 1;
   });
 }
 
@@ -185,10 +185,10 @@ function simulateDevices(data, mask, devices, replicas) {
       balanced: deviceLoads(balancedPlacement(fit.subarray(l * E, (l + 1) * E), devices, replicas), measured),
     };
   });
-  const waited = (kind) => {
+  const slowdown = (kind) => {
     const busiest = layers.reduce((sum, layer) => sum + Math.max(...layer[kind]), 0);
     const total = layers.reduce((sum, layer) => sum + layer[kind].reduce((a, b) => a + b, 0), 0);
     return total ? (busiest * devices) / total : NaN;
   };
-  return { layers, all: { contiguous: waited("contiguous"), balanced: waited("balanced") }, tokens: countMask(halves[1], T) };
+  return { layers, all: { contiguous: slowdown("contiguous"), balanced: slowdown("balanced") }, tokens: countMask(halves[1], T) };
 }

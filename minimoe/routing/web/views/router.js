@@ -105,8 +105,8 @@ function createRouter(app, container) {
     shortage: () => null,
     keys(event) {
       if (event.target.closest("input")) return false;
-      const turn = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
-      if (turn) return moveLayer(app, turn), true;
+      const layerStep = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
+      if (layerStep) return moveLayer(app, layerStep), true;
       const go = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!go || !data.has.weights) return false;
       const next = Math.max(0, Math.min(4, step() + go));
