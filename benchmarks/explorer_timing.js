@@ -1,13 +1,13 @@
-// Evaluated in the page by benchmarks/explorer.py. Each function returns milliseconds, one number a repetition:
-// from the change to the moment after the frame that shows it (a frame comes every 16.7 ms at most).
+// Evaluated in the page by benchmarks/explorer.py. Each function returns milliseconds, one value per repetition: from the change
+// until after the frame that shows it is painted (at 60 Hz, a frame every 16.7 ms).
 
 const afterFrame = () => new Promise((done) => requestAnimationFrame(() => {
-  const channel = new MessageChannel(); // its message arrives when the frame has been painted
+  const channel = new MessageChannel(); // its message arrives after the frame is painted
   channel.port1.onmessage = done;
   channel.port2.postMessage(null);
 }));
 
-/** Time `act(i)` for i = 0..repeats-1; the first three, in which code is compiled, are dropped. */
+/** Time `act(i)` for i = 0..repeats-1; the first three runs (compilation) are discarded. */
 async function timed(repeats, act) {
   const times = [];
   for (let i = 0; i < repeats + 3; i++) {
@@ -23,7 +23,7 @@ async function timed(repeats, act) {
 window.minimoeTiming = {
   frame: (repeats) => timed(repeats, () => {}),
 
-  /** Change the explorer's state; `patches` is cycled through. Also the time the views themselves took. */
+  /** Change the explorer's state, cycling through `patches`. Also measures the time spent in the views. */
   async states(repeats, patches) {
     const root = document.querySelector('[data-ready="1"]');
     const draws = [];
@@ -36,7 +36,7 @@ window.minimoeTiming = {
     return { times, draws };
   },
 
-  /** A pointer that moves over the cells of a canvas. */
+  /** Move the pointer over the cells of a canvas. */
   async hover(repeats, selector) {
     const canvas = document.querySelector(selector);
     const box = canvas.getBoundingClientRect();
@@ -46,7 +46,7 @@ window.minimoeTiming = {
     });
   },
 
-  /** Ask the kernel, and wait for what it says. */
+  /** Send a request to the kernel and await its response. */
   async kernel(repeats, request) {
     const { kernel } = document.querySelector('[data-ready="1"]').minimoe;
     const times = [];
@@ -58,7 +58,7 @@ window.minimoeTiming = {
     return times.slice(3);
   },
 
-  /** The same three changes with plotly: `figures` as benchmarks/explorer.py made them. */
+  /** The same three changes with plotly; `figures` are built by benchmarks/explorer.py. */
   async plotly(repeats, what) {
     const { ids, layers, tokens, slots, experts, margins } = window.traceNumbers;
     const recount = (from, to) => Array.from({ length: layers }, (_, layer) => {

@@ -1,1 +1,1 @@
-"""The exercises, one file a chapter; each lists its own as EXERCISES."""
+"""The exercises, one or more files per chapter; each file lists its exercises as EXERCISES."""

@@ -1,4 +1,4 @@
-"""Chapter 03, continued: positions in a cache, the reach of the slow pairs, the other pairing, and pairs left alone."""
+"""Chapter 03, RoPE: cached positions, long wavelengths, interleaved pairing and partial rotation (03.4 to 03.7)."""
 
 import math
 
@@ -10,7 +10,7 @@ from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.course.exercises.ch03_rotation import draw_rope, frequencies_by_loop
 from minimoe.model.rope import apply_rope
 
-# 03.4 one position off ------------------------------------------------------------------------------------------------
+# 03.4 off-by-one positions with a cache -------------------------------------------------------------------------------
 
 Step = tuple[Tensor, Tensor]
 
@@ -120,7 +120,7 @@ def draw_step(new: int, old: int, head_dim: int, dtype: torch.dtype = torch.floa
     return arguments
 
 
-# 03.5 how far the hands reach -----------------------------------------------------------------------------------------
+# 03.5 wavelengths and the context -------------------------------------------------------------------------------------
 
 
 def reach_by_loops(head_dim: int, theta: float, context: int) -> tuple[float, int]:
@@ -180,7 +180,7 @@ def with_tensors(head_dim: int, theta: float, context: int) -> list[Tensor]:
     return [waves[-1], (waves <= context).sum()]
 
 
-# 03.6 from one pairing to the other -----------------------------------------------------------------------------------
+# 03.6 interleaved to half-split pairing -------------------------------------------------------------------------------
 
 
 def half_split_by_loops(weight: Tensor, head_dim: int) -> Tensor:
@@ -250,7 +250,7 @@ def by_unflatten(weight: Tensor, head_dim: int) -> Tensor:
     return weight.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
 
 
-# 03.7 pairs left alone ------------------------------------------------------------------------------------------------
+# 03.7 partial rotation ------------------------------------------------------------------------------------------------
 
 
 def only_by_loops(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
@@ -319,8 +319,8 @@ def by_index_put(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
     return mixed
 
 
-EIGHT = torch.arange(8.0)[:, None] * torch.tensor([[1.0, 10.0, 100.0]])  # eight rows that show their number
-FOUR = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.zeros(1, 4), torch.ones(1, 4)  # turned by 90 degrees
+EIGHT = torch.arange(8.0)[:, None] * torch.tensor([[1.0, 10.0, 100.0]])  # eight rows; the values encode the row index
+FOUR = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.zeros(1, 4), torch.ones(1, 4)  # x, cos, sin of a quarter turn
 
 EXERCISES = (
     Exercise(

@@ -1,4 +1,4 @@
-"""Chapter 03, RoPE: frequencies, the rotation itself, and what moves a score. The others: ch03_rope_more.py."""
+"""Chapter 03, RoPE: frequencies, the rotation, and predictions (03.1 to 03.3). 03.4 onward: ch03_cache_and_pairs.py."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Chapter 06, the router: what one sees, counts, hunts and breaks once it is written (06.2 to 06.7)."""
+"""Chapter 06, the router: margins, weight tables, a bug hunt, cost, ablation, order of softmax and top-k (06.2 on)."""
 
 from collections.abc import Callable
 from itertools import product
@@ -14,9 +14,9 @@ from minimoe.course.exercises.ch06_route import TENTHS, draw
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Router, Routing, route
 
-# 06.2 predict: what moves the margin, the choice, the weights --------------------------------------------------------
+# 06.2 predict: changes of margin, selection and weights --------------------------------------------------------------
 
-# question -> (what happens, the usual other answer, what one has then misunderstood)
+# question -> (the correct prediction, the common wrong answer, the misconception behind it)
 MARGINS: dict[str, tuple[Any, Any, str]] = {
     "doubled: the margin becomes": (
         0.06,
@@ -63,7 +63,7 @@ def misread(wrong: tuple[bool, ...]) -> str:
 WAYS_TO_MISS = [way for way in product((False, True), repeat=len(MARGINS)) if any(way)]
 
 
-# 06.3 einops: from ids to a table -------------------------------------------------------------------------------------
+# 06.3 einops: expert ids to a weight table ----------------------------------------------------------------------------
 
 
 def workload_by_loops(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
@@ -240,7 +240,7 @@ def many(dtype: torch.dtype, tokens: int = 4000) -> Callable[..., Any]:
     return arguments
 
 
-# 06.5 estimate: the work of choosing ----------------------------------------------------------------------------------
+# 06.5 estimate: floating-point operations of the router ---------------------------------------------------------------
 
 
 def operations(config: ModelConfig) -> tuple[int, int]:
@@ -260,7 +260,7 @@ def by_hand_written_sum(config: ModelConfig) -> list[float]:
     return [2.0 * c.hidden_size * c.num_experts, float(sum(one + one + one for _ in range(c.num_experts_per_tok)))]
 
 
-# 06.6 ablate: the ninth for the first ---------------------------------------------------------------------------------
+# 06.6 ablate: drop the first expert, add the ninth --------------------------------------------------------------------
 
 
 def ninth_for_first(logits: Tensor, top_k: int, renormalise: bool) -> Routing:

@@ -1,4 +1,4 @@
-"""Chapter 06, the router: its first exercise, which is the router itself. The others: ch06_router_more.py."""
+"""Chapter 06, the router: the route function (06.1). 06.2 onward: ch06_margins_and_ablation.py."""
 
 import math
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def plain_bfloat16(generator: torch.Generator) -> tuple[Tensor, int, bool]:
     return (orders / 8 - 1).to(torch.bfloat16), 5, True
 
 
-# Mutants: what readers write when they have understood something else -------------------------------------------------
+# Mutants: solutions with a common misconception -----------------------------------------------------------------------
 
 
 def variant(over: str, width: str, divided: str) -> Callable[[Tensor, int, bool], Routing]:
@@ -142,7 +142,7 @@ def probabilities_for_logits(logits: Tensor, top_k: int, renormalise: bool) -> R
     return Routing(logits.float().softmax(dim=-1).to(logits.dtype), experts, weights)
 
 
-# Right answers in other styles ----------------------------------------------------------------------------------------
+# Correct solutions in other styles ------------------------------------------------------------------------------------
 
 
 def by_sorting(logits: Tensor, top_k: int, renormalise: bool) -> Routing:

@@ -1,4 +1,4 @@
-"""Chapter 12, which experts: three ways to do without one (12.8)."""
+"""Chapter 12, which experts: three ways to ablate an expert (12.8)."""
 
 from collections.abc import Callable
 from typing import Any

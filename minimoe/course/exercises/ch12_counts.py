@@ -1,4 +1,4 @@
-"""Chapter 12, which experts: counting what a trace holds, and what chance makes of it (12.1 to 12.4)."""
+"""Chapter 12, which experts: counts from a trace, compared with chance (12.1 to 12.4)."""
 
 import dis
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def over_the_used_ones(experts: Tensor, num_experts: int) -> tuple[Tensor, Tenso
     return shares, shares * (shares > 0).sum(dim=-1, keepdim=True) / experts.shape[-1]
 
 
-# 12.2 estimate: what two random sets share ---------------------------------------------------------------------------
+# 12.2 estimate: overlap of two random sets ---------------------------------------------------------------------------
 
 
 def shared_by_chance(top_k: int, num_experts: int) -> tuple[float, float]:
@@ -119,7 +119,7 @@ def shared_one_by_one(top_k: int, num_experts: int) -> list[float]:
     return [top_k * top_k / num_experts, 1 - miss]
 
 
-# 12.3 einops: who works with whom ------------------------------------------------------------------------------------
+# 12.3 einops: co-selection counts ------------------------------------------------------------------------------------
 
 
 def pairs_by_loops(experts: Tensor, num_experts: int) -> Tensor:
@@ -186,7 +186,7 @@ def still_walks(answer: Any) -> str | None:
     return "Your function still walks in a loop. The exercise is to say it as one pattern." if walks else None
 
 
-# 12.4 bug hunt: seven pairs of 28 ------------------------------------------------------------------------------------
+# 12.4 bug hunt: 7 of the 28 pairs counted ----------------------------------------------------------------------------
 
 
 def together_by_loops(experts: Tensor, num_experts: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Chapter 12, which experts: what a difference is worth (12.5 to 12.7)."""
+"""Chapter 12, which experts: matched tokens, permutation tests and controls (12.5 to 12.7)."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -181,7 +181,7 @@ def texts(lengths: tuple[int, ...], labels: tuple[int, ...]) -> Arguments:
 
 # 12.7 which control is missing? ---------------------------------------------------------------------------------------
 
-# claim -> (the control that it lacks, the usual other answer, what one has then misunderstood)
+# claim -> (the missing control, the common wrong answer, the misconception behind it)
 CLAIMS: dict[str, tuple[str, str, str]] = {
     "expert 17 is for code in layers 0, 2 and 3": (
         "layers",

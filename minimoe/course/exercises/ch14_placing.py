@@ -1,4 +1,4 @@
-"""Chapter 14, the whole 235B: who holds what (14.1, the greedy placer, and 14.2, the bytes on one rank)."""
+"""Chapter 14, the whole 235B: greedy expert placement (14.1) and the memory of one rank (14.2)."""
 
 import heapq
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.model.config import ModelConfig
 from minimoe.scale.planner.deployment import deploy
 
-# 14.1 greedy: the heaviest expert first, to the rank that has least to do ---------------------------------------------
+# 14.1 greedy: the heaviest expert first, on the least loaded rank -----------------------------------------------------
 
 
 def place_by_loops(loads: Tensor, ranks: int) -> Tensor:
@@ -101,7 +101,7 @@ def as_tensor(answer: Callable[..., Any]) -> Callable[..., Any]:
     return place
 
 
-# 14.2 bytes on one rank ----------------------------------------------------------------------------------------------
+# 14.2 memory of one rank ---------------------------------------------------------------------------------------------
 
 SMALL = ModelConfig(
     vocab_size=100, hidden_size=10, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, head_dim=4,

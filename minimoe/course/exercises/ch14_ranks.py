@@ -1,4 +1,4 @@
-"""Chapter 14, the whole 235B: several ranks that answer as one (14.4, 14.5, 14.8)."""
+"""Chapter 14, the whole 235B: expert and tensor parallelism over several ranks (14.4, 14.5, 14.8)."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from minimoe.model.router import Routing
 from minimoe.scale.distributed.tensor_parallel import run_local_experts
 from minimoe.scale.planner.sharding import key_heads
 
-# 14.4 the share of one rank ------------------------------------------------------------------------------------------
+# 14.4 the partial output of one rank ---------------------------------------------------------------------------------
 
 
 def share_by_loops(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
@@ -24,7 +24,7 @@ def share_by_loops(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor
     return local(x, routing, bank, lambda expert, here: expert - first)
 
 
-Home = Callable[[int, int], int | None]  # an expert's number, how many are here -> its row in the bank, or nowhere
+Home = Callable[[int, int], int | None]  # (expert id, number of local experts) -> row in the local bank, or None
 
 
 def local(
@@ -120,7 +120,7 @@ def by_einsum(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
     return einsum(answers, table, "token expert hidden, token expert -> token hidden")
 
 
-# 14.5 whose keys does a rank need? ------------------------------------------------------------------------------------
+# 14.5 key/value heads of a rank ---------------------------------------------------------------------------------------
 
 
 def heads_by_loops(query_heads: int, heads: int, ranks: int, rank: int) -> list[int]:
@@ -161,7 +161,7 @@ def by_the_library(query_heads: int, heads: int, ranks: int, rank: int) -> list[
     return list(key_heads(config, ranks, rank))
 
 
-# 14.8 einops: the matrices of all ranks at once -----------------------------------------------------------------------
+# 14.8 einops: shard q_proj and k_proj for all ranks at once -----------------------------------------------------------
 
 Split = tuple[Tensor, Tensor]
 

@@ -1,4 +1,4 @@
-"""Chapter 14, the whole 235B: what is read (14.3, a bounded reader; 14.6, a cache of experts; 14.7, who misses?)."""
+"""Chapter 14, the whole 235B: bounded reads (14.3), an LRU cache of experts (14.6) and its misses (14.7)."""
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.errors import ReadFailed
 from minimoe.scale.streaming.expert_cache import ExpertCache
 
-# 14.3 rows of one tensor, in small pieces ----------------------------------------------------------------------------
+# 14.3 rows of one tensor, in bounded reads ---------------------------------------------------------------------------
 
 
 class Recording:
@@ -47,7 +47,7 @@ class RowsRead(NamedTuple):
     no_read_above_most: bool
 
 
-HEADER, TAIL = 56, 4096  # bytes before and behind the tensor: another tensor lies there
+HEADER, TAIL = 56, 4096  # bytes before and after the tensor, which belong to other tensors
 
 
 def as_reader(answer: Callable[..., Any]) -> Callable[..., RowsRead]:
@@ -127,7 +127,7 @@ def through_scratch(file: Any, entry: TensorEntry, start: int, stop: int, most: 
     return rows
 
 
-# 14.6 a cache that forgets what was not used for longest --------------------------------------------------------------
+# 14.6 a least-recently-used cache -------------------------------------------------------------------------------------
 
 
 def hits_by_lists(wanted: list[int], room: int) -> list[bool]:
@@ -223,9 +223,9 @@ def first_ones_stay(wanted: list[int], room: int) -> list[bool]:
     return hits
 
 
-# 14.7 predict: who misses? --------------------------------------------------------------------------------------------
+# 14.7 predict: cache misses -------------------------------------------------------------------------------------------
 
-# question -> (what happens, the usual other answer, what one has then misunderstood)
+# question -> (the correct prediction, the common wrong answer, the misconception behind it)
 MISSES: dict[str, tuple[Any, Any, str]] = {
     "94 layers in turn, room for 93: share of hits": (
         0.0,

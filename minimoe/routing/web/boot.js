@@ -1,4 +1,4 @@
-// The entry of an exported page: starts the explorer there, with a stand-in for the widget's model.
+// Entry point of an exported page: starts the explorer with a stand-in for the widget's model.
 
 import { fromBase64 } from "./core/bytes.js";
 import { render } from "./core/render.js";
@@ -7,14 +7,14 @@ import "./main.js";
 
 const byId = (id) => document.getElementById(id);
 
-/** The bytes behind the page: base64 of gzip, in an inert script element. */
+/** Decode the trace embedded in the page: gzip in base64, in an inert script element. */
 async function readBlob() {
   const text = byId("minimoe-data").textContent.trim();
   const stream = new Blob([Uint8Array.fromBase64?.(text) ?? fromBase64(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
 }
 
-/** Enough of an anywidget model: get, set, on, off, save_changes, send. Nothing leaves the page; the address holds the state. */
+/** A minimal anywidget model: get, set, on, off, save_changes, send. No network requests; the state is stored in the URL hash. */
 function standIn(header, blob) {
   const handlers = new Map();
   const values = { state: { ...header.state, ...decodeHash(location.hash) }, standalone: true };
@@ -33,7 +33,7 @@ function standIn(header, blob) {
       for (const handler of handlers.get("msg:custom") ?? []) handler({ kind: "trace", header }, [new DataView(blob)]);
     },
   };
-  addEventListener("hashchange", () => { // a link of this page, or a reader at the address bar; replaceState is silent
+  addEventListener("hashchange", () => { // an internal link or an edited address; replaceState fires no event
     values.state = { ...DEFAULT_STATE, ...header.state, ...decodeHash(location.hash) };
     for (const handler of handlers.get("change:state") ?? []) handler();
   });
@@ -44,13 +44,13 @@ const page = byId("minimoe-explorer");
 try {
   const header = JSON.parse(byId("minimoe-header").textContent);
   const blob = await readBlob();
-  for (const id of ["minimoe-data", "minimoe-header"]) byId(id).remove(); // megabytes of text that nobody needs any more
+  for (const id of ["minimoe-data", "minimoe-header"]) byId(id).remove(); // free megabytes of text that have been decoded
   render({ model: standIn(header, blob), el: page });
   if (page.querySelector('[data-ready="1"]')) byId("minimoe-fallback").remove();
 } catch (error) {
-  const told = document.createElement("p");
-  told.setAttribute("role", "alert");
-  told.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
-  page.replaceChildren(told);
+  const notice = document.createElement("p");
+  notice.setAttribute("role", "alert");
+  notice.textContent = `The explorer could not start (${error.message}). The picture shows the same trace.`;
+  page.replaceChildren(notice);
   throw error;
 }

@@ -1,4 +1,4 @@
-// The entry of the module: what anywidget calls in JupyterLab and Voila. A view or a tour is part of the explorer once it is imported here.
+// Entry point of the module, called by anywidget in JupyterLab and Voila. Importing a view or tour here adds it to the explorer.
 
 import "./views/strip.js";
 import "./views/atlas.js";

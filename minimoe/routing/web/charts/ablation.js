@@ -1,4 +1,4 @@
-// The drawings of view J: target and controls, one bar a token, overlap of the later layers.
+// The charts of view J: target and controls, one bar per token, expert overlap in the later layers.
 
 import { quantile } from "../math/random.js";
 import { parseColour } from "../core/colour.js";
@@ -7,7 +7,7 @@ import { chartAxes, chartLegend, chartLine, chartTicks } from "./axes.js";
 import { chartFold } from "./colour.js";
 import { CHART_BOLD, CHART_SMALL, chartDot, chartText } from "./draw.js";
 
-/** The controls as dots, the target as a diamond with its interval, on one axis. */
+/** Draw the controls as dots and the target as a diamond with its interval, on one axis. */
 export function drawControls(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const own = result.delta_loss.all;
@@ -100,7 +100,7 @@ export function drawControls(app, board, result) {
   });
 }
 
-/** The text of place i of a result: from the trace where the kernel says which token it was. */
+/** The text of position i of a result, from the trace if the result gives the token's index. */
 function resultToken(app, result, i) {
   const t = result.trace_tokens?.[i];
   if (t !== null && t !== undefined && t < app.data.T) return `“${app.data.text(t)}” (token ${formatCount(t)} of the trace)`;
@@ -184,7 +184,7 @@ export function drawTokenDeltas(app, board, result) {
 export function drawOverlap(app, board, result) {
   const { pen, width, height, ink, target } = board;
   const rows = result.overlap_by_layer;
-  const top = width < 430 ? 42 : 24; // the legend needs two lines where it is narrow
+  const top = width < 430 ? 42 : 24; // a narrow legend needs two lines
   const box = { left: 56, top, width: width - 70, height: height - top - 42 };
   if (!rows.length) {
     chartText(pen, "There is no layer behind this one.", 8, 20, { colour: ink.text });

@@ -1,4 +1,4 @@
-// Axes with units, chance lines, legends and colour bars: what makes a drawing readable without the text beside it.
+// Axes with units, chance lines, legends and colour bars, so that each chart is self-explanatory.
 
 import { formatNumber } from "../core/format.js";
 import { chartFold } from "./colour.js";
@@ -62,7 +62,7 @@ export function chartAxes({ pen, ink }, box, x, y) {
   return { x: placeX, y: placeY };
 }
 
-/** A line through points [[x, y], ...] in pixels; NaN breaks it. */
+/** Draw a line through points [[x, y], ...] in pixels; NaN interrupts it. */
 export function chartLine(pen, points, colour, { width = 1.5, dash = [] } = {}) {
   pen.save();
   pen.strokeStyle = colour;
@@ -82,7 +82,7 @@ export function chartLine(pen, points, colour, { width = 1.5, dash = [] } = {}) 
   pen.restore();
 }
 
-/** Entries [{text, colour, dash, square}] from left to right, wrapped at `width`; returns the height used. */
+/** Draw legend entries [{text, colour, dash, square}] from left to right, wrapped at `width`; returns the height used. */
 export function chartLegend({ pen, ink }, entries, left, top, width) {
   let [x, y] = [left, top + 7];
   for (const { text, colour, dash, square } of entries) {
@@ -110,7 +110,7 @@ export function chartLegend({ pen, ink }, entries, left, top, width) {
   return y - top + 12;
 }
 
-/** A colour bar for log2 folds -limit..limit under its title, 34 px high; the arrows at its ends say that they stand for everything beyond. */
+/** A titled colour bar for log2 folds -limit..limit, 34 px high; arrows at its ends mark clipped values. */
 export function chartFoldBar(app, { pen, ink, width: whole }, left, top, width, limit, title) {
   chartText(pen, title, left, top + 5, { colour: ink.text, font: CHART_SMALL, most: whole - left - 4 });
   for (let i = 0; i < width; i++) {

@@ -1,6 +1,6 @@
-// The colours that charts use, from the page's own: text, grid, chance line, and the scale around chance.
+// Chart colours, derived from the page's theme: text, grid, chance line, and the diverging scale around chance.
 
-/** {text, faint, grid, axis, chance, accent, mark, hatch, plain, paper}: CSS colours of the page as it is now. */
+/** {text, faint, grid, axis, chance, accent, mark, hatch, plain, paper}: CSS colours of the current theme. */
 export function chartInk(app) {
   const { colours } = app;
   const dark = colours.theme === "dark";
@@ -9,11 +9,11 @@ export function chartInk(app) {
     faint: colours.muted,
     grid: colours.line,
     axis: colours.muted,
-    chance: colours.text, // chance is always the dashed line in the colour of the text
+    chance: colours.text, // chance is always a dashed line in the text colour
     accent: colours.accent,
     mark: colours.cursor,
     hatch: colours.hatch,
-    plain: dark ? "#9aa4b1" : "#5d6875", // bars and dots that mean no domain
+    plain: dark ? "#9aa4b1" : "#5d6875", // bars and dots without a domain
     band: dark ? "rgba(200, 205, 215, 0.22)" : "rgba(70, 80, 95, 0.16)",
     other: dark ? "#4a4f57" : "#d3d6da",
     paper: colours.background,
@@ -22,10 +22,10 @@ export function chartInk(app) {
   };
 }
 
-/** [r, g, b] of a log2 ratio on the diverging scale: grey at 0, its ends at +-limit. */
+/** [r, g, b] of a log2 ratio on the diverging scale: grey at 0, clipped at +-limit. */
 export function chartFold(app, value, limit = 3) {
   const ramp = app.colours.diverging;
-  const place = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
-  const packed = ramp[place];
+  const index = Math.round(((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (ramp.length - 1));
+  const packed = ramp[index];
   return [packed & 255, (packed >>> 8) & 255, (packed >>> 16) & 255];
 }

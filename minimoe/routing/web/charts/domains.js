@@ -1,4 +1,4 @@
-// The drawings of view F: one small atlas a domain, the difference atlas, and the divergence of every layer beside it.
+// The charts of view F: one small atlas per domain, the difference atlas, and the divergence of every layer beside it.
 
 import { log2Fold } from "../math/counts.js";
 import { MINIMUM, wilson } from "../math/intervals.js";
@@ -11,7 +11,7 @@ import { formatQ } from "./parts.js";
 
 const ATLAS_GAP = { left: 40, top: 20, right: 14, bottom: 40 };
 
-/** Pixels a row of a small atlas gets. */
+/** Pixels per row of a small atlas. */
 function atlasRow(data) {
   return Math.max(2, Math.min(16, Math.floor(190 / data.L)));
 }
@@ -20,7 +20,7 @@ export function atlasHeight(data, across, domains) {
   return Math.ceil(domains / across) * (atlasRow(data) * data.L + ATLAS_GAP.top + ATLAS_GAP.bottom) + 38;
 }
 
-/** Layer ticks for `rows` rows on `height` pixels. */
+/** Layer ticks for `rows` rows in `height` pixels. */
 function layerTicks(data, height) {
   return chartTicks(0, data.L - 1, Math.min(data.L - 1, Math.max(2, height / 34)))
     .filter(Number.isInteger)
@@ -117,7 +117,7 @@ export function drawDomainAtlases(app, board, all, { a, b, matched }) {
   );
 }
 
-/** Outline of the selected layer and expert. */
+/** Outline the selected layer and expert. */
 function markCell({ pen, ink }, box, rows, columns, { layer, expert }) {
   const [w, h] = [box.width / columns, box.height / rows];
   pen.lineWidth = 1;
@@ -163,7 +163,7 @@ export function drawDomainDifference(app, board, sides, slow, certain) {
     },
   );
   const many = slow ? slow.q.filter((q) => q <= 0.05).length : 0;
-  // A finding can be a single cell of a few pixels: where there are few, each is a dot.
+  // A significant cell may be only a few pixels wide; if there are few, draw each as a dot.
   if (slow && many && many <= 120 && tall / L < 10) {
     slow.q.forEach((q, at) => {
       if (!(q <= 0.05)) return;

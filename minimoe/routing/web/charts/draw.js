@@ -1,11 +1,11 @@
-// A canvas that fits its column: sharp on every screen, redrawn when the column changes, with hover and click on what was drawn.
+// A canvas that fits its column: drawn at device resolution, redrawn on resize, with hover and click targets.
 
 import { element } from "../core/dom.js";
 import { chartInk } from "./colour.js";
 
 /**
  * height: CSS pixels, or a function of the width. draw(board) paints; board = {pen, width, height, ink, target}.
- * target(x, y, w, h, {lines, click}) makes a rectangle answer: lines is an array of strings or a function of the place in it (px, py).
+ * target(x, y, w, h, {lines, click}) makes a rectangle interactive: lines is an array of strings, or a function of the position (px, py).
  */
 export function chartCanvas(app, parent, { height, label, draw }) {
   const canvas = element("canvas", { class: "mm-chart", role: "img", tabindex: 0 });
@@ -43,16 +43,16 @@ export function chartCanvas(app, parent, { height, label, draw }) {
   }
 
   const move = (event) => {
-    const found = find(event);
+    const pointed = find(event);
     const lines =
-      found?.hit.lines && (typeof found.hit.lines === "function" ? found.hit.lines(found.px, found.py) : found.hit.lines);
-    canvas.style.cursor = found?.hit.click ? "pointer" : "default";
+      pointed?.hit.lines && (typeof pointed.hit.lines === "function" ? pointed.hit.lines(pointed.px, pointed.py) : pointed.hit.lines);
+    canvas.style.cursor = pointed?.hit.click ? "pointer" : "default";
     if (lines) app.tooltip.show(event.clientX, event.clientY, lines);
     else app.tooltip.hide();
   };
   const click = (event) => {
-    const found = find(event);
-    if (found?.hit.click) found.hit.click(found.px, found.py);
+    const pointed = find(event);
+    if (pointed?.hit.click) pointed.hit.click(pointed.px, pointed.py);
   };
   const leave = () => app.tooltip.hide();
   canvas.addEventListener("pointermove", move);
@@ -69,7 +69,7 @@ const CHART_FONT = "12px system-ui, 'Helvetica Neue', Arial, 'Noto Sans CJK SC',
 export const CHART_SMALL = CHART_FONT.replace("12px", "11px");
 export const CHART_BOLD = CHART_FONT.replace("12px", "600 12px");
 
-/** Text at (x, y); align left | center | right, baseline middle. Cut to `most` pixels with an ellipsis. */
+/** Draw text at (x, y); align left | center | right, baseline middle. Truncated to `most` pixels with an ellipsis. */
 export function chartText(pen, text, x, y, { colour, align = "left", font = CHART_FONT, most = Infinity, turn = 0 } = {}) {
   pen.save();
   pen.font = font;
@@ -87,7 +87,7 @@ export function chartText(pen, text, x, y, { colour, align = "left", font = CHAR
   pen.restore();
 }
 
-/** Diagonal lines over a rectangle: there is too little data for what would stand here. */
+/** Hatch a rectangle whose content has too little data. */
 export function chartHatch(pen, x, y, w, h, colour) {
   pen.save();
   pen.beginPath();
@@ -104,7 +104,7 @@ export function chartHatch(pen, x, y, w, h, colour) {
   pen.restore();
 }
 
-/** A filled dot with a ring: a finding that would be a cell of a few pixels otherwise. rgb: [r, g, b]. */
+/** A filled dot with a ring, for a significant cell only a few pixels wide. rgb: [r, g, b]. */
 export function chartDot(pen, x, y, radius, rgb, ring) {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
@@ -116,8 +116,8 @@ export function chartDot(pen, x, y, radius, rgb, ring) {
 }
 
 /**
- * A matrix of cells as one picture, scaled without smoothing. rgb(row, column) gives [r, g, b] or null for the background; rows and
- * columns are drawing places, not ids. Each cell is a whole number of device pixels where there is room.
+ * Draw a matrix of cells as one image, scaled without smoothing. rgb(row, column) gives [r, g, b] or null for the background; rows and
+ * columns are display positions, not ids. Each cell is a whole number of device pixels if space permits.
  */
 export function chartMatrix(pen, x, y, w, h, rows, columns, rgb) {
   const picture = document.createElement("canvas");

@@ -1,4 +1,4 @@
-// The drawings of view G.
+// The charts of view G: load per expert, per layer and per device.
 
 import { foldOverUniform } from "../math/counts.js";
 import { lorenz } from "../math/information.js";
@@ -23,7 +23,7 @@ export function drawLorenz(app, board, counts, chance) {
     { from: 0, to: 1, title: "share of the experts, least used first", format: share },
     { from: 0, to: 1, title: "share of the load", space: 50, format: share, ticks: [0, 0.25, 0.5, 0.75, 1] },
   );
-  const place = (curve) => Array.from(curve, (value, i) => [axes.x(i / (curve.length - 1)), axes.y(value)]);
+  const toPixels = (curve) => Array.from(curve, (value, i) => [axes.x(i / (curve.length - 1)), axes.y(value)]);
   const curve = lorenz(counts);
   chartLine(
     pen,
@@ -34,8 +34,8 @@ export function drawLorenz(app, board, counts, chance) {
     ink.faint,
     { width: 1 },
   );
-  chartLine(pen, place(curve), ink.accent, { width: 2.2 });
-  chartLine(pen, place(lorenz(chance)), ink.chance, { dash: [5, 4], width: 1.3 });
+  chartLine(pen, toPixels(curve), ink.accent, { width: 2.2 });
+  chartLine(pen, toPixels(lorenz(chance)), ink.chance, { dash: [5, 4], width: 1.3 });
   chartLegend(
     board,
     [
@@ -118,9 +118,9 @@ export function drawLoadLines(app, board, summaries, chance) {
   const { pen, width, height, ink, target } = board;
   const { layers } = app.data;
   const L = summaries.length;
-  const each = (height - 34) / LOAD_LINES.length;
+  const panelHeight = (height - 34) / LOAD_LINES.length;
   LOAD_LINES.forEach(({ key, title, even }, i) => {
-    const box = { left: 60, top: i * each + 20, width: width - 74, height: each - 36 };
+    const box = { left: 60, top: i * panelHeight + 20, width: width - 74, height: panelHeight - 36 };
     const values = summaries.map((row) => row[key]);
     const [least, most] = [Math.min(...values, chance[key]), Math.max(...values, chance[key])];
     const pad = (most - least || 0.05) * 0.15;

@@ -1,19 +1,19 @@
-// What the views E to J share: their own options in the state, results cached per selection, lists, and the keys that move the expert.
+// Shared parts of views E to J: options kept in the state, results cached per selection, lists, and keys for layer and expert.
 
 import { element, setText } from "../core/dom.js";
 import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 
-/** Options of one view: its defaults, overlaid by what the state holds under its id. */
+/** Options of one view: its defaults, overridden by the values in the state under its id. */
 export function viewOptions(app, id, defaults) {
   return { ...defaults, ...(app.state[id] ?? {}) };
 }
 
-/** Change options of one view; the others stay. */
+/** Update options of one view; the other options are kept. */
 export function setViewOptions(app, id, patch) {
   app.set({ [id]: { ...(app.state[id] ?? {}), ...patch } });
 }
 
-/** memo(key, compute): computed once for a key, as long as the trace and the selected tokens stay the same. `read() -> {mask, size}` */
+/** memo(key, compute): cached by key until the trace or the selected tokens change. `read() -> {mask, size}` */
 export function selectionMemo(app, read = () => ({ mask: app.selected(), size: app.selectionSize() })) {
   let mask = null;
   let data = null;
@@ -33,7 +33,7 @@ export function selectionMemo(app, read = () => ({ mask: app.selected(), size: a
   };
 }
 
-/** Run `work` when the page has been still for `delay` ms; a newer call replaces an older one. */
+/** Debounce: run `work` after `delay` ms without another call; a new call replaces the pending one. */
 export function whenStill(delay = 120) {
   let timer = 0;
   return {
@@ -45,7 +45,7 @@ export function whenStill(delay = 120) {
   };
 }
 
-/** A panel: heading, an optional sentence, and what stands in it. */
+/** A panel: heading, an optional note, and its content. */
 export function chartPanel(title, note = "") {
   const heading = element("h4", { class: "mm-part-title" }, title);
   const text = element("p", { class: "mm-part-note" }, note);
@@ -81,12 +81,12 @@ export function chartList(columns, rows) {
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
 }
 
-/** The first `first` and the last `last` of a list, none twice. */
+/** The first `first` and the last `last` items of a list, without duplicates. */
 export function bothEnds(list, first, last) {
   return list.length <= first + last ? list : [...list.slice(0, first), ...list.slice(-last)];
 }
 
-/** A labelled drop-down; choices {value: text}. `set(value)` shows another one without an event. */
+/** A labelled drop-down; choices {value: text}. `set(value)` changes the choice without an event. */
 export function chartSelect(label, choices, value, choose) {
   const control = element(
     "select",
@@ -114,7 +114,7 @@ export function chartCheck(label, value, choose) {
 
 /** Arrow keys of the views about experts: up and down change the layer, left and right the expert along `order` (ids if null). */
 export function moveExpert(app, event, order = null) {
-  if (event.target.matches?.("input, select, textarea")) return false; // sliders and menus have arrow keys of their own
+  if (event.target.matches?.("input, select, textarea")) return false; // sliders and menus handle arrow keys themselves
   const { data, state } = app;
   const layers = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
   if (layers) {
@@ -122,8 +122,8 @@ export function moveExpert(app, event, order = null) {
     sayExpert(app);
     return true;
   }
-  const place = order ? order.indexOf(state.expert ?? order[0]) : (state.expert ?? 0);
-  const next = { ArrowLeft: place - 1, ArrowRight: place + 1, Home: 0, End: data.E - 1 }[event.key];
+  const position = order ? order.indexOf(state.expert ?? order[0]) : (state.expert ?? 0);
+  const next = { ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: data.E - 1 }[event.key];
   if (next === undefined) return false;
   const inside = Math.max(0, Math.min(data.E - 1, next));
   app.set({ expert: order ? order[inside] : inside });
@@ -143,13 +143,13 @@ function sayExpert(app) {
   );
 }
 
-/** "q 2.1%", "q > 10%": larger ones are not computed exactly. */
+/** "q 2.1%", "q > 10%": larger values are not computed exactly. */
 export function formatQ(q) {
   if (Number.isNaN(q)) return "q –";
   return q > 0.1 ? "q > 10%" : q < 1e-4 ? "q < 0.01%" : `q ${formatShare(q)}`;
 }
 
-/** Look of the charts; the core's variables give the colours. */
+/** Styles of the charts; colours are taken from the core's CSS variables. */
 const CHART_STYLE = `
 .mm-parts { display: grid; gap: 16px 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); align-items: start; }
 .mm-part { min-width: 0; margin: 0; }
@@ -179,7 +179,7 @@ const CHART_STYLE = `
 .mm-text-pair pre { margin: 0; padding: 8px; white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--mm-line); font-size: 12px; }
 `;
 
-/** A view's container with its style (once a view) and a row for its controls. */
+/** A view's container with its style element (one per view) and a row for its controls. */
 export function chartRoom(container) {
   const controls = element("div", { class: "mm-controls" });
   const panels = element("div", { class: "mm-parts" });
@@ -187,7 +187,7 @@ export function chartRoom(container) {
   return { controls, panels };
 }
 
-/** The sentence for a selection that is too small, or null. */
+/** The message for a selection that is too small, or null. */
 export function shortOfTokens(app, needed, what) {
   const n = app.selectionSize();
   return n >= needed

@@ -1,4 +1,4 @@
-// The object that every view gets: the data, the state, and the one way to change it.
+// The app object passed to every view: the data, the state, and the single function that changes the state.
 
 import { createBar } from "./bar.js";
 import { resolveColours } from "./colour.js";
@@ -16,7 +16,7 @@ import { createTooltip } from "./tooltip.js";
 
 const SELECTION_KEYS = ["range", "domain", "match", "trace"];
 
-/** Start the explorer in `root`. `model` is an anywidget model or the export's stand-in. Returns the app; app.destroy() ends it. */
+/** Start the explorer in `root`. `model`: an anywidget model or the export's stand-in. Returns the app; app.destroy() removes it. */
 export function createApp(root, model, header, blob) {
   const stop = new AbortController();
   const opened = new Map();
@@ -32,7 +32,7 @@ export function createApp(root, model, header, blob) {
   const number = Number.isInteger(chosen.trace) && header.traces[chosen.trace] ? chosen.trace : 0;
   app.data = open(number);
   const opening = openingState(app.data);
-  if (["token", "range", "match", "pinned", "tour"].some((key) => chosen[key] !== undefined && chosen[key] !== null)) opening.domain = null; // whoever points at something wants to see it
+  if (["token", "range", "match", "pinned", "tour"].some((key) => chosen[key] !== undefined && chosen[key] !== null)) opening.domain = null; // an explicit selection must stay visible
   app.state = cleanState({ ...opening, ...chosen, trace: number }, app.data);
 
   const selection = createSelection(app);
@@ -60,7 +60,7 @@ export function createApp(root, model, header, blob) {
       const node = app.layout.panel(id)?.node;
       if (!node) return;
       for (const target of ['[role="grid"]', '.mm-view [tabindex="0"]', ".mm-view button:enabled, .mm-view input", ".mm-tools button:enabled"]) {
-        node.querySelector(target)?.focus(); // what is hidden, because its view has too little to show, does not take it
+        node.querySelector(target)?.focus(); // no effect if the element is hidden for lack of data
         if (node.contains(document.activeElement)) return;
       }
     },
@@ -92,7 +92,7 @@ export function createApp(root, model, header, blob) {
     for (const key of keys) pending.add(key);
     if (!frame) frame = requestAnimationFrame(app.drawNow);
   };
-  /** Resolves after the next drawing; at once when nothing waits to be drawn. */
+  /** Resolves after the next draw, or immediately if none is pending. */
   app.drawn = () => (pending.size ? new Promise((resolve) => drawn.push(resolve)) : Promise.resolve());
 
   const known = (i) => Number.isInteger(i) && i >= 0 && i < header.traces.length;
@@ -105,7 +105,7 @@ export function createApp(root, model, header, blob) {
     }
     if (keys.some((key) => SELECTION_KEYS.includes(key))) pending.add("selection");
     app.redraw(keys);
-    if (keys.includes("trace")) app.drawNow(); // no event may find the old page beside the new data
+    if (keys.includes("trace")) app.drawNow(); // draw now: no event may reach the old page with the new data
     if (push) later("push", 80, share);
   };
   const later = (name, delay, act) => {
@@ -116,9 +116,9 @@ export function createApp(root, model, header, blob) {
     model.set("state", { ...app.state });
     model.save_changes();
   };
-  app.set = (asked, { record = true } = {}) => {
-    const other = known(asked.trace) && asked.trace !== app.state.trace; // what was selected means nothing in another trace
-    const patch = other ? { range: null, pinned: null, domain: null, match: null, rows: null, ...openingState(open(asked.trace)), ...asked } : asked;
+  app.set = (requested, { record = true } = {}) => {
+    const other = known(requested.trace) && requested.trace !== app.state.trace; // a selection is not valid in another trace
+    const patch = other ? { range: null, pinned: null, domain: null, match: null, rows: null, ...openingState(open(requested.trace)), ...requested } : requested;
     const keys = changedKeys(app.state, patch);
     if (!keys.length) return;
     if (record) app.history.record(app.state, keys);
@@ -184,7 +184,7 @@ export function createApp(root, model, header, blob) {
   return app;
 }
 
-/** "light" or "dark": as chosen, else as JupyterLab, else as the system. */
+/** "light" or "dark": the user's choice, else JupyterLab's theme, else the system's. */
 function resolveTheme(choice) {
   if (choice === "light" || choice === "dark") return choice;
   const lab = document.body.dataset.jpThemeLight;
@@ -192,7 +192,7 @@ function resolveTheme(choice) {
   return window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
-/** Draw again when JupyterLab or the system changes its theme. */
+/** Redraw when the theme of JupyterLab or of the system changes. */
 function listenForThemes(app, signal) {
   const again = () => app.redraw(["theme"]);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again, { signal });

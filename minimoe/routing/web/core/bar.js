@@ -1,4 +1,4 @@
-// The title bar: what this is a trace of, always. A synthetic one is hatched.
+// The title bar: always shows the provenance of the trace. A synthetic trace is hatched.
 
 import { element, setAttributes, setText } from "./dom.js";
 import { openHelp } from "./help.js";

@@ -1,8 +1,8 @@
-// Token bytes as text. A byte-level tokenizer may cut one character into several tokens: such tokens have no text alone.
+// Token bytes as text. A byte-level tokenizer may split a character into several tokens, which are not valid text on their own.
 
 const STRICT = new TextDecoder("utf-8", { fatal: true });
 
-/** The bytes behind a base64 string. */
+/** Decode a base64 string. */
 export function fromBase64(text) {
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);
@@ -10,7 +10,7 @@ export function fromBase64(text) {
   return bytes;
 }
 
-/** The text of these bytes, or null where they are no whole UTF-8 text. */
+/** Decode UTF-8; null if the bytes are not valid. */
 export function decodeStrict(bytes) {
   try {
     return STRICT.decode(bytes);
@@ -19,12 +19,12 @@ export function decodeStrict(bytes) {
   }
 }
 
-/** Bytes nobody can read, as \xe5\xa5. */
+/** Undecodable bytes as escapes, such as \xe5\xa5. */
 export function escapeBytes(bytes) {
   return [...bytes].map((byte) => "\\x" + byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** `text` with its white space made visible: a token " the" differs from "the". Control characters become their code. */
+/** `text` with visible white space, so that " the" differs from "the". Control characters are replaced by their code. */
 export function visible(text) {
   return text
     .replace(/^ +| +$/g, (spaces) => "␣".repeat(spaces.length))
@@ -36,8 +36,8 @@ export function visible(text) {
 }
 
 /**
- * Runs of tokens that only together are text: Int32Array(T) first token of the run each token stands in, Int32Array(T)
- * its length. At most 8 tokens are tried, so that broken bytes do not swallow a document; a sequence's end ends a run.
+ * Find runs of tokens that decode only together. Returns two Int32Array(T): the first token of each token's run, and the
+ * run's length. A run has at most 8 tokens, which limits the effect of invalid bytes, and never crosses a sequence boundary.
  */
 export function findGlyphs(T, bytesOf, sequenceOf) {
   const first = new Int32Array(T);

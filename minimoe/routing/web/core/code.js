@@ -1,9 +1,9 @@
-// "Copy view as code": the Python that shows the same picture, or works out the numbers behind it.
+// "Copy view as code": Python that reproduces the figure or computes its numbers.
 
 import { element } from "./dom.js";
 import { DEFAULT_STATE } from "./state.js";
 
-/** A value as Python writes it. */
+/** A value as a Python literal. */
 export function pythonLiteral(value) {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";
@@ -13,7 +13,7 @@ export function pythonLiteral(value) {
   return JSON.stringify(value);
 }
 
-/** The call that opens the explorer as it is now; `extra` lines of the view's own come after it. */
+/** The call that opens the explorer in its current state, followed by the view's `extra` lines. */
 export function viewAsCode(app, extra = "") {
   const kept = {};
   for (const [key, value] of Object.entries(app.state)) {
@@ -32,7 +32,7 @@ export function viewAsCode(app, extra = "") {
   return lines.join("\n") + (extra ? `\n\n${extra.trimEnd()}` : "") + "\n";
 }
 
-/** A line that takes the selected tokens out of the trace, as `chosen`. */
+/** A line of code that assigns the selected tokens of the trace to `chosen`. */
 export function selectionAsCode(app) {
   const { range, domain, match } = app.state;
   const [from, to] = range ?? [0, app.data.T];
@@ -53,7 +53,7 @@ export function statisticAsCode(app, name, code) {
   return `from minimoe.routing.statistics import ${name}\n\nnum_experts = trace.metadata["num_experts"]\nlayer = ${app.state.layer}  # row of the trace: layer ${app.data.layers[app.state.layer]} of the model\n${code}`;
 }
 
-/** Into the clipboard; where a page may not (an export opened from a file may not), a dialog shows the text to copy by hand. */
+/** Copy to the clipboard. Without permission (as in an export opened from a file), show the text in a dialog instead. */
 export async function copyText(app, text, what) {
   try {
     await navigator.clipboard.writeText(text);

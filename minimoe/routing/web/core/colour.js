@@ -1,6 +1,6 @@
-// Colour. Position names an expert, colour never does: two scales for numbers, four colours for domains (each with its letter).
+// Colours: two scales for numbers and four colours for domains (each with its letter). Experts are identified by position only.
 
-// cividis (Nunez, Anderton, Renslow 2018): even steps to the eye, and to most colour-blind eyes
+// cividis (Nunez, Anderton, Renslow 2018): perceptually uniform, also with most colour vision deficiencies
 const CIVIDIS = ["#00204c", "#002a66", "#00346e", "#273f6c", "#3c4a6b", "#4c556b", "#5b5f6d", "#686a70", "#757575", "#838178", "#928c78",
   "#a19876", "#b0a572", "#c0b16d", "#d1bf66", "#e1cc5c", "#f3db4f", "#ffe945"];
 // ColorBrewer's PuOr, purple below and orange above, with grey where routing is uniform; darker in the middle on a dark page
@@ -8,7 +8,7 @@ const PUOR = {
   light: ["#2d004b", "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#eeeeee", "#fee0b6", "#fdb863", "#e08214", "#b35806", "#7f3b08"],
   dark: ["#e2dbff", "#b3a6ec", "#8577c4", "#5f5492", "#423e60", "#323236", "#5a4426", "#8d6122", "#c6821f", "#f4aa4b", "#ffdfb4"],
 };
-// Okabe and Ito's colours for the domains of the course; further domains take the others of their eight
+// Okabe-Ito palette: the first colours for the domains of the course, the rest of the eight for further domains
 const DOMAIN_COLOURS = { en: "#0072B2", zh: "#CC79A7", code: "#E69F00", math: "#009E73" };
 const DOMAIN_LETTERS = { en: "E", zh: "Z", code: "C", math: "M" };
 const OTHER_COLOURS = ["#56B4E9", "#D55E00", "#F0E442", "#999999"];
@@ -22,23 +22,23 @@ export function parseColour(text) {
   return (text.match(/[\d.]+/g) ?? ["128", "128", "128"]).slice(0, 3).map(Number);
 }
 
-/** One 32-bit number as ImageData stores it (little endian: alpha, blue, green, red). */
+/** Pack into a 32-bit number in ImageData's layout (little endian: alpha, blue, green, red). */
 export function packColour([red, green, blue], alpha = 255) {
   return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
-/** "rgb(r, g, b)" of a packed number. */
+/** "rgb(r, g, b)" of a packed colour. */
 export function unpackColour(packed) {
   return `rgb(${packed & 255}, ${(packed >>> 8) & 255}, ${(packed >>> 16) & 255})`;
 }
 
-/** `steps` packed colours along these stops, evenly spaced. */
+/** Interpolate `steps` evenly spaced packed colours between the stops. */
 function colourRamp(stops, steps = 256) {
   const colours = stops.map(parseColour);
   return Uint32Array.from({ length: steps }, (_, i) => {
-    const place = (i / (steps - 1)) * (colours.length - 1);
-    const below = Math.min(colours.length - 2, Math.floor(place));
-    const part = place - below;
+    const position = (i / (steps - 1)) * (colours.length - 1);
+    const below = Math.min(colours.length - 2, Math.floor(position));
+    const part = position - below;
     return packColour([0, 1, 2].map((c) => Math.round(colours[below][c] * (1 - part) + colours[below + 1][c] * part)));
   });
 }
@@ -52,7 +52,7 @@ function luminance(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-/** Black or white, whichever stands out more on this packed colour: always at least 4.5 to 1. */
+/** Black or white, by higher contrast with this packed colour: always at least 4.5:1. */
 export function textOn(packed) {
   return luminance([packed & 255, (packed >>> 8) & 255, (packed >>> 16) & 255]) > 0.179 ? "#000000" : "#ffffff";
 }
@@ -64,20 +64,20 @@ export function domainColour(data, d) {
   return DOMAIN_COLOURS[name] ?? OTHER_COLOURS[d % OTHER_COLOURS.length];
 }
 
-/** The letter that stands beside the colour, so that nobody needs the colour. */
+/** The domain's letter, shown with the colour so that colour is never the only cue. */
 export function domainLetter(data, d) {
   if (d < 0) return "·";
   const name = data.header.domains[d];
   return DOMAIN_LETTERS[name] ?? name.slice(0, 1).toUpperCase();
 }
 
-/** The colours of the page as it is now: CSS variables of the root resolved, and the two ramps. */
+/** The colours of the current theme: resolved CSS variables of the root, and the two ramps. */
 export function resolveColours(root, theme) {
   const style = getComputedStyle(root);
   const pen = document.createElement("canvas").getContext("2d");
   const raw = (name) => style.getPropertyValue(`--mm-${name}`).trim();
   const read = (name) => {
-    pen.fillStyle = raw(name); // a canvas writes "white" and hsl() of other people's themes as numbers
+    pen.fillStyle = raw(name); // a canvas normalises colour names and hsl() of third-party themes to numbers
     return pen.fillStyle;
   };
   return {

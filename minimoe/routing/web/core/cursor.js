@@ -1,10 +1,10 @@
-// A raster that a keyboard and a screen reader can use: ONE focusable grid whose active cell is a hidden element with the cell's sentence.
-// Thousands of cells cost nothing, and every one can be reached.
+// Keyboard and screen reader access to a raster: ONE focusable grid whose active cell is a hidden element with the cell's description.
+// Every cell can be reached, and thousands of cells add no cost.
 
 import { element, setAttributes, setText, uniqueId } from "./dom.js";
 
 /**
- * Make `host` a grid. `label`: its name; `sentence()`: what the current cell says; `keydown(event) -> bool`: handled?
+ * Make `host` a grid. `label`: its name; `sentence()`: description of the current cell; `keydown(event) -> bool`: whether it was handled.
  * Returns {refresh(rows, columns, row, column), destroy()}; refresh rewrites the active cell's sentence.
  */
 export function gridCursor(host, { label, sentence, keydown, focus = null, blur = null }) {

@@ -1,5 +1,5 @@
-// The trace as the views read it: typed arrays laid over the block of bytes, and one function a question.
-// `l` is the row 0..L-1 everywhere; the checkpoint's own number is data.layers[l] and is what readers see.
+// The trace as used by the views: typed arrays over the block of bytes, with accessor functions.
+// `l` is always the row 0..L-1; the layer number of the checkpoint, shown to users, is data.layers[l].
 
 import { tokensByLabel } from "../math/counts.js";
 import { decodeStrict, escapeBytes, findGlyphs, fromBase64, visible } from "./bytes.js";
@@ -8,14 +8,14 @@ const ARRAYS = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, f32: Float3
 const NO_DOCUMENT = 65535;
 const NO_DOMAIN = 255;
 
-/** The block as an ArrayBuffer whose fields start at multiples of 4: buffers of messages need not be aligned. */
+/** The block as an ArrayBuffer with fields aligned to 4 bytes (message buffers may be unaligned). */
 function alignedBuffer(blob) {
   if (blob instanceof ArrayBuffer) return { buffer: blob, start: 0 };
   if (blob.byteOffset % 4 === 0) return { buffer: blob.buffer, start: blob.byteOffset };
   return { buffer: blob.buffer.slice(blob.byteOffset, blob.byteOffset + blob.byteLength), start: 0 };
 }
 
-/** name -> typed array over the block for one trace of the header. A block that ends early raises an Error. */
+/** name -> typed array over the block for one trace of the header. Throws an Error if the block is truncated. */
 function readFields(entry, blob) {
   const { buffer, start } = alignedBuffer(blob);
   const fields = {};
@@ -31,7 +31,7 @@ function readFields(entry, blob) {
   return fields;
 }
 
-/** `data` of the contract: everything that one trace says. */
+/** The `data` object: the complete content of one trace. */
 export function openTrace(entry, blob) {
   const fields = readFields(entry, blob);
   const [L, T, K] = entry.fields.experts.shape;
@@ -91,7 +91,7 @@ export function openTrace(entry, blob) {
   return data;
 }
 
-/** The character whose bytes start at token `first`, or null where the token is whole text or never completed. */
+/** The character whose bytes start at token `first`; null if the token is complete text, or the character incomplete. */
 function glyphText(data, first) {
   const length = data.glyphs.length[first];
   if (length === 1) return null;
@@ -100,7 +100,7 @@ function glyphText(data, first) {
   return decodeStrict(Uint8Array.from(bytes));
 }
 
-/** A token for people: its text with visible spaces, "好 (2/3)" for a piece of a character, or its bytes. */
+/** A token for display: its text with visible spaces, "好 (2/3)" for a part of a character, or its bytes. */
 function displayText(data, t) {
   const whole = data.raw(t);
   if (whole !== null) return visible(whole);

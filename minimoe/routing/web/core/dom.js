@@ -1,4 +1,4 @@
-// Building DOM. Text arrives through textContent only: a token that looks like HTML stays text.
+// DOM construction. Text is set through textContent only, so that a token that looks like HTML stays text.
 
 /** element("button", {class: "x", type: "button", onclick: f}, "text", child, [children], null) */
 export function element(tag, attributes = {}, ...children) {
@@ -8,7 +8,7 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Attributes; on... are listeners, true is an empty attribute, false and null leave it out. */
+/** Set attributes: on... adds a listener, true sets an empty attribute, false and null set none. */
 export function setAttributes(node, attributes) {
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
@@ -18,7 +18,7 @@ export function setAttributes(node, attributes) {
   return node;
 }
 
-/** Strings become text nodes; null and false are skipped. */
+/** Append children: strings as text nodes; null and false are skipped. */
 export function append(node, children) {
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
@@ -27,12 +27,12 @@ export function append(node, children) {
   return node;
 }
 
-/** Set textContent only where it differs: no work for layout or for a screen reader otherwise. */
+/** Set textContent only if it differs, to avoid layout work and repeated announcements. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A row of radio-like buttons: choices {value: label}; `set(value)` shows which is on. */
+/** A row of radio-like buttons: choices {value: label}; `set(value)` marks the active one. */
 export function choiceGroup(label, choices, current, choose) {
   const buttons = new Map();
   const group = element("div", { class: "mm-choice", role: "group", "aria-label": label });
@@ -45,7 +45,7 @@ export function choiceGroup(label, choices, current, choose) {
   return { node: group, set, buttons };
 }
 
-/** A labelled slider; `set(value)` moves it without an event. `show(value)` is the text beside it. */
+/** A labelled slider; `set(value)` moves it without an event. `show(value)`: the text beside it. */
 export function slider(label, { min, max, step = 1, value, show = String, input }) {
   const shown = element("output", { class: "mm-slider-value" }, show(value));
   const control = element("input", { type: "range", min, max, step, value, "aria-label": label });
@@ -65,7 +65,7 @@ export function slider(label, { min, max, step = 1, value, show = String, input 
 }
 
 let instances = 0;
-/** An id that no other instance on this page has. */
+/** An id that is unique on this page, across instances. */
 export function uniqueId(word) {
   instances += 1;
   return `minimoe-${word}-${instances}`;

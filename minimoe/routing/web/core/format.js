@@ -1,4 +1,4 @@
-// Numbers as readers see them. One place, so that a tooltip, a table and an alt text never differ.
+// Number formatting, shared by tooltips, tables and alt texts so that they never differ.
 
 /** 12,032 */
 export function formatCount(n) {
@@ -15,7 +15,7 @@ export function formatShare(share) {
   return (percent >= 10 ? percent.toFixed(1) : percent.toFixed(2)) + "%";
 }
 
-/** Three significant digits, without an exponent where it can be avoided. */
+/** Three significant digits, without an exponent if possible. */
 export function formatNumber(x, digits = 3) {
   if (x === null || x === undefined || Number.isNaN(x)) return "–";
   if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
@@ -41,7 +41,7 @@ export function plural(n, word) {
   return `${formatCount(n)} ${word}${n === 1 ? "" : "s"}`;
 }
 
-/** "+0.012", "−0.003" with a sign always. */
+/** "+0.012", "−0.003": always with a sign. */
 export function signed(value) {
   if (value === null || value === undefined) return "–";
   return (value > 0 ? "+" : "") + formatNumber(value);

@@ -1,17 +1,17 @@
-// A raster on a canvas: one ImageData pixel a cell, scaled up without smoothing, so that 94 x 4,096 cells cost a few milliseconds.
+// A raster on a canvas: one ImageData pixel per cell, scaled up without smoothing; 94 x 4,096 cells take a few milliseconds.
 //
 //   const map = heatmap(canvas, {app, hover(cell|null, event), select(cell, event), brush(from, to, done, event)})
-//   map.set({rows, columns, values | value(i, j), scale, hatch, gapAfter})   numbers and their scale; draws in this frame
-//   map.mark({cursor: {row, column} | null, marks: [{row, column}], rowsOn: [row], bars: [{from, to}]})  outlines, above; cheap
+//   map.set({rows, columns, values | value(i, j), scale, hatch, gapAfter})   values and their scale; draws in the same frame
+//   map.mark({cursor: {row, column} | null, marks: [{row, column}], rowsOn: [row], bars: [{from, to}]})  outlines on top; cheap
 //   map.cellAt(clientX, clientY) -> {row, column} | null;  map.box(row, column) -> {x, y, width, height} in client pixels
 //   map.redraw(), map.destroy()
 //
-// values: array of rows * columns (row-major), NaN = background. hatch: Uint8Array of the same size, 1 = too few to say anything.
-// More columns (or rows) than device pixels are averaged before they are coloured. hover gets null when the pointer leaves.
+// values: array of rows * columns (row-major), NaN = background. hatch: Uint8Array of the same size, 1 = too little data.
+// Columns (or rows) in excess of the device pixels are averaged before colouring. hover receives null when the pointer leaves.
 
 import { element } from "./dom.js";
 
-/** See the head of this file. The canvas needs a parent of its own (class mm-raster) with a size from CSS. */
+/** See the top of this file. The canvas needs its own parent (class mm-raster), sized by CSS. */
 export function heatmap(canvas, { app, hover = null, select = null, brush = null }) {
   const overlay = element("canvas", { class: "mm-overlay", "aria-hidden": "true" });
   const host = canvas.parentElement;
@@ -24,7 +24,7 @@ export function heatmap(canvas, { app, hover = null, select = null, brush = null
   let height = 0;
   let ratio = 1;
 
-  // Asking for a size makes the browser lay out the page at once, so it is asked once and then told by the observer.
+  // Reading a size forces a synchronous layout, so it is read once and then updated by the observer.
   let measured = false;
   const fit = () => {
     if (measured && ratio === (window.devicePixelRatio || 1)) return;
@@ -112,7 +112,7 @@ export function heatmap(canvas, { app, hover = null, select = null, brush = null
   };
 }
 
-/** Colour every cell into `raster` (one pixel a cell, or averaged to the canvas's size), then scale it onto the canvas. */
+/** Colour every cell into `raster` (one pixel per cell, or averaged to the canvas size), then scale it onto the canvas. */
 function paintRaster(canvas, raster, spec) {
   const columns = Math.min(spec.columns, canvas.width);
   const rows = Math.min(spec.rows, canvas.height);
@@ -135,7 +135,7 @@ function paintRaster(canvas, raster, spec) {
   context.drawImage(raster, 0, 0, canvas.width, canvas.height);
 }
 
-/** Means over blocks of cells: rows x columns numbers to fewer ones; `put(index, mean)`; NaN is left out of a mean. */
+/** Downsample rows x columns values to block means; `put(index, mean)`. NaN values are excluded from a mean. */
 function averageCells(values, rows, columns, toRows, toColumns, put) {
   const starts = Int32Array.from({ length: toColumns + 1 }, (_, j) => Math.floor((j * columns) / toColumns));
   for (let i = 0; i < toRows; i++) {
@@ -158,7 +158,7 @@ function averageCells(values, rows, columns, toRows, toColumns, put) {
   }
 }
 
-/** Diagonal lines over the cells of which too little is known. */
+/** Hatch the cells with too little data. */
 function paintHatch(canvas, spec, colour, ratio) {
   const context = canvas.getContext("2d");
   const [w, h] = [canvas.width / spec.columns, canvas.height / spec.rows];
@@ -187,7 +187,7 @@ function hatchArea(context, x, y, width, height, colour, ratio = 1) {
   context.restore();
 }
 
-/** The cursor, selected cells and rows. Each outline is light inside dark, so that it shows on every colour. */
+/** Outline the cursor and the selected cells and rows, light inside dark for contrast with every colour. */
 function paintMarks(overlay, spec, { cursor = null, marks = [], rowsOn = [], bars = [] }, colours, ratio) {
   const context = overlay.getContext("2d");
   context.clearRect(0, 0, overlay.width, overlay.height);

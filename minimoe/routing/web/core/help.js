@@ -1,4 +1,4 @@
-// Dialogs, and the one behind "?": which key does what, and how to read what is shown.
+// Dialogs, and the help page ("?"): keyboard shortcuts and how to read the views.
 
 import { element, uniqueId } from "./dom.js";
 import { formatShare } from "./format.js";
@@ -20,7 +20,7 @@ const KEYS = [
   ["?", "this page"],
 ];
 
-/** A modal dialog inside the root; closes with Esc, removes itself and gives the focus back. */
+/** A modal dialog inside the root. On close (Esc) it is removed and the focus restored. */
 export function openDialog(app, title, children) {
   const id = uniqueId("dialog");
   const back = document.activeElement;

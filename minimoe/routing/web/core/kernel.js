@@ -1,4 +1,4 @@
-// Questions to a live model: a message with a number goes out, the answer with that number comes back.
+// Requests to a live model: request and response messages are matched by id.
 
 /** {request(kind, payload) -> Promise of the result, receive(message) -> bool, destroy()}. */
 export function createKernel(model) {

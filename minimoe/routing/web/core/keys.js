@@ -1,4 +1,4 @@
-// Keys that work anywhere inside the explorer. Views take theirs first; nothing here acts while one types.
+// Global keyboard shortcuts of the explorer. Views handle their keys first; shortcuts are disabled in text inputs.
 
 import { formatCount } from "./format.js";
 import { openHelp } from "./help.js";
@@ -27,7 +27,7 @@ function commandKey(app, event) {
   return false;
 }
 
-/** Keys without Ctrl. Returns whether there was something to do. */
+/** Keys without Ctrl. Returns whether the key was handled. */
 function plainKey(app, event) {
   const { state, data } = app;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -46,21 +46,21 @@ function plainKey(app, event) {
   return true;
 }
 
-/** Space goes through the tour, unless it presses a button. */
+/** Space advances the tour, unless a button has the focus. */
 function spaceKey(app, event) {
   if (app.state.tour === null || event.target.closest("button, summary, a, input")) return false;
   app.tour?.move(event.shiftKey ? -1 : 1);
   return true;
 }
 
-/** One layer up or down, said aloud. */
+/** One layer up or down, with a screen reader announcement. */
 export function moveLayer(app, step) {
   const layer = Math.max(0, Math.min(app.data.L - 1, app.state.layer + step));
   app.set({ layer });
   app.announce(`Layer ${app.data.layers[layer]}.`);
 }
 
-/** Pin the caret's token, or let it go. */
+/** Pin or unpin the token at the caret. */
 export function togglePin(app) {
   const { state, data } = app;
   const pinned = state.pinned === state.token ? null : state.token;
@@ -68,7 +68,7 @@ export function togglePin(app) {
   app.announce(pinned === null ? "Unpinned." : `Pinned ${data.text(pinned)}, place ${formatCount(pinned)}.`);
 }
 
-/** Esc: the range and the filters, then the zoom, then the pin, then the expert. False where nothing was selected. */
+/** Esc clears the range and filters first, then the zoom, the pin, the expert. Returns false if nothing was selected. */
 function clearSelection(app) {
   const { state } = app;
   const patch = state.range || state.domain !== null || state.match !== null ? { range: null, domain: null, match: null }

@@ -1,10 +1,10 @@
-// Where things stand: the strip on top, the atlas left, one detail view right, chosen by tabs. Below it all, what a screen reader hears.
+// Page layout: the strip on top, the atlas left, one detail view right (chosen by tabs), and a live region for screen readers.
 
 import { element, setAttributes, uniqueId } from "./dom.js";
 import { createPanel } from "./panel.js";
 import { viewsOf } from "./registry.js";
 
-/** Builds the page of one trace. Returns {node, update(changed), panel(id), destroy()}; views are created when first shown. */
+/** Build the page of one trace. Returns {node, update(changed), panel(id), destroy()}; views are created when first shown. */
 export function createLayout(app) {
   const top = element("div", { class: "mm-top" });
   const left = element("div", { class: "mm-left" });

@@ -1,10 +1,10 @@
-// What a trace is opened with, before anything was chosen.
+// The initial state of a trace.
 
 import { atlasMinimum } from "../math/intervals.js";
 
 /**
- * What one sees first: one domain where there are several (all together a balanced router looks nearly uniform); in the middle layer, a
- * token with letters whose router was as sure as the typical one, and its first expert.
+ * The initial selection: a single domain if there are several (over all domains a balanced router looks nearly uniform), and the middle
+ * layer with a token of letters and typical router confidence, and its first expert.
  */
 export function openingState(data) {
   const layer = Math.floor(data.L / 2);

@@ -1,12 +1,12 @@
-// The frame around a view: its letter and question, "as table", CSV, "copy as code", and the sentence shown where there is too little data.
+// The frame around a view: its letter and question, "as table", CSV, "copy as code", and the message for too little data.
 
 import { copyText, viewAsCode } from "./code.js";
 import { element, setText } from "./dom.js";
 import { formatCount, formatNumber, plural } from "./format.js";
 
-const TABLE_ROWS = 500; // shown at once; the CSV always has all
+const TABLE_ROWS = 500; // rows shown; the CSV is always complete
 
-/** Create `view` in a frame of its own. Returns {node, view, instance, update(changed), destroy()}. */
+/** Create `view` in its own frame. Returns {node, view, instance, update(changed), destroy()}. */
 export function createPanel(app, view, { heading = true } = {}) {
   const body = element("div", { class: "mm-view" });
   const shortage = element("div", { class: "mm-shortage", hidden: true, role: "note" });
@@ -49,15 +49,15 @@ export function createPanel(app, view, { heading = true } = {}) {
   return {
     node, view, instance,
     update(changed) {
-      const short = instance.shortage?.() ?? null;
-      shortage.hidden = short === null;
-      if (short !== null) setText(shortage, short);
-      body.classList.toggle("mm-short", short !== null);
-      toggle.disabled = csv.disabled = short !== null; // too little to draw is too little to tell in numbers
-      table.hidden = !asTable || short !== null;
-      body.hidden = asTable && short === null;
+      const reason = instance.shortage?.() ?? null;
+      shortage.hidden = reason === null;
+      if (reason !== null) setText(shortage, reason);
+      body.classList.toggle("mm-short", reason !== null);
+      toggle.disabled = csv.disabled = reason !== null; // too little data for a figure is too little for a table
+      table.hidden = !asTable || reason !== null;
+      body.hidden = asTable && reason === null;
       if (!table.hidden) fillTable();
-      else if (short === null) instance.update(changed);
+      else if (reason === null) instance.update(changed);
     },
     destroy() {
       instance.destroy();
@@ -66,13 +66,13 @@ export function createPanel(app, view, { heading = true } = {}) {
   };
 }
 
-/** A cell of a table: numbers as numbers, nothing as a dash. */
+/** Format a table cell; a missing value is a dash. */
 function tableCell(cell) {
   if (cell === null || cell === undefined) return "–";
   return typeof cell === "number" ? (Number.isInteger(cell) ? String(cell) : formatNumber(cell, 4)) : String(cell);
 }
 
-/** RFC 4180. A text that a spreadsheet would run as a formula gets a ' in front. */
+/** RFC 4180. Text that a spreadsheet would evaluate as a formula is prefixed with '. */
 function toCsv({ columns, rows }) {
   const field = (cell) => {
     if (cell === null || cell === undefined || Number.isNaN(cell)) return "";
@@ -83,7 +83,7 @@ function toCsv({ columns, rows }) {
   return [columns, ...rows].map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
 }
 
-/** Save a view's numbers; the first line of every page of numbers says what they are of. */
+/** Save a view's numbers as CSV; the first line states their provenance. */
 function downloadCsv(app, view, instance) {
   const blob = new Blob(["\ufeff", toCsv(instance.table())], { type: "text/csv;charset=utf-8" });
   const link = element("a", { href: URL.createObjectURL(blob), download: `minimoe-${view.id}-${app.data.header.provenance}.csv` });
@@ -92,7 +92,7 @@ function downloadCsv(app, view, instance) {
   app.announce(`${view.title}: table saved.`);
 }
 
-/** Does this element take letters itself? */
+/** Whether this element accepts text input. */
 export function isTyping(target) {
   return target instanceof Element && target.matches("input:not([type=range]):not([type=checkbox]), textarea, select, [contenteditable]");
 }

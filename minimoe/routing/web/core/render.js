@@ -1,13 +1,13 @@
-// Draws the explorer: anywidget calls `render` in JupyterLab and Voila, the exported page with a stand-in model.
+// Renders the explorer. `render` is called by anywidget in JupyterLab and Voila, and by an exported page with a stand-in model.
 
 import { createApp } from "./app.js";
 import { element } from "./dom.js";
 import { STYLE } from "./style.js";
 
 /**
- * Show the explorer in `el`. The model has get, set, save_changes, on, off, send; on {"kind": "ready"} it answers with the custom
- * message {"kind": "trace", "header"} and the block of bytes. Until then, and without a kernel for ever, the picture that stands beside
- * the widget stays visible. Returns the function that cleans up.
+ * Show the explorer in `el`. The model has get, set, save_changes, on, off, send; it responds to {"kind": "ready"} with the custom
+ * message {"kind": "trace", "header"} and the block of bytes. Until then (without a kernel: always) the static picture beside the
+ * widget stays visible. Returns the cleanup function.
  */
 export function render({ model, el }) {
   const root = element("div", { class: "minimoe", "data-lm-suppress-shortcuts": "true" });
@@ -44,7 +44,7 @@ export function render({ model, el }) {
   };
 }
 
-/** The static picture beside the widget has done its work. */
+/** Remove the static picture beside the widget. */
 function hideFallback(name) {
   if (name) for (const node of document.getElementsByClassName(name)) node.style.display = "none";
 }

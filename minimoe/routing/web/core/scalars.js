@@ -1,4 +1,4 @@
-// The numbers by which a token can be coloured in one layer: margin, entropy, probability of the first expert, or use of one expert.
+// The values that can colour a token in one layer: margin, entropy, probability of the first expert, or use of one expert.
 
 import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
@@ -10,7 +10,7 @@ export const SCALARS = {
   uses: { title: "uses expert", words: "the chosen expert is selected", weights: false },
 };
 
-/** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar; the scale is the same in every layer. */
+/** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar, cached; all layers share the scale. */
 export function readScalar(app, kind) {
   const { state } = app;
   const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind;
@@ -20,7 +20,7 @@ export function readScalar(app, kind) {
   return app.scalarCache.kept.get(name);
 }
 
-/** The same, worked out. */
+/** Build the scalar (uncached). */
 function makeScalar(app, kind) {
   const { data, state } = app;
   const { T, K, fields } = data;
@@ -70,12 +70,12 @@ function fillFrom(out, value) {
 
 /** The q-quantile, 0..1, of 8-bit codes (every `stride`-th of them) by counting. */
 function codeQuantile(codes, q, stride = 1) {
-  const seen = new Int32Array(256);
-  for (let i = 0; i < codes.length; i += stride) seen[codes[i]]++;
-  let left = q * Math.ceil(codes.length / stride);
+  const counts = new Int32Array(256);
+  for (let i = 0; i < codes.length; i += stride) counts[codes[i]]++;
+  let remaining = q * Math.ceil(codes.length / stride);
   for (let code = 0; code < 256; code++) {
-    left -= seen[code];
-    if (left <= 0) return code / 255;
+    remaining -= counts[code];
+    if (remaining <= 0) return code / 255;
   }
   return 1;
 }

@@ -1,5 +1,5 @@
-// From a number to a colour. A scale is {low, high, kind, packed(value) -> 32-bit colour, css(value), ticks, label}: values outside
-// [low, high] get the colour of the end (the legend marks clipped ends), NaN gets the background.
+// Colour scales. A scale is {low, high, kind, packed(value) -> 32-bit colour, css(value), ticks, label}: values outside
+// [low, high] are clipped to the end colours (marked in the legend); NaN maps to the background.
 
 import { unpackColour } from "./colour.js";
 import { element, setText } from "./dom.js";
@@ -11,23 +11,23 @@ function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = 
   const factor = last / (high - low || 1);
   const packed = (value) => {
     if (value !== value) return empty;
-    const place = Math.round((value - low) * factor);
-    return ramp[place < 0 ? 0 : place > last ? last : place];
+    const index = Math.round((value - low) * factor);
+    return ramp[index < 0 ? 0 : index > last ? last : index];
   };
   return { kind, low, high, ramp, empty, ticks, label, packed, css: (value) => unpackColour(packed(value)) };
 }
 
-/** Cividis from low to high. */
+/** Sequential scale (cividis) from low to high. */
 export function sequentialScale(app, low, high, options = {}) {
   return makeScale(app.colours.sequential, low, high, { empty: app.colours.empty, kind: "sequential", ...options });
 }
 
-/** Purple to orange around 0, which is grey: for log2 fold and for differences. */
+/** Diverging scale, purple to orange with grey at 0: for log2 fold and for differences. */
 function divergingScale(app, limit, options = {}) {
   return makeScale(app.colours.diverging, -limit, limit, { empty: app.colours.empty, kind: "diverging", ...options });
 }
 
-/** log2 fold over uniform from 1/8 to 8, the same on every page: a panel can be compared with another. */
+/** log2 fold over uniform from 1/8 to 8; fixed, so that panels and pages are comparable. */
 export function foldScale(app, label = "selected, times uniform (log scale)") {
   const ticks = [-3, -2, -1, 0, 1, 2, 3].map((value) => ({ value, text: value === 0 ? "uniform" : value < 0 ? `1/${2 ** -value}` : `${2 ** value}×`, strong: value === 0 }));
   return divergingScale(app, 3, { ticks, label });
@@ -59,8 +59,8 @@ export function legendBar(app) {
       for (let i = 0; i < 256; i++) pixels[i] = scale.packed(scale.low + ((scale.high - scale.low) * i) / 255);
       context.putImageData(image, 0, 0);
       const strong = scale.ticks.find((tick) => tick.strong);
-      const room = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // a tick too near the important one is left out
-      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > room);
+      const minGap = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // omit ticks too close to the strong one
+      const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > minGap);
       ticks.replaceChildren(...kept.map(({ value, text, strong }) => {
         const left = (100 * (value - scale.low)) / (scale.high - scale.low || 1);
         return element("span", { class: strong ? "mm-strong" : null, style: `left:${left}%` }, text);

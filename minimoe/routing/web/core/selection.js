@@ -1,4 +1,4 @@
-// Which tokens every view speaks about: those of the range, of the domain and with the searched text. Counted once a selection.
+// The tokens that all views describe: the intersection of range, domain and text search. Computed once per selection.
 
 import { recount } from "../math/counts.js";
 import { visible } from "./bytes.js";
@@ -6,7 +6,7 @@ import { formatCount, plural } from "./format.js";
 
 /**
  * {selected() -> Uint8Array(T), size(), counts() -> Int32Array(L*E), words() -> sentence}: cached until the selection changes.
- * acrossDomains() -> {mask, size}: the same without the domain filter, for what compares domains.
+ * acrossDomains() -> {mask, size}: the same without the domain filter, for comparisons between domains.
  */
 export function createSelection(app) {
   const cache = { key: null, mask: null, size: 0, counts: null, countsKey: null };
@@ -64,7 +64,7 @@ export function createSelection(app) {
   };
 }
 
-/** Uint8Array over the token table: 1 where the token's text contains `text`; small letters also find capitals. */
+/** Uint8Array over the token table: 1 if the token's text contains `text`; lower case also matches upper case. */
 export function matchingKeys(data, text) {
   const exact = text !== text.toLowerCase();
   return Uint8Array.from(data.table, (_, key) => {

@@ -1,18 +1,18 @@
-// What is selected, as plain JSON; its history; and its short form in an address.
+// The selection as plain JSON, its undo history, and its short form in a URL.
 
 export const DEFAULT_STATE = {
   rev: 0, trace: 0, layer: 0, expert: null, token: 0, range: null, domain: null, match: null, pinned: null, rows: null, order: "index",
   scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
   theme: "auto", wide: false, step: 3, tour: null, ablation: {},
 };
-const UNRECORDED = new Set(["rev", "theme"]); // undo is about what one looks at
+const UNRECORDED = new Set(["rev", "theme"]); // undo covers the selection only
 
 /** The keys of `patch` whose value differs from the state's. */
 export function changedKeys(state, patch) {
   return Object.keys(patch).filter((key) => JSON.stringify(state[key]) !== JSON.stringify(patch[key]));
 }
 
-/** Keep what an address or Python said inside this trace: a number too large, or of a wrong kind, becomes the default. */
+/** Validate a state from a URL or Python against this trace: values out of range or of a wrong type become the default. */
 export function cleanState(state, data) {
   const inside = (value, size) => Number.isInteger(value) && value >= 0 && value < size;
   const clean = { ...DEFAULT_STATE, ...state };
@@ -36,7 +36,7 @@ export function cleanState(state, data) {
   return clean;
 }
 
-/** Undo and redo. Changes of the same keys in quick succession (a caret that runs, a brush) are one step. */
+/** Undo and redo. Changes of the same keys in quick succession (a moving caret, a brush) are merged into one step. */
 export function createHistory(clock = () => performance.now()) {
   const past = [];
   const future = [];
@@ -65,9 +65,9 @@ export function createHistory(clock = () => performance.now()) {
   };
 }
 
-const ALWAYS_SAID = ["layer", "token", "expert", "scalar", "domain"]; // the page opens with values of its own for these
+const ALWAYS_SAID = ["layer", "token", "expert", "scalar", "domain"]; // always included: their initial values depend on the trace
 
-/** "layer=3&view=card": what differs from the defaults, readable in an address bar. */
+/** Serialise to "layer=3&view=card": only values that differ from the defaults, readable in a URL. */
 export function encodeHash(state, defaults = DEFAULT_STATE) {
   return Object.keys(state)
     .filter((key) => key !== "rev" && (ALWAYS_SAID.includes(key) || JSON.stringify(state[key]) !== JSON.stringify(defaults[key])))
@@ -75,21 +75,21 @@ export function encodeHash(state, defaults = DEFAULT_STATE) {
     .join("&");
 }
 
-/** The patch behind such a text; values that are no JSON are taken as words. */
+/** Parse such a text into a patch; values that are not JSON are strings. */
 export function decodeHash(hash) {
   const patch = {};
   for (const part of hash.replace(/^#/, "").split("&")) {
-    const place = part.indexOf("=");
-    if (place < 1) continue;
+    const separator = part.indexOf("=");
+    if (separator < 1) continue;
     try {
-      const [key, value] = [decodeURIComponent(part.slice(0, place)), decodeURIComponent(part.slice(place + 1))];
+      const [key, value] = [decodeURIComponent(part.slice(0, separator)), decodeURIComponent(part.slice(separator + 1))];
       try {
         patch[key] = JSON.parse(value);
       } catch {
         patch[key] = value;
       }
     } catch {
-      continue; // a broken percent sign: the rest of the address is still good
+      continue; // skip an invalid percent escape; the other parameters are still valid
     }
   }
   return patch;

@@ -1,3 +1,3 @@
-// The style sheet. The builder in routing/explorer/ puts the text of explorer.css between the quotation marks.
+// The style sheet. The bundler in routing/explorer/ inserts the text of explorer.css between the quotation marks.
 
 export const STYLE = ""; // the text of ../explorer.css

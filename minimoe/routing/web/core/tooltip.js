@@ -1,9 +1,9 @@
-// One tooltip an instance. It follows the pointer or the keyboard's cell, stays inside the explorer and is never in the way of the
-// pointer. Screen readers hear the same facts through app.announce, so that it is hidden from them.
+// One tooltip per explorer. It follows the pointer or the keyboard cursor, stays inside the explorer and never covers the pointer.
+// It is hidden from screen readers, which receive the same facts through app.announce.
 
 import { element } from "./dom.js";
 
-/** {show(x, y, lines, extra), hide(), node}: x, y in client pixels; the first line is the title; `extra` a node, such as a lens. */
+/** {show(x, y, lines, extra), hide(), node}: x, y in client pixels; the first line is the title; `extra`: an optional node, such as a lens. */
 export function createTooltip(root) {
   const node = element("div", { class: "mm-tooltip", "aria-hidden": "true", hidden: true });
   root.append(node);

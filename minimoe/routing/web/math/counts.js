@@ -3,7 +3,7 @@
 // A "block" is what data.experts(l) gives: T*K expert ids of one layer, the K ids of token t at t*K. A mask is a Uint8Array(T)
 // (1 = token counts) or null (all tokens). A label is any integer array (T); negative labels and labels >= D are left out.
 //
-//   countMask(mask, T) -> number                                     tokens that a mask keeps
+//   countMask(mask, T) -> number                                     tokens kept by a mask
 //   countLayer(block, T, K, E, mask, out, offset) -> out             adds N_e of one layer at out[offset + e]
 //   recount(blocks, T, K, E, mask) -> Int32Array(L*E)                N_le of all layers
 //   tokensByLabel(labels, D, T, mask) -> Int32Array(D)               n_d
@@ -12,7 +12,7 @@
 
 import { tabulate } from "./random.js";
 
-/** Tokens that `mask` keeps; null keeps all T. */
+/** Number of tokens kept by `mask`; null keeps all T. */
 export function countMask(mask, T) {
   if (!mask) return T;
   let kept = 0;
@@ -40,7 +40,7 @@ export function recount(blocks, T, K, E, mask = null) {
   return out;
 }
 
-/** n_d: how many kept tokens have label d. */
+/** n_d: the number of kept tokens with label d. */
 export function tokensByLabel(labels, D, T, mask = null) {
   const out = new Int32Array(D);
   for (let t = 0; t < T; t++) {
@@ -50,7 +50,7 @@ export function tokensByLabel(labels, D, T, mask = null) {
   return out;
 }
 
-/** Frequency over that of uniform routing, N_e / (n K / E). */
+/** Frequency relative to uniform routing, N_e / (n K / E). */
 export function foldOverUniform(counts, n, E, K) {
   const expected = (n * K) / E;
   return tabulate(counts.length, (i) => (expected > 0 ? counts[i] / expected : NaN));

@@ -1,16 +1,16 @@
-// Two domains compared, expert by expert, with documents as what repeats.
+// Comparison of two domains, expert by expert, with documents as the unit of resampling.
 //
 //   documentTable(blocks, T, K, E, documents, labels, a, b, mask, weights) -> {counts: (D*L*E), tokens: (D), first: [bool], documents: D}
-//                                      one row a document that has tokens of label a or b; first[d]: it belongs to a;
-//                                      weights (T) or null: what a token counts, as matchedWeights gives
+//                                      one row per document with tokens of label a or b; first[d]: it belongs to a;
+//                                      weights (T) of the tokens, from matchedWeights, or null
 //   sumDocuments(table, size, first) -> Float64Array(size)    counts of one side, size = L*E
-//   shareDifference(table, size) -> {a, b, q}                 frequency under each label, q of "no difference" (see below)
+//   shareDifference(table, size) -> {a, b, q}                 frequency under each label, q-value of "no difference" (see below)
 //   layerBand(table, l, L, E, draws, seed) -> {low, high, mean}   permutationBand of one layer of such a table
 
 import { permutationBand } from "./information.js";
 import { benjaminiHochberg, studentTwoSided, surprising } from "./tails.js";
 
-/** Counts of every document of two labels; a document belongs to the label of its first kept token. */
+/** Counts per document for two labels; a document belongs to the label of its first kept token. */
 export function documentTable(blocks, T, K, E, documents, labels, a, b, mask = null, weights = null) {
   const L = blocks.length;
   const rows = new Map();
@@ -34,14 +34,14 @@ export function documentTable(blocks, T, K, E, documents, labels, a, b, mask = n
     for (let t = 0; t < T; t++) {
       if (rowOf[t] < 0) continue;
       const row = (rowOf[t] * L + l) * E;
-      const each = weights ? weights[t] : 1;
-      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]] += each;
+      const weight = weights ? weights[t] : 1;
+      for (let i = t * K, end = i + K; i < end; i++) counts[row + block[i]] += weight;
     }
   }
   return { counts, tokens, first, documents: rows.size };
 }
 
-/** Counts of the documents on one side. */
+/** Sum of the counts of the documents on one side. */
 function sumDocuments(table, size, first) {
   const out = new Float64Array(size);
   for (let d = 0; d < table.documents; d++) {
@@ -53,8 +53,8 @@ function sumDocuments(table, size, first) {
 
 /**
  * Frequency of every expert under both labels, and q-values of "no difference" over all of them. The statistic is the difference over
- * the larger of two standard errors: that of a ratio of document sums (cluster-robust), and that of independent tokens. Compared with
- * Student's t, as many degrees of freedom as documents less 2.
+ * the larger of two standard errors: that of a ratio of document sums (cluster-robust), and that of independent tokens. It is compared with
+ * Student's t with (number of documents - 2) degrees of freedom.
  */
 export function shareDifference(table, size) {
   const sides = [true, false].map((side) => {
@@ -69,8 +69,8 @@ export function shareDifference(table, size) {
     const squares = new Float64Array(size);
     for (let d = 0; d < table.documents; d++) {
       if (table.first[d] !== side) continue;
-      const each = table.tokens[d] / n;
-      for (let i = 0, at = d * size; i < size; i++, at++) squares[i] += (table.counts[at] - counts[i] * each) ** 2;
+      const fraction = table.tokens[d] / n;
+      for (let i = 0, at = d * size; i < size; i++, at++) squares[i] += (table.counts[at] - counts[i] * fraction) ** 2;
     }
     const spread = documents > 1 ? documents / (documents - 1) / (n * n) : Infinity;
     return {
@@ -92,7 +92,7 @@ export function shareDifference(table, size) {
   return { a: a.share, b: b.share, q: benjaminiHochberg(p) };
 }
 
-/** What the divergence of layer l would be if the labels of whole documents were exchanged. */
+/** Null distribution of the divergence of layer l: the labels of whole documents are permuted. */
 export function layerBand(table, l, L, E, draws = 100, seed = 0) {
   const counts = new Float64Array(table.documents * E);
   for (let d = 0; d < table.documents; d++) {

@@ -1,14 +1,14 @@
-// How even is the load, how far apart are two groups of tokens? Always with the value that uniform routing would show at this n.
+// Evenness of the load and distance between two groups of tokens, each with its expected value under uniform routing at this n.
 //
-//   entropyBits(counts) -> number                          of the shares, in bits
+//   entropyBits(counts) -> number                          entropy of the shares, in bits
 //   loadSummary(counts, n, K) -> {entropy, effective, cv, maxViolation}   entropy / log E in 0..1; exp of it; sd / mean; max / mean - 1
 //   loadChance(n, E, K) -> the same four, for uniform routing of n tokens (finite-sample expectation)
 //   sortedChance(n, E, K) -> Float64Array                  the same for uniform routing: expected order statistics (Blom 1958)
 //   lorenz(values) -> Float64Array(E+1)                    share of the load on the i least used experts
-//   gini(values) -> number                                 0 even, near 1 one expert does everything
+//   gini(values) -> number                                 0: even load; near 1: all load on one expert
 //   jensenShannon(a, b) -> number                          divergence of two count vectors, bits, 0..1 (base 2)
-//   jensenShannonRows(a, b, L, E) -> Float64Array(L)       one a layer
-//   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD when document labels are exchanged
+//   jensenShannonRows(a, b, L, E) -> Float64Array(L)       one per layer
+//   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD under permuted document labels
 
 import { quantile, randomGenerator, shuffleInPlace } from "./random.js";
 import { normalQuantile } from "./tails.js";
@@ -43,11 +43,11 @@ export function loadSummary(counts) {
   };
 }
 
-/** What `loadSummary` shows on average when n tokens are routed uniformly: the plug-in entropy is biased, the maximum is not the mean. */
+/** Expected `loadSummary` of n uniformly routed tokens: the plug-in entropy is biased, and the maximum exceeds the mean. */
 export function loadChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
-  const lost = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
-  const bits = Math.max(0, Math.log2(E) - lost);
+  const bias = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
+  const bits = Math.max(0, Math.log2(E) - bias);
   return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: sortedChance(n, E, K)[0] - 1 };
 }
 
@@ -57,7 +57,7 @@ export function sortedChance(n, E, K) {
   return Float64Array.from({ length: E }, (_, i) => Math.max(0, 1 + cv * normalQuantile(1 - (i + 1 - 0.375) / (E + 0.25))));
 }
 
-/** Cumulative share of the load, from the least used expert on; starts at 0 and ends at 1. */
+/** Cumulative share of the load, starting with the least used expert; from 0 to 1. */
 export function lorenz(values) {
   const ascending = Float64Array.from(values).sort();
   const curve = new Float64Array(ascending.length + 1);
@@ -74,7 +74,7 @@ export function gini(values) {
   return 1 - 2 * area;
 }
 
-/** Jensen-Shannon divergence of two count vectors, base 2: 0 the same shares, 1 no expert in common. */
+/** Jensen-Shannon divergence of two count vectors, base 2: 0 for equal shares, 1 for disjoint experts. */
 export function jensenShannon(a, b, offset = 0, length = a.length) {
   let sumA = 0;
   let sumB = 0;
@@ -94,14 +94,14 @@ export function jensenShannon(a, b, offset = 0, length = a.length) {
   return Math.max(0, divergence);
 }
 
-/** One divergence a layer, from two (L, E) count tables. */
+/** One divergence per layer, from two (L, E) count tables. */
 export function jensenShannonRows(a, b, L, E) {
   return Float64Array.from({ length: L }, (_, l) => jensenShannon(a, b, l * E, E));
 }
 
 /**
- * Divergence of one layer when the domain labels of whole documents are exchanged at random: what two groups of this size differ by
- * when there is no difference. counts: (documents, E); isFirst: one boolean a document. 95 % of the draws lie in low..high.
+ * Divergence of one layer under random permutation of the documents' domain labels: the null distribution for groups of this
+ * size. counts: (documents, E); isFirst: one boolean per document. low..high contains 95 % of the draws.
  */
 export function permutationBand(counts, documents, E, isFirst, draws = 100, seed = 0) {
   const random = randomGenerator(seed);
@@ -110,14 +110,14 @@ export function permutationBand(counts, documents, E, isFirst, draws = 100, seed
   for (let d = 0; d < documents; d++) for (let e = 0; e < E; e++) total[e] += counts[d * E + e];
   const first = new Float64Array(E);
   const second = new Float64Array(E);
-  const found = new Float64Array(draws);
+  const divergences = new Float64Array(draws);
   for (let draw = 0; draw < draws; draw++) {
     shuffleInPlace(labels, random);
     first.fill(0);
     for (let d = 0; d < documents; d++) if (labels[d]) for (let e = 0; e < E; e++) first[e] += counts[d * E + e];
     for (let e = 0; e < E; e++) second[e] = total[e] - first[e];
-    found[draw] = jensenShannon(first, second);
+    divergences[draw] = jensenShannon(first, second);
   }
-  found.sort();
-  return { low: quantile(found, 0.025), high: quantile(found, 0.975), mean: found.reduce((sum, x) => sum + x, 0) / draws };
+  divergences.sort();
+  return { low: quantile(divergences, 0.025), high: quantile(divergences, 0.975), mean: divergences.reduce((sum, x) => sum + x, 0) / draws };
 }

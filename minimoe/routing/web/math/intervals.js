@@ -1,9 +1,9 @@
-// Intervals: how far could the number be off? Tokens of one document resemble each other, so documents are what is drawn again.
+// Confidence intervals. Tokens of one document are correlated, so the bootstrap resamples documents.
 //
 //   wilson(k, n, z = 1.96) -> {low, high}                              95 % interval of a share, tokens taken as independent
 //   documentBootstrap(k, n, draws = 400, seed = 0) -> {value, low, high, documents}
-//                                                                      share sum(k)/sum(n); k, n: one number a document; percentiles
-//   documentShares(block, T, K, expert, documents, labels, D, mask) -> [{k: [], n: []}]  one a label, one entry a document
+//                                                                      share sum(k)/sum(n); k, n: one number per document; percentiles
+//   documentShares(block, T, K, expert, documents, labels, D, mask) -> [{k: [], n: []}]  one per label, with one entry per document
 //   clusterTest(sums, squares, documents) -> Float64Array               p-values: is a sum of per-document residuals zero? (t test)
 
 import { quantile, randomGenerator, tabulate } from "./random.js";
@@ -21,7 +21,7 @@ export function wilson(k, n, z = 1.959964) {
   return { low: Math.max(0, (centre - half) / scale), high: Math.min(1, (centre + half) / scale) };
 }
 
-/** A share with the 95 % interval that drawing whole documents again gives; documents without tokens are left out. */
+/** A share with its 95 % bootstrap interval over whole documents; documents without tokens are excluded. */
 export function documentBootstrap(k, n, draws = 400, seed = 0) {
   const used = Array.from(n.keys()).filter((d) => n[d] > 0);
   const total = used.reduce((sum, d) => sum + n[d], 0);
@@ -43,7 +43,7 @@ export function documentBootstrap(k, n, draws = 400, seed = 0) {
   return { value, low: quantile(shares, 0.025), high: quantile(shares, 0.975), documents: used.length };
 }
 
-/** For every label: how many tokens of each document there are, and for how many of them `expert` was selected. */
+/** For every label: the number of tokens of each document, and the number for which `expert` was selected. */
 export function documentShares(block, T, K, expert, documents, labels, D, mask = null) {
   const tables = Array.from({ length: D }, () => new Map()); // document -> [k, n]
   for (let t = 0; t < T; t++) {
@@ -76,7 +76,7 @@ export function clusterTest(sums, squares, documents) {
   });
 }
 
-/** Below this many tokens an expert is expected fewer than 5 times: counts are shown then, not rates. */
+/** With fewer tokens, an expert's expected count is below 5: counts are shown instead of rates. */
 export function atlasMinimum({ E, K }) {
   return Math.ceil((5 * E) / K);
 }

@@ -1,23 +1,23 @@
-// Matched tokens: do two domains still select different experts when only the very same vocabulary entries are compared?
+// Matched tokens: comparison of two domains over identical vocabulary entries only.
 //
-//   matchedWeights(keys, sides, size) -> Float64Array(T)   what each token counts: min(n_x of side 0, n_x of side 1) / n_x of its own side,
-//                                                          so that every entry x weighs the same on both sides; sides: 0, 1, or -1 (neither)
-//   matchedNull(keys, sides, documents, size, draws, seed) -> null model: documents dealt to the two sides anew, weights worked out anew
-//   matchedBand(model, block, K, E) -> {low, high, mean}   divergence of one layer under that null model; 95 % of the draws lie in low..high
+//   matchedWeights(keys, sides, size) -> Float64Array(T)   weight of each token: min(n_x of side 0, n_x of side 1) / n_x of its own side,
+//                                                          so that every entry x has equal weight on both sides; sides: 0, 1, or -1 (neither)
+//   matchedNull(keys, sides, documents, size, draws, seed) -> null model: documents assigned to sides at random, weights recomputed
+//   matchedBand(model, block, K, E) -> {low, high, mean}   divergence of one layer under that null model; low..high contains 95 % of the draws
 
 import { jensenShannon } from "./information.js";
 import { quantile, randomGenerator, shuffleInPlace, tabulate } from "./random.js";
 
-/** Weights of the tokens; the sums over both sides are the same. */
+/** Weights of the tokens; both sides have the same sum. */
 export function matchedWeights(keys, sides, size) {
-  const seen = [new Float64Array(size), new Float64Array(size)];
-  for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) seen[sides[t]][keys[t]]++;
+  const occurrences = [new Float64Array(size), new Float64Array(size)];
+  for (let t = 0; t < sides.length; t++) if (sides[t] >= 0) occurrences[sides[t]][keys[t]]++;
   return tabulate(sides.length, (t) =>
-    sides[t] < 0 ? 0 : Math.min(seen[0][keys[t]], seen[1][keys[t]]) / seen[sides[t]][keys[t]],
+    sides[t] < 0 ? 0 : Math.min(occurrences[0][keys[t]], occurrences[1][keys[t]]) / occurrences[sides[t]][keys[t]],
   );
 }
 
-/** Only tokens that are matched in the true labelling take part, as in statistics/matched.py. */
+/** The null model uses only tokens that are matched under the true labels, as in statistics/matched.py. */
 export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0) {
   const truth = matchedWeights(keys, sides, size);
   const places = [];
@@ -31,33 +31,33 @@ export function matchedNull(keys, sides, documents, size, draws = 100, seed = 0)
       labels.push(sides[t]);
     }
   }
-  const own = places.map((t) => keys[t]);
+  const matchedKeys = places.map((t) => keys[t]);
   const random = randomGenerator(seed);
-  const dealt = Array.from({ length: draws }, () => {
+  const permutations = Array.from({ length: draws }, () => {
     shuffleInPlace(labels, random);
-    const each = Int8Array.from(places, (t) => labels[rows.get(documents[t])]);
-    return { sides: each, weights: matchedWeights(own, each, size) };
+    const permuted = Int8Array.from(places, (t) => labels[rows.get(documents[t])]);
+    return { sides: permuted, weights: matchedWeights(matchedKeys, permuted, size) };
   });
-  return { places, dealt };
+  return { places, permutations };
 }
 
-/** The band of one layer. */
-export function matchedBand({ places, dealt }, block, K, E) {
-  const found = Float64Array.from(dealt, ({ sides, weights }) => {
+/** The null band of one layer. */
+export function matchedBand({ places, permutations }, block, K, E) {
+  const divergences = Float64Array.from(permutations, ({ sides, weights }) => {
     const counts = [new Float64Array(E), new Float64Array(E)];
     places.forEach((t, at) => {
       if (!(weights[at] > 0)) return;
-      const into = counts[sides[at]];
-      for (let i = t * K, end = i + K; i < end; i++) into[block[i]] += weights[at];
+      const target = counts[sides[at]];
+      for (let i = t * K, end = i + K; i < end; i++) target[block[i]] += weights[at];
     });
     return jensenShannon(counts[0], counts[1]);
   })
     .filter((value) => !Number.isNaN(value))
     .sort();
-  if (!found.length) return { low: NaN, high: NaN, mean: NaN };
+  if (!divergences.length) return { low: NaN, high: NaN, mean: NaN };
   return {
-    low: quantile(found, 0.025),
-    high: quantile(found, 0.975),
-    mean: found.reduce((sum, value) => sum + value, 0) / found.length,
+    low: quantile(divergences, 0.025),
+    high: quantile(divergences, 0.975),
+    mean: divergences.reduce((sum, value) => sum + value, 0) / divergences.length,
   };
 }

@@ -1,5 +1,5 @@
-// Which experts of one layer are selected for the same token more often than chance? K experts a token are drawn WITHOUT replacement, so
-// two experts that know nothing of each other meet less often than N_i N_j / N: the chance value of PMI is negative, not 0.
+// Co-selection of experts of one layer, compared with chance. The K experts of a token are drawn WITHOUT replacement, so independent
+// experts are selected together less often than N_i N_j / N: the chance value of PMI is negative, not 0.
 //
 //   pmiChance(E, K) -> number                              log((K-1) E / (K (E-1))), nats; -0.126 for 8 of 128
 //   coactivation(block, T, K, E, mask) -> Int32Array(E*E)  N_ij, symmetric, all K (K-1) / 2 pairs of a token; the diagonal is N_i
@@ -9,15 +9,15 @@
 //   shrunkLogRatio(observed, expected, strength) -> Float64Array log((N + a) / (expected + a)): 0 where there is nothing but noise
 //   pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask) -> {p, documents}
 //                                                          p (E*E, symmetric): the larger of two p-values, see below
-//   countTest(count, expected, a, b, n, other) -> number   p-value of one such count
-//   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of it
+//   countTest(count, expected, a, b, n, other) -> number   p-value of one co-selection count
+//   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of the above
 
 import { countLayer, countMask } from "./counts.js";
 import { clusterTest, MINIMUM } from "./intervals.js";
 import { tabulate } from "./random.js";
 import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
 
-/** PMI of two experts that are drawn uniformly, K of E without replacement (nats). */
+/** PMI of two experts under uniform draws of K of E without replacement (nats). */
 export function pmiChance(E, K) {
   return Math.log(((K - 1) * E) / (K * (E - 1)));
 }
@@ -36,8 +36,8 @@ function coactivation(block, T, K, E, mask = null) {
 }
 
 /**
- * How often i and j would meet if they took no notice of each other: a_i a_j, with a such that row i sums to (K-1) N_i (quasi-independence,
- * Goodman 1968). Equal loads give N_i (K-1)/(E-1), which is N_i N_j / N times exp(pmiChance); uneven ones leave the others fewer places.
+ * Expected joint selections under quasi-independence (Goodman 1968): a_i a_j, with a such that row i sums to (K-1) N_i. Equal loads
+ * give N_i (K-1)/(E-1), which is N_i N_j / N times exp(pmiChance); with uneven loads, busy experts leave fewer slots for the others.
  */
 function expectedPairs(counts, K) {
   const E = counts.length;
@@ -61,8 +61,8 @@ function pmi(pairs, expected) {
 }
 
 /**
- * Strength a of a gamma prior (mean 1, variance 1/a) on observed / expected, by moments (as DuMouchel 1999, one component): what the
- * counts vary more than counting noise explains. Infinity when they do not: then every ratio is shrunk to chance.
+ * Strength a of a gamma prior (mean 1, variance 1/a) on observed / expected, by moments (as DuMouchel 1999, one component), from the
+ * variance in excess of counting noise. Infinity if there is none: every ratio is then shrunk to chance.
  */
 export function gammaStrength(observed, variance, expected) {
   let excess = 0;
@@ -75,7 +75,7 @@ export function gammaStrength(observed, variance, expected) {
   return excess > 0 ? Math.max(1, weight / excess) : Infinity;
 }
 
-/** log of the shrunk ratio: a ratio from few counts moves toward 1, one from many stays. */
+/** log of the shrunk ratio: ratios from small counts are pulled toward 1, ratios from large counts are kept. */
 export function shrunkLogRatio(observed, expected, strength) {
   const noise = !Number.isFinite(strength);
   return tabulate(observed.length, (at) => {
@@ -85,9 +85,9 @@ export function shrunkLogRatio(observed, expected, strength) {
 }
 
 /**
- * p-values of "i and j meet as often as chance says", two-sided. The first takes tokens as independent (binomial, N_i trials); the
- * second takes documents as what repeats (cluster-robust t test) and needs 20 of them. The larger one counts, so that neither a few
- * long documents nor a skewed small count makes a finding.
+ * Two-sided p-values of "i and j are selected together as often as by chance". The first treats tokens as independent (binomial, N_i
+ * trials); the second treats documents as the sampling unit (cluster-robust t test) and needs 20 of them. The larger is used, so that
+ * neither a few long documents nor a skewed small count is significant.
  */
 function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask = null) {
   const cluster = documents
@@ -116,20 +116,20 @@ function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
   // Residual of document d: N_ij(d) - n_d r_ij with r = expected / n. Its square needs only pairs that occur in d, plus n_d^2 r^2.
   const squares = new Float64Array(E * E);
-  const own = new Int32Array(E * E);
+  const perDocument = new Int32Array(E * E);
   let lengths = 0;
   for (const tokens of groups) {
     lengths += tokens.length ** 2;
     for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[block[i] * E + block[j]]++;
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[block[i] * E + block[j]]++;
     }
     for (const t of tokens) {
       for (let i = t * K, end = i + K; i < end; i++) {
         for (let j = t * K; j < end; j++) {
           const at = block[i] * E + block[j];
-          if (!own[at]) continue; // already done for this document
-          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
-          own[at] = 0;
+          if (!perDocument[at]) continue; // already done for this document
+          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
+          perDocument[at] = 0;
         }
       }
     }
@@ -139,7 +139,7 @@ function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
   return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
 }
 
-/** The kept tokens, document by document; tokens of no document (negative) are left out. */
+/** The kept tokens, grouped by document; tokens without a document (negative) are excluded. */
 export function tokensOfDocuments(documents, T, mask = null) {
   const groups = new Map();
   for (let t = 0; t < T; t++) {
@@ -150,7 +150,7 @@ export function tokensOfDocuments(documents, T, mask = null) {
   return [...groups.values()];
 }
 
-/** Everything view H draws about one layer: counts, PMI above chance, the shrunk value, and q-values over the E (E-1) / 2 pairs. */
+/** All data of view H for one layer: counts, PMI above chance, the shrunk value, and q-values over the E (E-1) / 2 pairs. */
 export function pairTable(block, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
   const counts = countLayer(block, T, K, E, mask, new Int32Array(E));

@@ -1,11 +1,11 @@
-// From a layer to the next: does the expert selected in layer l tell which one is selected in layer l+1? Chance: lift 1, information 0.
+// Transitions between consecutive layers: how well layer l's expert predicts that of layer l+1. Chance: lift 1, information 0.
 //
 //   transitions(from, to, T, K, E, mask) -> Int32Array(E*E)     N_ab: tokens with a in layer l AND b in layer l+1; row a, column b
 //   transitionLift(joint, countsA, countsB, n, E) -> Float64Array   N_ab n / (N_a N_b); 1 is chance; NaN where a marginal is 0
 //   transitionTable(from, to, T, K, E, documents, mask) -> {n, countsA, countsB, joint, expected, lift, shrunk, q, strength, documents}
 //                                                              shrunk: natural log of the shrunk lift; q over all E*E transitions
-//   pathInformation(joint, countsA, countsB, n, E) -> number    part of the uncertainty about the next layer's slot that one slot of this
-//                                                              layer takes away, chance subtracted: 0 under uniform routing
+//   pathInformation(joint, countsA, countsB, n, E) -> number    share of the next layer's slot entropy that is explained by one slot of
+//                                                              this layer, chance subtracted: 0 under uniform routing
 
 import { countLayer, countMask } from "./counts.js";
 import { clusterTest, MINIMUM } from "./intervals.js";
@@ -13,7 +13,7 @@ import { countTest, gammaStrength, shrunkLogRatio, tokensOfDocuments } from "./p
 import { tabulate } from "./random.js";
 import { benjaminiHochberg } from "./tails.js";
 
-/** N_ab: how many tokens have expert a in the first block and expert b in the second. */
+/** N_ab: the number of tokens with expert a in the first block and expert b in the second. */
 function transitions(from, to, T, K, E, mask = null) {
   const out = new Int32Array(E * E);
   for (let t = 0; t < T; t++) {
@@ -26,7 +26,7 @@ function transitions(from, to, T, K, E, mask = null) {
   return out;
 }
 
-/** How much more often b follows a than b occurs at all. */
+/** Frequency of b after a, relative to the overall frequency of b. */
 function transitionLift(joint, countsA, countsB, n, E) {
   return tabulate(E * E, (at) => {
     const a = Math.floor(at / E);
@@ -35,7 +35,7 @@ function transitionLift(joint, countsA, countsB, n, E) {
   });
 }
 
-/** Everything view I draws about two neighbouring layers. */
+/** All data of view I for two consecutive layers. */
 export function transitionTable(from, to, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
   const countsA = countLayer(from, T, K, E, mask, new Int32Array(E));
@@ -64,20 +64,20 @@ export function transitionTable(from, to, T, K, E, documents = null, mask = null
 function transitionClusters(from, to, K, E, n, joint, expected, groups) {
   if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
   const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in pairs.js
-  const own = new Int32Array(E * E);
+  const perDocument = new Int32Array(E * E);
   let lengths = 0;
   for (const tokens of groups) {
     lengths += tokens.length ** 2;
     for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) own[from[i] * E + to[j]]++;
+      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[from[i] * E + to[j]]++;
     }
     for (const t of tokens) {
       for (let i = t * K, end = i + K; i < end; i++) {
         for (let j = t * K; j < end; j++) {
           const at = from[i] * E + to[j];
-          if (!own[at]) continue;
-          squares[at] += own[at] * (own[at] - (2 * tokens.length * expected[at]) / n);
-          own[at] = 0;
+          if (!perDocument[at]) continue;
+          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
+          perDocument[at] = 0;
         }
       }
     }
@@ -88,8 +88,8 @@ function transitionClusters(from, to, K, E, n, joint, expected, groups) {
 }
 
 /**
- * I(e; e') / H(e') of a random slot of one layer and one of the next, less what independent layers with as many tokens show: the plug-in
- * value of a full table lies about (E-1)^2 / (2 n K K) nats too high (Miller 1955). Can come out a little below 0.
+ * I(e; e') / H(e') of a random slot of one layer and one of the next, minus its expectation for independent layers: the plug-in value
+ * of a full table is biased upward by about (E-1)^2 / (2 n K K) nats (Miller 1955). The result can be slightly negative.
  */
 export function pathInformation(joint, countsA, countsB, n, E) {
   let total = 0;
@@ -102,6 +102,6 @@ export function pathInformation(joint, countsA, countsB, n, E) {
     return nats;
   };
   const to = entropy(countsB, n * sides);
-  const told = entropy(countsA, n * sides) + to - entropy(joint, total);
-  return to > 0 ? (told - (E - 1) ** 2 / (2 * total)) / to : NaN;
+  const explained = entropy(countsA, n * sides) + to - entropy(joint, total);
+  return to > 0 ? (explained - (E - 1) ** 2 / (2 * total)) / to : NaN;
 }

@@ -1,13 +1,13 @@
-// Experts on devices: which device holds which expert, and how much longer than the mean does the busiest one work?
+// Placement of experts on devices, and the load of the busiest device relative to the mean.
 //
 //   contiguousPlacement(E, devices) -> [[{expert, share}]]         device d holds experts d E/D .. (d+1) E/D - 1, each whole (share 1)
 //   balancedPlacement(loads, devices, replicas = 0) -> same shape   after EPLB (deepseek-ai/EPLB, rebalance_experts, one group):
-//                                                                  copy the busiest experts, then give each copy, heaviest first, to the
-//                                                                  device with the least load that still has room
-//   deviceLoads(placement, loads) -> Float64Array(devices)         tokens x slots a device works on; copies share an expert's load
-//   imbalance(deviceLoad) -> number                                max / mean; 1 is even; the layer waits for the busiest device
+//                                                                  replicate the busiest experts, then assign each replica, heaviest first,
+//                                                                  to the least loaded device with a free slot
+//   deviceLoads(placement, loads) -> Float64Array(devices)         tokens x slots per device; replicas share an expert's load
+//   imbalance(deviceLoad) -> number                                max / mean; 1 is even; the busiest device determines the layer's time
 
-/** Neighbouring ids together; where E is no multiple of `devices`, the first ones hold one more. */
+/** Consecutive ids per device; if E is not a multiple of `devices`, the first devices hold one more. */
 export function contiguousPlacement(E, devices) {
   const cut = (d) => Math.ceil((d * E) / devices);
   return Array.from({ length: devices }, (_, d) =>
@@ -15,7 +15,7 @@ export function contiguousPlacement(E, devices) {
   );
 }
 
-/** Greedy packing of experts, and of copies of the busiest ones, with equally many places on each device. */
+/** Greedy packing of experts and replicas of the busiest ones, with the same number of slots on each device. */
 export function balancedPlacement(loads, devices, replicas = 0) {
   const copies = new Int32Array(loads.length).fill(1);
   for (let extra = 0; extra < replicas; extra++) {
@@ -23,38 +23,38 @@ export function balancedPlacement(loads, devices, replicas = 0) {
     for (let e = 1; e < loads.length; e++) if (loads[e] / copies[e] > loads[busiest] / copies[busiest]) busiest = e;
     copies[busiest]++;
   }
-  const pieces = [];
+  const expertCopies = [];
   copies.forEach((count, expert) => {
-    for (let i = 0; i < count; i++) pieces.push({ expert, share: 1 / count });
+    for (let i = 0; i < count; i++) expertCopies.push({ expert, share: 1 / count });
   });
-  pieces.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
-  const room = Array.from(
+  expertCopies.sort((a, b) => loads[b.expert] * b.share - loads[a.expert] * a.share || a.expert - b.expert);
+  const capacity = Array.from(
     { length: devices },
-    (_, d) => Math.floor(pieces.length / devices) + (d < pieces.length % devices ? 1 : 0),
+    (_, d) => Math.floor(expertCopies.length / devices) + (d < expertCopies.length % devices ? 1 : 0),
   );
   const placement = Array.from({ length: devices }, () => []);
   const load = new Float64Array(devices);
-  for (const piece of pieces) {
-    const twin = (d) => Number(placement[d].some((other) => other.expert === piece.expert)); // a second copy helps only elsewhere
+  for (const expertCopy of expertCopies) {
+    const alreadyOn = (d) => Number(placement[d].some((other) => other.expert === expertCopy.expert)); // a replica helps only on another device
     let chosen = -1;
     for (let d = 0; d < devices; d++) {
-      if (placement[d].length >= room[d]) continue;
+      if (placement[d].length >= capacity[d]) continue;
       const better =
-        chosen < 0 || twin(d) - twin(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
+        chosen < 0 || alreadyOn(d) - alreadyOn(chosen) || load[d] - load[chosen] || placement[d].length - placement[chosen].length;
       if (chosen < 0 || better < 0) chosen = d;
     }
-    placement[chosen].push(piece);
-    load[chosen] += loads[piece.expert] * piece.share;
+    placement[chosen].push(expertCopy);
+    load[chosen] += loads[expertCopy.expert] * expertCopy.share;
   }
   return placement;
 }
 
-/** What each device has to work on. */
+/** Load of each device. */
 export function deviceLoads(placement, loads) {
-  return Float64Array.from(placement, (pieces) => pieces.reduce((sum, piece) => sum + loads[piece.expert] * piece.share, 0));
+  return Float64Array.from(placement, (expertCopies) => expertCopies.reduce((sum, expertCopy) => sum + loads[expertCopy.expert] * expertCopy.share, 0));
 }
 
-/** Load of the busiest device over the mean. */
+/** Load of the busiest device divided by the mean. */
 export function imbalance(deviceLoad) {
   const total = deviceLoad.reduce((sum, load) => sum + load, 0);
   return total ? (Math.max(...deviceLoad) * deviceLoad.length) / total : NaN;

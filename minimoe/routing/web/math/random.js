@@ -1,4 +1,4 @@
-// Random numbers that a seed repeats: bootstrap, permutation and "20 contexts at random" look the same at every visit.
+// Seeded random numbers: bootstrap, permutation and "20 contexts at random" are reproducible.
 //
 //   randomGenerator(seed) -> () => number in [0, 1)        mulberry32 (Tommy Ettinger), 32 bits of state
 //   shuffleInPlace(list, random) -> list                   Fisher-Yates
@@ -16,14 +16,14 @@ export function randomGenerator(seed) {
   };
 }
 
-/** The values of f at 0 .. length - 1. */
+/** The values of f at 0..length - 1. */
 export function tabulate(length, f) {
   const out = new Float64Array(length);
   for (let i = 0; i < length; i++) out[i] = f(i);
   return out;
 }
 
-/** Every order equally likely. */
+/** Shuffle in place; all permutations are equally likely. */
 export function shuffleInPlace(list, random) {
   for (let i = list.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
@@ -32,10 +32,10 @@ export function shuffleInPlace(list, random) {
   return list;
 }
 
-/** The q-quantile of ascending numbers. */
+/** The q-quantile of sorted (ascending) numbers. */
 export function quantile(sorted, q) {
-  const place = q * (sorted.length - 1);
-  const below = Math.floor(place);
+  const position = q * (sorted.length - 1);
+  const below = Math.floor(position);
   const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+  return sorted[below] + (position - below) * (sorted[above] - sorted[below]);
 }

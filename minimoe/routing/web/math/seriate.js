@@ -1,10 +1,10 @@
-// An order of the experts in which similar ones stand side by side. Ids are arbitrary: a pattern in id order means nothing.
+// Seriation: an order of the experts with similar ones adjacent. Ids are arbitrary, so patterns in id order are meaningless.
 //
-//   seriate(similarity, E) -> Int32Array(E)     the experts in drawing order; similarity (E*E) symmetric, diagonal ignored
+//   seriate(similarity, E) -> Int32Array(E)     the experts in display order; similarity (E*E) symmetric, diagonal ignored
 
 /**
- * Average-linkage clustering; two clusters are joined at the ends that are most alike (of the four ways), so that the strongest pairs
- * end up as neighbours. Ties go to the smaller ids, so that a second run gives the same order.
+ * Average-linkage clustering; two clusters are joined at their most similar ends (of four combinations), so that the strongest pairs
+ * become adjacent. Ties are broken by the smaller id, which makes the order deterministic.
  */
 export function seriate(similarity, E) {
   const between = Float64Array.from(similarity, (value) => (Number.isFinite(value) ? value : 0));
@@ -37,13 +37,13 @@ export function seriate(similarity, E) {
 
 function joinAlike(left, right, similarity, E) {
   const alike = (a, b) => (Number.isFinite(similarity[a * E + b]) ? similarity[a * E + b] : 0);
-  const ways = [
+  const joins = [
     [left, right],
     [left, right.toReversed()],
     [left.toReversed(), right],
     [left.toReversed(), right.toReversed()],
   ];
-  let chosen = ways[0];
-  for (const way of ways) if (alike(way[0].at(-1), way[1][0]) > alike(chosen[0].at(-1), chosen[1][0])) chosen = way;
+  let chosen = joins[0];
+  for (const join of joins) if (alike(join[0].at(-1), join[1][0]) > alike(chosen[0].at(-1), chosen[1][0])) chosen = join;
   return [...chosen[0], ...chosen[1]];
 }

@@ -1,12 +1,12 @@
-// Tail probabilities: how surprising is a count, or a difference between documents, under chance?
+// Tail probabilities of counts, and of differences between documents, under the null hypothesis; false discovery rates.
 //
 //   logGamma(x) -> number                                  Lanczos, g = 7
 //   betaIncomplete(x, a, b) -> number                      regularised I_x(a, b), continued fraction (Numerical Recipes 6.4)
 //   normalQuantile(p) -> number                            inverse of the normal distribution function (Acklam), error < 1.2e-9
 //   binomialTwoSided(k, n, p) -> number                    2 min(P(X <= k), P(X >= k)), at most 1
 //   studentTwoSided(t, degrees) -> number                  P(|T| >= |t|)
-//   benjaminiHochberg(p) -> Float64Array                   q-values: reject q <= 5 % and 5 % of what is shown is expected false
-//   surprising(z) -> bool                                  whether a p-value is worth computing; 1 stands for the others
+//   benjaminiHochberg(p) -> Float64Array                   q-values: rejecting at q <= 5 % controls the false discovery rate at 5 %
+//   surprising(z) -> bool                                  whether to compute the p-value; otherwise p = 1
 
 const LANCZOS = [
   0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,
@@ -69,7 +69,7 @@ export function normalQuantile(p) {
   return (along(a, middle * middle) * middle) / along(b, middle * middle);
 }
 
-/** How surprising k successes out of n are if each has probability p, in either direction. */
+/** Two-sided p-value of k successes out of n trials with probability p. */
 export function binomialTwoSided(k, n, p) {
   if (n <= 0) return 1;
   if (p <= 0) return k > 0 ? 0 : 1;
@@ -85,12 +85,12 @@ export function studentTwoSided(t, degrees) {
   return Number.isFinite(t) ? betaIncomplete(degrees / (degrees + t * t), degrees / 2, 0.5) : 0;
 }
 
-/** |z| below 1.6 means p of about 0.1 or more: such a p is set to 1, which leaves every q below 10 % as it is and saves most of the work. */
+/** |z| below 1.6 means p of about 0.1 or more. Setting such a p to 1 saves most of the work and does not change any q below 10 %. */
 export function surprising(z) {
   return Math.abs(z) >= 1.6;
 }
 
-/** q-values of Benjamini and Hochberg (1995); NaN stays NaN and does not count as a test. */
+/** q-values of Benjamini and Hochberg (1995); NaN is kept and not counted as a test. */
 export function benjaminiHochberg(p) {
   const q = new Float64Array(p.length).fill(NaN);
   const order = [];

@@ -1,17 +1,17 @@
-// Which tokens is an expert selected for? The most extreme of thousands of tokens is extreme by chance too, so the list is ranked by the
-// lower end of an interval, never by the lift itself.
+// The tokens for which an expert is selected most. The maximum over thousands of tokens is large by chance alone, so tokens are ranked
+// by the lower end of an interval, not by the lift itself.
 //
 //   tokenCounts(block, T, K, expert, keys, size, mask) -> {used: Int32Array(size), all: Int32Array(size), n, selected}
 //   topTokens(counts, most, order = "lift", minimum = 10) -> [{key, used, all, share, lift, low, high, q}]
 //                                            lift = (used / all) / (selected / n); low, high: Wilson over the same; q: over all listed keys
 //   findExperts(blocks, T, K, E, chosen, mask, most) -> [{layer, expert, used, all, share, base, lift, low, high, q}]
-//                                            experts that were selected for the chosen tokens (a mask) more often than for the others
+//                                            experts selected more often for the chosen tokens (a mask) than for the others
 
 import { countMask, recount } from "./counts.js";
 import { wilson } from "./intervals.js";
 import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
 
-/** How often each vocabulary entry occurs, and how often `expert` was selected for it. */
+/** Occurrences of each vocabulary entry, and how often `expert` was selected for it. */
 export function tokenCounts(block, T, K, expert, keys, size, mask = null) {
   const used = new Int32Array(size);
   const all = new Int32Array(size);
@@ -32,7 +32,7 @@ export function tokenCounts(block, T, K, expert, keys, size, mask = null) {
   return { used, all, n, selected };
 }
 
-/** The first `most` tokens by lift (lower end of its interval; at least `minimum` occurrences) or by how often they were sent here. */
+/** The first `most` tokens by lift (lower end of its interval; at least `minimum` occurrences) or by selection count. */
 export function topTokens(counts, most, order = "lift", minimum = 10) {
   const base = counts.selected / counts.n;
   const rows = [];
@@ -48,7 +48,7 @@ export function topTokens(counts, most, order = "lift", minimum = 10) {
   return rows.slice(0, most);
 }
 
-/** Experts by how much more often they were selected for the chosen tokens than for the remaining ones; q over all L*E experts. */
+/** Experts ranked by how much more often they are selected for the chosen tokens than for the rest; q over all L*E experts. */
 export function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
   const inside = Uint8Array.from({ length: T }, (_, t) => (chosen[t] && (!mask || mask[t]) ? 1 : 0));
   const all = countMask(inside, T);

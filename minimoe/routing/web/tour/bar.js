@@ -1,4 +1,4 @@
-// The tour's bar: one step at a time, with its question; the answer is hidden until asked for. state.tour is the step, so a link can lead to it.
+// The tour bar: one step with its question; the answer is hidden at first. state.tour is the step, so links can point to it.
 
 import { element, setAttributes, setText } from "../core/dom.js";
 import { registerTour } from "../core/registry.js";
@@ -17,8 +17,8 @@ function createTourBar(app) {
   const back = element("button", { type: "button", onclick: () => move(-1) }, "Back");
   const next = element("button", { type: "button", class: "mm-primary", onclick: () => move(1) }, "Next");
   const end = element("button", { type: "button", class: "mm-quiet", "aria-label": "End the tour", onclick: () => app.set({ tour: null }) }, "✕");
-  const said = element("div", { class: "mm-tour-text", "aria-live": "polite" }, element("div", { class: "mm-tour-head" }, title, where), text, element("p", { class: "mm-tour-question" }, question, " ", ask), answer);
-  const node = element("section", { class: "mm-tour", "aria-label": "Guided tour", tabindex: "-1", hidden: true }, said, element("div", { class: "mm-tour-buttons" }, back, next, end));
+  const body = element("div", { class: "mm-tour-text", "aria-live": "polite" }, element("div", { class: "mm-tour-head" }, title, where), text, element("p", { class: "mm-tour-question" }, question, " ", ask), answer);
+  const node = element("section", { class: "mm-tour", "aria-label": "Guided tour", tabindex: "-1", hidden: true }, body, element("div", { class: "mm-tour-buttons" }, back, next, end));
   let steps = null;
   let shown = null;
   ask.addEventListener("click", () => {

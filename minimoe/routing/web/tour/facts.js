@@ -1,11 +1,11 @@
-// What the tour says is counted from the trace in front of the reader, so that it holds for any trace.
+// Facts of the tour, computed from the current trace so that they hold for any trace.
 
 import { recount } from "../math/counts.js";
 import { jensenShannonRows } from "../math/information.js";
 import { MINIMUM } from "../math/intervals.js";
 import { normalQuantile } from "../math/tails.js";
 
-/** The token (not special) with the smallest and the largest margin of layer l. */
+/** The non-special tokens with the smallest and the largest margin in layer l. */
 export function tourMargins(data, l) {
   let low = -1;
   let high = -1;
@@ -17,7 +17,7 @@ export function tourMargins(data, l) {
   return low < 0 ? null : { low, high };
 }
 
-/** The cell of the whole trace with the largest count; counts of all layers. */
+/** The (layer, expert) with the largest count in the whole trace, and the counts of all layers. */
 export function tourBusiest(data) {
   const counts = recount(data.blocks, data.T, data.K, data.E, null);
   let best = 0;
@@ -25,13 +25,13 @@ export function tourBusiest(data) {
   return { counts, l: Math.floor(best / data.E), e: best % data.E, count: counts[best] };
 }
 
-/** The largest fold among `cells` experts that uniform routing of n tokens would show (normal approximation to the binomial's tail). */
+/** The expected largest fold among `cells` experts under uniform routing of n tokens (normal approximation of the binomial tail). */
 export function tourLargestByChance(n, E, K, cells) {
   const p = K / E;
   return 1 + (normalQuantile(1 - 1 / (cells + 1)) * Math.sqrt((p * (1 - p)) / n)) / p;
 }
 
-/** Two places of one token, in two documents (or far apart), that share the fewest experts over all layers; null if no token returns. */
+/** Two occurrences of one token, in two documents or far apart, with the fewest shared experts over all layers; null if none repeats. */
 export function tourTwins(data) {
   const places = new Map();
   for (let t = 0; t < data.T; t++) {
@@ -53,7 +53,7 @@ export function tourTwins(data) {
   return best;
 }
 
-/** How many experts two tokens share, one number a layer. */
+/** The number of experts shared by two tokens, per layer. */
 function sharedByLayer(data, a, b) {
   return Array.from({ length: data.L }, (_, l) => {
     let shared = 0;
@@ -62,7 +62,7 @@ function sharedByLayer(data, a, b) {
   });
 }
 
-/** The two domains, and the layer, in which experts are used most differently; the band of Python's permutations where it was shipped. */
+/** The two domains and the layer with the largest divergence, and the permutation band precomputed by Python, if included. */
 export function tourDomains(data) {
   const D = data.header.domains.length;
   const enough = Array.from({ length: D }, (_, d) => d).filter((d) => new Set(Array.from(data.documents).filter((doc, t) => data.domains[t] === d && doc >= 0)).size >= MINIMUM.documents);

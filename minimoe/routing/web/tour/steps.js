@@ -1,4 +1,4 @@
-// Eight steps through the views: where to look (a state), two sentences, a question and its answer. A step whose facts a trace lacks is left out.
+// The eight steps of the tour: a state, two sentences, a question and its answer. A step without facts in the trace is omitted.
 
 import { loadChance, loadSummary } from "../math/information.js";
 import { atlasMinimum, MINIMUM } from "../math/intervals.js";
@@ -6,7 +6,7 @@ import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../
 import { openingState } from "../core/opening.js";
 import { tourBusiest, tourDomains, tourLargestByChance, tourMargins, tourTwins } from "./facts.js";
 
-/** [{title, state, text, question, answer}] of this trace; `given` (header.tour) takes their place where it was sent along. */
+/** [{title, state, text, question, answer}] of this trace; replaced by `given` (header.tour) if present. */
 export function tourSteps(app, given = app.header.tour) {
   if (given?.length) return given;
   const makers = [tourStart, tourUnsure, tourRouter, tourAtlas, tourNumbers, tourContexts, tourComparison, tourLoad];
@@ -15,12 +15,12 @@ export function tourSteps(app, given = app.header.tour) {
 
 const TOUR_RESET = { range: null, domain: null, match: null, pinned: null, rows: null };
 
-/** A token between quotation marks. */
+/** A token in quotation marks. */
 function quoted(data, t) {
   return `“${data.text(t)}”`;
 }
 
-/** A margin, as far as 8 bits know it. */
+/** A margin, to the precision of its 8-bit code. */
 function sayMargin(data, l, t) {
   const margin = data.margin(l, t);
   if (margin === 0) return `less than ${formatNumber(data.header.margin_scale / 510, 1)}`;
@@ -43,12 +43,12 @@ function tourStart({ data, name, state }) {
 function tourUnsure({ data }) {
   if (!data.has.weights) return null;
   const l = openingState(data).layer;
-  const found = tourMargins(data, l);
-  if (!found) return null;
+  const margins = tourMargins(data, l);
+  if (!margins) return null;
   return {
     title: "Nearly a tie",
-    state: { ...TOUR_RESET, token: found.low, layer: l, scalar: "margin", view: "router", step: 0 },
-    text: `Dark tokens in the strip were decided by a small margin: at ${quoted(data, found.low)} the last selected expert leads the first left-out one by ${sayMargin(data, l, found.low)}. At ${quoted(data, found.high)} the lead is ${sayMargin(data, l, found.high)}.`,
+    state: { ...TOUR_RESET, token: margins.low, layer: l, scalar: "margin", view: "router", step: 0 },
+    text: `Dark tokens in the strip were decided by a small margin: at ${quoted(data, margins.low)} the last selected expert leads the first left-out one by ${sayMargin(data, l, margins.low)}. At ${quoted(data, margins.high)} the lead is ${sayMargin(data, l, margins.high)}.`,
     question: "Which of the two choices may turn out differently on another processor?",
     answer: "The first: rounding moves logits a little, and where the margin is smaller than that, another expert takes the last place. Its weight is the smallest of the selected ones.",
   };
@@ -110,14 +110,14 @@ function tourContexts({ data }) {
 }
 
 function tourComparison({ data }) {
-  const found = tourDomains(data);
-  if (!found) return null;
-  const [a, b] = [data.header.domains[found.a], data.header.domains[found.b]];
-  const known = found.high !== null;
+  const comparison = tourDomains(data);
+  if (!comparison) return null;
+  const [a, b] = [data.header.domains[comparison.a], data.header.domains[comparison.b]];
+  const known = comparison.high !== null;
   return {
     title: "Two domains",
-    state: { ...TOUR_RESET, view: "domains", layer: found.l, compare: { a: found.a, b: found.b, matched: false } },
-    text: `${a} and ${b} use experts most differently in layer ${data.layers[found.l]}: a Jensen-Shannon divergence of ${formatNumber(found.value)} bits, where 0 is alike and 1 is nothing in common. ${known ? `With documents exchanged at random, 97.5% of draws stay below ${formatNumber(found.high)}.` : "The band in the view is what exchanging documents at random gives."}`,
+    state: { ...TOUR_RESET, view: "domains", layer: comparison.l, compare: { a: comparison.a, b: comparison.b, matched: false } },
+    text: `${a} and ${b} use experts most differently in layer ${data.layers[comparison.l]}: a Jensen-Shannon divergence of ${formatNumber(comparison.value)} bits, where 0 is alike and 1 is nothing in common. ${known ? `With documents exchanged at random, 97.5% of draws stay below ${formatNumber(comparison.high)}.` : "The band in the view is what exchanging documents at random gives."}`,
     question: "Could the difference come from different words alone?",
     answer: "Yes: the two domains hold different tokens. Switch to matched tokens, which takes each token equally often from both, and look at what is left.",
   };

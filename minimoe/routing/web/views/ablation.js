@@ -1,4 +1,4 @@
-// View J. What happens to the next tokens without this expert, and would any other expert of the layer have done the same?
+// View J: the effect of ablating an expert on the next tokens, compared with control experts of the same layer.
 
 import { pythonLiteral } from "../core/code.js";
 import { element, setText, slider } from "../core/dom.js";
@@ -29,7 +29,7 @@ registerView({
     const defaults = { experts: null, mode: "mask", top_k: null, everywhere: false, shown: 0, prompt: "" };
     const options = () => viewOptions(app, "ablation", defaults);
     const change = (patch) => setViewOptions(app, "ablation", patch);
-    const answers = new Map(); // request as text -> {result} | {error} | {waiting}
+    const answers = new Map(); // request as JSON text -> {result} | {error} | {waiting}
     const ready = () => [app.data.header.ablation ?? []].flat();
     const experts = () => options().experts ?? (app.state.expert === null ? [] : [app.state.expert]);
     const request = () => ({
@@ -140,9 +140,9 @@ registerView({
           (result) => ({ result }),
           (error) => ({ error: error.message }),
         )
-        .then((found) => {
-          answers.set(key, found);
-          app.announce(found.error ?? instance.alt());
+        .then((response) => {
+          answers.set(key, response);
+          app.announce(response.error ?? instance.alt());
           app.redraw(["ablation"]);
         });
     }

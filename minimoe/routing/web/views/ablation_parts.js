@@ -1,4 +1,4 @@
-// The words and small parts of view J.
+// Texts and small components of view J.
 
 import { MINIMUM } from "../math/intervals.js";
 import { element, uniqueId } from "../core/dom.js";
@@ -6,7 +6,7 @@ import { formatCount, plural, signed } from "../core/format.js";
 
 export const MANY_CONTROLS = 20;
 
-/** Real radio buttons, for the modes: one must be on, and each has a sentence. */
+/** Radio buttons for the modes: exactly one is active, and each has a description. */
 export function radioGroup(label, choices, current, choose) {
   const name = uniqueId("radio");
   const inputs = new Map();
@@ -34,7 +34,7 @@ export function ablationFigures(result) {
       element("span", {}, `${title}, n ${formatCount(mean.n ?? 0)}; ${interval}`),
     );
   };
-  const place = result.rank
+  const rankLine = result.rank
     ? [
         element(
           "div",
@@ -48,15 +48,15 @@ export function ablationFigures(result) {
     figure("loss, touched tokens", result.delta_loss.affected),
     figure("loss, all tokens", result.delta_loss.all),
     figure("KL of the next token, touched", result.kl.affected),
-    ...place,
+    ...rankLine,
   ];
 }
 
-/** What has to stand beside the numbers: the result's own notes, and what is too small for a conclusion. */
+/** Caveats to show with the numbers: the result's notes, and warnings about too little data. */
 export function ablationNotes(result) {
   const notes = [...(result.notes ?? [])];
-  const said = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
-  if (result.documents < MINIMUM.documents && !said)
+  const alreadyNoted = notes.some((note) => note.includes(`${result.documents} documents`) && note.startsWith("Only"));
+  if (result.documents < MINIMUM.documents && !alreadyNoted)
     notes.push(`${plural(result.documents, "document")}: an interval over fewer than ${MINIMUM.documents} is too narrow.`);
   if (result.affected < MINIMUM.tokenOccurrences)
     notes.push(
@@ -73,7 +73,7 @@ export function controlSentence(result) {
   return `${worse} of ${controls.length} controls (experts of the layer that are selected about as often) raise the loss at least as much.${few}`;
 }
 
-/** Before and after, the part that differs marked. */
+/** The text before and after, with the difference marked. */
 export function textPair({ prompt, before, after }) {
   let same = 0;
   while (same < Math.min(before.length, after.length) && before[same] === after[same]) same++;

@@ -1,4 +1,4 @@
-// View B, the atlas: every layer a row, every expert a cell, coloured by how often it was selected against uniform routing.
+// View B, the atlas: one row per layer, one cell per expert, coloured by selection frequency relative to uniform routing.
 
 import { loadChance, loadSummary } from "../math/information.js";
 import { atlasMinimum, wilson } from "../math/intervals.js";
@@ -21,7 +21,7 @@ registerView({
   create: (app, container) => createAtlas(app, container),
 });
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createAtlas(app, container) {
   const { data } = app;
   const { L, E, K } = data;
@@ -48,7 +48,7 @@ function createAtlas(app, container) {
   let spec = null;
   let summaries = [];
   let chance = null;
-  let size = null; // of the margin; the observer keeps it
+  let size = null; // of the margin canvas; updated by the observer
   let framed = null;
   const cursor = { row: 0, column: 0 };
   const span = () => app.state.rows ?? [0, L];
@@ -229,7 +229,7 @@ function createAtlas(app, container) {
   };
 }
 
-/** Dragging over the layer numbers shows only those layers; a double click shows all. Returns the function that stops listening. */
+/** Dragging over the layer numbers zooms to those layers; a double click shows all. Returns the function that removes the listeners. */
 function brushRows(app, gutter, span, choose) {
   const stop = new AbortController();
   const options = { signal: stop.signal };

@@ -1,4 +1,4 @@
-// Right of the atlas, two thin bars a layer: how many experts carry the load (entropy), and the busiest one above its fair share (MaxVio).
+// Right of the atlas, two thin bars per layer: evenness of the load (entropy), and excess load of the busiest expert (MaxVio).
 
 /** Draw them for layers first..last. `summaries`: loadSummary of each layer; `chance`: loadChance at this n. */
 export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, last) {
@@ -22,7 +22,7 @@ export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, fi
   for (const x of [4 + (half * chance.effective) / app.data.E, half + 10 + (half * chance.maxViolation) / most]) pen.fillRect(Math.min(x, wide - 1), 0, 1, high);
 }
 
-/** Five rows and eleven columns around a cell, large: a layer of five pixels is hard to hit. Returns a canvas for the tooltip. */
+/** Magnify five rows and eleven columns around a cell, since rows are only a few pixels high. Returns a canvas for the tooltip. */
 export function drawLens(app, canvas, spec, { row, column }) {
   const [rows, columns, size] = [5, 11, 15];
   const ratio = window.devicePixelRatio || 1;

@@ -1,11 +1,11 @@
-// What the atlas shows, as numbers: the order of each row, the value of each cell, and everything one cell's tooltip says.
+// The numbers behind the atlas: the column order of each row, the value of each cell, and the content of a cell's tooltip.
 
 import { recount } from "../math/counts.js";
 import { atlasMinimum, documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
 import { foldScale, sequentialScale, shareScale } from "../core/scales.js";
 
-/** Column -> expert of every layer, Int16Array(L*E): as numbered, by falling load, or by how much more often than elsewhere a domain uses it. */
+/** Column -> expert of every layer, Int16Array(L*E): by id, by decreasing load, or by a domain's use relative to the other domains. */
 export function atlasOrder(app, counts) {
   const { L, E, T, K, blocks } = app.data;
   const order = Int16Array.from({ length: L * E }, (_, i) => i % E);
@@ -21,7 +21,7 @@ export function atlasOrder(app, counts) {
   return order;
 }
 
-/** The domain by which columns are ordered: the selected one, else the first of the comparison. */
+/** The domain that determines the column order: the selected one, else the first of the comparison. */
 export function orderDomain(app) {
   return app.state.domain ?? Math.min(app.state.compare?.a ?? 0, app.data.header.domains.length - 1);
 }
@@ -47,7 +47,7 @@ export function atlasValues(app, counts, order) {
   };
 }
 
-/** Everything about one expert in the selection: {count, n, share, fold, chance, low, high, documents}. Bootstrap over documents, Wilson without them. */
+/** Statistics of one expert: {count, n, share, fold, chance, low, high, documents}. Bootstrap over documents, Wilson without them. */
 function expertEstimate(app, l, e, counts = app.counts()) {
   const { T, K, E, documents, blocks } = app.data;
   const n = app.selectionSize();
@@ -73,7 +73,7 @@ export function expertLines(app, l, e) {
   return lines;
 }
 
-/** The same as one sentence for a screen reader. */
+/** The same content as one sentence, for screen readers. */
 export function expertSentence(app, l, e) {
   const n = app.selectionSize();
   const count = app.counts()[l * app.data.E + e];

@@ -1,4 +1,4 @@
-// View E. Everything that is known about one expert: evidence with counts and intervals, never a name.
+// View E, the expert card: evidence about one expert with counts and intervals, without naming its function.
 
 import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { pairTable } from "../math/pairs.js";
@@ -52,7 +52,7 @@ registerView({
       element("label", { class: "mm-select" }, element("span", {}, "Which experts for the token"), search),
     );
 
-    const found = chartPanel("");
+    const searchPanel = chartPanel("");
     const domains = chartPanel(
       "In which domains?",
       "Share of the domain's tokens for which it is selected, with the 95% interval from drawing documents again. Dashed: uniform.",
@@ -68,13 +68,13 @@ registerView({
     const contextList = element("div");
     const neighbourList = element("div");
     const foundList = element("div");
-    found.node.classList.add("mm-part-wide");
-    found.node.append(foundList);
+    searchPanel.node.classList.add("mm-part-wide");
+    searchPanel.node.append(foundList);
     tokens.node.append(list.node, tokenList);
     contexts.node.append(chosen.node, contextList);
     neighbours.node.append(neighbourList);
     panels.append(
-      found.node,
+      searchPanel.node,
       domains.node,
       weights.node,
       tokens.node,
@@ -109,7 +109,7 @@ registerView({
         setText(title, named);
         ablate.disabled = link.disabled = app.state.expert === null;
         title.id = app.state.expert === null ? "" : `expert-${app.data.layers[app.state.layer]}-${app.state.expert}`;
-        showFound(app, found, foundList, options().search, memo);
+        showFound(app, searchPanel, foundList, options().search, memo);
         if (this.shortage()) return still.stop();
         const one = card();
         const { low, high } = one.interval;
@@ -178,14 +178,14 @@ registerView({
   },
 });
 
-/** What the card shows: counts, the share of each domain with its interval, the vocabulary, and the places where it was selected. */
+/** The data of the card: counts, the share of each domain with its interval, the vocabulary, and contexts of selection. */
 function readCard(app, mask, layer, expert) {
   const { data } = app;
   const { T, K } = data;
   const block = data.experts(layer);
   const names = data.header.domains;
   const vocabulary = tokenCounts(block, T, K, expert, data.tokens, data.table.length, mask);
-  const across = app.acrossDomains(); // the domains are compared whichever one is selected
+  const across = app.acrossDomains(); // compare all domains, regardless of the domain filter
   const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, across.size === T ? null : across.mask);
   const domains = shares.map(({ k, n }, d) => {
     const drawn = documentBootstrap(k, n, 400, d);
@@ -219,14 +219,14 @@ function readCard(app, mask, layer, expert) {
   };
 }
 
-/** Documents drawn again where there are enough of them, tokens as independent otherwise. */
+/** Document bootstrap if there are enough documents; otherwise an interval for independent tokens. */
 function cardInterval(data, block, expert, mask, n, selected) {
   const [all] = documentShares(block, data.T, data.K, expert, data.documents, new Uint8Array(data.T), 1, mask);
   const drawn = documentBootstrap(all.k, all.n);
   return drawn.documents >= MINIMUM.documents ? drawn : wilson(selected, n);
 }
 
-/** The address of this card in an exported page; in a notebook there is none, and the link is the Python call. */
+/** A link to this card: its URL in an exported page, or the equivalent Python call in a notebook, which has no URL. */
 function copyCardLink(app) {
   const { trace, layer, expert } = app.state;
   if (!app.model.get("standalone")) return copyText(app, viewAsCode(app), `Python code for ${app.name(layer, expert)}`);

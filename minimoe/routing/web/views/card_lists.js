@@ -1,4 +1,4 @@
-// The panels of view E.
+// The panels of view E, the expert card.
 
 import { countMask } from "../math/counts.js";
 import { MINIMUM } from "../math/intervals.js";
@@ -156,7 +156,7 @@ export function cardTokens(app, card, order) {
   return element("div", {}, element("p", { class: "mm-part-note" }, note + none), table);
 }
 
-/** Up to 20 places, one a document as long as there are documents; the token itself is marked. */
+/** Up to 20 contexts, from different documents if possible; the token itself is marked. */
 export function cardContexts(app, card, which) {
   const { data } = app;
   const places = [...card.places];
@@ -183,7 +183,7 @@ export function cardContexts(app, card, which) {
         if (data.sequence(u) !== data.sequence(t) || data.documents[u] !== data.documents[t]) continue;
         around.push(u === t ? element("mark", {}, data.text(u)) : data.text(u));
       }
-      const place = element(
+      const context = element(
         "button",
         { type: "button", class: "mm-link", onclick: () => app.set({ token: t }), "aria-label": `go to token ${t}` },
         formatCount(t),
@@ -192,7 +192,7 @@ export function cardContexts(app, card, which) {
       return element(
         "div",
         { class: "mm-context" },
-        place,
+        context,
         domain,
         around,
         weight === null ? "" : `  ${formatNumber(weight, 2)}`,
@@ -243,7 +243,7 @@ export function cardNeighbours(app, table) {
   return element("div", {}, none && element("p", { class: "mm-part-note" }, none), list);
 }
 
-/** The answer to "which experts are selected for this token?". */
+/** Results of the search for the experts selected for a token. */
 export function showFound(app, panel, into, text, memo) {
   panel.node.hidden = !text;
   if (!text) return;

@@ -1,4 +1,4 @@
-// View F. Do two domains use different experts, layer by layer, more than two groups of documents always do?
+// View F: comparison of expert use in two domains, layer by layer, against the difference between random groups of documents.
 
 import { documentTable, layerBand, shareDifference } from "../math/domains.js";
 import { jensenShannonRows } from "../math/information.js";
@@ -21,7 +21,7 @@ registerView({
   question:
     "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
   create(app, container) {
-    const memo = selectionMemo(app, app.acrossDomains); // the domain filter would leave nothing to compare
+    const memo = selectionMemo(app, app.acrossDomains); // without the domain filter, which would leave one domain only
     const still = whenStill();
     const { controls, panels } = chartRoom(container);
     const names = () =>
@@ -46,7 +46,7 @@ registerView({
     panels.append(atlases.node, difference.node);
 
     const pair = () => app.state.compare;
-    // Which side each token is on (0, 1, -1: neither) and what it counts; null where all tokens count 1.
+    // The side of each token (0, 1, -1: neither) and its weight; null if all weights are 1.
     const tokens = () =>
       memo(`matched ${pair().a} ${pair().b} ${pair().matched}`, (mask) => {
         const { data } = app;
@@ -62,7 +62,7 @@ registerView({
       );
     const sides = () =>
       memo(`sides ${pair().a} ${pair().b} ${pair().matched}`, () => compareDomains(app.data, all(), pair().a, pair().b));
-    const slow = new Map(); // the part that takes longer: q-values and bands, keyed like `sides`
+    const slow = new Map(); // the expensive part: q-values and bands, with the same keys as `sides`
     const slowKey = () => JSON.stringify([pair(), app.state.trace, app.state.range, app.state.match]);
 
     const atlasChart = chartCanvas(app, atlases.node, {
@@ -95,17 +95,17 @@ registerView({
           tokens().mask,
           tokens().weights,
         );
-        const given = givenBand(app, pair());
-        const found = {
+        const precomputed = givenBand(app, pair());
+        const result = {
           q: shareDifference(table, data.L * data.E).q,
-          band: given ?? { low: [], high: [], source: "100 permutations" },
+          band: precomputed ?? { low: [], high: [], source: "100 permutations" },
         };
-        slow.set(key, found);
+        slow.set(key, result);
         differenceChart.redraw();
         const { sides: side, weights } = tokens();
         const model = weights && matchedNull(data.tokens, side, data.documents, data.table.length);
         const band = (l) => (model ? matchedBand(model, data.experts(l), data.K, data.E) : layerBand(table, l, data.L, data.E));
-        if (!given) bandByLayer(data.L, band, found, () => slow.get(slowKey()) === found && differenceChart.redraw());
+        if (!precomputed) bandByLayer(data.L, band, result, () => slow.get(slowKey()) === result && differenceChart.redraw());
       });
     };
 
@@ -160,25 +160,25 @@ registerView({
       },
       code: () => {
         const name = pair().matched ? "matched_tokens" : "domain_distance";
-        const given = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
-        return statisticAsCode(app, name, `distance = ${name}(${given})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
+        const args = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
+        return statisticAsCode(app, name, `distance = ${name}(${args})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
       },
       alt() {
         const { a, b } = pair();
         const { domains } = app.data.header;
         const most = sides().divergence.reduce((best, value, l, values) => (value > values[best] ? l : best), 0);
-        const found = slow.get(slowKey());
-        const many = found ? found.q.filter((q) => q <= 0.05).length : 0;
+        const result = slow.get(slowKey());
+        const many = result ? result.q.filter((q) => q <= 0.05).length : 0;
         return (
           `${domains[a]} and ${domains[b]} differ most in layer ${app.data.layers[most]}: Jensen-Shannon divergence ${formatNumber(sides().divergence[most])} bits` +
-          (found?.band.high.length > most
-            ? ` (exchanged labels: at most ${formatNumber(found.band.high[most])} in 97.5% of draws). `
+          (result?.band.high.length > most
+            ? ` (exchanged labels: at most ${formatNumber(result.band.high[most])} in 97.5% of draws). `
             : ". ") +
-          (found ? `${formatCount(many)} of ${formatCount(found.q.length)} experts differ at q ≤ 5%.` : "")
+          (result ? `${formatCount(many)} of ${formatCount(result.q.length)} experts differ at q ≤ 5%.` : "")
         );
       },
       shortage() {
-        first.set(pair().a); // here, not in update: the controls are what leads out of a shortage
+        first.set(pair().a); // here, not in update: the controls must work when there is too little data
         second.set(pair().b);
         matched.set(pair().matched);
         return domainShortage(app, pair(), all);
@@ -194,7 +194,7 @@ registerView({
   },
 });
 
-/** Counts (D, L, E), tokens and documents of every domain over the kept tokens, each counting its weight. */
+/** Weighted counts (D, L, E) and tokens, and the number of documents, of every domain over the kept tokens. */
 function domainCounts(data, mask, weights = null) {
   const { T, K, E, L, blocks, domains, documents } = data;
   const D = data.header.domains.length;
@@ -202,24 +202,24 @@ function domainCounts(data, mask, weights = null) {
   blocks.forEach((block, l) => {
     for (let t = 0; t < T; t++) {
       const d = domains[t];
-      const each = weights ? weights[t] : 1;
-      if (d < 0 || !each || (mask && !mask[t])) continue;
-      const into = counts[d];
-      for (let i = t * K, end = i + K, row = l * E; i < end; i++) into[row + block[i]] += each;
+      const weight = weights ? weights[t] : 1;
+      if (d < 0 || !weight || (mask && !mask[t])) continue;
+      const target = counts[d];
+      for (let i = t * K, end = i + K, row = l * E; i < end; i++) target[row + block[i]] += weight;
     }
   });
-  const seen = Array.from({ length: D }, () => new Set());
+  const documentSets = Array.from({ length: D }, () => new Set());
   const tokens = new Float64Array(D);
   for (let t = 0; t < T; t++) {
-    const each = weights ? weights[t] : 1;
-    if (domains[t] < 0 || !each || (mask && !mask[t])) continue;
-    tokens[domains[t]] += each;
-    if (documents[t] >= 0) seen[domains[t]].add(documents[t]);
+    const weight = weights ? weights[t] : 1;
+    if (domains[t] < 0 || !weight || (mask && !mask[t])) continue;
+    tokens[domains[t]] += weight;
+    if (documents[t] >= 0) documentSets[domains[t]].add(documents[t]);
   }
-  return { counts, tokens, documents: seen.map((set) => set.size) };
+  return { counts, tokens, documents: documentSets.map((set) => set.size) };
 }
 
-/** Both sides of a comparison: their counts, log2 of the ratio of shares (half a count added), divergence of every layer. */
+/** Both sides of a comparison: counts, log2 ratio of shares (half a count added), and the divergence of every layer. */
 function compareDomains(data, { counts, tokens }, a, b) {
   const ratio = Float64Array.from(counts[a], (count, at) =>
     Math.log2((count + 0.5) / (tokens[a] + 0.5) / ((counts[b][at] + 0.5) / (tokens[b] + 0.5))),
@@ -233,7 +233,7 @@ function compareDomains(data, { counts, tokens }, a, b) {
   };
 }
 
-/** What is missing for a comparison, or null. */
+/** Why a comparison is not possible, or null. */
 function domainShortage(app, { a, b }, all) {
   const { domains } = app.data.header;
   if (domains.length < 2)
@@ -251,27 +251,27 @@ function domainShortage(app, { a, b }, all) {
   return null;
 }
 
-/** The band that Python computed for the whole trace, if it is the whole trace that is compared. */
+/** The band precomputed by Python, if the comparison covers the whole trace; otherwise null. */
 function givenBand(app, { a, b, matched }) {
   if (matched || app.acrossDomains().size !== app.data.T) return null;
   const { domains, statistics } = app.data.header;
   const pairs = statistics?.domain_distance?.pairs;
-  const found = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];
-  return found?.low?.length === app.data.L
-    ? { low: found.low, high: found.high, source: "permutations, computed by Python" }
+  const band = pairs?.[`${domains[a]}|${domains[b]}`] ?? pairs?.[`${domains[b]}|${domains[a]}`];
+  return band?.low?.length === app.data.L
+    ? { low: band.low, high: band.high, source: "permutations, computed by Python" }
     : null;
 }
 
-/** Fill `found.band` layer by layer, a few milliseconds at a time, so that the page stays responsive. */
-function bandByLayer(L, band, found, ready) {
+/** Compute `result.band` layer by layer in slices of a few milliseconds, to keep the page responsive. */
+function bandByLayer(L, band, result, ready) {
   const part = () => {
     const end = performance.now() + 8;
-    while (found.band.low.length < L && performance.now() < end) {
-      const { low, high } = band(found.band.low.length);
-      found.band.low.push(low);
-      found.band.high.push(high);
+    while (result.band.low.length < L && performance.now() < end) {
+      const { low, high } = band(result.band.low.length);
+      result.band.low.push(low);
+      result.band.high.push(high);
     }
-    if (found.band.low.length < L) setTimeout(part, 0);
+    if (result.band.low.length < L) setTimeout(part, 0);
     else ready();
   };
   part();

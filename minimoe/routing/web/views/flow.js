@@ -1,4 +1,4 @@
-// The flow diagram of view I: few nodes, everything else in one node "other", so that nothing is left out and nothing is a hairball.
+// The flow diagram of view I. The busiest experts have their own nodes; all others share one node "other", to keep it readable.
 
 import { foldOverUniform } from "../math/counts.js";
 import { formatCount, formatNumber, formatShare, formatTimes } from "../core/format.js";
@@ -6,11 +6,11 @@ import { chartFold } from "../charts/colour.js";
 import { CHART_BOLD, CHART_SMALL, chartText } from "../charts/draw.js";
 import { formatQ } from "../charts/parts.js";
 
-export const PATH_LIMIT = 2; // colours end at 1/4 and 4 times chance
-const FLOW_LOAD = 1.5; // nodes of their own: experts above this many times the uniform load (as OLMoE's cross-layer notebook)
-const FLOW_NODES = 14; // a side at most
+export const PATH_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
+const FLOW_LOAD = 1.5; // experts above this multiple of the uniform load get a node (as in OLMoE's cross-layer notebook)
+const FLOW_NODES = 14; // maximum per side
 
-/** Experts of one side that get a node: the busiest above FLOW_LOAD, and those of the current token. */
+/** Experts with a node on one side: the busiest above FLOW_LOAD, and those of the current token. */
 function flowNodes(counts, n, E, K, own) {
   const fold = foldOverUniform(counts, n, E, K);
   const busy = Array.from(fold.keys())
@@ -26,31 +26,31 @@ export function drawFlow(app, board, row, table, follow) {
   const own = (l) => (follow ? Array.from(data.experts(l).subarray(state.token * K, (state.token + 1) * K)) : []);
   const owns = [own(row), own(row + 1)];
   const sides = [flowNodes(table.countsA, table.n, E, K, owns[0]), flowNodes(table.countsB, table.n, E, K, owns[1])];
-  // Sums over the named nodes; index sides.length is "other".
-  const place = sides.map((nodes) => {
-    const of = new Int32Array(E).fill(nodes.length);
-    nodes.forEach((e, i) => (of[e] = i));
-    return of;
+  // Sums over the nodes; the last index is "other".
+  const nodeOf = sides.map((nodes) => {
+    const index = new Int32Array(E).fill(nodes.length);
+    nodes.forEach((e, i) => (index[e] = i));
+    return index;
   });
   const [rows, columns] = sides.map((nodes) => nodes.length + 1);
   const sums = new Float64Array(rows * columns);
   const chance = new Float64Array(rows * columns);
   for (let a = 0, at = 0; a < E; a++) {
     for (let b = 0; b < E; b++, at++) {
-      const cell = place[0][a] * columns + place[1][b];
+      const cell = nodeOf[0][a] * columns + nodeOf[1][b];
       sums[cell] += table.joint[at];
       chance[cell] += table.expected[at];
     }
   }
-  // Named bars grow with the load, but leave room for their label; "other" takes what is left, not to scale.
+  // Bars scale with the load, with a minimum height for the label; "other" fills the rest, not to scale.
   const top = 24;
-  const room = height - top - 30;
+  const available = height - top - 30;
   const gap = 4;
   const loads = [table.countsA, table.countsB];
   const busiest = Math.max(1, ...sides.flatMap((nodes, side) => nodes.map((e) => loads[side][e])));
   const boxes = [0, 1].map((side) => {
     const many = sides[side].length;
-    const most = Math.min(34, (room * 0.75) / Math.max(1, many) - gap);
+    const most = Math.min(34, (available * 0.75) / Math.max(1, many) - gap);
     let y = top;
     const list = sides[side].map((e) => {
       const box = {
@@ -63,7 +63,7 @@ export function drawFlow(app, board, row, table, follow) {
       y += box.h + gap;
       return box;
     });
-    list.push({ y, h: Math.max(20, top + room - y), name: `other (${E - many})`, expert: null, own: false });
+    list.push({ y, h: Math.max(20, top + available - y), name: `other (${E - many})`, expert: null, own: false });
     return list;
   });
   const bar = 12;
@@ -85,7 +85,7 @@ export function drawFlow(app, board, row, table, follow) {
       usedIn[j] += h1;
     }
   }
-  // Far from chance on top; what is at chance stays faint.
+  // Draw ribbons far from chance on top; ribbons near chance are faint.
   const fold = (ribbon) =>
     ribbon.expected ? Math.log2((ribbon.value + table.strength) / (ribbon.expected + table.strength)) || 0 : 0;
   ribbons.sort((a, b) => Math.abs(fold(a)) - Math.abs(fold(b)));
@@ -100,7 +100,7 @@ export function drawFlow(app, board, row, table, follow) {
     pen.moveTo(left + bar, ribbon.y0);
     pen.bezierCurveTo(middle, ribbon.y0, middle, ribbon.y1, right, ribbon.y1);
     if (mine) {
-      pen.save(); // the current token's own ways: a line each, so that a thin ribbon is seen
+      pen.save(); // the current token's transitions, as lines so that thin ribbons are visible
       pen.strokeStyle = ink.mark;
       pen.globalAlpha = 0.35;
       pen.lineWidth = 1;
@@ -143,7 +143,7 @@ export function drawFlow(app, board, row, table, follow) {
       });
     }),
   );
-  target(left + bar + 8, top, right - left - bar - 16, room, {
+  target(left + bar + 8, top, right - left - bar - 16, available, {
     lines: (px, py) => {
       const part = px / (right - left - bar - 16);
       const ease = part * part * (3 - 2 * part);

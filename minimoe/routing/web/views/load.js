@@ -1,4 +1,4 @@
-// View G. Is the work shared evenly, and what does that mean for experts on several devices?
+// View G: balance of the load across experts, and its effect on expert parallelism over several devices.
 
 import { countMask, recount } from "../math/counts.js";
 import { gini, loadChance, loadSummary, sortedChance } from "../math/information.js";
@@ -155,25 +155,25 @@ registerView({
   },
 });
 
-/** 0 or 1 for every document, in turn within each domain: both halves speak about the same things. */
+/** Split the documents into halves 0 and 1, alternating within each domain so that both halves have the same mix of domains. */
 function halfOfDocument(data) {
-  const turn = new Map();
+  const parity = new Map();
   return (data.header.documents ?? []).map(({ domain }) => {
-    turn.set(domain, (turn.get(domain) ?? 1) + 1);
-    return turn.get(domain) & 1;
+    parity.set(domain, (parity.get(domain) ?? 1) + 1);
+    return parity.get(domain) & 1;
   });
 }
 
 /**
- * Load of every device in every layer, for both placements, on one half of the documents; the balanced placement has only seen the
- * other half. all: sum over layers of the busiest device over the sum of the means, which is what a forward pass waits for.
+ * Load of every device in every layer, for both placements, on one half of the documents; the balanced placement is fitted on
+ * the other half. all: sum over layers of the busiest device's load, divided by the sum of the means (the slowdown of a forward pass).
  */
 function simulateDevices(data, mask, devices, replicas) {
   const { T, K, E, L } = data;
   const halves = [new Uint8Array(T), new Uint8Array(T)];
   const half = halfOfDocument(data);
   for (let t = 0; t < T; t++) if (!mask || mask[t]) halves[data.documents[t] >= 0 ? half[data.documents[t]] : t & 1][t] = 1;
-  const single = halves.some((tokens) => countMask(tokens, T) === 0); // one document: nothing to hold out, tokens alternate
+  const single = halves.some((tokens) => countMask(tokens, T) === 0); // one document: split by alternating tokens instead
   if (single)
     for (let t = 0, turn = 0; t < T; t++) if (!mask || mask[t]) [halves[0][t], halves[1][t]] = turn++ & 1 ? [0, 1] : [1, 0];
   const [fit, test] = halves.map((tokens) => recount(data.blocks, T, K, E, tokens));
@@ -185,10 +185,10 @@ function simulateDevices(data, mask, devices, replicas) {
       balanced: deviceLoads(balancedPlacement(fit.subarray(l * E, (l + 1) * E), devices, replicas), measured),
     };
   });
-  const waited = (kind) => {
+  const slowdown = (kind) => {
     const busiest = layers.reduce((sum, layer) => sum + Math.max(...layer[kind]), 0);
     const total = layers.reduce((sum, layer) => sum + layer[kind].reduce((a, b) => a + b, 0), 0);
     return total ? (busiest * devices) / total : NaN;
   };
-  return { layers, all: { contiguous: waited("contiguous"), balanced: waited("balanced") }, tokens: countMask(halves[1], T) };
+  return { layers, all: { contiguous: slowdown("contiguous"), balanced: slowdown("balanced") }, tokens: countMask(halves[1], T) };
 }

@@ -1,4 +1,4 @@
-// View H. Which experts of one layer are selected for the same tokens?
+// View H: experts of one layer that are selected for the same tokens.
 
 import { MINIMUM } from "../math/intervals.js";
 import { pairTable, pmiChance } from "../math/pairs.js";
@@ -15,7 +15,7 @@ import {
   shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 
-const PAIR_LIMIT = 2; // the colour scale ends at 1/4 and 4 times chance
+const PAIR_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
 
 registerView({
   id: "pairs",
@@ -79,7 +79,7 @@ registerView({
       draw: (board) => !instance.shortage() && drawPairs(app, board, table(), places(), passes),
     });
 
-    // 128 x 128 pairs take longer than a frame: they follow when the brush has come to rest.
+    // 128 x 128 pairs take longer than a frame, so the computation is debounced while brushing.
     const still = whenStill(60);
     const drawAll = () => {
       const { data } = app;
@@ -149,10 +149,10 @@ registerView({
         if (instance.shortage()) return instance.shortage();
         const { E } = app.data;
         const t = table();
-        const found = pairsFound(t, E, passes);
-        const best = found[0];
+        const passing = pairsFound(t, E, passes);
+        const best = passing[0];
         return (
-          `Layer ${app.data.layers[app.state.layer]}, ${formatCount(t.n)} tokens: ${plural(found.length, "pair")} of ${formatCount((E * (E - 1)) / 2)} shown.` +
+          `Layer ${app.data.layers[app.state.layer]}, ${formatCount(t.n)} tokens: ${plural(passing.length, "pair")} of ${formatCount((E * (E - 1)) / 2)} shown.` +
           (best
             ? ` Most above chance: ${app.name(app.state.layer, best.i)} with ${app.name(app.state.layer, best.j)}, ${formatCount(t.pairs[best.at])} times, by chance ${formatNumber(t.expected[best.at])}.`
             : " None stands out from chance.")
@@ -177,18 +177,18 @@ registerView({
   },
 });
 
-/** The pairs that pass, from most above chance to most below: [{i, j, at}]. */
+/** The pairs that pass the filter, from most above chance to most below: [{i, j, at}]. */
 function pairsFound(table, E, passes) {
-  const found = [];
+  const passing = [];
   for (let i = 0; i < E; i++)
-    for (let j = i + 1; j < E; j++) if (table.expected[i * E + j] > 0 && passes(i * E + j)) found.push({ i, j, at: i * E + j });
-  return found.sort((a, b) => table.shrunk[b.at] - table.shrunk[a.at] || table.q[a.at] - table.q[b.at]);
+    for (let j = i + 1; j < E; j++) if (table.expected[i * E + j] > 0 && passes(i * E + j)) passing.push({ i, j, at: i * E + j });
+  return passing.sort((a, b) => table.shrunk[b.at] - table.shrunk[a.at] || table.q[a.at] - table.q[b.at]);
 }
 
 function pairList(app, table, passes) {
-  const found = pairsFound(table, app.data.E, passes);
-  if (!found.length) return element("p", { class: "mm-part-note" }, "No pair passes: nothing here stands out from chance.");
-  const rows = bothEnds(found, 9, 4).map(({ i, j, at }) => ({
+  const passing = pairsFound(table, app.data.E, passes);
+  if (!passing.length) return element("p", { class: "mm-part-note" }, "No pair passes: nothing here stands out from chance.");
+  const rows = bothEnds(passing, 9, 4).map(({ i, j, at }) => ({
     cells: [
       `${app.name(app.state.layer, i)} + E${j}`,
       formatTimes(table.pairs[at] / table.expected[at]),
@@ -210,7 +210,7 @@ function pairList(app, table, passes) {
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(found.length, "pair")} that pass.`),
+    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "pair")} that pass.`),
   );
 }
 
@@ -226,13 +226,13 @@ function drawPairs(app, board, table, places, passes) {
     const at = places[i] * E + places[j];
     return table.expected[at] > 0 ? chartFold(app, passes(at) ? value(at) : 0, PAIR_LIMIT) : null;
   });
-  // Where few pairs pass, each is a dot: a cell is only a few pixels wide.
-  const found = pairsFound(table, E, passes);
+  // Cells are only a few pixels wide; if few pairs pass, draw each as a dot.
+  const passing = pairsFound(table, E, passes);
   const spot = new Int32Array(E);
   places.forEach((e, i) => (spot[e] = i));
   const cell = side / E;
-  if (found.length <= 60) {
-    for (const { i, j, at } of found) {
+  if (passing.length <= 60) {
+    for (const { i, j, at } of passing) {
       for (const [row, column] of [
         [spot[i], spot[j]],
         [spot[j], spot[i]],

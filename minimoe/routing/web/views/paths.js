@@ -1,4 +1,4 @@
-// View I. Does the expert of one layer tell which expert the next layer selects?
+// View I: transitions between the experts of consecutive layers.
 
 import { MINIMUM } from "../math/intervals.js";
 import { pathInformation, transitionTable } from "../math/paths.js";
@@ -54,7 +54,7 @@ registerView({
     strongest.node.append(strongestList);
     panels.append(matrix.node, element("div", { class: "mm-part" }, flow.node, strongest.node));
 
-    const row = () => Math.max(0, Math.min(app.state.layer, app.data.L - 2)); // the last layer has no next one
+    const row = () => Math.max(0, Math.min(app.state.layer, app.data.L - 2)); // the last layer has no successor
     const table = () =>
       memo(`paths ${row()}`, (mask) => {
         const { data } = app;
@@ -75,15 +75,15 @@ registerView({
     });
     const names = () => [`layer ${app.data.layers[row()]}`, `layer ${app.data.layers[row() + 1]}`];
 
-    // 128 x 128 transitions take longer than a frame: they follow when the brush has come to rest.
+    // 128 x 128 transitions take longer than a frame, so the computation is debounced while brushing.
     const still = whenStill(60);
     const drawAll = () => {
       const { n, joint, countsA, countsB, strength, documents } = table();
       const { data, state } = app;
-      const told = memo(`information ${row()}`, () => pathInformation(joint, countsA, countsB, n, data.E));
+      const explained = memo(`information ${row()}`, () => pathInformation(joint, countsA, countsB, n, data.E));
       matrix.title(`From ${names()[0]} (rows) to ${names()[1]} (columns)`);
       matrix.note(
-        `n ${formatCount(n)} tokens. Knowing one expert of ${names()[0]} takes ${formatShare(Math.max(0, told))} of the uncertainty about one of ${names()[1]} away (chance, 0, subtracted). ` +
+        `n ${formatCount(n)} tokens. Knowing one expert of ${names()[0]} takes ${formatShare(Math.max(0, explained))} of the uncertainty about one of ${names()[1]} away (chance, 0, subtracted). ` +
           (Number.isFinite(strength)
             ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
             : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
@@ -148,12 +148,12 @@ registerView({
       alt() {
         if (instance.shortage()) return instance.shortage();
         const t = table();
-        const found = transitionsFound(t, passes);
+        const passing = transitionsFound(t, passes);
         const { E } = app.data;
         return (
-          `From ${names()[0]} to ${names()[1]}, ${formatCount(t.n)} tokens: ${plural(found.length, "transition")} of ${formatCount(E * E)} shown.` +
-          (found.length
-            ? ` Most above chance: ${app.name(row(), Math.floor(found[0] / E))} to ${app.name(row() + 1, found[0] % E)}, lift ${formatTimes(t.lift[found[0]])}, ${formatCount(t.joint[found[0]])} tokens.`
+          `From ${names()[0]} to ${names()[1]}, ${formatCount(t.n)} tokens: ${plural(passing.length, "transition")} of ${formatCount(E * E)} shown.` +
+          (passing.length
+            ? ` Most above chance: ${app.name(row(), Math.floor(passing[0] / E))} to ${app.name(row() + 1, passing[0] % E)}, lift ${formatTimes(t.lift[passing[0]])}, ${formatCount(t.joint[passing[0]])} tokens.`
             : " None stands out from chance.")
         );
       },
@@ -177,7 +177,7 @@ registerView({
   },
 });
 
-/** Rows and columns as drawn. On request, strong transitions (shrunk lift, best first) are put on the diagonal from the top. */
+/** Display order of rows and columns. Optionally, strong transitions (by decreasing shrunk lift) are placed along the diagonal. */
 function pathOrder(table, E, diagonal) {
   const ids = Array.from({ length: E }, (_, e) => e);
   if (!diagonal) return { rows: ids, columns: ids };
@@ -198,18 +198,18 @@ function pathOrder(table, E, diagonal) {
   return { rows: [...rows], columns: [...columns] };
 }
 
-/** Cells (a * E + b) that pass, from most above chance to most below. */
+/** Cells (a * E + b) that pass the filter, from most above chance to most below. */
 function transitionsFound(table, passes) {
-  const found = [];
-  for (let at = 0; at < table.shrunk.length; at++) if (table.expected[at] > 0 && passes(at)) found.push(at);
-  return found.sort((a, b) => table.shrunk[b] - table.shrunk[a] || table.q[a] - table.q[b]);
+  const passing = [];
+  for (let at = 0; at < table.shrunk.length; at++) if (table.expected[at] > 0 && passes(at)) passing.push(at);
+  return passing.sort((a, b) => table.shrunk[b] - table.shrunk[a] || table.q[a] - table.q[b]);
 }
 
 function transitionList(app, row, table, passes) {
   const { E } = app.data;
-  const found = transitionsFound(table, passes);
-  if (!found.length) return element("p", { class: "mm-part-note" }, "No transition passes: nothing here stands out from chance.");
-  const rows = bothEnds(found, 9, 4).map((at) => ({
+  const passing = transitionsFound(table, passes);
+  if (!passing.length) return element("p", { class: "mm-part-note" }, "No transition passes: nothing here stands out from chance.");
+  const rows = bothEnds(passing, 9, 4).map((at) => ({
     cells: [
       `${app.name(row, Math.floor(at / E))} → ${app.name(row + 1, at % E)}`,
       formatTimes(table.lift[at]),
@@ -231,7 +231,7 @@ function transitionList(app, row, table, passes) {
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(found.length, "transition")} that pass.`),
+    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "transition")} that pass.`),
   );
 }
 
@@ -262,13 +262,13 @@ function drawTransitions(app, board, row, table, { rows, columns }, passes, foll
       space: byIndex ? 32 : 16,
     },
   );
-  const found = transitionsFound(table, passes);
+  const passing = transitionsFound(table, passes);
   const spots = [new Int32Array(E), new Int32Array(E)];
   rows.forEach((e, i) => (spots[0][e] = i));
   columns.forEach((e, j) => (spots[1][e] = j));
   pen.lineWidth = 1;
-  if (found.length <= 60) {
-    for (const at of found) {
+  if (passing.length <= 60) {
+    for (const at of passing) {
       chartDot(
         pen,
         box.left + (spots[1][at % E] + 0.5) * cell,

@@ -1,4 +1,4 @@
-// View D, the ribbon: tokens from left to right, layers from top to bottom. How sure was the router, or how alike is each token to the pinned one?
+// View D, the ribbon: tokens by layers, coloured by router confidence or by similarity to the pinned token.
 
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, element, setText } from "../core/dom.js";
@@ -16,7 +16,7 @@ registerView({
   create: (app, container) => createRibbon(app, container),
 });
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createRibbon(app, container) {
   const { data } = app;
   const { L, T, K, E } = data;
@@ -32,7 +32,7 @@ function createRibbon(app, container) {
   let spec = null;
   const span = () => app.state.range ?? [0, T];
 
-  /** Shared experts with the pinned token, Float32Array(L*T), kept until the pin moves. */
+  /** Number of experts shared with the pinned token, Float32Array(L*T), cached until the pin changes. */
   const overlaps = () => {
     const key = `${app.state.trace} ${app.state.pinned}`;
     if (overlap.key === key) return overlap.layers;
@@ -77,12 +77,12 @@ function createRibbon(app, container) {
     select: ({ row, column }) => app.set({ layer: row, token: span()[0] + column }),
     brush: ({ column }, last) => app.set({ token: span()[0] + last.column, layer: last.row }),
   });
-  const place = () => ({ row: app.state.layer, column: app.state.token - span()[0] });
-  const inside = () => place().column >= 0 && spec && place().column < spec.columns;
-  const sentence = () => (numbers ? cellWords(place()).join(", ") : "");
+  const cursor = () => ({ row: app.state.layer, column: app.state.token - span()[0] });
+  const inside = () => cursor().column >= 0 && spec && cursor().column < spec.columns;
+  const sentence = () => (numbers ? cellWords(cursor()).join(", ") : "");
   const keydown = (event) => {
     const [from, to] = span();
-    const next = moveCursor(event, { row: app.state.layer, column: Math.max(0, Math.min(to - from - 1, place().column)) }, L, to - from);
+    const next = moveCursor(event, { row: app.state.layer, column: Math.max(0, Math.min(to - from - 1, cursor().column)) }, L, to - from);
     if (!next) return false;
     app.set({ layer: next.row, token: from + next.column });
     app.drawNow();
@@ -117,7 +117,7 @@ function createRibbon(app, container) {
         setText(foot, range ? `tokens ${formatCount(from)} to ${formatCount(to - 1)} →` : `all ${plural(T, "token")} →`);
       }
       const pinnedColumn = pinned === null ? -1 : pinned - span()[0];
-      map.mark({ cursor: inside() ? place() : null, rowsOn: [app.state.layer], bars: pinnedColumn >= 0 && pinnedColumn < spec.columns ? [{ from: pinnedColumn, to: pinnedColumn + 1 }] : [] });
+      map.mark({ cursor: inside() ? cursor() : null, rowsOn: [app.state.layer], bars: pinnedColumn >= 0 && pinnedColumn < spec.columns ? [{ from: pinnedColumn, to: pinnedColumn + 1 }] : [] });
       reader.refresh(L, T, app.state.layer, app.state.token);
     },
     table() {

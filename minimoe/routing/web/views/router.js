@@ -1,4 +1,4 @@
-// View C, the router inspector: one token in one layer, from scores to the weighted sum.
+// View C, the router inspector: the routing of one token in one layer, from scores to the weighted sum.
 
 import { append, choiceGroup, element, setText, slider } from "../core/dom.js";
 import { formatCount, formatNumber, formatShare } from "../core/format.js";
@@ -14,7 +14,7 @@ registerView({
   create: (app, container) => createRouter(app, container),
 });
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createRouter(app, container) {
   const { data } = app;
   const { K, E, L } = data;
@@ -75,8 +75,8 @@ function createRouter(app, container) {
     if (next) {
       const width = now === 0 ? routerBar(router, { p: next.p, logit: next.logit }, 0, { renormalise }).width : next.p / router.rows[0].p;
       fill(rows[K], { name: `rank ${K + 1}`, width: now > 2 ? 0 : width, value: now > 2 ? "left out" : `${next.clipped ? "≤ " : ""}${now === 0 ? formatNumber(next.logit) : formatShare(next.p)}`, kind: "mm-next" });
-      const each = Math.min(next.p, router.rest / (E - K));
-      fill(rows[K + 1], { name: `${E - K} others`, width: now === 0 || now > 2 ? 0 : Math.min(1, each / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
+      const bound = Math.min(next.p, router.rest / (E - K));
+      fill(rows[K + 1], { name: `${E - K} others`, width: now === 0 || now > 2 ? 0 : Math.min(1, bound / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
     }
     sum.hidden = now < 4 || !data.has.weights;
     router.rows.forEach((row, slot) => {
@@ -105,8 +105,8 @@ function createRouter(app, container) {
     shortage: () => null,
     keys(event) {
       if (event.target.closest("input")) return false;
-      const turn = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
-      if (turn) return moveLayer(app, turn), true;
+      const layerStep = { ArrowUp: -1, ArrowDown: 1, PageUp: -10, PageDown: 10 }[event.key];
+      if (layerStep) return moveLayer(app, layerStep), true;
       const go = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (!go || !data.has.weights) return false;
       const next = Math.max(0, Math.min(4, step() + go));

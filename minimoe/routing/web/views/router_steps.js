@@ -1,5 +1,5 @@
-// The five steps of a router for one token, as far as a trace keeps them: the K selected probabilities, the margin to the next expert, the
-// entropy of all. What follows from them is worked out; what does not is drawn as one hatched block and said.
+// The five steps of a router for one token, from the values stored in a trace: the K selected probabilities, the margin to the next
+// expert, and the entropy. Derived values are computed; unrecorded probabilities are drawn as one labelled, hatched block.
 
 import { formatNumber, formatShare } from "../core/format.js";
 
@@ -11,7 +11,7 @@ export const ROUTER_STEPS = [
   { title: "5 weighted sum", text: "The layer's output is the sum of the selected experts' outputs, each times its weight." },
 ];
 
-/** Everything known about (layer, token): rows for the selected experts by falling probability, and what is left out. */
+/** The routing of (layer, token): rows for the selected experts by decreasing probability, and the remaining probability. */
 export function readRouter(data, l, t) {
   const { K, E } = data;
   const ids = Array.from(data.experts(l).subarray(t * K, (t + 1) * K));
@@ -28,7 +28,7 @@ export function readRouter(data, l, t) {
   return { rows, next, mass, rest: Math.max(0, 1 - mass), margin, entropy: data.entropy(l, t) / Math.LN2 };
 }
 
-/** How wide (0..1) the bar of a row is in a step, and what is written beside it. */
+/** Width (0..1) of a row's bar in a step, and the text beside it. */
 export function routerBar(router, row, step, { renormalise }) {
   const top = router.rows[0];
   if (row.p === null) return { width: 0, text: "selected" };

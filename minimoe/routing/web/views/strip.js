@@ -1,4 +1,4 @@
-// View A, the token strip: the text itself. Every other view speaks about the caret's token, or about the range chosen here.
+// View A, the token strip: the text. The caret's token and the range selected here determine the content of all other views.
 
 import { selectionAsCode } from "../core/code.js";
 import { domainColour, domainLetter } from "../core/colour.js";
@@ -22,12 +22,12 @@ registerView({
   create: (app, container) => createStrip(app, container),
 });
 
-/** The button of the domain filter that is on. Not a bare number: an object would put those first. */
+/** Key of the active domain button. Not a bare number: an object orders integer keys first. */
 function domainKey(app) {
   return app.state.domain === null ? "all" : `d${app.state.domain}`;
 }
 
-/** See core/registry.js for what a view's instance can do. */
+/** A view instance; see core/registry.js for its interface. */
 function createStrip(app, container) {
   const { data } = app;
   const stop = new AbortController();
@@ -49,8 +49,8 @@ function createStrip(app, container) {
     scroller, overview.node, element("div", { class: "mm-controls mm-strip-foot" }, words, clear),
   ]);
 
-  let place = null;
-  let offset = 0; // how far it is scrolled; kept here, since asking the browser costs a layout
+  let layout = null;
+  let offset = 0; // scroll position, cached because reading it from the browser forces a layout
   let high = 0;
   let size = [0, 0];
   let scalar = null;
@@ -60,19 +60,19 @@ function createStrip(app, container) {
   const lay = () => {
     const pen = canvas.getContext("2d");
     pen.font = `14px ${app.colours.font}`;
-    place = layoutStrip(data, (text) => pen.measureText(text).width, scroller.clientWidth - 8);
-    high = Math.min(place.lines, 5) * STRIP_LINE + 6;
+    layout = layoutStrip(data, (text) => pen.measureText(text).width, scroller.clientWidth - 8);
+    high = Math.min(layout.lines, 5) * STRIP_LINE + 6;
     size = [scroller.clientWidth, high];
-    space.style.height = `${place.lines * STRIP_LINE + 4}px`;
+    space.style.height = `${layout.lines * STRIP_LINE + 4}px`;
     scroller.style.height = `${high}px`;
     canvas.style.height = scroller.style.height;
   };
-  const draw = () => place && app.data === data && drawStrip(app, canvas, place, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
+  const draw = () => layout && app.data === data && drawStrip(app, canvas, layout, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
   const reveal = () => {
-    const top = place.line[app.state.token] * STRIP_LINE;
+    const top = layout.line[app.state.token] * STRIP_LINE;
     if (top >= offset && top + STRIP_LINE <= offset + high) return;
     const target = top < offset ? top - STRIP_LINE / 2 : top + 1.5 * STRIP_LINE - high;
-    offset = Math.max(0, Math.min(place.lines * STRIP_LINE + 4 - high, target));
+    offset = Math.max(0, Math.min(layout.lines * STRIP_LINE + 4 - high, target));
     scroller.scrollTop = offset;
   };
   const sentence = () => {
@@ -92,12 +92,12 @@ function createStrip(app, container) {
   const keydown = (event) => {
     const { token, layer } = app.state;
     const extend = event.shiftKey;
-    const line = place.line[token];
-    const jump = (step) => tokenInLine(place, Math.max(0, Math.min(place.lines - 1, line + step)), place.x[token] + place.width[token] / 2, data.T);
+    const line = layout.line[token];
+    const jump = (step) => tokenInLine(layout, Math.max(0, Math.min(layout.lines - 1, line + step)), layout.x[token] + layout.width[token] / 2, data.T);
     if (event.key === "Home" || event.key === "End") {
       const first = event.key === "Home";
       if (event.ctrlKey || event.metaKey) move(first ? 0 : data.T - 1, extend);
-      else move(first ? place.starts[line] : (place.starts[line + 1] ?? data.T) - 1, extend);
+      else move(first ? layout.starts[line] : (layout.starts[line + 1] ?? data.T) - 1, extend);
       return true;
     }
     if (event.ctrlKey || event.metaKey || event.altKey) return false;
@@ -114,7 +114,7 @@ function createStrip(app, container) {
   const cursor = gridCursor(scroller, { label: "Tokens of the trace. Left and right move, Shift chooses a range.", sentence, keydown });
   const tokenAt = (event) => {
     const frame = canvas.getBoundingClientRect();
-    return tokenInLine(place, Math.floor((event.clientY - frame.top + offset) / STRIP_LINE), event.clientX - frame.left, data.T);
+    return tokenInLine(layout, Math.floor((event.clientY - frame.top + offset) / STRIP_LINE), event.clientX - frame.left, data.T);
   };
   const options = { signal: stop.signal };
   let pressed = null;
@@ -165,7 +165,7 @@ function createStrip(app, container) {
         legend.set(scalar.scale);
         overview.update(values, scalar.scale);
       }
-      if (!place || changed.has("all")) {
+      if (!layout || changed.has("all")) {
         wide = scroller.clientWidth;
         lay();
         overview.resize();

@@ -1,10 +1,10 @@
-// Draws the visible lines of the strip. Only what is in view: a few hundred of thousands of tokens.
+// Draws the visible lines of the strip only: a few hundred of thousands of tokens.
 
 import { packColour, parseColour, textOn, unpackColour } from "../core/colour.js";
 import { boxText, STRIP_LINE } from "./strip_layout.js";
 
-/** Paint lines from `top` pixels on. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
-export function drawStrip(app, canvas, place, top, look) {
+/** Draw lines, starting `top` pixels down. `look`: {values, scale, mask, state, hovered, size: [width, height]}. */
+export function drawStrip(app, canvas, layout, top, look) {
   const { data, colours } = app;
   const ratio = window.devicePixelRatio || 1;
   const [wide, high] = look.size;
@@ -15,23 +15,23 @@ export function drawStrip(app, canvas, place, top, look) {
   pen.clearRect(0, 0, wide, high);
   pen.textBaseline = "middle";
   const first = Math.max(0, Math.floor(top / STRIP_LINE));
-  const last = Math.min(place.lines - 1, Math.floor((top + high) / STRIP_LINE));
+  const last = Math.min(layout.lines - 1, Math.floor((top + high) / STRIP_LINE));
   for (let line = first; line <= last; line++) {
     const y = line * STRIP_LINE - top;
-    const end = line + 1 < place.lines ? place.starts[line + 1] : data.T;
-    drawMargin(app, pen, place.starts[line], y);
-    for (let t = place.starts[line]; t < end; t++) drawToken(app, pen, place, t, y, look);
+    const end = line + 1 < layout.lines ? layout.starts[line + 1] : data.T;
+    drawMargin(app, pen, layout.starts[line], y);
+    for (let t = layout.starts[line]; t < end; t++) drawToken(app, pen, layout, t, y, look);
   }
   const { token, pinned } = look.state;
   for (const [t, colour, strong] of [[pinned, colours.pinned, 2], [look.hovered, colours.muted, 1], [token, colours.cursor, 2]]) {
-    if (t === null || t < 0 || place.line[t] < first || place.line[t] > last) continue;
+    if (t === null || t < 0 || layout.line[t] < first || layout.line[t] > last) continue;
     pen.lineWidth = strong;
     pen.strokeStyle = colour;
-    pen.strokeRect(place.x[t] - 0.5, place.line[t] * STRIP_LINE - top + 1.5, place.width[t] + 1, STRIP_LINE - 3);
+    pen.strokeRect(layout.x[t] - 0.5, layout.line[t] * STRIP_LINE - top + 1.5, layout.width[t] + 1, STRIP_LINE - 3);
   }
 }
 
-/** At the first line of a document: its domain's letter on the domain's colour. */
+/** Draw the domain's letter on its colour at the first line of a document. */
 function drawMargin(app, pen, t, y) {
   const { data, colours } = app;
   const d = data.domain(t);
@@ -46,10 +46,10 @@ function drawMargin(app, pen, t, y) {
   pen.textAlign = "left";
 }
 
-/** One token: its number as background, its text above; a character cut into pieces is written once over its cells. */
-function drawToken(app, pen, place, t, y, { values, scale, mask }) {
+/** Draw one token: its value as background colour, its text on top; a character split into tokens is drawn once across its cells. */
+function drawToken(app, pen, layout, t, y, { values, scale, mask }) {
   const { data, colours } = app;
-  const [x, width] = [place.x[t], place.width[t]];
+  const [x, width] = [layout.x[t], layout.width[t]];
   const run = data.glyphs.length[t];
   const first = data.glyphs.first[t];
   const known = values[t] === values[t];
@@ -64,7 +64,7 @@ function drawToken(app, pen, place, t, y, { values, scale, mask }) {
   const special = data.role(t) === 0;
   const ink = mask[t] ? textOn(packed) : colours.muted;
   pen.font = `${special ? "11px" : "14px"} ${colours.font}`;
-  if (run > 1) return drawGlyph(app, pen, place, first, run, y, ink);
+  if (run > 1) return drawGlyph(app, pen, layout, first, run, y, ink);
   pen.fillStyle = ink;
   pen.save();
   pen.beginPath();
@@ -74,11 +74,11 @@ function drawToken(app, pen, place, t, y, { values, scale, mask }) {
   pen.restore();
 }
 
-/** The character over its cells, in the ink of the page with a rim, since its cells may differ in colour. */
-function drawGlyph(app, pen, place, first, run, y, ink) {
+/** Draw a character across its cells in the text colour with an outline, since the cells may differ in colour. */
+function drawGlyph(app, pen, layout, first, run, y, ink) {
   const { data } = app;
-  const left = place.x[first];
-  const wide = place.x[first + run - 1] + place.width[first + run - 1] - left;
+  const left = layout.x[first];
+  const wide = layout.x[first + run - 1] + layout.width[first + run - 1] - left;
   pen.textAlign = "center";
   pen.lineJoin = "round";
   pen.lineWidth = 3;

@@ -1,11 +1,11 @@
-// Where each token of the strip stands: lines of running text, a new line for each document and after a line break.
+// Layout of the strip's tokens: lines of running text, with a new line for each document and after a line break.
 
 import { visible } from "../core/bytes.js";
 
-export const STRIP_LINE = 26; // pixels: a finger can hit it
-const STRIP_GUTTER = 30; // for the domain's letter
+export const STRIP_LINE = 26; // pixels: large enough for touch
+const STRIP_GUTTER = 30; // pixels, for the domain's letter
 
-/** What is written in the box of a token: its text; white space alone becomes visible. */
+/** The label of a token: its text, with white space made visible if there is nothing else. */
 export function boxText(data, key) {
   const raw = data.decodedKey(key);
   if (!raw) return data.keyText(key);
@@ -23,7 +23,7 @@ export function layoutStrip(data, measure, available) {
   const starts = [];
   let at = STRIP_GUTTER;
   let row = -1;
-  const room = available - STRIP_GUTTER;
+  const lineWidth = available - STRIP_GUTTER;
   const fresh = (t) => {
     row++;
     starts.push(t);
@@ -32,7 +32,7 @@ export function layoutStrip(data, measure, available) {
   for (let t = 0; t < T; t++) {
     const run = glyphs.length[t];
     const inRun = t - glyphs.first[t];
-    const wide = run > 1 ? (inRun ? width[t - 1] : Math.max(run * 13, Math.ceil(measure(visible(data.glyph(t)))) + 6) / run) : Math.min(room, widths[tokens[t]]);
+    const wide = run > 1 ? (inRun ? width[t - 1] : Math.max(run * 13, Math.ceil(measure(visible(data.glyph(t)))) + 6) / run) : Math.min(lineWidth, widths[tokens[t]]);
     const begins = t === 0 || data.sequence(t) !== data.sequence(t - 1) || data.document(t) !== data.document(t - 1);
     const needed = run > 1 && inRun === 0 ? wide * run : wide;
     if (begins || breaks[tokens[t - 1]] || (inRun === 0 && at + needed > available)) fresh(t);
@@ -45,9 +45,9 @@ export function layoutStrip(data, measure, available) {
 }
 
 /** The token at (px, line), the nearest one in that line; -1 outside. */
-export function tokenInLine(place, line, px, T) {
-  if (line < 0 || line >= place.lines) return -1;
-  const end = line + 1 < place.lines ? place.starts[line + 1] : T;
-  for (let t = place.starts[line]; t < end; t++) if (px < place.x[t] + place.width[t] + 1) return t;
+export function tokenInLine(layout, line, px, T) {
+  if (line < 0 || line >= layout.lines) return -1;
+  const end = line + 1 < layout.lines ? layout.starts[line + 1] : T;
+  for (let t = layout.starts[line]; t < end; t++) if (px < layout.x[t] + layout.width[t] + 1) return t;
   return end - 1;
 }

@@ -1,4 +1,4 @@
-// All tokens in one line below the strip: domains above, the chosen number below. Dragging chooses a range, a click moves the caret.
+// Overview of all tokens below the strip: domains on top, the chosen value below. Drag to select a range, click to move the caret.
 
 import { domainColour } from "../core/colour.js";
 import { element } from "../core/dom.js";
@@ -48,7 +48,7 @@ export function createOverview(app) {
   };
 }
 
-/** Lines of the tooltip of a token in the current layer. */
+/** Tooltip lines of a token in the current layer. */
 export function tokenFacts(app, t) {
   const { data, state } = app;
   const l = state.layer;

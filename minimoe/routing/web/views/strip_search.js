@@ -1,22 +1,22 @@
-// Searching tokens: "/" opens it, Enter goes to the next one, "only these" makes them the selection of every view.
+// Token search: "/" opens it, Enter moves to the next match, "only these" restricts all views to the matches.
 
 import { element, setText } from "../core/dom.js";
 import { formatCount } from "../core/format.js";
 import { matchingKeys } from "../core/selection.js";
 
-/** {node, open(), close(), update()}; also put at app.search for the keys. */
+/** {node, open(), close(), update()}; also stored as app.search for the keyboard shortcuts. */
 export function createSearch(app) {
   const input = element("input", { type: "search", placeholder: "Search tokens  /", "aria-label": "Search tokens", autocomplete: "off", spellcheck: "false" });
-  const found = element("span", { class: "mm-note", role: "status" });
+  const matchCount = element("span", { class: "mm-note", role: "status" });
   const only = element("button", { type: "button", "aria-pressed": "false" }, "only these");
-  const node = element("div", { class: "mm-search" }, input, found, only);
+  const node = element("div", { class: "mm-search" }, input, matchCount, only);
   let keys = null;
   let count = 0;
   const look = () => {
     keys = input.value ? matchingKeys(app.data, input.value) : null;
     count = 0;
     if (keys) for (let t = 0; t < app.data.T; t++) count += keys[app.data.tokens[t]];
-    setText(found, keys ? `${formatCount(count)} found` : "");
+    setText(matchCount, keys ? `${formatCount(count)} found` : "");
     only.hidden = !keys && app.state.match === null;
     only.disabled = count === 0 && app.state.match === null;
   };
