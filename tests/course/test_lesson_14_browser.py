@@ -80,7 +80,7 @@ def after(page, shown, act):
 
 def test_both_planners_follow_their_widgets(page, lab):
     opened(page, lab, LESSON)
-    run(page, "from minimoe.course import whole_charts as charts")
+    run(page, "from minimoe.course.figures import ch14_charts as charts")
     shown = run(page, "holders = pictures.explore_holders(big)")
     shown.locator(".js-plotly-plot").wait_for(timeout=60_000)
     assert "rank 5 of 8" in says(page, shown)
