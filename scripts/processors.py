@@ -17,8 +17,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 ROOT = Path(__file__).resolve().parent.parent
 # Limits for PyTorch's own kernels, oneDNN and MKL, from the oldest instruction set to the newest.
 CAPABILITIES = {
@@ -60,6 +58,8 @@ class Run:
 
 def capabilities() -> list[str]:
     """The instruction sets that differ on this machine, oldest first; the last is the machine without limits."""
+    import torch
+
     native = torch.backends.cpu.get_cpu_capability().lower()
     lower = {"avx512": ["default", "avx2"], "avx2": ["default"]}.get(native, [])
     return [*lower, "native"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from scripts.processors import CAPABILITIES
 from tests.browser import Lab, find_chromium, open_browser, serve_lab
 
 # Before anything imports them: one thread a process (two workers share the cores), no hub, no fork warnings.
@@ -17,6 +18,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["MINIMOE_PROGRESS"] = "memory"  # the progress of whoever runs the tests is neither read nor written
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# ATEN_CPU_CAPABILITY alone would mix PyTorch's old kernels with oneDNN's new ones, which no processor does.
+for variable, limit in CAPABILITIES.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), {}).items():
+    os.environ.setdefault(variable, limit)
 os.environ.setdefault("MINIMOE_TRACEBACK", "1")  # an error that no command expects fails the test
 
 # The same examples on every run and no wall-clock verdicts; `HYPOTHESIS_PROFILE=explore` looks further.
