@@ -61,7 +61,7 @@ def draw(figure: dict) -> str:
     height = figure["layout"].get("height", 400)
     picture = Image.open(io.BytesIO(go.Figure(parts).to_image("png", width=950, height=height))).convert("RGB")
     small = io.BytesIO()
-    picture.quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    picture.quantize(64, kmeans=3, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
