@@ -35,6 +35,7 @@ WHERE = {
     "find": "minimoe.paths",
     "show_code": "minimoe.course.source",
     "course_map": "minimoe.course.chapters",
+    "expect": "minimoe.course.expect",
     "check": "minimoe.course.checker.check",
     "hint": "minimoe.course.checker.hints",
     "solution": "minimoe.course.checker.hints",

@@ -35,6 +35,20 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A result that an answer reaches if it stops early, skips a step or does one step differently.
+
+    part: the name of the part of the result (one of `Exercise.parts`), "" for the whole result. value: takes the
+    arguments of the case and returns what that part then is. says: what the part then contains, as the end of a
+    sentence that begins with its name: "are those before renormalising".
+    """
+
+    part: str
+    value: Callable[..., Any]
+    says: str
+
+
+@dataclass(frozen=True)
 class Exercise:
     """An exercise: its texts, its expected results, and the wrong answers that are recognised.
 
@@ -45,6 +59,11 @@ class Exercise:
 
     mutants: name -> (wrong answer, the misconception as a sentence). accepted: right answers in other styles, which the
     tests verify. teaches: the function or class of the library that the reader has implemented with the exercise.
+
+    parts: name -> the function that takes this part out of a result; the verdict says which parts are right. stages: in
+    the order of computation; the first one that a wrong part equals is named. reasons: for predictions, question -> the
+    thought that leads to the right answer, without the answer. given: the code printed on the page that is to be
+    rewritten or repaired; handing it in unchanged is no answer. formerly: earlier ids, so that progress is kept.
     """
 
     id: str
@@ -63,6 +82,11 @@ class Exercise:
     prepare: Callable[[Any], Callable[..., Any]] | None = None
     also: Callable[[Any], str | None] | None = None
     teaches: Any = None
+    parts: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    given: Callable[..., Any] | None = None
+    formerly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d\d\.\d+", self.id):
