@@ -7,16 +7,17 @@ from typing import Any
 
 import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import BLUE, VERMILLION, Picture, finish
+from minimoe.plotting import Picture
 from minimoe.routing.trace.hooks import on_routers
 
-SAME = 1e-4  # smaller differences of hidden states or logits are rounding errors in float32
+SAME = 1e-4  # smaller differences of logits are rounding errors in float32
+ROUNDING = 1e-5  # and of hidden states, relative to their size
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Run:
 
     hidden: dict[int, Tensor] = field(default_factory=dict)
     experts: dict[int, Tensor] = field(default_factory=dict)
+    num_experts: int = 0
     output: Tensor | None = None
 
 
@@ -38,6 +40,7 @@ def observe(model: Transformer, token_ids: Tensor) -> Run:
 
     def keep_experts(number: int, gate: nn.Module, routing: Routing) -> None:
         seen.experts[number] = routing.experts.detach().clone()
+        seen.num_experts = routing.logits.shape[-1]
 
     with ExitStack() as stack:
         for number in model.layer_range:
@@ -57,21 +60,33 @@ def as_ids(text: Any, tokenizer: Any) -> Tensor:
 
 
 @dataclass(frozen=True)
+class ExpertMap:
+    """The choices of one layer in both runs, by expert. both: number of tokens that chose it in both runs; parted:
+    number of tokens that chose it in one run only."""
+
+    both: tuple[int, ...]
+    parted: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison of the reader's functions with the library's on one input.
 
     hidden_difference: for each layer, the largest absolute difference of the hidden states after it (nan counts as
-    infinite). flipped: for each MoE layer, how many of its `choices` (tokens x slots) selected a different expert.
-    logit_difference: the largest absolute difference of the output. todo: parts that are not written, for which the
-    library's functions ran. unused: parts that this model never called.
+    infinite). moved: for each layer and token, how far the hidden state lies from the library's, as a share of its
+    size (Euclidean norms). flipped: for each MoE layer, how many of its `choices` (tokens x slots) selected a different
+    expert; maps: the choices themselves. logit_difference: the largest absolute difference of the output. todo: parts
+    that are not written, for which the library's functions ran. unused: parts that this model never called.
     """
 
     parts: tuple[str, ...]
     layers: tuple[int, ...]
     hidden_difference: tuple[float, ...]
+    moved: tuple[tuple[float, ...], ...]
     logit_difference: float
     flipped: dict[int, int]
     choices: int
+    maps: dict[int, ExpertMap]
     todo: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
@@ -81,23 +96,55 @@ class Comparison:
         return self.logit_difference < SAME and not any(self.flipped.values())
 
     @property
-    def alt(self) -> str:
-        """The result of the comparison as text."""
+    def relative_difference(self) -> tuple[float, ...]:
+        """For each layer, the largest of `moved` over the tokens."""
+        return tuple(max(row) for row in self.moved)
+
+    @property
+    def first_parting(self) -> int | None:
+        """The first layer after which the runs differ by more than rounding; None if there is none."""
+        for layer, share in zip(self.layers, self.relative_difference, strict=True):
+            if share >= ROUNDING or self.flipped.get(layer):
+                return layer
+        return None
+
+    @property
+    def identical(self) -> dict[int, int]:
+        """For each MoE layer, how many of its choices are the same in both runs."""
+        return {layer: self.choices - count for layer, count in self.flipped.items()}
+
+    @property
+    def mine(self) -> str:
+        """The reader's parts that ran, such as "route and swiglu"."""
+        return " and ".join(part for part in self.parts if part not in (*self.todo, *self.unused))
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
         if set(self.parts) <= set(self.todo):
             return f"todo: {', '.join(self.todo)}. The library's own ran, so nothing changed. Write yours, run again."
-        flips = ", ".join(f"layer {layer}: {count}" for layer, count in self.flipped.items() if count)
-        if self.same:
-            verdict = "it is the same model to within rounding"
-        else:
-            verdict = "it is another model now"
-        mine = " and ".join(part for part in self.parts if part not in (*self.todo, *self.unused))
-        if not mine:
+        if not self.mine:
             return f"This model never called {' and '.join(self.unused)}, so nothing changed."
-        return (
-            f"Your {mine} just ran inside a Qwen3: {verdict}. "
-            f"Largest difference of the logits: {in_words(self.logit_difference)}. "
-            f"Expert choices that flipped, of {self.choices} in a layer: {flips or 'none'}."
-        )
+        verdict = "it is the same model to within rounding" if self.same else "it is another model now"
+        return f"Your {self.mine} just ran inside a Qwen3: {verdict}."
+
+    @property
+    def alt(self) -> str:
+        """The result of the comparison as text, rounded so that it is the same on every processor."""
+        if not self.mine:
+            return self.headline
+        says = [self.headline]
+        if self.flipped:
+            same, total = sum(self.identical.values()), self.choices * len(self.flipped)
+            says.append(f"{same:,} of {total:,} expert choices are identical.")
+            if same < total:
+                counts = ", ".join(f"layer {layer}: {count}" for layer, count in self.flipped.items() if count)
+                says.append(f"Different, of {self.choices:,} in a layer: {counts}.")
+        if self.first_parting is not None and not self.same:
+            says.append(f"The runs part in layer {self.first_parting}.")
+        largest = in_words(max(self.relative_difference))
+        says.append(f"The largest difference of a hidden state: {largest} of its size.")
+        return " ".join(says)
 
     @property
     def figure(self) -> go.Figure:
@@ -105,8 +152,10 @@ class Comparison:
 
     @property
     def picture(self) -> Picture:
-        """Bars over the layers: differences of the hidden states, and flipped choices if the model has experts."""
-        return layer_bars(self)
+        """Both runs laid over each other: layers x experts, or layers x tokens for a model without experts."""
+        from minimoe.course.workbench.run_picture import overlay
+
+        return overlay(self)
 
     def __repr__(self) -> str:
         return self.alt
@@ -120,14 +169,18 @@ def between(
 ) -> Comparison:
     """The comparison of two runs on the same input."""
     assert theirs.output is not None and mine.output is not None
-    flipped = {layer: flips(theirs.experts[layer], mine.experts[layer]) for layer in theirs.experts}
+    layers = tuple(theirs.hidden)
     return Comparison(
         parts=tuple(parts),
-        layers=tuple(theirs.hidden),
-        hidden_difference=tuple(largest(theirs.hidden[layer], mine.hidden[layer]) for layer in theirs.hidden),
+        layers=layers,
+        hidden_difference=tuple(largest(theirs.hidden[layer], mine.hidden[layer]) for layer in layers),
+        moved=tuple(shares(theirs.hidden[layer], mine.hidden[layer]) for layer in layers),
         logit_difference=largest(theirs.output, mine.output),
-        flipped=flipped,
+        flipped={layer: flips(theirs.experts[layer], mine.experts[layer]) for layer in theirs.experts},
         choices=next((experts.numel() for experts in theirs.experts.values()), 0),
+        maps={
+            layer: overlap(theirs.experts[layer], mine.experts[layer], theirs.num_experts) for layer in theirs.experts
+        },
         todo=tuple(todo),
         unused=tuple(unused),
     )
@@ -138,35 +191,40 @@ def largest(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().nan_to_num(nan=torch.inf).max())
 
 
+def shares(theirs: Tensor, mine: Tensor) -> tuple[float, ...]:
+    """For each token, |mine - theirs| / |theirs| over the hidden axis; nan counts as infinite."""
+    theirs, mine = (rearrange(hidden.double(), "batch position hidden -> (batch position) hidden").cpu()
+                    for hidden in (theirs, mine))  # fmt: skip
+    moved = (mine - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp(min=1e-30)
+    return tuple(moved.nan_to_num(nan=torch.inf, posinf=torch.inf).tolist())
+
+
 def flips(theirs: Tensor, mine: Tensor) -> int:
     """Number of slots in `mine` with an expert that the token does not have in `theirs`; (token, slot) in any order."""
     kept = mine[:, :, None] == theirs[:, None, :]
     return int((~kept.any(dim=-1)).sum())
 
 
-def in_words(value: float) -> str:
-    """A difference as text, rounded so that it is the same on every processor."""
-    if value < SAME:
-        return f"less than {SAME:g}"
-    return "not a number" if value == float("inf") else f"{value:.2g}"
+def overlap(theirs: Tensor, mine: Tensor, num_experts: int) -> ExpertMap:
+    """The choices (token, slot) of two runs, counted by expert."""
+    empty = torch.zeros(len(theirs), num_experts, dtype=torch.bool)
+    chosen = [empty.scatter(-1, experts.cpu().long(), True) for experts in (theirs, mine)]
+    both, parted = chosen[0] & chosen[1], chosen[0] ^ chosen[1]
+    return ExpertMap(
+        both=tuple(reduce(both.long(), "token expert -> expert", "sum").tolist()),
+        parted=tuple(reduce(parted.long(), "token expert -> expert", "sum").tolist()),
+    )
 
 
-def layer_bars(comparison: Comparison) -> Picture:
-    """The figure of a comparison."""
-    names = [str(layer) for layer in comparison.layers]
-    rows = 2 if comparison.flipped else 1
-    figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.12)
-    heights = [round(value, 6) if value < float("inf") else None for value in comparison.hidden_difference]
-    figure.add_trace(go.Bar(x=names, y=heights, marker={"color": BLUE}), row=1, col=1)
-    figure.update_yaxes(title_text="largest difference<br>of hidden states", rangemode="tozero", row=1, col=1)
-    if comparison.flipped:
-        counts = [comparison.flipped.get(layer) for layer in comparison.layers]
-        figure.add_trace(go.Bar(x=names, y=counts, marker={"color": VERMILLION}), row=2, col=1)
-        top = max(1, *comparison.flipped.values())
-        title = f"flipped choices<br>of {comparison.choices}"
-        figure.update_yaxes(title_text=title, range=[0, 1.1 * top], row=2, col=1)
-    if comparison.same:
-        figure.update_yaxes(range=[0, 1], row=1, col=1)  # so that rounding errors are not magnified
-    figure.update_xaxes(title_text="after layer (number)", type="category", row=rows, col=1)
-    what = ", ".join(comparison.parts)
-    return finish(figure, f"Your {what} against the library's, layer by layer", comparison.alt, height=180 + 170 * rows)
+def in_words(share: float) -> str:
+    """A share of a hidden state's size as text: two digits from 0.01 on, else the next larger power of ten."""
+    if share == float("inf"):
+        return "not a number"
+    if share >= 10:
+        return f"{float(f'{share:.2g}'):,.0f} times"
+    if share >= 1:
+        return f"{share:.2g} times"
+    if share >= 0.01:
+        return f"{share:.2g}"
+    power = next(power for power in (0.00001, 0.0001, 0.001, 0.01) if share < power)
+    return f"less than {power:f}".rstrip("0")
