@@ -222,4 +222,3 @@ class Pieces:
 
     def _path(self, span: tuple[int, int]) -> Path:
         return self.folder / f"{span[0]}-{span[1]}.piece"
-
