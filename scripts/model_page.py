@@ -1,6 +1,6 @@
 """Write minimoe/model/README.md: the whole model on one page, generated from its files.
 
-    python scripts/model_page.py
+python scripts/model_page.py
 """
 
 import ast
