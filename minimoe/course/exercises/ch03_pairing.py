@@ -1,5 +1,7 @@
 """Chapter 03, RoPE: from interleaved to half-split pairing, and rotating some pairs only (03.6 and 03.7)."""
 
+from typing import Any
+
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
@@ -36,6 +38,14 @@ def as_given(weight: Tensor, head_dim: int) -> Tensor:
     """The function on the page, which is to be rewritten with one einops pattern."""
     heads = weight.shape[0] // head_dim
     return weight.view(heads, head_dim // 2, 2, -1).transpose(1, 2).reshape(heads * head_dim, -1)
+
+
+def pasted(answer: Any) -> str | None:
+    """A complaint if the answer is the function on the page, whatever its name."""
+    code, given = getattr(answer, "__code__", None), as_given.__code__
+    if code is not None and (code.co_code, code.co_names) == (given.co_code, given.co_names):
+        return "this is the function from the page. Its result is right; write it as one einops pattern"
+    return None
 
 
 def as_it_was(weight: Tensor, head_dim: int) -> Tensor:
@@ -199,6 +209,7 @@ EXERCISES = (
             Case("a weight that is not contiguous", strided_weight),
         ),
         given=as_given,
+        also=pasted,
         mutants={
             "as it was": (as_it_was, "the rows are in their old order."),
             "the way back": (

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, VERMILLION, Picture, finish, hide_axes, label
+from minimoe.plotting import BLUE, GREEN, INK, MUTED, VERMILLION, Picture, finish, hide_axes, label, spread
 
 QUERY, KEY, SCORE, FAINT = BLUE, VERMILLION, GREEN, "#B8B8B8"
 
@@ -113,7 +113,7 @@ def arrows_and_curve(
     top = 1.25 * float(q.norm() * k.norm()) or 1.0
     figure.update_xaxes(title_text="distance in tokens (q's position − k's)", range=[-span, span], row=1, col=2)
     figure.update_yaxes(title_text="score of this pair", range=[-top, top], row=1, col=2)
-    alt = f"{title}. {says}. Distance {distance}, score {score:.3f}."
+    alt = f"{title}. {says.replace('<br>', '; ')}. Distance {distance}, score {score:.3f}."
     picture = finish(figure, title, alt, height=370, subtitle=says)
     figure.update_layout(margin={"l": 10})
     return picture
@@ -133,14 +133,14 @@ def explore_arrows(
 
     def draw(m: int, n: int, pair: int, both: int) -> Picture:
         frequency = float(frequencies[pair])
-        title = f"Pair {pair} of {half}: the query of {names[0]} and the key of {names[1]} ({label})"
+        title = f"Pair {pair} of {half}: query of {names[0]}, key of {names[1]}"
         places = [
             f"{name} at {at} + {both} = {at + both}" if both else f"{name} at {at}" for name, at in (("q", m), ("k", n))
         ]
         degrees = [math.degrees(frequency * (at + both)) % 360 for at in (m, n)]
         says = (
-            f"{places[0]}, turned by {degrees[0]:.0f}°; {places[1]}, by {degrees[1]:.0f}°; distance {m - n}. "
-            f"A whole turn takes {math.tau / frequency:,.1f} tokens."
+            f"{places[0]}, turned by {degrees[0]:.0f}°; {places[1]}, by {degrees[1]:.0f}°<br>"
+            f"distance {m - n}; a whole turn takes {math.tau / frequency:,.1f} tokens ({label})"
         )
         arrows = pair_of(q, pair), pair_of(k, pair)
         return arrows_and_curve(*arrows, frequency, m + both, n + both, title, says)
@@ -154,7 +154,7 @@ def explore_arrows(
         ),
         both=IntSlider(
             value=0, min=0, max=1000, description="move both by", layout=Layout(width="700px", max_width="96%"),
-            style={"description_width": "90px"},
+            style={"description_width": "110px"},
         ),
     )  # fmt: skip
 
@@ -203,15 +203,19 @@ def pair_sum(parts: Tensor, count: int, title: str, subtitle: str, lit: int) -> 
         x=best, y=float(total[best]), text=f"<b>highest at {best}: {label(float(total[best]), '.1f')}</b>",
         ax=70, ay=-18, font={"color": SCORE, "size": 14}, arrowcolor=SCORE, arrowhead=2,
     )  # fmt: skip
-    last = len(distances) - 1
-    for row, name, colour in ((total, "the sum", SCORE), (parts[lit], f"pair {lit}", QUERY)):
+    last, (lowest, highest) = len(distances) - 1, bounds(parts)
+    ends = {"the sum": (float(total[-1]), SCORE)}
+    if count > 1:
+        ends[f"pair {lit}"] = float(parts[lit, -1]), QUERY
+    places = spread([value * 280 / (highest - lowest) for value, _ in ends.values()], gap=18)
+    for (name, (value, colour)), place in zip(ends.items(), places, strict=True):
         figure.add_annotation(
-            x=last, y=float(row[-1]), text=name, showarrow=False, xanchor="left", xshift=8, font={"color": colour}
-        )
-    lowest, highest = bounds(parts)
+            x=last, y=value, text=name, showarrow=False, xanchor="left", xshift=8, font={"color": colour},
+            yshift=round(place - value * 280 / (highest - lowest)),
+        )  # fmt: skip
     figure.update_xaxes(title_text="distance in tokens: how far the key stands behind the query", range=[0, last])
     figure.update_yaxes(title_text="score, scaled as in attention", range=[lowest, highest], zerolinecolor=MUTED)
-    alt = f"{title}. {subtitle} The sum of {count} pairs is highest at distance {best}."
+    alt = f"{title}. {subtitle.replace('<br>', ' ')} The sum of {count} pairs is highest at distance {best}."
     figure.update_layout(margin={"r": 80})
     return finish(figure, title, alt, height=400, subtitle=subtitle)
 
@@ -231,7 +235,7 @@ def explore_sum(parts: Tensor, count: int, label: str) -> Any:
     def draw(count: int) -> Picture:
         best = int(parts[:count].sum(dim=0).argmax())
         title = f"{count} of {len(parts)} pairs: the score is highest at distance {best}"
-        subtitle = f"Green: the sum; blue: the pair added last ({label}, mean over a sentence)."
+        subtitle = f"Green: the sum; blue: the pair added last<br>({label})"
         return pair_sum(parts, count, title, subtitle, lit=count - 1)
 
     layout, style = Layout(width="500px", max_width="96%"), {"description_width": "80px"}
