@@ -10,10 +10,31 @@ from einops import einsum, rearrange
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from minimoe import plotting
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, VERMILLION, Picture, finish, hide_axes, label, spread
+from minimoe.plotting import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    SUBTITLE_SIZE,
+    VERMILLION,
+    Picture,
+    hide_axes,
+    label,
+    spread,
+    wrap,
+)
 
 QUERY, KEY, SCORE, FAINT = BLUE, VERMILLION, GREEN, "#B8B8B8"
+
+BESIDE_FILES = 430  # pixels that a title has in a window of 900, beside the list of files
+
+
+def finish(figure: go.Figure, title: str, alt: str, height: int, subtitle: str = "") -> Picture:
+    """The course's layout, with the title and subtitle wrapped for a narrow window beside the list of files."""
+    subtitle = wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
+    return plotting.finish(figure, wrap(title, BESIDE_FILES), alt, height, subtitle)
 
 
 def pair_of(x: Tensor, pair: int) -> Tensor:

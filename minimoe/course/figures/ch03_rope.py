@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
+from minimoe.course.figures.ch03_arrows import BESIDE_FILES, finish
 from minimoe.model.config import ModelConfig
 from minimoe.model.rope import frequencies_and_scale
 from minimoe.plotting import (
@@ -16,11 +17,12 @@ from minimoe.plotting import (
     MUTED,
     PART_COLOURS,
     PURPLE,
+    SUBTITLE_SIZE,
     VERMILLION,
     Picture,
     bars,
-    finish,
     label_ends,
+    wrap,
 )
 
 FAMILY = (BLUE, VERMILLION, GREEN, PURPLE, "#6E6E6E")  # five models
@@ -107,7 +109,7 @@ def wavelength_curves(
     for name, length in contexts.items():
         figure.add_hline(y=length, line={"color": MUTED, "width": 1, "dash": "dash"})
         figure.add_annotation(
-            x=0.01, y=math.log10(length), xanchor="left", yanchor="bottom", text=f"context of {name}: {length:,}",
+            x=0.01, y=math.log10(length), xanchor="left", yanchor="bottom", text=f"{name}: {length:,}",
             showarrow=False, font={"size": 12, "color": MUTED},
         )  # fmt: skip
     figure.update_xaxes(title_text="pair number divided by head_dim / 2", range=[0, 1])
@@ -154,6 +156,7 @@ def loss_bars(losses: Mapping[str, float], title: str, subtitle: str, right: str
     values = [round(loss, 3) for loss in losses.values()]
     summary = ", ".join(f"{name} {loss:{form}}" for name, loss in zip(losses, values, strict=True))
     alt = f"{title}: {summary} nats per token."
+    title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
     return bars(list(losses), values, title, alt, subtitle=subtitle, form=form, colours=colours)
 
 

@@ -101,7 +101,7 @@ def test_curves_of_wavelengths_and_contexts():
     picture = pictures.wavelength_curves({"big": MINI, "small": SMALL}, {"big": 40_960}, "a title", "from configs")
     assert "big from 6.3 to 5,063,256" in picture.alt
     notes = [note.text for note in picture.figure.layout.annotations]
-    assert "context of big: 40,960" in notes and "small: 4 pairs" in notes and "big" in notes
+    assert "big: 40,960" in notes and "small: 4 pairs" in notes and "big" in notes
 
 
 def test_bars_have_their_values_as_labels_and_mark_the_right_one():
