@@ -65,6 +65,18 @@ def twice_the_exponent(head_dim: int, theta: float) -> Tensor:
     return powers(torch.arange(0, head_dim, 2) / (head_dim // 2), theta)
 
 
+def odd_exponents(head_dim: int, theta: float) -> Tensor:
+    return powers(torch.arange(1, head_dim, 2) / head_dim, theta)
+
+
+def every_exponent(head_dim: int, theta: float) -> Tensor:
+    return powers(torch.arange(head_dim) / head_dim, theta)
+
+
+def without_theta(head_dim: int, theta: float) -> Tensor:
+    return torch.exp(-torch.arange(0, head_dim, 2) / head_dim)
+
+
 def in_float64(head_dim: int, theta: float) -> Tensor:
     return theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
 
@@ -137,6 +149,15 @@ def as_frequencies(head_dim: int, theta: float, context: int) -> tuple[float, in
 
 def every_channel(head_dim: int, theta: float, context: int) -> tuple[float, int]:
     return reach_of([math.tau * theta ** (2 * channel / head_dim) for channel in range(head_dim)], context)
+
+
+def inverse_waves(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return reach_of([math.tau * theta ** (-2 * pair / head_dim) for pair in range(head_dim // 2)], context)
+
+
+def a_share(head_dim: int, theta: float, context: int) -> tuple[float, float]:
+    longest, whole = reach_by_loops(head_dim, theta, context)
+    return longest, whole / (head_dim // 2)
 
 
 def count_first(head_dim: int, theta: float, context: int) -> tuple[int, float]:
@@ -229,6 +250,15 @@ EXERCISES = (
                 one_for_all,
                 "all pairs turn at the same speed. Then a distance looks like the same distance plus one turn.",
             ),
+            "odd exponents": (
+                odd_exponents,
+                "the exponents are (2j + 1) / head_dim. They begin at 0: pair 0 turns by 1 radian per token.",
+            ),
+            "an exponent for each channel": (
+                every_exponent,
+                "there is one exponent per channel. Only every second one belongs to a pair: 0, 2, 4, ...",
+            ),
+            "without theta": (without_theta, "these are powers of e. The base is theta."),
             "in float64": (in_float64, "the numbers are right, but float64. The docstring promises float32."),
         },
         accepted={
@@ -298,6 +328,12 @@ EXERCISES = (
                 as_frequencies,
                 "these are frequencies, in radians per token. A wavelength is 2 pi divided by the frequency.",
             ),
+            "inverse waves": (
+                inverse_waves,
+                "the sign of the exponent is wrong: 2 pi divided by the frequency is 2 pi times theta to the power of "
+                "+2j / head_dim.",
+            ),
+            "a share": (a_share, "the second number is the share of the pairs. The exercise asks for their number."),
             "one for each channel": (
                 every_channel,
                 "there is one wavelength per channel. Two channels make a pair, so j runs up to head_dim / 2 - 1.",

@@ -64,6 +64,14 @@ def heads_innermost(weight: Tensor, head_dim: int) -> Tensor:
     return rearrange(weight, "(half pair head) hidden -> (head pair half) hidden", pair=2, half=head_dim // 2)
 
 
+def heads_mixed(weight: Tensor, head_dim: int) -> Tensor:
+    return rearrange(weight, "(head half pair) hidden -> (pair half head) hidden", pair=2, half=head_dim // 2)
+
+
+def heads_put_inside(weight: Tensor, head_dim: int) -> Tensor:
+    return rearrange(weight, "(head half pair) hidden -> (half pair head) hidden", pair=2, half=head_dim // 2)
+
+
 def members_traded(weight: Tensor, head_dim: int) -> Tensor:
     pairs = rearrange(weight, "(head half pair) hidden -> pair head half hidden", pair=2, half=head_dim // 2)
     return rearrange(pairs.flip(0), "pair head half hidden -> (head pair half) hidden")
@@ -162,6 +170,11 @@ def always_float32(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tenso
     return by_where(x, cos, sin, chosen).float()
 
 
+def quarter_turned(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    mask = both_members(chosen)
+    return apply_rope(x, torch.where(mask, cos, 0.0), torch.where(mask, sin, 1.0))
+
+
 def by_where(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(both_members(chosen), apply_rope(x, cos, sin), x)
 
@@ -224,6 +237,14 @@ EXERCISES = (
             "heads innermost": (
                 heads_innermost,
                 "`head` is read as the innermost axis. Rows come head by head: all of head 0, then all of head 1.",
+            ),
+            "heads put innermost": (
+                heads_mixed,
+                "`head` has become the innermost axis of the result. It stays outermost: all of head 0, then head 1.",
+            ),
+            "heads put inside, order kept": (
+                heads_put_inside,
+                "`head` has become the innermost axis of the result, and the pairs are still neighbours.",
             ),
             "members traded": (
                 members_traded,
@@ -296,6 +317,10 @@ EXERCISES = (
             "only the cosine": (
                 only_the_cosine,
                 "only cos is switched off. An angle of 0 has cos 1 and sin 0.",
+            ),
+            "a quarter turn": (
+                quarter_turned,
+                "the other pairs are turned by 90 degrees. An angle of 0 has cos 1 and sin 0, not the reverse.",
             ),
             "left in float32": (always_float32, "the result is float32 although x isn't. Keep the model's dtype."),
         },
