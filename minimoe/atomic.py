@@ -173,7 +173,8 @@ def reason(error: OSError) -> str:
 
 
 def to_disk(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk. Folders that cannot be opened (Windows) are skipped."""
+    """Flush a file, or a folder's list of names, to the disk. Folders that cannot be opened (Windows) are skipped.
+    """
     is_folder = path.is_dir()
     try:
         descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)

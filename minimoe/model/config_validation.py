@@ -123,7 +123,7 @@ def rope_settings(rope: dict[str, Any], key: str, source: str) -> dict[str, Any]
         raise UnsupportedModel(f"{source}: {key} has {', '.join(used)}, which minimoe does not implement.")
     if used:
         raise BadConfig(
-            f'{source}: {key} has {", ".join(used)}, which plain RoPE does not use. Add "rope_type": "yarn", or '
+            f"{source}: {key} has {', '.join(used)}, which plain RoPE does not use. Add \"rope_type\": \"yarn\", or "
             "remove them."
         )
     return None

@@ -217,7 +217,9 @@ def plain_data(value: Any, where: str) -> Any:
         return {str(key): plain_data(item, where) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain_data(item, where) for item in value]
-    raise BadArgument(f"{where} holds a {type(value).__name__}, expected JSON data: str, numbers, lists, dicts.")
+    raise BadArgument(
+        f"{where} holds a {type(value).__name__}, expected JSON data: str, numbers, lists, dicts."
+    )
 
 
 def pick_template(files: dict[str, bytes], settings: dict[str, Any], directory: Path) -> dict[str, ChatTemplate]:

@@ -183,7 +183,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """`tojson` without the HTML escapes of Jinja's own filter, which no model was trained on."""
         if indent is None and separators is None:
             return json.dumps(value, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
-        encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        encoder = json.JSONEncoder(
+            ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
         return "".join(self.charge_text(piece) for piece in encoder.iterencode(value))
 
 

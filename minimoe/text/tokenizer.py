@@ -188,7 +188,7 @@ NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
 
 
 def named_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """ "eos_token" and the others with their texts, from tokenizer_config.json or special_tokens_map.json."""
+    """"eos_token" and the others with their texts, from tokenizer_config.json or special_tokens_map.json."""
     return {key: token_text(value) for key, value in settings.items() if key in NAMED_TOKENS and value is not None}
 
 

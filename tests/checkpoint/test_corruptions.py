@@ -96,7 +96,9 @@ def tensor_in_two_files(folder: Path) -> None:
 
 
 def point_to(place: str) -> Damage:
-    return lambda folder: edit_json(folder / INDEX, lambda index: index["weight_map"].update({"lm_head.weight": place}))
+    return lambda folder: edit_json(
+        folder / INDEX, lambda index: index["weight_map"].update({"lm_head.weight": place})
+    )
 
 
 def in_tensors(change: Callable[[dict[str, torch.Tensor]], Any]) -> Damage:

@@ -86,10 +86,8 @@ def test_every_byte_is_read_once(plain: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(PositionedFile, "read_into", watched)
     module.carry_out(work)
-    assert (
-        sum(count for _, _, count in read)
-        == work.bytes_to_read
-        == sum(header.payload_bytes for header in work.opened.shards.headers.values())
+    assert sum(count for _, _, count in read) == work.bytes_to_read == sum(
+        header.payload_bytes for header in work.opened.shards.headers.values()
     )
     assert len(set(read)) == len(read)
 

@@ -204,10 +204,9 @@ def test_an_invalid_journal(tiny: Path, content: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MINIMOE_CACHE", str(tmp_path / "cache"))
     (tiny / JOURNAL_NAME).write_text(content.replace("FILE", first_shard(tiny).name))
     report = verify(tiny, sha256=True)
-    assert (
-        report.ok
-        and report.sha256[first_shard(tiny).name] == hashlib.sha256(first_shard(tiny).read_bytes()).hexdigest()
-    )
+    assert report.ok and report.sha256[first_shard(tiny).name] == hashlib.sha256(
+        first_shard(tiny).read_bytes()
+    ).hexdigest()
 
 
 def test_a_mismatch_is_reported_by_the_resumed_run_too(tiny: Path, hashed: list[str]) -> None:

@@ -340,7 +340,9 @@ def test_invalid_command_lines(
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
 @settings(max_examples=300 if EXPLORES else 25, suppress_health_check=SLOW)
 @given(line=valid(), stdout=st.sampled_from(["plain", "ascii"]))
-def test_valid_command_lines(template: Path, tmp_path: Path, line: tuple[str, list[list[str]]], stdout: str) -> None:
+def test_valid_command_lines(
+    template: Path, tmp_path: Path, line: tuple[str, list[list[str]]], stdout: str
+) -> None:
     command, parts = line
     with surroundings(template, tmp_path, {}):
         code, _, err = run([command, *(word for part in parts for word in part)], b"", stdout)

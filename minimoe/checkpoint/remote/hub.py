@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from minimoe.errors import BadArgument, NotFound, ReadFailed
 
-ADDRESS = re.compile(
-    r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?/*"
-)
+ADDRESS = re.compile(r"hf://([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)(?:@([A-Za-z0-9][A-Za-z0-9._/-]*))?/*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -222,3 +222,4 @@ class Pieces:
 
     def _path(self, span: tuple[int, int]) -> Path:
         return self.folder / f"{span[0]}-{span[1]}.piece"
+

@@ -64,7 +64,9 @@ def read_index(directory: Path) -> Index:
         raise IndexMismatch(f"{path} cannot be used: {error}. Download it again.") from error
     weight_map = check_weight_map(path, raw.get("weight_map"))
     if single.exists() and SINGLE not in weight_map.values():
-        raise IndexMismatch(f"{directory} holds both {SINGLE} and {INDEX}, which does not name it. Remove one of them.")
+        raise IndexMismatch(
+            f"{directory} holds both {SINGLE} and {INDEX}, which does not name it. Remove one of them."
+        )
     return Index(directory, weight_map, check_total_size(path, raw.get("metadata")), len(text))
 
 

@@ -17,7 +17,8 @@ STAGING_BYTES = 8 * 2**20
 
 
 def memory_of(tensor: Tensor) -> memoryview:
-    """The bytes of a contiguous CPU tensor, writable. (NumPy has no bfloat16, so every dtype is viewed as bytes.)"""
+    """The bytes of a contiguous CPU tensor, writable. (NumPy has no bfloat16, so every dtype is viewed as bytes.)
+    """
     return memoryview(tensor.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 

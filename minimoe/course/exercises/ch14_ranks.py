@@ -27,7 +27,9 @@ def share_by_loops(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor
 Home = Callable[[int, int], int | None]  # (expert id, number of local experts) -> row in the local bank, or None
 
 
-def local(x: Tensor, routing: Routing, bank: Any, home: Home, weigh: str = "as routed", join: str = "add") -> Tensor:
+def local(
+    x: Tensor, routing: Routing, bank: Any, home: Home, weigh: str = "as routed", join: str = "add"
+) -> Tensor:
     """The loop behind oracle and mutants; a row below 0 or beyond the bank is somewhere else."""
     output, here = torch.zeros_like(x), len(bank.gate_proj)
     for token, (experts, weights) in enumerate(zip(routing.experts.tolist(), routing.weights, strict=True)):
@@ -203,7 +205,9 @@ def two_projections(queries: int, heads: int, head_dim: int, ranks: int) -> Argu
 
     def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
         hidden = 5
-        q, k = (torch.randperm(count * head_dim * hidden, generator=generator).float() for count in (queries, heads))
+        q, k = (
+            torch.randperm(count * head_dim * hidden, generator=generator).float() for count in (queries, heads)
+        )
         q, k = (rearrange(matrix, "(row hidden) -> row hidden", hidden=hidden) for matrix in (q, k))
         return q, k, ranks, head_dim
 

@@ -77,7 +77,9 @@ def precomputed(ablations: Any, count: int) -> list[dict[str, Any] | None]:
     """The results of view J in their JSON form, one for each of `count` traces. Raises BadArgument."""
     if not isinstance(ablations, list | tuple) or len(ablations) != count:
         kind = f"{len(ablations)} results" if isinstance(ablations, list | tuple) else type(ablations).__name__
-        raise BadArgument(f"ablations is {kind}, expected a list with one result, or None, for each of {count} traces.")
+        raise BadArgument(
+            f"ablations is {kind}, expected a list with one result, or None, for each of {count} traces."
+        )
     results = [result.to_json() if isinstance(result, Ablation) else result for result in ablations]
     keys = {"layer", "experts", "mode", "delta_loss"}
     for number, result in enumerate(results):

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Explorer(anywidget.AnyWidget):
     """The widget that `minimoe.explore` returns.
 
-    `state` is the current selection, complete from the start; assigning a (partial) dictionary changes it. `select` is a
-    shorthand.
+    `state` is the current selection, complete from the start; assigning a (partial) dictionary changes it.
+    `select` is a shorthand.
     """
 
     state = traitlets.Dict().tag(sync=True)

@@ -152,7 +152,9 @@ def check_probabilities(tensors: dict[str, Tensor], total: int, layers: list[int
             fail(f"{name} holds a negative number or NaN for {where(wrong, layers)}")
     rising = (probabilities[..., 1:] > probabilities[..., :-1]).any(dim=-1)
     if rising.any():
-        fail(f"probabilities rise from slot to slot for {where(rising, layers)}; expected decreasing probability")
+        fail(
+            f"probabilities rise from slot to slot for {where(rising, layers)}; expected decreasing probability"
+        )
     too_much = ~(probabilities.sum(dim=-1) <= 1 + HALF_ROUNDING)
     if too_much.any():
         fail(f"the selected probabilities sum to more than 1 for {where(too_much, layers)}")

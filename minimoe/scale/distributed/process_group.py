@@ -151,7 +151,9 @@ def own_device(device: str, local_rank: int) -> torch.device:
     if device == "cpu":
         return torch.device(device)
     if device != "cuda":
-        raise BadArgument(f'device is {device!r}, but ranks take "cpu" or "cuda"; the local rank selects the GPU.')
+        raise BadArgument(
+            f'device is {device!r}, but ranks take "cpu" or "cuda"; the local rank selects the GPU.'
+        )
     if local_rank >= torch.cuda.device_count():
         raise BadArgument(
             f"there are {torch.cuda.device_count()} GPUs here, but local rank {local_rank} needs its own. "

@@ -222,7 +222,9 @@ def test_transient_errors_are_retried(
     assert sorted(waits)[:2] == expected
 
 
-def test_progress_resets_the_backoff(server: RangeServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]) -> None:
+def test_progress_resets_the_backoff(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]
+) -> None:
     opened = open_checkpoint(server.url, cache_bytes=0)
     header, entry = opened.shards.find("model.embed_tokens.weight")
     monkeypatch.setattr(http_ranges, "PROGRESS", 100)

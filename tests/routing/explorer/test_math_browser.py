@@ -33,7 +33,8 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
     contiguous: rows.map((row) => deviceLoads(contiguousPlacement(E, devices), row)),
     balanced: rows.map((row) => imbalance(deviceLoads(balancedPlacement(row, devices), row))),
     wilson: wilson(37, 400),
-    largest: [[512, 128, 8], [2012, 128, 8], [100, 64, 6], [7, 5, 5]].map(([n, E, K]) => [largestChance(n, E, K / E), sortedChance(n, E, K)]),
+    largest: [[512, 128, 8], [2012, 128, 8], [100, 64, 6], [7, 5, 5]].map(
+      ([n, E, K]) => [largestChance(n, E, K / E), sortedChance(n, E, K)]),
   };
   }
 }"""

@@ -34,30 +34,32 @@ def test_the_state_is_complete_from_the_start():
     assert minimoe.explore(minimoe.synthetic_trace(layers=3, tokens=60), state={"layer": 2}).state["layer"] == 2
 
 
-@pytest.mark.browser
-def test_python_and_the_page_have_the_same_defaults(chromium):
+MODULE = "import(`data:text/javascript,${encodeURIComponent(source)}`)"
+HOSTILE = {
+    "devices": -1, "step": 9, "wide": "yes", "tour": 1e9, "compare": {"a": 77}, "ablation": 3, "range": [5, 2],
+    "layer": 99, "theme": "pink",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def state_module(chromium):
+    """A function that evaluates an expression over `m`, the module core/state.js, and `given`."""
     source = (WEB / "core" / "state.js").read_text(encoding="utf-8")
     with open_browser(chromium) as browser:
-        text = browser.new_page().evaluate(
-            "source => import(`data:text/javascript,${encodeURIComponent(source)}`).then(m => JSON.stringify(m.DEFAULT_STATE))",
-            source,
+        page = browser.new_page()
+        yield lambda expression, given=None: json.loads(
+            page.evaluate(f"([source, given]) => {MODULE}.then(m => JSON.stringify({expression}))", [source, given])
         )
-    defaults = json.loads(text)
-    assert defaults.pop("rev") == 0
-    assert defaults == DEFAULTS
 
 
 @pytest.mark.browser
-def test_a_hostile_address_becomes_the_default(chromium):
-    source = (WEB / "core" / "state.js").read_text(encoding="utf-8")
-    wrong = {
-        "devices": -1, "step": 9, "wide": "yes", "tour": 1e9, "compare": {"a": 77}, "ablation": 3, "range": [5, 2],
-        "layer": 99, "theme": "pink",
-    }  # fmt: skip
-    script = """([source, wrong]) => import(`data:text/javascript,${encodeURIComponent(source)}`).then(m => JSON.stringify([-1, 65, 1.5, "8", null].map(
-        devices => m.cleanState({...wrong, devices}, {L: 4, T: 50, E: 8, has: {weights: true}, header: {domains: ["a"]}}))))"""
-    with open_browser(chromium) as browser:
-        states = json.loads(browser.new_page().evaluate(script, [source, wrong]))
-    for state in states:
-        state.pop("rev")
-        assert state == DEFAULTS
+def test_python_and_the_page_have_the_same_defaults(state_module):
+    assert state_module("m.DEFAULT_STATE") == {"rev": 0, **DEFAULTS}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("devices", [-1, 65, 1.5, "8", None])
+def test_a_hostile_address_becomes_the_default(state_module, devices):
+    data = '{L: 4, T: 50, E: 8, has: {weights: true}, header: {domains: ["a"]}}'
+    cleaned = state_module(f"m.cleanState(given, {data})", HOSTILE | {"devices": devices})
+    assert cleaned == {"rev": 0, **DEFAULTS}

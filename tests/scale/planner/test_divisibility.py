@@ -35,7 +35,10 @@ def test_heads():
 
 def test_more_ranks_than_key_value_heads():
     odd = dataclasses.replace(BIG, num_attention_heads=48, num_experts=96)
-    assert "but 4 key/value heads can be neither divided nor replicated evenly. Take" in refusal(odd, devices=6)
+    assert (
+        "but 4 key/value heads can be neither divided nor replicated evenly. Take"
+        in refusal(odd, devices=6)
+    )
     assert deploy(odd, 12).ranks[0].cache == deploy(odd, 4).ranks[0].cache  # three copies of each
 
 

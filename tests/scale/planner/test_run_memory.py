@@ -129,7 +129,9 @@ def test_on_the_cpu_the_available_memory_counts(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(("device", "neighbours", "least"), [(CARD, 8, NEED.total), (CPU, 1, NEED.total),
                                                              (CPU, 8, 8 * NEED.total)])  # fmt: skip
-def test_one_byte_decides(monkeypatch: pytest.MonkeyPatch, device: torch.device, neighbours: int, least: int) -> None:
+def test_one_byte_decides(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, neighbours: int, least: int
+) -> None:
     monkeypatch.setattr(module, "usable_memory", lambda device: (least, "free"))
     require_memory(NEED, device, 3, 8, neighbours)
     monkeypatch.setattr(module, "usable_memory", lambda device: (least - 1, "free"))

@@ -154,7 +154,9 @@ def peak_of_a_chunk(model, chunk, context):
 @pytest.mark.parametrize(("chunk", "context"), [(64, 64), (64, 512), (64, 4096), (200, 700), (8, 2048), (1, 300)])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize(("heads", "shared", "head_dim"), [(8, 2, 32), (8, 8, 16), (6, 1, 8), (4, 2, 128)])
-def test_the_formula_of_the_plain_kernel_is_a_close_upper_bound(heads, shared, head_dim, precision, chunk, context):
+def test_the_formula_of_the_plain_kernel_is_a_close_upper_bound(
+    heads, shared, head_dim, precision, chunk, context
+):
     """The kernel of a T4, and of every GPU in float32, forced on the CPU, where PyTorch runs the same code."""
     config = replace(CONFIG, num_attention_heads=heads, num_key_value_heads=shared, head_dim=head_dim)
     model = Transformer(config).to(WIDTHS[precision])
