@@ -40,6 +40,7 @@ WHERE = {
     "hint": "minimoe.course.checker.hints",
     "solution": "minimoe.course.checker.hints",
     "progress": "minimoe.course.checker.progress",
+    "exercises": "minimoe.course.my_exercises",
     "workbench": "minimoe.course.workbench.workbench",
 }
 __all__ = sorted([*WHERE, "model"])
