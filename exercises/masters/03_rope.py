@@ -157,7 +157,8 @@ def suspicious(q, k, cached, frequencies):
 
 # %% [markdown]
 # Given all tokens at once, it is right, so its test passed. Given a prompt of five tokens and then four single ones, it
-# is wrong. Each row is a query, each column a key; a `#` marks a score that differs from that of the whole text at once.
+# is wrong. Each row is a query, each column a key; a `#` marks a score that differs from that of the whole text at
+# once.
 
 # %%
 generator = torch.Generator().manual_seed(4)
@@ -234,8 +235,8 @@ for name, each in (("mini", config), ("235B", minimoe.ModelConfig.named("Qwen3-2
 # ## 03.6 · Rewrite with einops: from one pairing to the other
 #
 # *12 minutes, difficulty 4 of 5.* Other code bases pair neighbours: channels (0, 1), (2, 3), ... of a head. Their
-# weights have rows in that order. This function brings the rows of a q or k projection into our order. It is correct and
-# hard to read:
+# weights have rows in that order. This function brings the rows of a q or k projection into our order. It is correct
+# and hard to read:
 
 
 # %%
@@ -300,9 +301,9 @@ print(f"after your function, by up to {change_of_logits(foreign):.0f}")
 # %% [markdown]
 # ## 03.7 · Ablate: which pairs does it need?
 #
-# *10 minutes, difficulty 3 of 5.* In the lesson, the eight fastest pairs were enough for short texts. Write the function
-# that turns only the chosen pairs, and leaves the others as if every token stood at position 0. **Predict** before you
-# run the model: are four enough? Are two?
+# *10 minutes, difficulty 3 of 5.* In the lesson, the eight fastest pairs were enough for short texts. Write the
+# function that turns only the chosen pairs, and leaves the others as if every token stood at position 0. **Predict** before
+# you run the model: are four enough? Are two?
 
 
 # %% exercise="03.7"
@@ -342,8 +343,8 @@ for count in (0, 2, 4, half // 2, half - 2, half):
     print(f"{count:12d} {loss(number < count):13.1f} {loss(number >= half - count):13.1f}")
 
 # %% [markdown]
-# Two things to remember. The mini reads short texts with its fast pairs. And a pair that hardly turns within the context
-# is a channel without a position: some models leave part of their channels unturned by design.
+# Two things to remember. The mini reads short texts with its fast pairs. And a pair that hardly turns within the
+# context is a channel without a position: some models leave part of their channels unturned by design.
 
 # %%
 minimoe.progress(3)
