@@ -26,14 +26,25 @@ def keep_first(tokens, domains, allowed):
 
 
 @wrong(
-    "12.5", "all tokens of the ids in both", "equally often", "as often", "how often", "number", "count", "fewer", "min"
+    "12.5",
+    "all tokens of the ids in both",
+    "equally often",
+    "as often",
+    "how often",
+    "however often",
+    "number",
+    "count",
+    "fewer",
+    "min",
 )
 def _(tokens, domains):
     both = set(tokens[domains == 0].tolist()) & set(tokens[domains == 1].tolist())
     return torch.tensor([token in both for token in tokens.tolist()], dtype=torch.bool) & (domains >= 0)
 
 
-@wrong("12.5", "the larger of the two counts", "smaller", "min", "max", "larger", "fewer", "equally often")
+@wrong(
+    "12.5", "the larger of the two counts", "however often", "smaller", "min", "max", "larger", "fewer", "equally often"
+)
 def _(tokens, domains):
     return keep_first(tokens, domains, lambda here, there: max(here, there) if here and there else 0)
 
@@ -58,7 +69,7 @@ def _(tokens, domains):
     return keep_first(tokens, domains, min).nonzero().flatten()
 
 
-@wrong("12.5", "equally many tokens, whatever their ids", "id", "ids", "same tokens", "each id")
+@wrong("12.5", "equally many tokens, whatever their ids", "ids", "same tokens", "each id")
 def _(tokens, domains):
     number = int(min((domains == 0).sum(), (domains == 1).sum()))
     keep = torch.zeros_like(tokens, dtype=torch.bool)
@@ -97,12 +108,12 @@ def _(tokens, domains):
     return keep_first(tokens, domains, min) & (domains == 0)
 
 
-@wrong("12.5", "those that go", "stay", "inverse", "opposite", "inverted", "not", "go")
+@wrong("12.5", "those that go", "stay", "inverse", "opposite", "inverted")
 def _(tokens, domains):
     return ~keep_first(tokens, domains, min)
 
 
-@wrong("12.5", "a list of neighbours of the same id", "position", "count", "equally often", "id", "order", "next")
+@wrong("12.5", "a list of neighbours of the same id", "position", "count", "equally often", "order", "next")
 def _(tokens, domains):
     left, right_ = ((domains == domain).nonzero().flatten().tolist() for domain in (0, 1))
     keep = torch.zeros(len(tokens), dtype=torch.bool)

@@ -106,7 +106,7 @@ def _(logits, top_k, expert, mode):
     return drop(logits, top_k, expert, renormalise=mode != "drop")
 
 
-@wrong("12.8", "masked with zero", "inf", "zero", "0", "score", "still")
+@wrong("12.8", "masked with zero", "inf", "zero", "score", "still")
 def _(logits, top_k, expert, mode):
     if mode != "mask":
         return drop(logits, top_k, expert, mode == "drop_renormalise")
@@ -153,7 +153,7 @@ def _(logits, top_k, expert, mode):
     return Routing(logits, experts, weights)
 
 
-@wrong("12.8", "slot number taken for the expert's", "slot", "id", "number", "column", "experts ==")
+@wrong("12.8", "slot number taken for the expert's", "slot", "number", "column", "experts ==")
 def _(logits, top_k, expert, mode):
     if mode == "mask":
         return mask(logits, top_k, expert)
@@ -230,6 +230,18 @@ def _(logits, top_k, expert, mode):
     found = drop(logits, top_k, expert, mode == "drop_renormalise")
     others = (found.experts == expert).long().argsort(dim=-1, stable=True)[:, : top_k - 1]
     return Routing(logits, found.experts.gather(-1, others), found.weights.gather(-1, others))
+
+
+@wrong("12.8", "a tuple without names", "routing", "tuple", "names", "fields")
+def _(logits, top_k, expert, mode):
+    routing = mask(logits, top_k, expert) if mode == "mask" else drop(logits, top_k, expert, mode == "drop_renormalise")
+    return tuple(routing)
+
+
+@wrong("12.8", "without the logits", "logits", "missing", "none")
+def _(logits, top_k, expert, mode):
+    routing = mask(logits, top_k, expert) if mode == "mask" else drop(logits, top_k, expert, mode == "drop_renormalise")
+    return routing._replace(logits=None)
 
 
 @right("12.8", "the library's router twice")

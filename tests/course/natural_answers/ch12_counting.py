@@ -34,7 +34,7 @@ def _(experts, num_experts):
     return share, share * num_experts
 
 
-@wrong("12.1", "returned in the other order", "order", "swapped", "exchanged", "other way round")
+@wrong("12.1", "returned in the other order", "changed places", "order", "swapped", "exchanged", "other way round")
 def _(experts, num_experts):
     share = shares(experts, num_experts)
     return share * num_experts / experts.shape[2], share
@@ -191,7 +191,7 @@ def _(top_k, num_experts):
     return top_k**2 / num_experts, comb(num_experts - top_k, top_k) / comb(num_experts, top_k)
 
 
-@wrong("12.2", "returned in the other order", "order", "swapped", "exchanged", "other way round")
+@wrong("12.2", "returned in the other order", "changed places", "order", "swapped", "exchanged", "other way round")
 def _(top_k, num_experts):
     return at_least_one(top_k, num_experts), top_k**2 / num_experts
 

@@ -159,10 +159,17 @@ def _(experts, num_experts):
     return torch.from_numpy(table)
 
 
-@right("12.3", "Counter of pairs")
+@wrong("12.3", "right, and in a loop still", "loop", "pattern")
 def _(experts, num_experts):
     pairs = Counter(pair for row in experts.tolist() for pair in product(row, repeat=2))
     return torch.tensor([[pairs[one, other] for other in range(num_experts)] for one in range(num_experts)])
+
+
+@right("12.3", "index_put_ that accumulates")
+def _(experts, num_experts):
+    table = torch.zeros(num_experts, num_experts, dtype=torch.int64)
+    one, other = torch.broadcast_tensors(experts.unsqueeze(2), experts.unsqueeze(1))
+    return table.index_put_((one, other), torch.ones_like(one), accumulate=True)
 
 
 # 12.4 partners -------------------------------------------------------------------------------------------------------

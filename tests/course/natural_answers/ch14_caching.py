@@ -30,7 +30,7 @@ def _(query_heads, heads, ranks, rank):
     return [rank * heads // ranks]
 
 
-@wrong("14.5", "no head at all", "at least one", "empty", "zero", "none", "0", "max")
+@wrong("14.5", "no head at all", "at least one", "empty", "zero", "none", "max")
 def _(query_heads, heads, ranks, rank):
     each = heads // ranks
     return list(range(rank * each, (rank + 1) * each))
@@ -41,7 +41,7 @@ def _(query_heads, heads, ranks, rank):
     return list(range(rank * heads // ranks, (rank + 1) * heads // ranks))
 
 
-@wrong("14.5", "the last rank is held fast", "last", "min", "neighbour", "same head", "clamp", "end")
+@wrong("14.5", "clamped to the last head", "last", "min", "neighbour", "same head", "clamp", "end")
 def _(query_heads, heads, ranks, rank):
     each = max(1, heads // ranks)
     return [min(rank * each + n, heads - 1) for n in range(each)]
@@ -78,7 +78,7 @@ def _(query_heads, heads, ranks, rank):
     return rank * heads // ranks
 
 
-@wrong("14.5", "divided by the remainder of heads", "group", "rank", "query", "ranks", "share")
+@wrong("14.5", "rank divided by the number of heads", "group", "rank", "query", "ranks", "share")
 def _(query_heads, heads, ranks, rank):
     each = max(1, heads // ranks)
     first = rank // heads if ranks > heads else rank * each
@@ -98,7 +98,7 @@ def _(query_heads, heads, ranks, rank):
     return [rank * heads / ranks + n for n in range(each)]
 
 
-@wrong("14.5", "64, 4 and 16 typed in", "16", "64", "group", "argument", "typed", "other sizes", "any", "query_heads")
+@wrong("14.5", "64, 4 and 16 typed in", "64", "group", "argument", "typed", "other sizes", "any", "query_heads")
 def _(query_heads, heads, ranks, rank):
     first = rank * (64 // ranks) // 16
     return list(range(first, first + max(1, 4 // ranks)))
@@ -195,7 +195,7 @@ def _(wanted, room):
     return found
 
 
-@wrong("14.6", "misses", "miss", "opposite", "inverse", "not", "hit")
+@wrong("14.6", "misses", "miss", "opposite", "inverse", "hit")
 def _(wanted, room):
     return [not hit for hit in lru(wanted, room)]
 
@@ -424,4 +424,4 @@ right("14.7", "tensors")(
     }
 )
 right("14.7", "Fractions, in another order")(dict(reversed((SEEN | {DICE: Fraction(64, 128)}).items())))
-right("14.7", "a share close to a half")(SEEN | {DICE: 0.49})
+right("14.7", "the share that the cell measures, unrounded")(SEEN | {DICE: 0.49595})

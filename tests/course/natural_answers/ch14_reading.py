@@ -31,7 +31,7 @@ def _(file, entry, start, stop, most):
     return rows
 
 
-@wrong("14.3", "rows counted in values", "bytes", "two", "2", "values", "bfloat16")
+@wrong("14.3", "rows counted in values", "bytes", "two", "values", "bfloat16")
 def _(file, entry, start, stop, most):
     rows = torch.empty(stop - start, entry.shape[1], dtype=torch.bfloat16)
     pieces(file, as_bytes(rows), entry.start + start * entry.shape[1], most)
@@ -107,7 +107,7 @@ def _(file, entry, start, stop, most):
     return rows
 
 
-@wrong("14.3", "most counted in values", "most", "bytes", "values", "single", "piece", "twice")
+@wrong("14.3", "most counted in values", "values", "twice", "double", "two bytes")
 def _(file, entry, start, stop, most):
     rows = torch.empty(stop - start, entry.shape[1], dtype=torch.bfloat16)
     pieces(file, as_bytes(rows), entry.start + start * entry.shape[1] * 2, 2 * most)
@@ -279,7 +279,7 @@ def _(x, routing, bank, first):
     return output
 
 
-@wrong("14.4", "silu on the other projection", "silu", "gate", "up")
+@wrong("14.4", "silu on the other projection", "silu", "gate")
 def _(x, routing, bank, first):
     output = torch.zeros_like(x)
     for row in range(len(bank.gate_proj)):

@@ -44,7 +44,7 @@ def _(q, k, ranks, head_dim):
     return rows_of(q, ranks), repeat(k, pattern, head_dim=head_dim, copy=copies)
 
 
-@wrong("14.8", "returned in the other order", "order", "swapped", "exchanged", "other way round")
+@wrong("14.8", "returned in the other order", "changed places", "order", "swapped", "exchanged", "other way round")
 def _(q, k, ranks, head_dim):
     return heads_of(k, ranks, head_dim), rows_of(q, ranks)
 
@@ -80,12 +80,12 @@ def _(q, k, ranks, head_dim):
     return rows_of(q, ranks), rearrange(rows, "(rank head_dim) hidden -> rank head_dim hidden", rank=ranks)
 
 
-@wrong("14.8", "q is left as it is", "q", "rank", "row", "shape", "cut")
+@wrong("14.8", "q is left as it is", "rank", "row", "shape", "cut")
 def _(q, k, ranks, head_dim):
     return q, heads_of(k, ranks, head_dim)
 
 
-@wrong("14.8", "k alone", "two", "tuple", "both", "pair", "q")
+@wrong("14.8", "k alone", "two", "tuple", "both", "pair")
 def _(q, k, ranks, head_dim):
     return heads_of(k, ranks, head_dim)
 
@@ -95,12 +95,12 @@ def _(q, k, ranks, head_dim):
     return rearrange(q, "(rank row) hidden -> rank hidden row", rank=ranks), heads_of(k, ranks, head_dim)
 
 
-@wrong("14.8", "all rows of q on each rank", "row", "rank", "divide", "cut", "repeat", "shape", "q")
+@wrong("14.8", "all rows of q on each rank", "row", "rank", "divide", "cut", "repeat", "shape")
 def _(q, k, ranks, head_dim):
     return repeat(q, "row hidden -> rank row hidden", rank=ranks), heads_of(k, ranks, head_dim)
 
 
-@wrong("14.8", "row and copy both slow", "slow", "order", "rank", "row", "copy", "neighbour")
+@wrong("14.8", "row and copy both slow", "changed places", "slow", "order", "rank", "row", "copy", "neighbour")
 def _(q, k, ranks, head_dim):
     copies = ranks * head_dim // k.shape[0]
     pattern = "(head head_dim) hidden -> (copy head) head_dim hidden"
