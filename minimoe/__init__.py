@@ -24,6 +24,7 @@ WHERE = {
     "stream": "minimoe.scale.streaming.stream",
     "record_routing": "minimoe.routing.trace.trace",
     "RoutingTrace": "minimoe.routing.trace.trace",
+    "show_token": "minimoe.routing.token_view.show",
     "record_documents": "minimoe.routing.trace.documents",
     "TracedDocument": "minimoe.routing.trace.documents",
     "synthetic_trace": "minimoe.routing.trace.synthetic",
