@@ -24,6 +24,7 @@ WHERE = {
     "stream": "minimoe.scale.streaming.stream",
     "record_routing": "minimoe.routing.trace.trace",
     "RoutingTrace": "minimoe.routing.trace.trace",
+    "show_token": "minimoe.routing.token_view.show",
     "record_documents": "minimoe.routing.trace.documents",
     "TracedDocument": "minimoe.routing.trace.documents",
     "synthetic_trace": "minimoe.routing.trace.synthetic",
@@ -40,6 +41,7 @@ WHERE = {
     "hint": "minimoe.course.checker.hints",
     "solution": "minimoe.course.checker.hints",
     "progress": "minimoe.course.checker.progress",
+    "exercises": "minimoe.course.my_exercises",
     "workbench": "minimoe.course.workbench.workbench",
 }
 __all__ = sorted([*WHERE, "model"])

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
-from execute_notebooks import METADATA
+from execute_notebooks import METADATA, metadata, text_of
 from nbformat import NotebookNode
 
 from minimoe.course.checker.notebook_source import Cell, folder, read_master, solved, stub
@@ -34,7 +34,7 @@ def build(master: Path, kind: str) -> NotebookNode:
             make(
                 source_of(cell, kind, f"{master.name}, line {cell.line}"),
                 id=f"{master.stem[:2]}-{number:02d}",
-                metadata={"tags": cell.metadata["tags"].split()} if "tags" in cell.metadata else {},
+                metadata=metadata(cell.metadata.get("tags", "").split()),
             )
         )
     return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
@@ -73,7 +73,7 @@ def main(check: bool) -> int:
         print(f"{path.name} ({kind}) {'differs from its master' if check else 'written'}")
         if not check:
             path.parent.mkdir(exist_ok=True)
-            nbformat.write(build(master, kind), path)
+            path.write_text(text_of(build(master, kind)), encoding="utf-8")
     return 1 if check and stale else 0
 
 

@@ -1,6 +1,8 @@
 """Write minimoe/model/README.md: the whole model on one page, generated from its files.
 
     python scripts/model_page.py
+
+Run it after a change in minimoe/model.
 """
 
 import ast

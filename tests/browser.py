@@ -150,11 +150,13 @@ def run_all_cells(page: Any, seconds: float = 300.0) -> None:
     for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
         page.get_by_role("menuitem", name=menu, exact=True).click()
         page.get_by_role("menuitem", name=entry, exact=True).click()
-    # Prompts read "[ ]:" before a cell is run, "[*]:" until it is done, "[3]:" afterwards. Empty cells are never run.
+    # Prompts read "[ ]:" before a cell is run, "[*]:" until it is done, "[3]:" afterwards. Empty cells are never run,
+    # and folded ones have no prompt.
     page.wait_for_function(
         """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
             /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent)
-            || cell.querySelector('.cm-content')?.textContent.trim() === '')""",
+            || cell.querySelector('.cm-content')?.textContent.trim() === ''
+            || cell.querySelector('.jp-Placeholder'))""",
         timeout=milliseconds,
     )
 

@@ -3,26 +3,24 @@
 # %% [markdown]
 # # 03 · RoPE: exercises
 #
-# Lesson: [03 · RoPE](../notebooks/03_rope.ipynb). About 75 minutes for all seven; 03.2 and 03.4 are the heart.
+# Lesson: [03 · RoPE](../notebooks/03_rope.ipynb). About 75 minutes for all seven; if you have less, do 03.2 and 03.4.
 #
 # Each exercise has a place marked `...`: put your answer there and run the cell. `minimoe.check` says what is missing
-# and, where it can, which misunderstanding it looks like; `minimoe.hint("03.1")` helps in three steps,
-# `minimoe.solution("03.1")` shows all of it. Nothing breaks if you leave one out.
+# and, where it can, which misunderstanding it looks like. `minimoe.hint("03.1")` helps in three steps,
+# `minimoe.solution("03.1")` shows the whole answer. Nothing breaks if you leave one out.
 
 # %%
 import copy
 import math
-from random import Random
 
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor
-from torch.nn import functional as F
 
 import minimoe
+from minimoe.course.capture import held_out_texts, next_token_loss
 from minimoe.model.rope import apply_rope as library_rope
 from minimoe.model.rope import frequencies_and_scale, rotary_tables
-from minimoe.training.corpus.documents import document
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
 config = model.config
@@ -32,8 +30,8 @@ token_ids = torch.tensor([tokenizer.encode(text)])
 # %% [markdown]
 # ## 03.1 · The frequencies
 #
-# *8 minutes, difficulty 1 of 5.* How many radians does each pair turn for one token? Pair 0 turns by 1; pair *j* by
-# theta to the power of -2j / head_dim.
+# *8 minutes, difficulty 1 of 5.* How many radians does each pair turn per token? Pair 0 turns by 1, pair *j* by theta
+# to the power of -2j / head_dim.
 
 
 # %% exercise="03.1"
@@ -51,8 +49,8 @@ minimoe.check("03.1", frequencies)
 # %% [markdown]
 # ## 03.2 · Turn every pair
 #
-# *12 minutes, difficulty 3 of 5.* Channel *j* and channel *j + head_dim / 2* are one arrow; turn each by its angle.
-# `cos` and `sin` hold every angle twice, once for each member of the pair.
+# *12 minutes, difficulty 3 of 5.* Channel *j* and channel *j + head_dim / 2* form one arrow. Turn each arrow by its
+# angle. `cos` and `sin` hold every angle twice, once for each channel of the pair.
 
 
 # %% exercise="03.2"
@@ -71,7 +69,7 @@ minimoe.check("03.2", apply_rope)
 # %% [markdown]
 # ### Yours, inside the model
 #
-# The model runs once with the library's rotation and once with yours, in every layer. What do you expect to see?
+# The model runs once with the library's rotation and once with yours, in every layer.
 
 # %%
 with minimoe.workbench(model, apply_rope=apply_rope) as bench:
@@ -81,8 +79,8 @@ comparison
 # %% [markdown]
 # ## 03.3 · Predict, then run: what moves the score?
 #
-# *8 minutes, difficulty 2 of 5.* One query at position m, one key at n, both turned. Put `True` or `False` at each
-# place **before** you run the cell after it.
+# *8 minutes, difficulty 2 of 5.* One query at position m, one key at position n, both turned. Put `True` or `False` at
+# each place **before** you run the cell after it.
 
 # %% exercise="03.3"
 predictions = {
@@ -107,7 +105,7 @@ predictions = {
 }
 
 # %% [markdown]
-# Now run it, on random q, k and v with the mini's frequencies. Does each line say what you predicted?
+# Now measure it, with random q, k and v and the mini's frequencies. Do the numbers agree with your predictions?
 
 # %%
 q, k, v = torch.randn(3, 1, 1, 1, config.head_dim, generator=torch.Generator().manual_seed(3))
@@ -123,13 +121,12 @@ def score(m, n, dtype=torch.float32):
     return float(at(q, m, dtype) @ at(k, n, dtype))
 
 
-print("both moved by 1,000: another score:", abs(score(1005, 1002) - score(5, 2)) > 1e-2)
-print("trade positions: another score:", abs(score(2, 5) - score(5, 2)) > 1e-2)
-print("turned q has another length:", abs(float(at(q, 999).norm() - q.norm())) > 1e-2)
-print("both at 0, both at 7: another score:", abs(score(0, 0) - score(7, 7)) > 1e-2)
-print("v turned: the output is the same after a move:", torch.allclose(at(v, 2), at(v, 1002), atol=1e-2))
-moved = score(1005, 1002, torch.bfloat16)
-print("bfloat16 table: equal to the last digit:", moved == score(5, 2, torch.bfloat16))
+print(f"score at (5, 2) {score(5, 2):.2f}, at (1005, 1002) {score(1005, 1002):.2f}, at (2, 5) {score(2, 5):.2f}")
+print(f"score at (0, 0) {score(0, 0):.2f}, at (7, 7) {score(7, 7):.2f}")
+print(f"length of q {float(q.norm()):.2f}, turned to position 999 {float(at(q, 999).norm()):.2f}")
+print(f"v turned to position 2 and to 1002: they differ by up to {float((at(v, 2) - at(v, 1002)).abs().max()):.1f}")
+moved = score(1005, 1002, torch.bfloat16) - score(5, 2, torch.bfloat16)
+print(f"table in bfloat16: the score at (1005, 1002) differs by {abs(moved):.2f} from that at (5, 2)")
 
 # %%
 minimoe.check("03.3", predictions)
@@ -137,8 +134,8 @@ minimoe.check("03.3", predictions)
 # %% [markdown]
 # ## 03.4 · Bug hunt: one position off
 #
-# *15 minutes, difficulty 3 of 5.* Generation with a cache, one head of it. A step gets the queries and keys of the new
-# tokens, not yet turned, and the keys of everything before, turned already. Somebody wrote:
+# *15 minutes, difficulty 3 of 5.* Generation with a cache, for one head. A step gets the queries and keys of the new
+# tokens, not yet turned, and the keys of all earlier tokens, already turned. This function has a bug:
 
 
 # %%
@@ -159,8 +156,9 @@ def suspicious(q, k, cached, frequencies):
 
 
 # %% [markdown]
-# Fed all at once it is right, so its test passed. Fed in steps, a prompt of five tokens and then four single ones, it
-# differs. Each row is a query, each column a key; a `#` is a score that differs from that of the whole text at once.
+# Given all tokens at once, it is right, so its test passed. Given a prompt of five tokens and then four single ones, it
+# is wrong. Each row is a query, each column a key; a `#` marks a score that differs from that of the whole text at
+# once.
 
 # %%
 generator = torch.Generator().manual_seed(4)
@@ -182,14 +180,14 @@ for query, row in enumerate((in_steps(suspicious) - everything.tril()).abs() > 1
     print(f"query {query}  " + " ".join("#" if differs else "." for differs in row[: query + 1].tolist()))
 
 # %% [markdown]
-# Where are the differences, and where are there none? Say it in a sentence before you mend it.
+# Where are the differences, and where are there none? Describe the pattern in one sentence before you fix it.
 
 
 # %% exercise="03.4"
 def step(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
     """q, k: (new, head_dim); cached: (old, head_dim), turned -> scores (new, old + new), keys (old + new, head_dim)."""
     ### BEGIN SOLUTION
-    positions = torch.arange(len(cached), len(cached) + len(q))  # the first new place is the number of cached ones
+    positions = torch.arange(len(cached), len(cached) + len(q))  # the first new position is the number of cached keys
     keys = torch.cat((cached, turn(k, positions, frequencies)))
     return einsum(turn(q, positions, frequencies), keys, "query head_dim, key head_dim -> query key"), keys
     ### END SOLUTION
@@ -202,13 +200,13 @@ minimoe.check("03.4", step)
 # ## 03.5 · Estimate, then measure: how far do the hands reach?
 #
 # *10 minutes, difficulty 2 of 5.* First guess, for the 235B (head_dim 128, theta 1,000,000, a context of 40,960): how
-# many tokens does the slowest pair need for a whole turn? And how many of its 64 pairs make a whole turn within the
-# context? Write both numbers down. Then write the formula.
+# many tokens does the slowest pair need for a whole turn? And how many of its 64 pairs complete a turn within the
+# context? Write both numbers down, then write the formula.
 
 
 # %% exercise="03.5"
 def reach(head_dim: int, theta: float, context: int) -> tuple[float, int]:
-    """(tokens that the slowest pair needs for a whole turn, pairs that make at least one within the context)."""
+    """(tokens that the slowest pair needs for a whole turn, number of pairs that complete one within the context)."""
     ### BEGIN SOLUTION
     waves = [math.tau * theta ** (2 * pair / head_dim) for pair in range(head_dim // 2)]
     return waves[-1], sum(wave <= context for wave in waves)
@@ -219,8 +217,7 @@ def reach(head_dim: int, theta: float, context: int) -> tuple[float, int]:
 minimoe.check("03.5", reach)
 
 # %% [markdown]
-# And measured, from the tables that the library really makes: a pair has come round once its sine has risen from below
-# zero to zero or above.
+# Now measure it, in the tables that the library computes: count a full turn when the sine crosses zero going up.
 
 # %%
 for name, each in (("mini", config), ("235B", minimoe.ModelConfig.named("Qwen3-235B-A22B"))):
@@ -232,14 +229,14 @@ for name, each in (("mini", config), ("235B", minimoe.ModelConfig.named("Qwen3-2
     mine = (
         "write the function above" if answer is None or ... in answer else f"{answer[0]:,.0f} tokens, {answer[1]} pairs"
     )
-    print(f"{name}: {int(came_round.sum())} of {len(came_round)} pairs came round in {context:,} tokens; yours: {mine}")
+    print(f"{name}: {int(came_round.sum())} of {len(came_round)} pairs turn fully in {context:,} tokens; yours: {mine}")
 
 # %% [markdown]
 # ## 03.6 · Rewrite with einops: from one pairing to the other
 #
 # *12 minutes, difficulty 4 of 5.* Other code bases pair neighbours: channels (0, 1), (2, 3), ... of a head. Their
-# weights come with rows in that order. This function brings the rows of a q or k projection into our order; it is
-# right, and nobody can read it:
+# weights have rows in that order. This function brings the rows of a q or k projection into our order. It is correct
+# and hard to read:
 
 
 # %%
@@ -264,13 +261,13 @@ def to_half_split(weight: Tensor, head_dim: int) -> Tensor:
 minimoe.check("03.6", to_half_split)
 
 # %% [markdown]
-# Somebody sends you the mini in the other layout. Run as it is, it is broken, silently; your function mends it. Note
-# that the weights of `q_norm` and `k_norm` have channels too.
+# Suppose you get the mini in the other layout. Loaded as it is, it is broken, without an error; your function repairs
+# it. The weights of `q_norm` and `k_norm` have channels too.
 
 
 # %%
 def reorder(other, change):
-    """Put the rows of every q and k projection, and of the norms of their channels, through `change`."""
+    """Apply `change` to the rows of every q and k projection, and to the weights of their norms."""
     with torch.no_grad():
         for layer in other.layers:
             attention = layer.self_attn
@@ -284,32 +281,34 @@ def to_neighbours(weight):
     return rearrange(weight, "(head pair half) hidden -> (head half pair) hidden", pair=2, half=config.head_dim // 2)
 
 
-def mend(weight):
-    mended = to_half_split(weight, config.head_dim)
-    return weight if mended is None else mended
+def repair(weight):
+    repaired = to_half_split(weight, config.head_dim)
+    return weight if repaired is None else repaired
 
 
-def same_as_the_mini(other):
+def change_of_logits(other):
+    """The largest difference between the logits of another model and the mini's."""
     with torch.no_grad():
-        return torch.allclose(other(token_ids), model(token_ids), atol=1e-3)
+        return float((other(token_ids) - model(token_ids)).abs().max())
 
 
 foreign = copy.deepcopy(model)
 reorder(foreign, to_neighbours)
-print("as it came, the same as the mini:", same_as_the_mini(foreign))
-reorder(foreign, mend)
-print("mended by your function:", same_as_the_mini(foreign))
+print(f"in the other layout, logits differ from the mini's by up to {change_of_logits(foreign):.0f}")
+reorder(foreign, repair)
+print(f"after your function, by up to {change_of_logits(foreign):.0f}")
 
 # %% [markdown]
 # ## 03.7 · Ablate: which pairs does it need?
 #
-# *10 minutes, difficulty 3 of 5.* Turn only some pairs, and leave the others as if everything stood at position 0.
-# **Predict** before you run the model: which half will it miss more, the fast or the slow one?
+# *10 minutes, difficulty 3 of 5.* In the lesson, the eight fastest pairs were enough for short texts. Write the
+# function that turns only the chosen pairs, and leaves the others as if every token stood at position 0. **Predict**
+# before you run the model: are four enough? Are two?
 
 
 # %% exercise="03.7"
 def turn_only(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
-    """As apply_rope, for the pairs that are True in `chosen` (head_dim / 2); the others come out as they went in."""
+    """apply_rope for the pairs that are True in `chosen` (head_dim / 2); the others stay -> x's shape and dtype."""
     ### BEGIN SOLUTION
     mask = repeat(chosen, "half -> (pair half)", pair=2)
     return torch.where(mask, library_rope(x, cos, sin), x)
@@ -323,7 +322,7 @@ minimoe.check("03.7", turn_only)
 # Now in the mini, on held-out texts: the loss with only the fastest pairs turned, and with only the slowest.
 
 # %%
-texts = [document(Random(f"03.7 {n}"), "held-out", domain).text for n in range(2) for domain in ("en", "zh", "code")]
+texts = held_out_texts(tokenizer, each=2, seed="03.7")
 half = config.head_dim // 2
 
 
@@ -334,9 +333,8 @@ def loss(chosen):
         turned = turn_only(x, cos, sin, chosen)
         return library_rope(x, cos, sin) if turned is None else turned
 
-    with torch.no_grad(), minimoe.workbench(model, apply_rope=partly):
-        rows = [(model(ids)[0, :-1], ids[0, 1:]) for ids in (torch.tensor([tokenizer.encode(text)]) for text in texts)]
-    return float(F.cross_entropy(torch.cat([logits for logits, _ in rows]), torch.cat([ids for _, ids in rows])))
+    with minimoe.workbench(model, apply_rope=partly):
+        return next_token_loss(model, texts)
 
 
 print("pairs turned   the fastest   the slowest   (loss in nats per token)")
@@ -345,8 +343,8 @@ for count in (0, 2, 4, half // 2, half - 2, half):
     print(f"{count:12d} {loss(number < count):13.1f} {loss(number >= half - count):13.1f}")
 
 # %% [markdown]
-# Two things to take home. The fast pairs are what a short text is read with. And a pair that hardly turns within the
-# context is a channel without a position: some models leave a part of their channels unturned by design.
+# Two things to remember. The mini reads short texts with its fast pairs. And a pair that hardly turns within the
+# context is a channel without a position: some models leave part of their channels unturned by design.
 
 # %%
 minimoe.progress(3)

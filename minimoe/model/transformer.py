@@ -15,6 +15,7 @@ from minimoe.model.experts import ENGINES, ExpertBank
 from minimoe.model.layer import DecoderLayer
 from minimoe.model.norm import RMSNorm
 from minimoe.model.rope import rotary_tables
+from minimoe.threads import one_thread_if_small
 
 
 class Layers(nn.Module):
@@ -70,6 +71,7 @@ class Transformer(nn.Module):
             if parameter.dim() > 1 and not parameter.is_meta:  # the norms stay at one
                 nn.init.normal_(parameter, std=config.initializer_range)
 
+    @one_thread_if_small
     def forward(
         self,
         token_ids: Tensor | None = None,

@@ -1,7 +1,5 @@
 """Chapter 03 as a reader meets it: Run All, move the two arrows, get an exercise wrong and then right."""
 
-import re
-
 import pytest
 
 from tests.browser import ROOT, run_all_cells
@@ -11,8 +9,11 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (ROOT / LESSON).exists(), reason="lesson 03 is not written"),
 ]
-SCREEN = ".jp-OutputArea:has(.widget-slider) .js-plotly-plot"  # the picture below the sliders
-SUBTITLE = f"() => document.querySelector('{SCREEN}').layout.title.subtitle.text"
+ARROWS, SUM = "q at", "pairs 1 to"  # the label of a slider, by which the output of each widget is found
+FIGURE = """label => [...document.querySelectorAll('.jp-OutputArea-child:has(.widget-slider)')]
+    .find(output => [...output.querySelectorAll('.widget-label')].some(text => text.textContent === label))
+    ?.querySelector('.js-plotly-plot')"""
+TITLE = f"label => ({FIGURE})(label)?.layout?.title?.text ?? ''"
 
 
 @pytest.fixture
@@ -26,51 +27,59 @@ def watched(page, lab):
     return page
 
 
-def move(page, name, steps):
+def title_of(page, widget):
+    """The title of a widget's picture, in one line."""
+    return page.evaluate(TITLE, widget).replace("<br>", " ")
+
+
+def slider(page, name):
+    return page.locator(f".widget-slider:has(.widget-label:text-is('{name}')) .noUi-handle")
+
+
+def move(page, widget, name, steps):
     """Press an arrow key on one slider: right for positive steps, left for negative ones; wait for the new picture."""
-    before = page.evaluate(SUBTITLE)
-    handle = page.locator(f".widget-slider:has(.widget-label:text-is('{name}')) .noUi-handle")
-    handle.focus()
+    before = page.evaluate(TITLE, widget)
+    slider(page, name).focus()
     for _ in range(abs(steps)):
         page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
-    page.wait_for_function(
-        f"before => document.querySelector('{SCREEN}')?.layout.title.subtitle?.text !== before", arg=before
-    )
-    page.wait_for_timeout(700)
-    return page.evaluate(SUBTITLE)
+    page.wait_for_function(f"([label, before]) => ({TITLE})(label) !== before", arg=[widget, before], timeout=30_000)
+    page.wait_for_timeout(500)
+    return title_of(page, widget)
 
 
-def numbers(subtitle):
-    """(position of q, position of k, distance, score) out of the line below the title."""
-    found = re.search(r"q at (\d+) .*k at (\d+) .*distance (-?\d+), <b>score (-?[\d.]+)", subtitle)
-    return int(found[1]), int(found[2]), int(found[3]), float(found[4])
+def score(page):
+    """The score at the green dot."""
+    return page.evaluate(f"label => ({FIGURE})(label).data.at(-1).y[0]", ARROWS)
 
 
-def test_lesson_03_runs_and_its_arrows_turn(watched, lab):
+def show(page, widget):
+    """Scroll to a widget and wait for its picture."""
+    slider(page, widget).scroll_into_view_if_needed(timeout=30_000)
+    page.wait_for_function(f"label => ({TITLE})(label)", arg=widget, timeout=30_000)
+    return title_of(page, widget)
+
+
+def test_lesson_03_runs_and_its_widgets_answer(watched, lab):
     watched.goto(lab.address(LESSON))
     run_all_cells(watched)
     assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    watched.locator(SCREEN).scroll_into_view_if_needed()
-    watched.wait_for_function(f"() => document.querySelector('{SCREEN}')?.layout?.title?.subtitle")
-    first = numbers(watched.evaluate(SUBTITLE))
-    assert first[:3] == (12, 4, 8)
+    title = show(watched, ARROWS)
+    assert "q at 15, turned" in title and "k at 14, by" in title and "distance 1;" in title
+    first = score(watched)
 
-    apart = numbers(move(watched, "q at", 3))
-    assert apart[:3] == (15, 4, 11) and apart[3] != first[3]
-    together = numbers(move(watched, "k at", 3))
-    assert together[:3] == (15, 7, 8)
-    assert together[3] == pytest.approx(first[3], abs=2e-3)
-
-    far = numbers(move(watched, "move both", 5))
-    assert far[:3] == (20, 12, 8) and far[3] == pytest.approx(first[3], abs=2e-3)
+    assert "distance 4;" in move(watched, ARROWS, "q at", 3) and score(watched) != first
+    assert "distance 1;" in move(watched, ARROWS, "k at", 3)
+    assert score(watched) == pytest.approx(first, abs=2e-3)
+    far = move(watched, ARROWS, "move both by", 5)
+    assert "q at 18 + 5 = 23, turned" in far and "k at 17 + 5 = 22, by" in far and "distance 1;" in far
+    assert score(watched) == pytest.approx(first, abs=2e-3)
 
     watched.locator(".widget-dropdown select").select_option("0")
-    watched.wait_for_function(
-        f"() => document.querySelector('{SCREEN}').layout.title.text.includes('Channels 0 and 16')"
-    )
-    assert "takes 6.3 tokens" in watched.evaluate(SUBTITLE)
-    height = watched.evaluate(f"() => document.querySelector('{SCREEN}').closest('.jp-OutputArea').clientHeight")
-    assert height > 300
+    watched.wait_for_function(f"label => ({TITLE})(label).startsWith('Pair 0 of 16')", arg=ARROWS, timeout=30_000)
+    assert "takes 6.3 tokens" in title_of(watched, ARROWS)
+
+    assert show(watched, SUM).startswith("1 of 16 pairs")
+    assert move(watched, SUM, SUM, 15).startswith("16 of 16 pairs: the score is highest at distance 1")
     assert watched.complaints == [] and watched.strangers == []
 
 

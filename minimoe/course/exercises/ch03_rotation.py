@@ -1,80 +1,14 @@
-"""Chapter 03, RoPE: frequencies, the rotation, and predictions (03.1 to 03.3). 03.4 onward: ch03_cache_and_pairs.py."""
+"""Chapter 03, RoPE: the rotation, and predictions about scores (03.2 and 03.3)."""
 
-import math
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-from minimoe.course.checker.exercise import Arguments, Case, Exercise
-from minimoe.model.rope import apply_rope, frequencies_and_scale
-
-# 03.1 inverse frequencies ---------------------------------------------------------------------------------------------
-
-
-def frequencies_by_loop(head_dim: int, theta: float) -> Tensor:
-    """One pair after another, in double precision."""
-    return torch.tensor([1.0 / theta ** (2 * pair / head_dim) for pair in range(head_dim // 2)], dtype=torch.float32)
-
-
-def powers(exponents: Tensor, theta: float) -> Tensor:
-    return (theta ** -exponents.double()).float()
-
-
-def without_the_two(head_dim: int, theta: float) -> Tensor:
-    return powers(torch.arange(head_dim // 2) / head_dim, theta)
-
-
-def wavelengths(head_dim: int, theta: float) -> Tensor:
-    return math.tau / frequencies_by_loop(head_dim, theta)
-
-
-def periods(head_dim: int, theta: float) -> Tensor:
-    return 1.0 / frequencies_by_loop(head_dim, theta)
-
-
-def turns_for_a_token(head_dim: int, theta: float) -> Tensor:
-    return frequencies_by_loop(head_dim, theta) / math.tau
-
-
-def classic_theta(head_dim: int, theta: float) -> Tensor:
-    return frequencies_by_loop(head_dim, 10_000.0)
-
-
-def up_to_theta(head_dim: int, theta: float) -> Tensor:
-    return powers(torch.linspace(0, 1, head_dim // 2), theta)
-
-
-def slow_first(head_dim: int, theta: float) -> Tensor:
-    return frequencies_by_loop(head_dim, theta).flip(0)
-
-
-def counted_from_one(head_dim: int, theta: float) -> Tensor:
-    return powers(torch.arange(2, head_dim + 2, 2) / head_dim, theta)
-
-
-def one_for_each_channel(head_dim: int, theta: float) -> Tensor:
-    return repeat(frequencies_by_loop(head_dim, theta), "half -> (pair half)", pair=2)
-
-
-def one_for_all(head_dim: int, theta: float) -> Tensor:
-    return torch.ones(head_dim // 2)
-
-
-def by_logarithm(head_dim: int, theta: float) -> Tensor:
-    return torch.exp(-math.log(theta) * torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim).float()
-
-
-def by_repeated_division(head_dim: int, theta: float) -> Tensor:
-    found = [1.0]
-    while len(found) < head_dim // 2:
-        found.append(found[-1] / theta ** (2 / head_dim))
-    return torch.tensor(found)
-
-
-def by_linspace(head_dim: int, theta: float) -> Tensor:
-    return theta ** -torch.linspace(0, 1, head_dim // 2 + 1)[:-1]
-
+from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
+from minimoe.course.exercises.ch03_frequencies import frequencies_by_loop
+from minimoe.model.rope import apply_rope
 
 # 03.2 the rotation ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +45,12 @@ def draw_rope(
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     first, second = rearrange(x, "batch head position (pair half) -> pair batch head position half", pair=2)
     return first, second
+
+
+LOST_DIGITS = (
+    "the rotation is computed in float32 although x is float64, so half of its digits are lost. Compute in x's dtype, "
+    "or in float64."
+)
 
 
 def interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -171,6 +111,52 @@ def in_float32(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return apply_rope(x.float(), cos.float(), sin.float())
 
 
+def computed_in_float32(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return apply_rope(x.float(), cos.float(), sin.float()).to(x.dtype)
+
+
+def loses_digits(answer: Any) -> str | None:
+    """A complaint if the answer is right in float32 only, although x is float64."""
+    x, cos, sin = draw_rope(1, 2, 4, 6, torch.float64, start=2)(torch.Generator().manual_seed(0))
+    error = float((answer(x, cos, sin) - rotate_by_loops(x, cos, sin)).abs().max())
+    lost = 1e-12 < error < 1e-4  # a larger error is another mistake
+    return "x is float64, but the result has the precision of float32" if lost else None
+
+
+def cut_for_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Neighbours are taken apart, and the results put together as halves."""
+    first, second = rearrange(x, "batch head position (half pair) -> pair batch head position half", pair=2)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def neighbours_left_as_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Neighbours are rotated correctly, and the results put together as halves."""
+    first, second = rearrange(x, "batch head position (half pair) -> pair batch head position half", pair=2)
+    cos, sin = cos[:, : first.shape[-1]], sin[:, : first.shape[-1]]
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def overwritten(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The first half is overwritten before the second is computed from it."""
+    first, second = halves(x)
+    c, s = (table[:, : first.shape[-1]] for table in (cos, sin))
+    first = first * c - second * s
+    return torch.cat((first, second * c + first * s), dim=-1)
+
+
+def cosine_only(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return x * cos
+
+
+def no_quarter_turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return x * cos + x * sin
+
+
+def a_half_each(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = halves(x)
+    return torch.cat((first * cos[:, : first.shape[-1]], second * sin[:, : first.shape[-1]]), dim=-1)
+
+
 def by_complex_numbers(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = (half.double() for half in halves(x))
     turned = torch.complex(first, second) * torch.complex(cos.double(), sin.double())[:, : first.shape[-1]]
@@ -217,88 +203,27 @@ TRUTH = {
 }
 
 
+REASONS = {
+    "both moved by 1,000: another score": "A dot product depends on the angle between two arrows. Which of them turns, "
+    "and by how much, when both move?",
+    "q and k trade positions: another score": "The angle between the arrows is a constant, given by their contents, "
+    "plus the distance times the frequency. What happens to each of the two?",
+    "turned q has another length": "Which lengths does a rotation change?",
+    "both at position 0, then both at 7: another score": "Compare the distances m - n of the two situations.",
+    "v turned like k: the output still knows distances alone": "The turns of q and k cancel down to a distance because "
+    "the two meet in a dot product. What does v meet?",
+    "table rounded to bfloat16, both moved by 1,000: equal to the last digit": "The cosines of 5 and of 1,005 are "
+    "different numbers. Are they rounded by the same amount?",
+}
+
+
 def with_other(number: int) -> dict[str, bool]:
-    """The truth, with the answer to one question turned round."""
+    """The truth, with the answer to one question reversed."""
     question = list(TRUTH)[number]
     return TRUTH | {question: not TRUTH[question]}
 
 
 EXERCISES = (
-    Exercise(
-        id="03.1",
-        title="The frequencies",
-        kind="fill in",
-        minutes=8,
-        difficulty=1,
-        hints=(
-            "There is one frequency for each pair, so head_dim / 2 of them. The first is 1: one radian for each token.",
-            "An axis of length head_dim // 2, float32. Pair j has theta to the power of -2j / head_dim; "
-            "torch.arange(0, head_dim, 2) is 2j.",
-            "exponents = torch.arange(0, head_dim, 2) / head_dim; return 1 / theta ** exponents, in float32.",
-        ),
-        now_you_know=(
-            "each pair turns by a constant fraction more slowly than the one before it: a clock with many hands."
-        ),
-        teaches=frequencies_and_scale,
-        oracle=frequencies_by_loop,
-        cases=(
-            Case("four channels, two pairs: one radian, and a hundredth", (4, 10_000.0), torch.tensor([1.0, 0.01])),
-            Case(
-                "eight channels, by hand: each ten times as slow", (8, 10_000.0), torch.tensor([1.0, 0.1, 0.01, 0.001])
-            ),
-            Case("another theta", (6, 1000.0), torch.tensor([1.0, 0.1, 0.01])),
-            Case("the mini's sizes", (32, 1_000_000.0)),
-            Case("the 235B's sizes", (128, 1_000_000)),
-            Case("one pair alone", (2, 500.0), torch.tensor([1.0])),
-        ),
-        mutants={
-            "j for 2j": (
-                without_the_two,
-                "the exponent is j / head_dim. It is 2j / head_dim, so that the pairs fill the whole range up "
-                "to theta.",
-            ),
-            "wavelengths": (
-                wavelengths,
-                "these are wavelengths: tokens for a whole turn. A frequency says how many radians for one token.",
-            ),
-            "periods": (
-                periods,
-                "the exponent has the wrong sign: these numbers grow. They are tokens for each radian; take 1 "
-                "divided by them.",
-            ),
-            "turns": (
-                turns_for_a_token,
-                "these are whole turns for each token. cos and sin want radians, so there is no 2 pi here.",
-            ),
-            "the classic theta": (
-                classic_theta,
-                "theta is always 10,000. Take the argument: in this family it is a hundred to a thousand times larger.",
-            ),
-            "up to theta": (
-                up_to_theta,
-                "the last pair reaches 1 / theta itself. The steps are 2 / head_dim wide, so the last one "
-                "stays one step below.",
-            ),
-            "slow first": (slow_first, "the order is turned round: pair 0 is the fastest, and turns by 1 radian."),
-            "counted from one": (
-                counted_from_one,
-                "the pairs are counted from 1. Pair 0 has exponent 0, so its frequency is 1.",
-            ),
-            "one for each channel": (
-                one_for_each_channel,
-                "there is one number for each channel. The two channels of a pair share one: head_dim / 2 numbers.",
-            ),
-            "one for all": (
-                one_for_all,
-                "all pairs turn equally fast. Then nothing could tell a distance from one that is a turn longer.",
-            ),
-        },
-        accepted={
-            "by logarithm, in float64": by_logarithm,
-            "by repeated division": by_repeated_division,
-            "by linspace": by_linspace,
-        },
-    ),
     Exercise(
         id="03.2",
         title="Turn every pair",
@@ -306,16 +231,17 @@ EXERCISES = (
         minutes=12,
         difficulty=3,
         hints=(
-            "Channel j and channel j + head_dim / 2 are one arrow. Which einops pattern cuts head_dim into "
-            "these two halves?",
+            "Channel j and channel j + head_dim / 2 form one arrow. Which einops pattern cuts head_dim into these two "
+            "halves?",
             '"batch head position (pair half) -> pair batch head position half" gives two tensors. cos and sin are '
             "(position, head_dim) and hold each angle twice, so they fit x as they are.",
             "first, second = the two halves; quarter_turn = cat((-second, first), dim=-1); "
             "return x * cos + quarter_turn * sin.",
         ),
-        now_you_know="position enters a 235-billion-parameter model through six lines without a single parameter.",
+        now_you_know="position enters a 235-billion-parameter model through three lines without a single parameter.",
         teaches=apply_rope,
         oracle=rotate_by_loops,
+        also=loses_digits,
         cases=(
             Case(
                 "two pairs, (1, 3) and (2, 4), turned by 90 degrees: (-3, 1) and (-4, 2)",
@@ -332,29 +258,36 @@ EXERCISES = (
             Case("one position, as in a decode step", draw_rope(3, 2, 1, 6, start=7)),
             Case("tables that YaRN has scaled", draw_rope(1, 4, 3, 10, start=3, scale=1.1386)),
             Case("x that is not contiguous in memory", draw_rope(2, 5, 3, 14, start=2, strided=True)),
-            Case("float64", draw_rope(1, 2, 4, 6, torch.float64, start=2)),
             Case("bfloat16 in, bfloat16 out", draw_rope(2, 1, 4, 16, torch.bfloat16, start=1), tolerance=0.03),
         ),
         mutants={
             "interleaved": (
                 interleaved,
-                "neighbours are paired: 0 with 1, 2 with 3. These weights pair channel j with channel j + "
-                "head_dim / 2.",
+                "neighbours are paired: 0 with 1, 2 with 3. These weights pair channel j with j + head_dim / 2.",
             ),
             "neighbours, with the tables of halves": (
                 neighbours_with_half_split_tables,
-                "the quarter turn pairs neighbours, while cos and sin are laid out for halves. Pair j with j + "
-                "head_dim / 2.",
+                "the quarter turn pairs neighbours, while cos and sin are laid out for halves. Pair j with "
+                "j + head_dim / 2.",
+            ),
+            "cut for neighbours": (
+                cut_for_neighbours,
+                "x is cut into neighbours, (half pair), but put together again as halves. Cut it as (pair half).",
+            ),
+            "neighbours left as halves": (
+                neighbours_left_as_halves,
+                "x is cut into neighbours, (half pair), but the result is put together as halves. Cut it as "
+                "(pair half).",
             ),
             "the other way": (
                 the_other_way,
-                "the arrows turn the other way. The quarter turn of (a, b) is (-b, a): the minus stands before "
-                "the second.",
+                "the arrows turn the other way. The quarter turn of (a, b) is (-b, a): the minus belongs to the second "
+                "half.",
             ),
-            "cos and sin traded": (traded, "cos and sin have traded places: at position 0 nothing may change."),
+            "cos and sin traded": (traded, "cos and sin are swapped: at position 0 nothing may change."),
             "one angle for all pairs": (
                 one_angle_for_all,
-                "all pairs turn by the angle of pair 0. Each column of cos and sin belongs to a channel of its own.",
+                "all pairs turn by the angle of pair 0. cos and sin have a column for each channel.",
             ),
             "no minus": (
                 no_minus,
@@ -362,15 +295,28 @@ EXERCISES = (
             ),
             "minus twice": (
                 minus_twice,
-                "both halves have a minus. The quarter turn of (a, b) is (-b, a): one of the two keeps its sign.",
+                "both halves have a minus. The quarter turn of (a, b) is (-b, a): only one of the two has a minus.",
             ),
             "halves not traded": (
                 halves_not_traded,
-                "the halves have not traded places: the quarter turn of (a, b) is (-b, a), not (-a, b).",
+                "the halves aren't swapped: the quarter turn of (a, b) is (-b, a), not (-a, b).",
+            ),
+            "cosine only": (cosine_only, "the result is x * cos. The quarter turn times sin is missing."),
+            "no quarter turn": (
+                no_quarter_turn,
+                "sin is multiplied with x itself. It belongs to the quarter turn of x, (-second, first).",
+            ),
+            "a half each": (
+                a_half_each,
+                "the first half is multiplied with cos and the second with sin. Both halves of the result need both.",
             ),
             "first half only": (
                 first_half_only,
-                "only the first half of the channels has changed. Both members of a pair move when the arrow turns.",
+                "only the first half of the channels has changed. Both channels of a pair change when the arrow turns.",
+            ),
+            "overwritten": (
+                overwritten,
+                "the first half was overwritten before the second was computed from it. Keep the old one until then.",
             ),
             "first position for all": (
                 first_position_for_all,
@@ -378,12 +324,13 @@ EXERCISES = (
             ),
             "added": (
                 added,
-                "the turned arrows were added to the old ones. A rotation takes their place and leaves their length.",
+                "the turned arrows were added to the old ones. A rotation replaces them and keeps their length.",
             ),
             "left in float32": (
                 in_float32,
-                "the result is float32 although x is not. Queries and keys go on in the model's dtype.",
+                "the result is float32 although x isn't. Queries and keys stay in the model's dtype.",
             ),
+            "computed in float32": (computed_in_float32, LOST_DIGITS),
         },
         accepted={
             "complex numbers, in float64": by_complex_numbers,
@@ -391,6 +338,14 @@ EXERCISES = (
             "roll and a sign": by_roll,
             "two-by-two matrices, not contiguous": by_matrices,
         },
+        stages=(
+            Stage("", lambda x, cos, sin: x.clone(), "is x, not turned at all"),
+            Stage(
+                "",
+                lambda x, cos, sin: the_other_way(x, 0 * cos, -sin),
+                "is the quarter turn times sin; x * cos is missing",
+            ),
+        ),
     ),
     Exercise(
         id="03.3",
@@ -399,40 +354,39 @@ EXERCISES = (
         minutes=8,
         difficulty=2,
         hints=(
-            "Think of two hands of a clock. Which of these six acts changes the angle *between* them?",
-            "The score of a pair is a dot product: two lengths and the cosine of the angle between, which is "
-            "(m - n) times the frequency plus a constant.",
-            "Equal moves cancel; trading places turns m - n into n - m; a rotation leaves lengths alone; v "
-            "meets no other "
-            "turned vector; rounding does not follow algebra.",
+            "Think of two hands of a clock. Which of these six changes the angle *between* them?",
+            "The score of a pair is a dot product: two lengths and the cosine of the angle between the arrows, which "
+            "is (m - n) times the frequency plus a constant.",
+            "Equal moves cancel; swapping positions turns m - n into n - m; a rotation keeps lengths; v meets no other "
+            "turned vector; rounding doesn't follow algebra.",
         ),
-        now_you_know="a score sees m - n and nothing else of m and n, up to what the rounding of the table adds.",
+        now_you_know="a score sees m - n and nothing else of m and n, up to the rounding of the table.",
         expected=TRUTH,
+        reasons=REASONS,
         mutants={
             "moves count": (
                 with_other(0),
-                "both moved by the same amount: the angle between them stays, and so does the score.",
+                "when both move by the same amount, the angle between them stays, and so does the score.",
             ),
             "order does not count": (
                 with_other(1),
-                "trading positions turns the distance into its negative. The cosine of *constant + distance* "
-                "is not the "
-                "same then: before and after differ.",
+                "swapping positions makes the distance negative. The cosine of a constant plus the distance is then "
+                "another one: before and after differ.",
             ),
-            "lengths change": (with_other(2), "a rotation changes no length. That is why the norm may come before it."),
+            "lengths change": (with_other(2), "a rotation changes no length. That is why the norm can come before it."),
             "zero is special": (
                 with_other(3),
-                "position 0 is nothing special. At equal positions the turns cancel, wherever that is.",
+                "position 0 isn't special. At equal positions the two turns cancel, wherever that is.",
             ),
             "v may be turned": (
                 with_other(4),
-                "v is summed, not multiplied with another turned vector, so its turn does not cancel. The output would "
+                "v is summed, not multiplied with another turned vector, so its turn doesn't cancel. The output would "
                 "carry absolute positions.",
             ),
             "rounding follows algebra": (
                 with_other(5),
-                "cos and sin of other positions are rounded otherwise. In algebra the scores are equal, in "
-                "bfloat16 nearly.",
+                "at other positions, cos and sin are rounded by other amounts. The scores are equal in algebra, and "
+                "nearly equal in bfloat16.",
             ),
         },
         accepted={

@@ -1,4 +1,4 @@
-"""Join the ES modules of `routing/web/` into the explorer's single module, without a bundler.
+"""Join the ES modules of `routing/web/` into one module for each entry, without a bundler.
 
 Files are ordered by their imports, depth first, as a browser runs them. Then `import` and `export` are removed and all
 files share one scope, so the same text runs in JupyterLab, in Voila and in an exported page. Errors that the shared
@@ -17,6 +17,9 @@ from minimoe.routing.explorer.javascript_file import DEFAULT, JavaScriptFile, re
 WEB = Path(__file__).resolve().parent.parent / "web"
 MODULE_ENTRY = "main.js"  # loaded by anywidget; its default export has `render`
 PAGE_ENTRY = "boot.js"  # run by an exported page
+TOKEN_ENTRY = "token.js"  # the widget of `minimoe.show_token`, loaded by anywidget too
+ENTRIES = (MODULE_ENTRY, PAGE_ENTRY, TOKEN_ENTRY)
+WIDGETS = {(MODULE_ENTRY, DEFAULT), (TOKEN_ENTRY, DEFAULT)}  # exports that anywidget uses
 TEXT_OF = re.compile(r'^(const \w+ = )"";( // the text of (\S+))$', re.M)
 
 
@@ -28,7 +31,7 @@ def module_source(folder: Path = WEB, entry: str = MODULE_ENTRY) -> str:
     """
     files = read_files(folder)
     check_names(files)
-    orders = {start: import_order(files, start) for start in (MODULE_ENTRY, PAGE_ENTRY) if start in files}
+    orders = {start: import_order(files, start) for start in ENTRIES if start in files}
     if entry not in orders:
         raise NotFound(f"{folder / entry} is missing, so the explorer's module cannot be built. Reinstall minimoe.")
     check_all_used(files, orders)
@@ -92,7 +95,7 @@ def check_all_used(files: dict[str, JavaScriptFile], orders: dict[str, list[str]
         if file.name not in reached:
             raise refusal(file.name, 1, "is never imported", f"an import reachable from {' or '.join(orders)}")
         for name, line in file.exports.items():
-            if (file.name, name) not in imported and (file.name, name) != (MODULE_ENTRY, DEFAULT):
+            if (file.name, name) not in imported and (file.name, name) not in WIDGETS:
                 problem = f"exports {name}, which no file imports"
                 raise refusal(file.name, line, problem, "an import of it, or no export")
 

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from minimoe.errors import BadArgument
+from minimoe.routing.explorer.opening import opening_state
 from minimoe.routing.trace.roles import ROLES
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -99,6 +100,7 @@ def describe(trace: RoutingTrace) -> dict[str, Any]:
         "margin_scale": margin_scale(trace),
         "entropy_max": math.log(int(metadata["num_experts"])),
         "planted": metadata.get("planted"),
+        "opening": opening_state(trace),
     }
 
 

@@ -14,6 +14,7 @@ from IPython.display import display
 
 from minimoe.errors import BadArgument
 from minimoe.routing.explorer.bundle import module_source
+from minimoe.routing.explorer.opening import DEFAULTS, opening_state
 from minimoe.routing.explorer.payload import pack
 from minimoe.routing.explorer.precomputed import whole_trace_statistics
 from minimoe.routing.explorer.state import check_state
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class Explorer(anywidget.AnyWidget):
     """The widget that `minimoe.explore` returns.
 
-    `state` is the current selection; assigning a (partial) dictionary changes it. `select` is a shorthand.
+    `state` is the current selection, complete from the start; assigning a (partial) dictionary changes it.
+    `select` is a shorthand.
     """
 
     state = traitlets.Dict().tag(sync=True)
@@ -48,7 +50,8 @@ class Explorer(anywidget.AnyWidget):
             self.traces, dict(state or {}), tour, live=kernel is not None, statistics=whole_trace_statistics
         )
         self.header["fallback"] = self.mark  # class of the static picture, which the live view hides
-        super().__init__(state={"rev": 0, **(state or {})})
+        number = (state or {}).get("trace", 0)
+        super().__init__(state={"rev": 0, **DEFAULTS, **opening_state(self.traces[number]), **(state or {})})
         self.on_msg(self.answer)
 
     @traitlets.default("_esm")

@@ -8,6 +8,7 @@ import torch
 
 from minimoe.routing import statistics
 from minimoe.routing.explorer.bundle import module_source
+from minimoe.routing.statistics.chance import expected_maximum
 from minimoe.routing.trace.synthetic import synthetic_trace
 from tests.browser import open_browser
 
@@ -32,6 +33,8 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
     contiguous: rows.map((row) => deviceLoads(contiguousPlacement(E, devices), row)),
     balanced: rows.map((row) => imbalance(deviceLoads(balancedPlacement(row, devices), row))),
     wilson: wilson(37, 400),
+    largest: [[512, 128, 8], [2012, 128, 8], [100, 64, 6], [7, 5, 5]].map(
+      ([n, E, K]) => [largestChance(n, E, K / E), sortedChance(n, E, K)]),
   };
   }
 }"""
@@ -108,3 +111,20 @@ def test_placement(said, trace):
     assert np.allclose(said["contiguous"], apart.device_load(counts))
     even = statistics.balanced_placement(counts, DEVICES).imbalance(counts)
     assert np.allclose(said["balanced"], even, rtol=1e-9)
+
+
+def test_expected_loads_of_uniform_routing_are_exact(said):
+    """The largest as in Python; the sorted ones average to an even load, and they lie where drawn loads lie."""
+    torch.manual_seed(0)
+    for (tokens, experts, slots), (largest, ordered) in zip(
+        [(512, 128, 8), (2012, 128, 8), (100, 64, 6)], said["largest"][:3], strict=True
+    ):
+        share = torch.full((experts,), slots / experts, dtype=torch.float64)
+        assert largest == pytest.approx(float(expected_maximum(tokens, share)) / (tokens * slots / experts), rel=1e-6)
+        assert ordered[0] == pytest.approx(largest, rel=1e-6)
+        assert sum(ordered) / experts == pytest.approx(1, abs=1e-9)
+        drawn = torch.distributions.Binomial(tokens, share).sample((2000,))
+        assert drawn.sort(dim=1, descending=True).values.mean(0).numpy() / (tokens * slots / experts) == pytest.approx(
+            np.array(ordered), abs=0.02
+        )
+    assert said["largest"][3] == [1, [1] * 5]  # every expert, for every token

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from minimoe.routing.explorer.bundle import MODULE_ENTRY, PAGE_ENTRY, WEB, module_source, read_files
+from minimoe.routing.explorer.bundle import ENTRIES, MODULE_ENTRY, WEB, module_source, read_files
 from tests.routing.explorer.javascript_words import names_used
 
-FLOORS = {"math": 0, "core": 1, "charts": 2, "views": 3, "tour": 3, "": 4}
+FLOORS = {"math": 0, "core": 1, "charts": 2, "views": 3, "tour": 3, "token": 3, "": 4}
 LINK = """
 import fs from "node:fs";
 import path from "node:path";
@@ -104,7 +104,7 @@ def test_every_name_that_a_file_keeps_to_itself_is_used(files, used):
 
 
 def test_folders_import_downwards(files):
-    """math < core < charts < views, tour < the two entries. Views and the tour register with core/registry.js."""
+    """math < core < charts < views, tour, token < the entries. Views and the tour register with core/registry.js."""
     for file in files.values():
         folder = file.name.rpartition("/")[0]
         for each in file.imports:
@@ -123,7 +123,7 @@ def test_node_parses_every_file_and_finds_every_import(files, node):
     assert int(node(LINK, *names)) == len(files)
 
 
-@pytest.mark.parametrize("entry", [MODULE_ENTRY, PAGE_ENTRY])
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_node_parses_the_joined_module(tmp_path, node, entry):
     (tmp_path / "joined.js").write_text(module_source(entry=entry), encoding="utf-8")
     assert int(node(LINK, str(tmp_path / "joined.js"))) == 1

@@ -31,9 +31,7 @@ export function createApp(root, model, header, blob) {
   const chosen = { ...(header.state ?? {}), ...(model.get("state") ?? {}) };
   const number = Number.isInteger(chosen.trace) && header.traces[chosen.trace] ? chosen.trace : 0;
   app.data = open(number);
-  const opening = openingState(app.data);
-  if (["token", "range", "match", "pinned", "tour"].some((key) => chosen[key] !== undefined && chosen[key] !== null)) opening.domain = null; // an explicit selection must stay visible
-  app.state = cleanState({ ...opening, ...chosen, trace: number }, app.data);
+  app.state = cleanState({ ...openingState(app.data), ...chosen, trace: number }, app.data);
 
   const selection = createSelection(app);
   Object.assign(app, {

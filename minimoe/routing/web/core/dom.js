@@ -64,9 +64,11 @@ export function slider(label, { min, max, step = 1, value, show = String, input 
   };
 }
 
-let instances = 0;
+// A notebook may load this module several times, once for each widget: the counter alone would repeat ids.
+const moduleMark = Math.random().toString(36).slice(2, 8);
+let made = 0;
 /** An id that is unique on this page, across instances. */
 export function uniqueId(word) {
-  instances += 1;
-  return `minimoe-${word}-${instances}`;
+  made += 1;
+  return `minimoe-${word}-${moduleMark}-${made}`;
 }

@@ -5,6 +5,8 @@ export const DEFAULT_STATE = {
   scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
   theme: "auto", wide: false, step: 3, tour: null, ablation: {},
 };
+const MOST_DEVICES = 64; // as in minimoe/routing/explorer/state.py
+const MOST_STEPS = 100; // of a guided tour
 const UNRECORDED = new Set(["rev", "theme"]); // undo covers the selection only
 
 /** The keys of `patch` whose value differs from the state's. */
@@ -32,6 +34,14 @@ export function cleanState(state, data) {
   const choices = { order: ["index", "load", "domain"], scalar: ["margin", "entropy", "top1", "uses"], scale: ["log", "linear"],
     placement: ["contiguous", "balanced"], theme: ["auto", "light", "dark"] };
   for (const [key, allowed] of Object.entries(choices)) if (!allowed.includes(clean[key])) reset(key);
+  if (!(Number.isInteger(clean.devices) && clean.devices >= 1 && clean.devices <= MOST_DEVICES)) reset("devices");
+  if (!inside(clean.step, 5)) reset("step");
+  if (typeof clean.wide !== "boolean") reset("wide");
+  if (clean.tour !== null && !inside(clean.tour, MOST_STEPS)) reset("tour");
+  const domains = Math.max(data.header.domains.length, 2);
+  clean.compare = { ...DEFAULT_STATE.compare, ...clean.compare };
+  if (!(inside(clean.compare.a, domains) && inside(clean.compare.b, domains) && typeof clean.compare.matched === "boolean")) reset("compare");
+  if (clean.ablation === null || typeof clean.ablation !== "object" || Array.isArray(clean.ablation)) reset("ablation");
   if (typeof clean.view !== "string") reset("view");
   return clean;
 }

@@ -3,7 +3,7 @@
 //   entropyBits(counts) -> number                          entropy of the shares, in bits
 //   loadSummary(counts, n, K) -> {entropy, effective, cv, maxViolation}   entropy / log E in 0..1; exp of it; sd / mean; max / mean - 1
 //   loadChance(n, E, K) -> the same four, for uniform routing of n tokens (finite-sample expectation)
-//   sortedChance(n, E, K) -> Float64Array                  the same for uniform routing: expected order statistics (Blom 1958)
+//   sortedChance(n, E, K) -> Float64Array                  the same for uniform routing: expected order statistics of binomial loads
 //   lorenz(values) -> Float64Array(E+1)                    share of the load on the i least used experts
 //   gini(values) -> number                                 0: even load; near 1: all load on one expert
 //   jensenShannon(a, b) -> number                          divergence of two count vectors, bits, 0..1 (base 2)
@@ -11,7 +11,7 @@
 //   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD under permuted document labels
 
 import { quantile, randomGenerator, shuffleInPlace } from "./random.js";
-import { normalQuantile } from "./tails.js";
+import { logBinomial } from "./tails.js";
 
 /** Entropy of counts / sum, in bits; 0 for an empty vector. */
 function entropyBits(counts) {
@@ -48,13 +48,62 @@ export function loadChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
   const bias = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
   const bits = Math.max(0, Math.log2(E) - bias);
-  return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: sortedChance(n, E, K)[0] - 1 };
+  return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: largestChance(n, E, K / E) - 1 };
 }
 
-/** Expected order statistics of the fold under uniform routing of n tokens (normal approximation, Blom's plotting positions). */
+/** The expected largest of `count` independent binomial (n, p) loads, divided by their mean. */
+export function largestChance(n, count, p) {
+  if (p >= 1 || n === 0) return n ? 1 : 0;
+  let expected = 0;
+  const first = eachLoad(n, p, (below) => (expected += 1 - below ** count));
+  return (first + expected) / (n * p);
+}
+
+const sortedLoads = new Map(); // "n E K" -> the array; the same few are asked for at every redraw
+
+/** Expected order statistics of the fold under uniform routing of n tokens, largest first: those of E binomial (n, K/E) loads. */
 export function sortedChance(n, E, K) {
-  const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
-  return Float64Array.from({ length: E }, (_, i) => Math.max(0, 1 + cv * normalQuantile(1 - (i + 1 - 0.375) / (E + 0.25))));
+  const key = `${n} ${E} ${K}`;
+  if (!sortedLoads.has(key)) {
+    if (sortedLoads.size > 20) sortedLoads.clear();
+    sortedLoads.set(key, expectedOrder(n, E, K / E));
+  }
+  return sortedLoads.get(key);
+}
+
+/** E[i-th largest] / (n p), from the sum over x of P(at least i of the E loads exceed x). */
+function expectedOrder(n, E, p) {
+  if (p >= 1 || n === 0) return new Float64Array(E).fill(n ? 1 : 0);
+  const expected = new Float64Array(E);
+  const first = eachLoad(n, p, (below) => addTails(expected, 1 - below));
+  return expected.map((load) => (first + load) / (n * p));
+}
+
+/** Calls act(P(load <= x)) for the loads x of a binomial (n, p) within 12 standard deviations of the mean; returns the smallest. */
+function eachLoad(n, p, act) {
+  const reach = 12 * Math.sqrt(n * p * (1 - p)) + 12;
+  const first = Math.max(0, Math.floor(n * p - reach));
+  const last = Math.min(n, Math.ceil(n * p + reach));
+  let single = Math.exp(logBinomial(n, first) + first * Math.log(p) + (n - first) * Math.log1p(-p));
+  let below = 0;
+  for (let x = first; x < last; x++) {
+    below = Math.min(1, below + single);
+    single *= ((n - x) / (x + 1)) * (p / (1 - p));
+    act(below);
+  }
+  return first;
+}
+
+/** Adds P(at least i of E) for i = 1 ... E to `sums`, where each of the E succeeds with probability p. */
+function addTails(sums, p) {
+  const E = sums.length;
+  if (p <= 0) return;
+  if (p >= 1) return sums.forEach((_, i) => (sums[i] += 1));
+  let atLeast = 0;
+  for (let i = E; i >= 1; i--) {
+    atLeast += Math.exp(logBinomial(E, i) + i * Math.log(p) + (E - i) * Math.log1p(-p));
+    sums[i - 1] += Math.min(1, atLeast);
+  }
 }
 
 /** Cumulative share of the load, starting with the least used expert; from 0 to 1. */

@@ -2,7 +2,6 @@
 //
 //   logGamma(x) -> number                                  Lanczos, g = 7
 //   betaIncomplete(x, a, b) -> number                      regularised I_x(a, b), continued fraction (Numerical Recipes 6.4)
-//   normalQuantile(p) -> number                            inverse of the normal distribution function (Acklam), error < 1.2e-9
 //   binomialTwoSided(k, n, p) -> number                    2 min(P(X <= k), P(X >= k)), at most 1
 //   studentTwoSided(t, degrees) -> number                  P(|T| >= |t|)
 //   benjaminiHochberg(p) -> Float64Array                   q-values: rejecting at q <= 5 % controls the false discovery rate at 5 %
@@ -19,6 +18,11 @@ function logGamma(x) {
   for (let i = 1; i < LANCZOS.length; i++) sum += LANCZOS[i] / (x - 1 + i);
   const base = x + 6.5;
   return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(base) - base + Math.log(sum);
+}
+
+/** log of the number of ways to choose k of n. */
+export function logBinomial(n, k) {
+  return logGamma(n + 1) - logGamma(k + 1) - logGamma(n - k + 1);
 }
 
 function betaFraction(x, a, b) {
@@ -49,24 +53,6 @@ function betaIncomplete(x, a, b) {
   if (x >= 1) return 1;
   const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log1p(-x));
   return x < (a + 1) / (a + b + 2) ? (front * betaFraction(x, a, b)) / a : 1 - (front * betaFraction(1 - x, b, a)) / b;
-}
-
-/** Inverse of the standard normal distribution function, 0 < p < 1. */
-export function normalQuantile(p) {
-  if (p > 0.5) return -normalQuantile(1 - p);
-  const a = [-39.69683028665376, 220.9460984245205, -275.9285104469687, 138.357751867269, -30.66479806614716, 2.506628277459239];
-  const b = [-54.47609879822406, 161.5858368580409, -155.6989798598866, 66.80131188771972, -13.28068155288572, 1];
-  const c = [
-    -0.007784894002430293, -0.3223964580411365, -2.400758277161838, -2.549732539343734, 4.374664141464968, 2.938163982698783,
-  ];
-  const d = [0.007784695709041462, 0.3224671290700398, 2.445134137142996, 3.754408661907416, 1];
-  const along = (terms, x) => terms.reduce((sum, term) => sum * x + term, 0);
-  if (p < 0.02425) {
-    const tail = Math.sqrt(-2 * Math.log(p));
-    return along(c, tail) / along(d, tail);
-  }
-  const middle = p - 0.5;
-  return (along(a, middle * middle) * middle) / along(b, middle * middle);
 }
 
 /** Two-sided p-value of k successes out of n trials with probability p. */

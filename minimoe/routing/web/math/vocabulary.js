@@ -78,5 +78,5 @@ export function findExperts(blocks, T, K, E, chosen, mask = null, most = 10) {
   });
   const q = benjaminiHochberg(p);
   rows.forEach((row, i) => (row.q = q[i]));
-  return rows.sort((a, b) => a.q - b.q || b.low - a.low).slice(0, most);
+  return rows.filter((row) => row.lift > 1).sort((a, b) => a.q - b.q || b.low - a.low).slice(0, most);
 }

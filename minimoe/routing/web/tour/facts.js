@@ -3,7 +3,6 @@
 import { recount } from "../math/counts.js";
 import { jensenShannonRows } from "../math/information.js";
 import { MINIMUM } from "../math/intervals.js";
-import { normalQuantile } from "../math/tails.js";
 
 /** The non-special tokens with the smallest and the largest margin in layer l. */
 export function tourMargins(data, l) {
@@ -25,13 +24,11 @@ export function tourBusiest(data) {
   return { counts, l: Math.floor(best / data.E), e: best % data.E, count: counts[best] };
 }
 
-/** The expected largest fold among `cells` experts under uniform routing of n tokens (normal approximation of the binomial tail). */
-export function tourLargestByChance(n, E, K, cells) {
-  const p = K / E;
-  return 1 + (normalQuantile(1 - 1 / (cells + 1)) * Math.sqrt((p * (1 - p)) / n)) / p;
-}
 
-/** Two occurrences of one token, in two documents or far apart, with the fewest shared experts over all layers; null if none repeats. */
+/**
+ * The token that occurs most often, the mean number of experts that two of its occurrences share over all layers, and the pair in the
+ * middle of all pairs: a typical one. Of more than 40 occurrences, 40 at equal steps count. null if none repeats.
+ */
 export function tourTwins(data) {
   const places = new Map();
   for (let t = 0; t < data.T; t++) {
@@ -40,17 +37,16 @@ export function tourTwins(data) {
     if (!places.has(key)) places.set(key, []);
     places.get(key).push(t);
   }
-  const lists = [...places.values()].filter((list) => list.length > 1).sort((a, b) => b.length - a.length).slice(0, 12);
-  let best = null;
-  for (const list of lists) {
-    const first = list[0];
-    for (const other of list.slice(1, 40)) {
-      const shared = sharedByLayer(data, first, other);
-      const mean = shared.reduce((sum, count) => sum + count, 0) / data.L;
-      if (!best || mean < best.mean) best = { first, other, shared, mean, times: list.length };
-    }
-  }
-  return best;
+  const list = [...places.values()].reduce((most, one) => (one.length > most.length ? one : most), []);
+  if (list.length < 2) return null;
+  const shown = Array.from({ length: Math.min(list.length, 40) }, (_, i) => list[Math.floor((i * list.length) / Math.min(list.length, 40))]);
+  const pairs = [];
+  shown.forEach((first, i) => shown.slice(i + 1).forEach((other) => {
+    const shared = sharedByLayer(data, first, other);
+    pairs.push({ first, other, shared, mean: shared.reduce((sum, count) => sum + count, 0) / data.L });
+  }));
+  pairs.sort((a, b) => a.mean - b.mean);
+  return { ...pairs[Math.floor(pairs.length / 2)], times: list.length, pairs: pairs.length, average: pairs.reduce((sum, pair) => sum + pair.mean, 0) / pairs.length };
 }
 
 /** The number of experts shared by two tokens, per layer. */

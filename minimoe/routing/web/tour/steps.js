@@ -1,10 +1,10 @@
 // The eight steps of the tour: a state, two sentences, a question and its answer. A step without facts in the trace is omitted.
 
-import { loadChance, loadSummary } from "../math/information.js";
+import { largestChance, loadChance, loadSummary } from "../math/information.js";
 import { atlasMinimum, MINIMUM } from "../math/intervals.js";
 import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
 import { openingState } from "../core/opening.js";
-import { tourBusiest, tourDomains, tourLargestByChance, tourMargins, tourTwins } from "./facts.js";
+import { tourBusiest, tourDomains, tourMargins, tourTwins } from "./facts.js";
 
 /** [{title, state, text, question, answer}] of this trace; replaced by `given` (header.tour) if present. */
 export function tourSteps(app, given = app.header.tour) {
@@ -72,7 +72,7 @@ function tourAtlas({ data, name }) {
   if (data.T < atlasMinimum(data)) return null;
   const { l, e, count } = tourBusiest(data);
   const fold = (count * data.E) / (data.T * data.K);
-  const chance = tourLargestByChance(data.T, data.E, data.K, data.L * data.E);
+  const chance = largestChance(data.T, data.L * data.E, data.K / data.E);
   return {
     title: "More than chance?",
     state: { ...TOUR_RESET, layer: l, expert: e, view: "card", scale: "log", order: "index" },
@@ -100,12 +100,13 @@ function tourContexts({ data }) {
   const twins = tourTwins(data);
   if (!twins) return null;
   const least = twins.shared.indexOf(Math.min(...twins.shared));
+  const chance = formatNumber((data.K * data.K) / data.E, 2);
   return {
     title: "One token, two contexts",
     state: { ...TOUR_RESET, pinned: twins.first, token: twins.other, layer: least, view: "ribbon", order: "index" },
-    text: `${quoted(data, twins.first)} stands at places ${formatCount(twins.first)} and ${formatCount(twins.other)}, the same token with another text before it. Over all layers the two share ${formatNumber(twins.mean)} of ${data.K} experts on average; two tokens at random would share ${formatNumber((data.K * data.K) / data.E, 2)}.`,
-    question: "What follows if a token shared all its experts at every place?",
-    answer: `Then the router would look at the token alone, not at its context. Here, layer ${data.layers[least]} shares the fewest: ${twins.shared[least]} of ${data.K}. These two places were chosen for differing, so look at others before you conclude.`,
+    text: `${quoted(data, twins.first)} occurs ${formatCount(twins.times)} times in this trace. Two of its occurrences share ${formatNumber(twins.average, 2)} of ${data.K} experts on average (${plural(twins.pairs, "pair")}); two tokens at random would share ${chance}. A typical pair is marked, at places ${formatCount(twins.first)} and ${formatCount(twins.other)}: it shares ${formatNumber(twins.mean, 2)}.`,
+    question: "What would it mean if a token had the same experts at every place?",
+    answer: `That the router looks at the token alone and not at its context. ${twins.average > 0.9 * data.K ? "That is nearly the case here." : `Here the context decides a part: this pair shares ${twins.shared[least]} of ${data.K} in layer ${data.layers[least]}.`}`,
   };
 }
 

@@ -61,10 +61,15 @@ registerView({
       "aria-label": "Experts of the current layer, numbers with commas",
       size: 10,
     });
+    const complaint = element("span", { class: "mm-refused", role: "alert" });
     set.addEventListener("change", () => {
-      const wanted = [...new Set((set.value.match(/\d+/g) ?? []).map(Number))].filter((e) => e < app.data.E);
-      change({ experts: wanted.length ? wanted : null });
+      const entries = set.value.split(/[\s,]+/).filter(Boolean);
+      const wrong = entries.filter((entry) => !/^\d+$/.test(entry) || Number(entry) >= app.data.E);
+      setText(complaint, wrong.length ? `“${wrong[0]}” is no expert: type numbers from 0 to ${app.data.E - 1}, with commas.` : "");
+      if (wrong.length) return;
+      change({ experts: entries.length ? [...new Set(entries.map(Number))] : null });
     });
+    set.addEventListener("input", () => setText(complaint, ""));
     const modes = radioGroup("What is done", ABLATION_MODES, options().mode, (mode) => change({ mode }));
     const topK = slider("Experts a token (top-k)", {
       min: 1,
@@ -90,6 +95,7 @@ registerView({
       "div",
       { class: "mm-controls", style: "margin: 0" },
       element("label", { class: "mm-select" }, name, set),
+      complaint,
       modes.node,
       topK.node,
       everywhere.node,
@@ -153,7 +159,7 @@ registerView({
         live.hidden = !app.kernel;
         picker.hidden = Boolean(app.kernel) || ready().length < 2;
         setText(name, `Experts of layer ${app.data.layers[app.state.layer]}`);
-        if (document.activeElement !== set) set.value = experts().join(", ");
+        if (document.activeElement !== set && !complaint.textContent) set.value = experts().join(", ");
         if (document.activeElement !== prompt) prompt.value = words;
         modes.set(mode);
         topK.set(k ?? app.data.K);

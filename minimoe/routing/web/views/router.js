@@ -1,7 +1,7 @@
 // View C, the router inspector: the routing of one token in one layer, from scores to the weighted sum.
 
 import { append, choiceGroup, element, setText, slider } from "../core/dom.js";
-import { formatCount, formatNumber, formatShare } from "../core/format.js";
+import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 import { moveLayer, togglePin } from "../core/keys.js";
 import { registerView } from "../core/registry.js";
 import { readRouter, ROUTER_STEPS, routerBar } from "./router_steps.js";
@@ -76,7 +76,7 @@ function createRouter(app, container) {
       const width = now === 0 ? routerBar(router, { p: next.p, logit: next.logit }, 0, { renormalise }).width : next.p / router.rows[0].p;
       fill(rows[K], { name: `rank ${K + 1}`, width: now > 2 ? 0 : width, value: now > 2 ? "left out" : `${next.clipped ? "≤ " : ""}${now === 0 ? formatNumber(next.logit) : formatShare(next.p)}`, kind: "mm-next" });
       const bound = Math.min(next.p, router.rest / (E - K));
-      fill(rows[K + 1], { name: `${E - K} others`, width: now === 0 || now > 2 ? 0 : Math.min(1, bound / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
+      fill(rows[K + 1], { name: plural(E - K, "other"), width: now === 0 || now > 2 ? 0 : Math.min(1, bound / router.rows[0].p), value: now === 0 ? "lower" : now > 2 ? "left out" : `${formatShare(router.rest)} in all`, kind: "mm-others" });
     }
     sum.hidden = now < 4 || !data.has.weights;
     router.rows.forEach((row, slot) => {

@@ -1,0 +1,1 @@
+"""One token through all layers: the widget of `minimoe.show_token`, and the same as a picture."""

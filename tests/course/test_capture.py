@@ -1,0 +1,56 @@
+"""Tensors taken out of a running model, and the loss that lessons measure."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import minimoe
+from minimoe.course.capture import capture, changed_config, held_out_texts, next_token_loss
+from minimoe.errors import BadArgument
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return minimoe.load("data/mini", dtype="fp32")
+
+
+def test_captured_outputs_are_those_of_the_modules_and_no_hook_stays(mini):
+    model, _ = mini
+    ids = torch.tensor([[5, 6, 7, 8]])
+    embedded, out = capture(model, ids, "embed_tokens", "layers.0.self_attn")
+    assert embedded.equal(model.embed_tokens(ids)) and out.shape == embedded.shape
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_wrong_name_is_refused_and_no_hook_stays(mini):
+    model, _ = mini
+    with pytest.raises(BadArgument, match=r"'layers.0.attention' is no module"):
+        capture(model, torch.tensor([[5]]), "embed_tokens", "layers.0.attention")
+    with pytest.raises(BadArgument, match="returns a tensor"):
+        capture(model, torch.tensor([[5]]), "layers.0.mlp.gate")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_loss_is_the_mean_over_all_tokens(mini):
+    model, tokenizer = mini
+    texts = held_out_texts(tokenizer, each=1, seed="test")
+    assert len(texts) == 3
+    total = count = 0.0
+    with torch.no_grad():
+        for ids in texts:
+            for place in range(ids.shape[1] - 1):
+                total -= float(F.log_softmax(model(ids)[0, place], dim=-1)[ids[0, place + 1]])
+                count += 1
+    assert next_token_loss(model, texts) == pytest.approx(total / count, abs=1e-4)
+    assert next_token_loss(model, texts) < 0.5 * math.log(model.config.vocab_size)
+
+
+def test_config_is_restored_after_an_exception(mini):
+    model, _ = mini
+    before = model.config
+    with pytest.raises(ZeroDivisionError), changed_config(model, rope_theta=5.0):
+        assert model.config.rope_theta == 5.0
+        raise ZeroDivisionError
+    assert model.config is before
