@@ -52,7 +52,6 @@ minimoe.check("06.1", route)
 # %%
 with minimoe.workbench(model, route=route) as bench:
     comparison = bench.compare(text, tokenizer)
-print(comparison.alt)
 comparison
 
 # %% [markdown]

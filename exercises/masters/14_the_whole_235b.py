@@ -229,7 +229,6 @@ def on_eight_ranks(x, routing, bank):
 
 with minimoe.workbench(model, run_experts=on_eight_ranks) as bench:
     comparison = bench.compare(text, tokenizer)
-print(comparison.alt)
 comparison
 
 # %% [markdown]

@@ -12,7 +12,8 @@ EMPTY = "#F3F3F3"  # an expert that no token chose
 CALM = [[0, tint(BLUE, 0.35)], [1, BLUE]]
 MARKED = [[0, tint(VERMILLION, 0.55)], [1, VERMILLION]]
 MOST_LABELS = 32  # rows that are labelled one by one
-BESIDE = 240  # pixels right of the map, for two columns of text
+BESIDE = 250  # pixels right of the map, for two columns of text
+HEADS = 34  # pixels above the map, for their two-line headings
 
 
 def overlay(comparison: Comparison) -> Picture:
@@ -32,7 +33,10 @@ def overlay(comparison: Comparison) -> Picture:
     figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside", showline=False)
     write_beside(figure, comparison, shown)
     figure.update_layout(margin={"r": BESIDE})
-    return finish(figure, title, comparison.alt, height=150 + row * layers, subtitle=subtitle)
+    picture = finish(figure, title, comparison.alt, height=190 + row * layers, subtitle=subtitle)
+    top = picture.figure.layout.margin.t or 60
+    picture.figure.update_layout(margin={"t": top + HEADS})
+    return picture
 
 
 def expert_overlay(comparison: Comparison) -> tuple[go.Figure, str, str]:
@@ -55,9 +59,11 @@ def expert_overlay(comparison: Comparison) -> tuple[go.Figure, str, str]:
     )
     figure.add_trace(cells(empty, [[0, EMPTY], [1, EMPTY]], None))
     figure.data = (figure.data[2], *figure.data[:2])  # the last trace is drawn on top
-    figure.update_xaxes(title_text="expert number within its layer", dtick=max(1, experts // 8), range=[-0.5, experts - 0.5])
-    says = f"{tokens} tokens. Blue: chosen by the same tokens in both runs, darker by more of them"
-    says += "" if comparison.same else "; red: by different tokens"
+    figure.update_xaxes(
+        title_text="expert number within its layer", dtick=max(1, experts // 8), range=[-0.5, experts - 0.5]
+    )
+    says = f"{tokens} tokens. Blue: chosen by the same tokens in both runs"
+    says += "" if comparison.same else "; red: by different ones"
     return figure, f"{says}; grey: not chosen.", headline(comparison)
 
 
@@ -96,7 +102,7 @@ def write_beside(figure: go.Figure, comparison: Comparison, shown: Sequence[int]
         texts = [identical(comparison, layer) for layer in comparison.layers]
         columns.append((10, "identical<br>choices", texts))
     moved = [in_words(share) for share in comparison.relative_difference]
-    columns.append((115 if columns else 10, "difference, as a share<br>of a hidden state's size", moved))
+    columns.append((115 if columns else 10, "difference (1: a hidden<br>state's own size)", moved))
     for shift, name, texts in columns:
         figure.add_annotation(
             x=1, xref="paper", y=1, yref="paper", xshift=shift, yshift=2, text=name, showarrow=False, xanchor="left",

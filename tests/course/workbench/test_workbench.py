@@ -79,7 +79,8 @@ def test_the_librarys_own_function_changes_nothing_and_is_called(model, part):
     assert comparison.same and comparison.logit_difference == 0 and max(comparison.hidden_difference) == 0
     per_pass = {"rms_norm": 13, "apply_rope": 6, "attend": 3, "route": 2, "run_experts": 2}
     assert len(calls) == per_pass[part] if part in per_pass else len(calls) > 3
-    assert f"Your {part} just ran inside a Qwen3" in comparison.alt and "none" in comparison.alt
+    assert f"Your {part} just ran inside a Qwen3" in comparison.alt and comparison.same
+    assert "132 of 132 expert choices are identical" in comparison.alt and comparison.first_parting is None
 
 
 def test_a_wrong_router_shows_where_choices_flip(model):
@@ -108,10 +109,17 @@ def test_differences_by_layer(model):
 def test_picture_has_title_axes_and_text_alternative(model):
     with minimoe.workbench(model, route=router.route) as bench:
         comparison = bench.compare(IDS)
-    layout = comparison.figure.to_plotly_json()["layout"]
-    assert "route" in layout["title"]["text"] and layout["yaxis"]["title"]["text"] and layout["yaxis2"]["title"]["text"]
-    assert "layer (number)" in layout["xaxis2"]["title"]["text"]
-    assert [list(bars.y) for bars in comparison.figure.data] == [[0, 0, 0], [0, None, 0]]
+    figure = comparison.figure
+    assert "all 132 expert choices are identical" in figure.layout.title.text
+    assert figure.layout.xaxis.title.text == "expert number within its layer"
+    assert [label.strip() for label in figure.layout.yaxis.ticktext] == ["layer 0", "layer 1", "layer 2"]
+    written = [note.text for note in figure.layout.annotations]
+    assert written.count("66 of 66") == 2 and written.count("less than 0.00001") == 3
+    shown = {
+        layer: [sum(filter(None, row)) for row in (figure.data[1].z[layer], figure.data[2].z[layer])]
+        for layer in (0, 2)
+    }
+    assert shown == {0: [66, 0], 2: [66, 0]}  # every choice is drawn, and none as different
     bundle = comparison._repr_mimebundle_()
     assert bundle["text/plain"] == comparison.alt == repr(comparison)
 
@@ -280,7 +288,7 @@ def test_unused_part_is_reported(capsys):
     with minimoe.workbench(dense, route=router.route, apply_rope=...) as bench:
         comparison = bench.compare(IDS)
     assert comparison.alt == "This model never called route, so nothing changed." and comparison.flipped == {}
-    assert len(comparison.figure.data) == 1
+    assert comparison.figure.layout.xaxis.title.text == "token, in order"
 
 
 def test_flips_ignore_the_order_of_slots():
