@@ -302,8 +302,8 @@ print(f"after your function, by up to {change_of_logits(foreign):.0f}")
 # ## 03.7 · Ablate: which pairs does it need?
 #
 # *10 minutes, difficulty 3 of 5.* In the lesson, the eight fastest pairs were enough for short texts. Write the
-# function that turns only the chosen pairs, and leaves the others as if every token stood at position 0. **Predict** before
-# you run the model: are four enough? Are two?
+# function that turns only the chosen pairs, and leaves the others as if every token stood at position 0. **Predict**
+# before you run the model: are four enough? Are two?
 
 
 # %% exercise="03.7"

@@ -11,7 +11,11 @@ import torch
 from minimoe.course.checker import diff_table as pictures
 from minimoe.course.checker.answer_diff import Mismatch, difference, kind
 from minimoe.course.checker.exercise import FROM_ORACLE, Exercise, find_exercise
+from minimoe.course.checker.given import is_given
+from minimoe.course.checker.parts import Result, explain_parts
+from minimoe.course.checker.predictions import explain_value, grade
 from minimoe.course.checker.progress import record_check
+from minimoe.course.checker.recognise import recognise, sentence
 from minimoe.course.checker.user_code import Raised, describe_call, is_unattempted, run, shows_a_gap
 
 
@@ -20,6 +24,8 @@ class Verdict:
     """The result of `check`.
 
     status: "todo", "wrong" or "ok". misconception: the mistake behind a wrong answer, if it equals the mutant `mutant`.
+    explanation: otherwise, which part is wrong and how it is related to the right one, if that can be said. table: the
+    expected and the actual numbers as text, for a terminal; a notebook shows heat maps.
     """
 
     exercise: str
@@ -28,12 +34,21 @@ class Verdict:
     misconception: str | None = None
     mutant: str | None = None
     mismatch: Mismatch | None = None
+    explanation: str | None = None
+    table: str = ""
 
     def __repr__(self) -> str:
         return f"<{self.exercise} {self.status}>"
 
     def __str__(self) -> str:
-        return self.text
+        return self.with_table()
+
+    def with_table(self) -> str:
+        """The text with the table of numbers before its last line."""
+        if not self.table:
+            return self.text
+        *lines, last = self.text.split("\n")
+        return "\n".join([*lines, self.table, last])
 
     def _ipython_display_(self) -> None:
         """Display nothing, because `check` has already printed the verdict."""
@@ -55,19 +70,21 @@ class Outcome:
     expected: Any
     got: Any
     mismatch: Mismatch | None
+    arguments: tuple[Any, ...] = ()
+    tolerance: float | None = None
 
 
-def check(id: str, answer: Any) -> Verdict:
-    """Grade `answer`, print the verdict and record it for `progress()`.
+def check(id: str, answer: Any, record: bool = True) -> Verdict:
+    """Grade `answer`, print the verdict and record it for `progress()`; a lesson that demonstrates does not record.
 
     An answer that is not started is "todo", with the first hint. A wrong one is reported with the failed property, the
     smallest failing input, and the misconception that gives the same results. Raises BadArgument for an unknown id.
     """
     exercise = find_exercise(id)
     verdict = judge(exercise, answer)
-    record_check(id, verdict.status)
-    print(verdict.text)
-    show(verdict)
+    if record:
+        record_check(id, verdict.status)
+    print(verdict.text if show(verdict) else verdict.with_table())
     return verdict
 
 
@@ -79,11 +96,19 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     if any(shows_a_gap(outcome.got) for outcome in outcomes):
         return todo(exercise)
     failed = [outcome for outcome in outcomes if outcome.mismatch is not None]
-    if not failed:
+    pasted = exercise.given is not None and is_given(answer, exercise.given)
+    if not failed and not pasted:
         text = f"{exercise.id}  ok    {exercise.title}\nNow you know: {exercise.now_you_know}"
         return Verdict(exercise.id, "ok", text)
-    first = next((outcome for outcome in failed if outcome.mismatch and outcome.mismatch.form), failed[0])
-    return wrong(exercise, first, recognise(exercise, outcomes))
+    known: list[Outcome] = outcomes
+    mutant = recognise(exercise, outcomes, lambda other: run_all(exercise, other, known))
+    if pasted and (not failed or mutant is None):
+        says = "that is the code from the page, unchanged. Write your own in its place."
+        return wrong(exercise, Outcome("", "", None, None, Mismatch(says, False)), mutant)
+    complaint = outcomes[-1] if exercise.also and outcomes[-1].mismatch and not callable(answer) else None
+    first = complaint or next((outcome for outcome in failed if outcome.mismatch and outcome.mismatch.form), failed[0])
+    explanation = None if mutant or not exercise.cases else explain(exercise, failed)
+    return wrong(exercise, first, mutant, explanation)
 
 
 def todo(exercise: Exercise) -> Verdict:
@@ -92,7 +117,17 @@ def todo(exercise: Exercise) -> Verdict:
     return Verdict(exercise.id, "todo", text)
 
 
-def wrong(exercise: Exercise, outcome: Outcome, mutant: str | None) -> Verdict:
+def explain(exercise: Exercise, failed: Sequence[Outcome]) -> str | None:
+    """Which parts of the results are right and what the others are; None if nothing can be said."""
+    results = [
+        Result(one.arguments, one.expected, one.got, one.tolerance)
+        for one in failed
+        if one.says and not isinstance(one.got, Raised)
+    ]
+    return explain_parts(exercise, results) if results else None
+
+
+def wrong(exercise: Exercise, outcome: Outcome, mutant: str | None, explanation: str | None = None) -> Verdict:
     """The verdict on a wrong answer: failed property, call, expected and actual result, misconception."""
     mismatch = outcome.mismatch
     assert mismatch is not None
@@ -100,12 +135,14 @@ def wrong(exercise: Exercise, outcome: Outcome, mutant: str | None) -> Verdict:
     lines += [f"What failed: {outcome.says}"] if outcome.says else []
     lines += [f"Called with: {outcome.call}"] if outcome.call else []
     lines += [mismatch.says]
-    if mismatch.expected is not None and mismatch.got is not None and mismatch.wrong is not None:
-        lines.append(pictures.as_text(mismatch.expected, mismatch.got, mismatch.wrong))
-    misconception = exercise.mutants[mutant][1] if mutant else None
+    misconception = sentence(exercise, mutant)
     lines += [f"It looks like this: {misconception}"] if misconception else []
+    lines += [f"What can be seen: {explanation}"] if explanation else []
     lines.append(f'More help: minimoe.hint("{exercise.id}")')
-    return Verdict(exercise.id, "wrong", "\n".join(lines), misconception, mutant, mismatch)
+    table = ""
+    if mismatch.expected is not None and mismatch.got is not None and mismatch.wrong is not None:
+        table = pictures.as_text(mismatch.expected, mismatch.got, mismatch.wrong)
+    return Verdict(exercise.id, "wrong", "\n".join(lines), misconception, mutant, mismatch, explanation, table)
 
 
 def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
@@ -120,8 +157,7 @@ def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> l
             expected = known[0].expected
         else:
             expected = exercise.expected() if callable(exercise.expected) else exercise.expected
-        mismatch = difference(expected, answer, factor=exercise.factor, name="your answer")
-        outcomes = [Outcome("", "", expected, answer, mismatch)]
+        outcomes = [Outcome("", "", expected, answer, value_mismatch(exercise, expected, answer))]
     if exercise.also is not None:
         complaint = run(exercise.also, (answer,), answer)
         if isinstance(complaint, Raised):
@@ -129,6 +165,16 @@ def run_all(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> l
         mismatch = None if complaint is None else Mismatch(complaint, False)
         outcomes.append(Outcome("", "", None, complaint, mismatch))
     return outcomes
+
+
+def value_mismatch(exercise: Exercise, expected: Any, answer: Any) -> Mismatch | None:
+    """What is wrong with a value, in words that leave the reader to find the right one; None if it is right."""
+    if isinstance(expected, torch.Tensor):
+        return difference(expected, answer, name="your answer")
+    graded = grade(expected, answer, exercise.factor)
+    if graded.right:
+        return None
+    return Mismatch(explain_value(exercise, expected, answer, graded), graded.complaint is not None)
 
 
 def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) -> list[Outcome]:
@@ -158,7 +204,7 @@ def run_cases(exercise: Exercise, answer: Any, known: Sequence[Outcome] = ()) ->
             passed = copy.deepcopy(arguments)
             got = run(function, passed, answer)
             mismatch = mismatch_of(got, expected, case, arguments, passed)
-            outcomes.append(Outcome(case.says, call, expected, got, mismatch))
+            outcomes.append(Outcome(case.says, call, expected, got, mismatch, arguments, case.tolerance))
     return outcomes
 
 
@@ -179,35 +225,15 @@ def mismatch_of(
     return mismatch
 
 
-def recognise(exercise: Exercise, outcomes: list[Outcome]) -> str | None:
-    """The name of the mutant that gives the same results as the answer in every case, or None."""
-    for name, (mutant, _) in exercise.mutants.items():
-        mutant_outcomes = run_all(exercise, mutant, outcomes)
-        if len(mutant_outcomes) == len(outcomes) and all(
-            agree(a.got, b.got) and (a.mismatch is None) == (b.mismatch is None)
-            for a, b in zip(outcomes, mutant_outcomes, strict=True)
-        ):
-            return name
-    return None
-
-
-def agree(a: Any, b: Any) -> bool:
-    """Whether two results are equal, or two exceptions of the same type."""
-    if isinstance(a, Raised) or isinstance(b, Raised):
-        return bool(a == b)
-    try:
-        return difference(a, b) is None
-    except Exception:  # objects that cannot be compared count as different
-        return False
-
-
-def show(verdict: Verdict) -> None:
-    """In a notebook, display the heat maps below the text."""
+def show(verdict: Verdict) -> bool:
+    """In a notebook, display the heat maps. Returns whether they are shown."""
     html = verdict._repr_html_()
     try:
         from IPython import get_ipython
         from IPython.display import HTML, display
     except ImportError:
-        return
-    if html and getattr(get_ipython(), "kernel", None) is not None:
-        display(HTML(html))
+        return False
+    if not html or getattr(get_ipython(), "kernel", None) is None:
+        return False
+    display(HTML(html))
+    return True

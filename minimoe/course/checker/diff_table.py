@@ -28,13 +28,17 @@ def around_first(wrong: Tensor, *tensors: Tensor) -> tuple[list[Tensor], str]:
 
 
 def as_text(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
-    """Both tensors as text with four significant digits; a star marks values that differ."""
+    """Both tensors as text, with as many digits as show the difference; a star marks values that differ."""
     (wrong, expected, got), where = around_first(wrong, expected, got)
+    digits = digits_needed(expected, got, wrong)
     lines = []
     for name, tensor, marks in (("expected", expected, torch.zeros_like(wrong)), ("got", got, wrong)):
         lines.append(f"{name}{where}:")
         for values, row in zip(tensor.tolist(), marks.tolist(), strict=True):
-            cells = (f"{number(value):>8s}{'*' if mark else ' '}" for value, mark in zip(values, row, strict=True))
+            cells = (
+                f"{number(value, digits):>{digits + 4}s}{'*' if mark else ' '}"
+                for value, mark in zip(values, row, strict=True)
+            )
             lines.append("  " + " ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -45,31 +49,46 @@ def as_html(expected: Tensor, got: Tensor, wrong: Tensor) -> str:
     both = torch.stack([expected.double(), got.double()])
     finite = both[both.isfinite()]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    left = heat_map(f"expected{where}", expected, torch.zeros_like(wrong), low, high)
-    right = heat_map(f"got{where}; a frame marks what differs", got, wrong, low, high)
+    digits = digits_needed(expected, got, wrong)
+    left = heat_map(f"expected{where}", expected, torch.zeros_like(wrong), low, high, digits)
+    right = heat_map(f"got{where}; a frame marks what differs", got, wrong, low, high, digits)
     return f'<div style="display: flex; gap: 2em; flex-wrap: wrap; align-items: flex-start">{left}{right}</div>'
 
 
-def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float) -> str:
-    """A heat map as an HTML table."""
-    rows = []
+def heat_map(name: str, tensor: Tensor, marked: Tensor, low: float, high: float, digits: int) -> str:
+    """A heat map as an HTML table. Integers are not coloured: they are mostly names, such as expert numbers."""
+    rows, plain = [], not tensor.is_floating_point()
     for values, marks in zip(tensor.tolist(), marked.tolist(), strict=True):
-        cells = (cell(float(value), mark, low, high, number(value)) for value, mark in zip(values, marks, strict=True))
+        cells = (
+            cell(None if plain else float(value), mark, low, high, number(value, digits))
+            for value, mark in zip(values, marks, strict=True)
+        )
         rows.append(f"<tr>{''.join(cells)}</tr>")
     caption = f'<caption style="text-align: left; white-space: nowrap">{escape(name)}</caption>'
     return f'<table style="border-collapse: separate">{caption}{"".join(rows)}</table>'
 
 
-def cell(value: float, mark: bool, low: float, high: float, text: str) -> str:
-    """A coloured table cell, with a text colour that is readable on it."""
-    share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) if value == value else 0.0
-    colour = ", ".join(str(round(d + share * (b - d))) for d, b in zip(DARK, BRIGHT, strict=True))
-    ink = "black" if share > 0.5 else "white"
+def cell(value: float | None, mark: bool, low: float, high: float, text: str) -> str:
+    """A table cell, coloured unless `value` is None, with a text colour that is readable on it."""
+    paint = ""
+    if value is not None:
+        share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0) if value == value else 0.0
+        colour = ", ".join(str(round(d + share * (b - d))) for d, b in zip(DARK, BRIGHT, strict=True))
+        paint = f"background: rgb({colour}); color: {'black' if share > 0.5 else 'white'}; "
     frame = VERMILLION if mark else "transparent"
-    style = f"background: rgb({colour}); color: {ink}; border: 3px solid {frame}; text-align: right"
-    return f'<td style="{style}">{text}</td>'
+    return f'<td style="{paint}border: 3px solid {frame}; text-align: right; min-width: 4em">{text}</td>'
 
 
-def number(value: float | int | bool) -> str:
-    """A number as text, floats with four significant digits."""
-    return str(value) if isinstance(value, (bool, int)) else f"{value:.4g}"
+def number(value: float | int | bool, digits: int = 4) -> str:
+    """A number as text, floats with this many significant digits."""
+    return str(value) if isinstance(value, (bool, int)) else f"{value:.{digits}g}"
+
+
+def digits_needed(expected: Tensor, got: Tensor, wrong: Tensor) -> int:
+    """The least number of significant digits, 4 or more, at which most of the differing values print differently."""
+    pairs = list(zip(expected[wrong].tolist(), got[wrong].tolist(), strict=True))
+    for digits in (4, 6, 8, 10, 12):
+        differing = sum(number(one, digits) != number(other, digits) for one, other in pairs)
+        if 2 * differing >= len(pairs):
+            return digits
+    return 17

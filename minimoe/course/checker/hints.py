@@ -1,5 +1,7 @@
 """hint and solution: three hints of increasing detail, and the full solution."""
 
+from typing import Any
+
 from minimoe.course.checker.exercise import find_exercise
 from minimoe.course.checker.notebook_source import solution_of
 from minimoe.course.checker.progress import next_hint, record_solution
@@ -19,9 +21,21 @@ def hint(id: str, tier: int | None = None) -> Hint:
     exercise = find_exercise(id)
     if tier is not None and (type(tier) is not int or not 1 <= tier <= 3):
         raise BadArgument(f"tier is {tier!r}, expected 1, 2 or 3, or None for the next one.")
-    tier = next_hint(id, tier)
-    more = f'Next: minimoe.hint("{id}")' if tier < 3 else f'All of it: minimoe.solution("{id}")'
+    tier = next_hint(id, tier, current_cell())
+    more = f'Next: minimoe.hint("{id}", {tier + 1})' if tier < 3 else f'All of it: minimoe.solution("{id}")'
     return Hint(f"{id}  hint {tier} of 3: {exercise.hints[tier - 1]}\n{more}")
+
+
+def current_cell() -> str | None:
+    """The id of the notebook cell that is being run, if the front end sends it."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell: Any = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    found = (parent or {}).get("metadata", {}).get("cellId")
+    return str(found) if found else None
 
 
 def solution(id: str) -> Source:

@@ -22,6 +22,7 @@ from minimoe.paths import checkout
 NAME = "progress.json"
 MEMORY = "memory"
 memory: dict[str, Any] = {}
+cells: dict[tuple[str, str], int] = {}  # (exercise, notebook cell) -> the tier of the hint that it showed
 notices: set[str] = set()  # the notices already printed; each is printed once
 
 
@@ -94,11 +95,18 @@ def record_check(id: str, status: str) -> None:
         update(id, change)
 
 
-def next_hint(id: str, tier: int | None) -> int:
-    """The tier of the hint to show: `tier`, or the one after the last. The highest is recorded."""
+def next_hint(id: str, tier: int | None, cell: str | None = None) -> int:
+    """The tier of the hint to show: `tier`, or the one after the last. The highest is recorded.
+
+    cell: the notebook cell that asks. A cell that is run again gets the same tier again.
+    """
     shown = read().get(id, {}).get("hints", 0)
-    tier = min(shown + 1, 3) if tier is None else tier
-    update(id, lambda record: record.update(hints=max(tier, shown)))
+    if tier is None:
+        tier = cells.get((id, cell or ""), min(shown + 1, 3)) if cell else min(shown + 1, 3)
+    if cell:
+        cells[id, cell] = tier
+    highest = max(tier, shown)
+    update(id, lambda record: record.update(hints=highest))
     return tier
 
 
@@ -120,7 +128,7 @@ class Progress:
     def __init__(self, records: dict[str, Any], chapter: int | None = None):
         everything = all_exercises().values()
         self.exercises = [exercise for exercise in everything if chapter in (None, exercise.chapter)]
-        self.done = [exercise for exercise in self.exercises if records.get(exercise.id, {}).get("done")]
+        self.done = [exercise for exercise in self.exercises if is_done(exercise, records)]
 
     def rows(self) -> list[tuple[str, str, int, int, str]]:
         """(chapter, marks, minutes done, minutes in total, next exercise) for each chapter with exercises."""
@@ -159,6 +167,11 @@ class Progress:
         written = "".join(f"<li><code>{escape(line)}</code></li>" for line in self.written())
         mine = f"<p>The lines of the library that you have now written:</p><ul>{written}</ul>" if written else ""
         return f"<p><b>{escape(self.headline())}</b></p><table>{''.join(rows)}</table>{mine}"
+
+
+def is_done(exercise: Exercise, records: dict[str, Any]) -> bool:
+    """Whether an exercise is solved, under its id or an earlier one."""
+    return any(records.get(id, {}).get("done", False) for id in (exercise.id, *exercise.formerly))
 
 
 def lines_of(exercise: Exercise) -> str:
