@@ -11,11 +11,9 @@ import minimoe
 from minimoe import threads
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
+from tests.small import SIZES
 
-SMALL = ModelConfig(
-    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
-    intermediate_size=48, moe_intermediate_size=16, num_experts=16, num_experts_per_tok=4, norm_topk_prob=True,
-)  # fmt: skip
+SMALL = ModelConfig(**SIZES | dict(num_hidden_layers=2, mlp_only_layers=()))
 IDS = [[1, 2, 3]]
 
 

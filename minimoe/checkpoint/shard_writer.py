@@ -93,15 +93,11 @@ def header_of(tensors: Iterable[Expected], code: str) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def index_of(shards: Sequence[Shard], by_name: bool = True) -> bytes:
-    """The content of the index file: total size in bytes, and the file of each tensor. `by_name`: sort the tensors by
-    name, otherwise they are in the order of the files.
-    """
+def index_of(shards: Sequence[Shard]) -> bytes:
+    """The content of the index file: total size in bytes, and the file of each tensor, by name."""
     weight_map = {tensor.name: shard.name for shard in shards for tensor in shard.tensors}
     total = sum(shard.payload_bytes for shard in shards)
-    return as_json(
-        {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items())) if by_name else weight_map}
-    )
+    return as_json({"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
 
 
 def as_json(value: Any) -> bytes:

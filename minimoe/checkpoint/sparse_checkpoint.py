@@ -45,7 +45,7 @@ def write_sparse(
         "config.json": as_json(config.to_dict()),
     }
     if len(shards) > 1:
-        metadata[INDEX] = index_of(shards, by_name=False)
+        metadata[INDEX] = index_of(shards)
     for name in (*(shard.name for shard in shards), *metadata):
         if os.path.lexists(folder / name):
             raise BadArgument(f"directory is {str(directory)!r}, which holds {name} already. Choose an empty folder.")

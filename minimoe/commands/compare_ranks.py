@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import click
 import torch
@@ -35,7 +35,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer
-from minimoe.routing.trace.recorder import router
+from minimoe.routing.trace.hooks import on_routers, router
 from minimoe.routing.trace.trace import RoutingTrace, record_routing
 from minimoe.scale.distributed.load_shard import open_part, read_part
 from minimoe.scale.distributed.process_group import Ranks, joined
@@ -231,24 +231,14 @@ def logits_of(model: Transformer) -> list[Tensor]:
 def forced(model: Transformer, trace: RoutingTrace) -> Iterator[None]:
     """Inside this block the routers of `model` select the experts recorded in `trace`, token by token."""
     done: Counter[int] = Counter()
-    handles = []
+    layers = trace.layers.tolist()
 
-    def hook_of(at: int, layer: int) -> Any:
-        def hook(gate: nn.Module, args: object, routing: Routing) -> Routing:
-            rows = slice(done[layer], done[layer] + len(routing.logits))
-            done[layer] = rows.stop
-            device, dtype = routing.logits.device, routing.weights.dtype
-            return Routing(
-                routing.logits, trace.experts[at, rows].to(device), trace.weights[at, rows].to(device, dtype)
-            )
+    def recorded(layer: int, gate: nn.Module, routing: Routing) -> Routing:
+        at, rows = layers.index(layer), slice(done[layer], done[layer] + len(routing.logits))
+        done[layer] = rows.stop
+        device, dtype = routing.logits.device, routing.weights.dtype
+        return Routing(routing.logits, trace.experts[at, rows].to(device), trace.weights[at, rows].to(device, dtype))
 
-        return hook
-
-    try:
-        for at, layer in enumerate(trace.layers.tolist()):
-            if isinstance(gate := cast(nn.Module, router(model, layer)), Router):
-                handles.append(gate.register_forward_hook(hook_of(at, layer)))
+    here = [layer for layer in layers if isinstance(router(model, layer), Router)]  # of several ranks, on this one
+    with on_routers(model, recorded, here):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -153,7 +153,7 @@ class Transformer(nn.Module):
     @property
     def attention(self) -> str:
         """ "eager", written out, or "sdpa", PyTorch's fused kernel (see attention.py)."""
-        return self.layers[self.layer_range.start].self_attn.implementation
+        return next(module.implementation for module in self.modules() if isinstance(module, Attention))
 
     @attention.setter
     def attention(self, name: str) -> None:

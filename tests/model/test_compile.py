@@ -10,21 +10,9 @@ from torch._dynamo.utils import counters
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ENGINES, grouped_linear
 from minimoe.model.transformer import Transformer
+from tests.small import SIZES
 
-CONFIG = ModelConfig(
-    vocab_size=64,
-    hidden_size=32,
-    num_hidden_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    intermediate_size=48,
-    moe_intermediate_size=16,
-    num_experts=16,
-    num_experts_per_tok=4,
-    norm_topk_prob=True,
-    initializer_range=0.2,
-)
+CONFIG = ModelConfig(**SIZES | dict(num_hidden_layers=1, mlp_only_layers=()))
 
 
 @pytest.fixture(autouse=True)

@@ -11,21 +11,9 @@ from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.training.losses import RouterTap, balance_each_layer, load_balancing_loss, next_token_loss
+from tests.small import SIZES
 
-CONFIG = ModelConfig(
-    vocab_size=64,
-    hidden_size=32,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    intermediate_size=48,
-    moe_intermediate_size=16,
-    num_experts=16,
-    num_experts_per_tok=4,
-    norm_topk_prob=True,
-    mlp_only_layers=(1,),
-)
+CONFIG = ModelConfig(**SIZES | dict(num_hidden_layers=3, initializer_range=0.02))
 
 
 def random_logits(layers: int, tokens: int, experts: int, seed: int = 0) -> list[torch.Tensor]:

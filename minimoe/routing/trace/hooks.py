@@ -23,12 +23,14 @@ def router_layers(model: Transformer) -> list[int]:
 
 
 @contextmanager
-def on_routers(model: Transformer, hook: RouterHook, layers: Sequence[int] | None = None) -> Iterator[None]:
+def on_routers(
+    model: Transformer, hook: RouterHook, layers: Sequence[int] | None = None, first: bool = False
+) -> Iterator[None]:
     """Call `hook(layer, router, routing)` after every forward pass of a router inside the block.
 
     If the hook returns a `Routing`, it replaces the output of the router; None leaves the output unchanged. layers:
-    absolute layer numbers; None for all layers with a router. The hooks are removed when the block ends, also after an
-    exception.
+    absolute layer numbers; None for all layers with a router. first: before the hooks that are there already, so that
+    it sees what the router itself has decided. The hooks are removed when the block ends, also after an exception.
     """
 
     def of_layer(layer: int) -> Callable[[nn.Module, Any, Routing], Routing | None]:
@@ -36,5 +38,5 @@ def on_routers(model: Transformer, hook: RouterHook, layers: Sequence[int] | Non
 
     with ExitStack() as stack:
         for layer in router_layers(model) if layers is None else layers:
-            stack.callback(router(model, layer).register_forward_hook(of_layer(layer)).remove)
+            stack.callback(router(model, layer).register_forward_hook(of_layer(layer), prepend=first).remove)
         yield

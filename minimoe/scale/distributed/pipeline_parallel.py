@@ -15,13 +15,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from minimoe.model.attention import ATTENTIONS, Attention
 from minimoe.model.cache import KVCache
-from minimoe.model.checks import check_choice
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
-from minimoe.routing.trace.recorder import router
+from minimoe.routing.trace.hooks import on_routers, router, router_layers
 from minimoe.scale.distributed.shared_draw import draw_of_first
 from minimoe.scale.planner.sharding import layers_of
 
@@ -116,11 +114,8 @@ class LayerSplit(Transformer):
         if rank < last:
             self.add_module("norm", nn.Identity())
             self.add_module("lm_head", RemoteHead(config.vocab_size, last))
-        self.moe_layers = [number for number in self.layer_range if config.is_moe(number)]
+        self.moe_layers = router_layers(self)
         self.decided: dict[int, Routing] = {}
-        for number in self.moe_layers:
-            if number in self.mine:
-                router(self, number).register_forward_hook(self.keep(number))
 
     def forward(
         self,
@@ -130,7 +125,9 @@ class LayerSplit(Transformer):
         last_only: bool = False,
     ) -> Tensor:
         """As Transformer.forward; the KV cache of a rank holds only its own layers."""
-        logits = super().forward(token_ids, cache, hidden, last_only)
+        own = [number for number in self.moe_layers if number in self.mine]
+        with on_routers(self, self.keep, own, first=True):
+            logits = super().forward(token_ids, cache, hidden, last_only)
         self.share_routing()
         return logits
 
@@ -142,13 +139,9 @@ class LayerSplit(Transformer):
         """The draw of rank 0."""
         return draw_of_first(drawn)
 
-    def keep(self, number: int) -> Callable[..., None]:
-        """A hook that stores the routing of one of this rank's layers for the current pass."""
-
-        def hook(gate: nn.Module, args: object, routing: Routing) -> None:
-            self.decided[number] = routing
-
-        return hook
+    def keep(self, number: int, gate: nn.Module, routing: Routing) -> None:
+        """Store the routing of one of this rank's layers for the current pass."""
+        self.decided[number] = routing
 
     def share_routing(self) -> None:
         """Broadcast the routing of this pass to all ranks, if a hook on any router of any rank needs it."""
@@ -168,20 +161,8 @@ class LayerSplit(Transformer):
                     router(self, number)(routing)
 
     def is_watched(self) -> bool:
-        """Whether a router has a hook other than this class's own."""
-        return any(len(router(self, number)._forward_hooks) > (number in self.mine) for number in self.moe_layers)
-
-    @property
-    def attention(self) -> str:
-        """As Transformer.attention, read from a layer on this rank."""
-        return self.layers[self.mine.start].self_attn.implementation
-
-    @attention.setter
-    def attention(self, name: str) -> None:
-        check_choice("attention", name, ATTENTIONS)
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.implementation = name
+        """Whether a router has a hook; this class's own are there during a pass only."""
+        return any(router(self, number)._forward_hooks for number in self.moe_layers)
 
 
 def broadcast_routing(routings: list[Routing] | None, owner: int, layers: int, model: LayerSplit) -> list[Routing]:

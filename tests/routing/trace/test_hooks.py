@@ -42,6 +42,20 @@ def test_a_returned_routing_replaces_the_output_in_the_given_layers_only(model: 
     assert seen[0].weights.any() and not seen[2].weights.any()
 
 
+def test_the_first_hook_sees_what_the_router_decided(model: Transformer) -> None:
+    seen = []
+
+    def weightless(layer, gate, routing):
+        return routing._replace(weights=torch.zeros_like(routing.weights))
+
+    def watch(first):
+        return on_routers(model, lambda layer, gate, routing: seen.append(bool(routing.weights.any())), [0], first)
+
+    with on_routers(model, weightless), watch(first=True), watch(first=False):
+        model(IDS)
+    assert seen == [True, False]
+
+
 def test_hooks_are_removed_after_an_exception(model: Transformer) -> None:
     with pytest.raises(RuntimeError, match="stop"), on_routers(model, lambda *_: None):
         raise RuntimeError("stop")
