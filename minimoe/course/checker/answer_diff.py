@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -51,13 +52,20 @@ def differences(expected: Any, got: Any, tolerance: float | None, factor: float,
         return [
             f for key in expected for f in differences(expected[key], got[key], tolerance, factor, f"{name}[{key!r}]")
         ]
-    if isinstance(got, Tensor) and got.dim() == 0 and isinstance(expected, (int, float)):
-        got = got.item()
+    if isinstance(expected, (int, float)):
+        got = python_number(got)
     if isinstance(expected, (int, float)) and not isinstance(expected, bool):
         return number_difference(expected, got, tolerance, factor, name)
     if type(got) is not type(expected):
         return [Mismatch(f"{name} is {kind(got)}, expected {kind(expected)}", True)]
     return [] if got == expected else [Mismatch(f"{name} is {got!r}, expected {expected!r}", False)]
+
+
+def python_number(value: Any) -> Any:
+    """A scalar of torch or NumPy, or a fraction, as a Python number; anything else as it is."""
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        return value.item()
+    return float(value) if isinstance(value, Fraction) else value
 
 
 def number_difference(expected: Any, got: Any, tolerance: float | None, factor: float, name: str) -> list[Mismatch]:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from minimoe.course.checker.answer_diff import difference
 from minimoe.course.checker.exercise import Exercise, Stage
-from minimoe.course.checker.relations import relation
+from minimoe.course.checker.relations import number_relation, one_sided, relation
 from minimoe.course.checker.user_code import Raised, run
 
+MOST_VALUES = 4  # a longer tuple is a list of numbers rather than of parts
 WHOLE = ""  # the name of a result without parts
 
 
@@ -32,6 +34,8 @@ def parts_of(exercise: Exercise, expected: Any) -> dict[str, Callable[[Any], Any
     if isinstance(expected, Mapping):
         return {str(key): itemgetter(key) for key in expected}
     fields = getattr(expected, "_fields", ())
+    if type(expected) is tuple and 2 <= len(expected) <= MOST_VALUES:
+        return {f"value {number + 1}": itemgetter(number) for number in range(len(expected))}
     return {name: attrgetter(name) for name in fields}
 
 
@@ -61,6 +65,8 @@ def wrong_parts(exercise: Exercise, results: Sequence[Result]) -> tuple[list[str
 def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
     """What is right, and what the wrong parts are: a stage that they equal, or their relation to the right ones."""
     right, wrong = wrong_parts(exercise, results)
+    if len(wrong) == 2 and exchanged(exercise, wrong, results):
+        return f"{wrong[0]} and {wrong[1]} are exchanged."
     sentences = [f"Right: {', '.join(right)}."] if right and wrong else []
     extracts = parts_of(exercise, results[0].expected) if results else {}
     explained = False
@@ -74,6 +80,17 @@ def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
             explained = True  # it is at least known which part is wrong
             sentences.append(f"Wrong: {name}.")
     return " ".join(sentences) if explained else None
+
+
+def exchanged(exercise: Exercise, wrong: Sequence[str], results: Sequence[Result]) -> bool:
+    """Whether each of two parts holds what the other should."""
+    extracts = parts_of(exercise, results[0].expected)
+    one, other = (extracts[name] for name in wrong)
+    return all(
+        difference(one(result.expected), take(other, result.got, result.expected), result.tolerance) is None
+        and difference(other(result.expected), take(one, result.got, result.expected), result.tolerance) is None
+        for result in results
+    )
 
 
 def stage_of(exercise: Exercise, name: str, extract: Callable[[Any], Any], results: Sequence[Result]) -> str | None:
@@ -100,17 +117,43 @@ def equals(stage: Stage, extract: Callable[[Any], Any], result: Result) -> bool:
 def relation_of(extract: Callable[[Any], Any], results: Sequence[Result]) -> str | None:
     """The relation to the right value that holds wherever this part is wrong; None if it differs from call to call."""
     found: set[str | None] = set()
+    numbers: list[tuple[float, float]] = []
+    tensors: list[tuple[Tensor, Tensor]] = []
     for result in results:
         expected, part = extract(result.expected), take(extract, result.got, result.expected)
-        if isinstance(part, Raised) or not (isinstance(expected, Tensor) and isinstance(part, Tensor)):
+        if isinstance(part, Raised) or difference(expected, part, result.tolerance) is None:
             continue
-        if difference(expected, part, result.tolerance) is None:
+        if is_number(expected) and is_number(part):
+            numbers.append((float(expected), float(part)))
             continue
+        expected, part = as_tensor(expected), as_tensor(part)
+        if not (isinstance(expected, Tensor) and isinstance(part, Tensor)):
+            return None
+        if expected.shape == part.shape and expected.dtype == part.dtype != torch.bool:
+            tensors.append((expected, part))
         if any(isinstance(argument, Tensor) and same_tensor(argument, part) for argument in result.arguments):
             found.add("is one of the arguments, unchanged")
         elif part.numel() >= 3:
             found.add(relation(expected, part, result.tolerance))
-    return found.pop() if len(found) == 1 else None
+    if numbers:
+        return None if found else number_relation(numbers)
+    says = found.pop() if len(found) == 1 else None
+    return says or (one_sided(tensors, results[0].tolerance) if tensors else None)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number and not a truth value."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def as_tensor(value: Any) -> Any:
+    """A list of numbers or of truth values as a tensor; anything else as it is."""
+    if isinstance(value, (list, tuple)) and value:
+        if all(isinstance(item, bool) for item in value):
+            return torch.tensor(value)
+        if all(is_number(item) for item in value):
+            return torch.tensor(value, dtype=torch.float64)
+    return value
 
 
 def same_tensor(a: Tensor, b: Tensor) -> bool:

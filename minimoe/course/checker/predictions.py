@@ -11,6 +11,8 @@ from typing import Any
 from minimoe.course.checker.answer_diff import kind
 from minimoe.course.checker.exercise import Exercise
 
+ROUNDED = 0.015  # relative: a measured share may be given as 0.5 or as 0.496
+
 
 @dataclass(frozen=True)
 class Graded:
@@ -85,7 +87,8 @@ def same(expected: Any, given: Any, factor: float) -> bool:
         given = float(given) if isinstance(given, Decimal) else given
         if factor > 1:
             return given * expected > 0 and 1 / factor <= given / expected <= factor
-        return bool(abs(given - expected) <= 1e-6 * abs(expected))
+        slack = ROUNDED if isinstance(expected, float) else 1e-6
+        return bool(abs(given - expected) <= slack * abs(expected))
     if isinstance(expected, str):
         return letters(given) == letters(expected)
     if isinstance(expected, (Mapping, tuple, list)):

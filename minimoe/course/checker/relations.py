@@ -4,7 +4,8 @@ Every function takes the expected and the actual tensor, of the same shape and n
 case, and returns the end of a sentence that begins with the name of the tensor, or None.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
@@ -28,10 +29,19 @@ def relation(expected: Tensor, got: Tensor, tolerance: float | None = None) -> s
                 return f"has the right values; only the dtype is {name_of(got)}, expected {name_of(expected)}"
         return None
     if got.dtype == torch.bool:
-        return "is the opposite everywhere" if bool((got != expected).all()) else only_some(expected, got, tolerance)
+        return opposite(expected, got) or only_some(expected, got, tolerance)
     if got.numel() < 3 or len(expected.unique()) < 3:
         return None
     return next((says for find in RELATIONS if (says := find(expected, got, tolerance))), None)
+
+
+def opposite(expected: Tensor, got: Tensor) -> str | None:
+    """True and False exchanged, or one of them too often."""
+    if bool((got != expected).all()):
+        return "is the opposite everywhere"
+    if not bool((got & ~expected).any()):
+        return "says True too rarely: wherever it is wrong, True is expected"
+    return "says True too often: wherever it is wrong, False is expected" if not bool((expected & ~got).any()) else None
 
 
 def other_shape(expected: Tensor, got: Tensor, tolerance: float | None) -> str | None:
@@ -158,6 +168,52 @@ def only_some(expected: Tensor, got: Tensor, tolerance: float | None) -> str | N
     return None
 
 
+LEAST_DIFFERING = 8  # values; that so many differ in one direction by accident has a probability below 1 %
+
+
+def one_sided(pairs: Sequence[tuple[Tensor, Tensor]], tolerance: float | None) -> str | None:
+    """All calls together: never larger, or never smaller, than the right one; or wrong on the diagonal alone."""
+    marks = [~close(expected, got, tolerance) for expected, got in pairs]
+    if all(on_diagonal(mark) for mark in marks):
+        return "is wrong only on its diagonal"
+    difference = torch.cat(
+        [(got.double() - expected.double())[mark] for (expected, got), mark in zip(pairs, marks, strict=True)]
+    )
+    if len(difference) < LEAST_DIFFERING or not difference.isfinite().all():
+        return None
+    if bool((difference < 0).all()):
+        return "is too small wherever it is wrong: something is left out"
+    return "is too large wherever it is wrong: something is counted too often" if bool((difference > 0).all()) else None
+
+
+def on_diagonal(mark: Tensor) -> bool:
+    """Whether the True values of a square matrix, larger than 2 x 2, are all on its diagonal."""
+    if mark.dim() != 2 or mark.shape[0] != mark.shape[1] or len(mark) < 3:
+        return False
+    return not bool((mark & ~torch.eye(len(mark), dtype=torch.bool)).any())
+
+
+def number_relation(pairs: Sequence[tuple[float, float]]) -> str | None:
+    """What wrong numbers have in common. pairs: (expected, got) for each call in which they differ."""
+    if any(not math.isfinite(value) for pair in pairs for value in pair):
+        return None
+    ratios = {plain(got / expected) for expected, got in pairs if expected}
+    if len(ratios) == 1 and all(expected for expected, _ in pairs):
+        ratio = ratios.pop()
+        if ratio == "0":
+            return "is 0"
+        return "has the wrong sign" if ratio == "-1" else f"is {ratio} times the right one"
+    shifts = {plain(got - expected) for expected, got in pairs}
+    if len(shifts) == 1 and len(pairs) > 1:
+        shift = shifts.pop()
+        return f"is the right one minus {shift[1:]}" if shift.startswith("-") else f"is the right one plus {shift}"
+    if len(pairs) > 1 and all(got < expected for expected, got in pairs):
+        return "is too small in every call that is wrong"
+    if len(pairs) > 1 and all(got > expected for expected, got in pairs):
+        return "is too large in every call that is wrong"
+    return None
+
+
 def less_precise(expected: Tensor, got: Tensor, tolerance: float | None) -> str | None:
     """Right to some digits only."""
     if not got.is_floating_point():
@@ -170,7 +226,16 @@ def less_precise(expected: Tensor, got: Tensor, tolerance: float | None) -> str 
     return f"is right to about {digits} digits: a step is computed in a lower precision than {name_of(expected)}"
 
 
-RELATIONS: tuple[Relation, ...] = (one_value, less_precise, scaled, added, moved, scaled_rows, transformed, only_some)
+RELATIONS: tuple[Relation, ...] = (
+    one_value,
+    less_precise,
+    scaled,
+    added,
+    moved,
+    scaled_rows,
+    transformed,
+    only_some,
+)
 
 
 def plain(value: float) -> str:

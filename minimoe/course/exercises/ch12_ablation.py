@@ -125,6 +125,45 @@ def first_slot(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
     return Routing(logits, experts, weights / weights.sum(-1, keepdim=True) if mode == "drop_renormalise" else weights)
 
 
+def not_renormalised(modes: tuple[str, ...]) -> Callable[[Tensor, int, int, str], Routing]:
+    """In these modes the weights are the probabilities as the softmax gives them."""
+
+    def mistaken(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+        if mode not in modes:
+            return without(logits, top_k, expert, mode)
+        scores = logits.index_fill(-1, torch.tensor(expert), -torch.inf) if mode == "mask" else logits
+        weights, experts = scores.softmax(dim=-1).topk(top_k, dim=-1)
+        return Routing(logits, experts, weights.masked_fill(experts == expert, 0.0))
+
+    return mistaken
+
+
+def masked_too_late(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    return without(logits, top_k, expert, "drop" if mode == "drop" else "drop_renormalise")
+
+
+def emptied(column: Callable[[int, int], int]) -> Callable[[Tensor, int, int, str], Routing]:
+    """Empties a slot by its place, column(expert, top_k), whoever is in it."""
+
+    def mistaken(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+        if mode == "mask":
+            return without(logits, top_k, expert, mode)
+        _, experts, weights = route(logits, top_k, True)
+        weights = weights.clone()
+        weights[:, column(expert, top_k)] = 0.0
+        weights = weights / weights.sum(dim=-1, keepdim=True) if mode == "drop_renormalise" else weights
+        return Routing(logits, experts, weights)
+
+    return mistaken
+
+
+def over_tokens(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
+    if mode != "drop_renormalise":
+        return without(logits, top_k, expert, mode)
+    routing = without(logits, top_k, expert, "drop")
+    return routing._replace(weights=routing.weights / routing.weights.sum(dim=0, keepdim=True))
+
+
 def draw(token: int, expert: int, top_k: int, without_expert: int, mode: str) -> Arguments:
     """Random logits (token, expert) without ties, some of them negative."""
 
@@ -198,6 +237,33 @@ EXERCISES = (
             "from everybody": (
                 from_everybody,
                 "tokens that never selected the expert lose a slot too. They should stay exactly as they were.",
+            ),
+            "masked too late": (
+                masked_too_late,
+                "the mask comes after the choice, so that no other expert takes the place. Mask the logits before the "
+                "top-k.",
+            ),
+            "never renormalised": (
+                not_renormalised(MODES),
+                "the weights of a token are never renormalised. The library's weights sum to one before anything is "
+                "dropped.",
+            ),
+            "drop from the softmax": (
+                not_renormalised(("drop",)),
+                '"drop" starts from weights that do not sum to one. Route as the library does, then set one to 0.',
+            ),
+            "the slot of that number": (
+                emptied(lambda expert, top_k: expert % top_k),
+                "the expert's number is taken for a slot. The expert is where experts == expert.",
+            ),
+            "the last slot": (
+                emptied(lambda expert, top_k: top_k - 1),
+                "the last slot is emptied for every token. The expert may be in another slot, or in none.",
+            ),
+            "over tokens": (
+                over_tokens,
+                "the weights are divided by a sum over tokens. Each token's own weights sum to one: over slots, "
+                "dim=-1.",
             ),
             "the first slot": (
                 first_slot,

@@ -384,6 +384,8 @@ EXERCISES = (
             Case("random choices", one_layer(9, 3, 5)),
             Case("many slots", one_layer(7, 6, 11)),
             Case("one slot: nobody meets anybody", one_layer(5, 1, 4)),
+            Case("experts that no token selects, the last one among them", one_layer(6, 2, 9, 5)),
+            Case("counts above 512", one_layer(1500, 2, 3)),
         ),
         also=still_walks,
         mutants={
@@ -399,8 +401,8 @@ EXERCISES = (
             ),
             "all with all": (
                 all_with_all,
-                "the tokens have two spellings, so that every token is paired with every other. einsum takes them for "
-                "two axes and says nothing.",
+                "every token is paired with every other: the token axis has two spellings, which einsum takes for two "
+                "axes, or the sums over all tokens are multiplied, a product of counts.",
             ),
             "earlier with later": (
                 earlier_with_later,

@@ -192,6 +192,7 @@ EXERCISES = (
                 torch.tensor([1, 0, 0, 1]),
             ),
             Case("each rank has as many experts, even if one load is huge", (torch.tensor([90, 1, 2, 3, 4, 5]), 3)),
+            Case("equal loads: the lower expert is placed first", (torch.tensor([5, 5, 1, 1]), 2)),
             Case("12 experts on 3 ranks", different_loads(12, 3)),
             Case("35 experts on 5 ranks, steep", different_loads(35, 5, steep=8.0)),
             Case("one rank has them all", different_loads(6, 1)),

@@ -36,7 +36,12 @@ def local(
         rows = [home(expert, here) for expert in experts]
         mine = [slot for slot, row in enumerate(rows) if row is not None and 0 <= row < here]
         for slot in mine:
-            weight = {"as routed": weights[slot], "not at all": 1.0, "among these": weights[slot] / weights[mine].sum()}
+            weight = {
+                "as routed": weights[slot],
+                "not at all": 1.0,
+                "among these": weights[slot] / weights[mine].sum(),
+                "the first": weights[0],
+            }
             row = rows[slot]
             answer = swiglu(x[token], bank.gate_proj[row], bank.up_proj[row], bank.down_proj[row]) * weight[weigh]
             output[token] = output[token] + answer if join == "add" else answer
@@ -50,6 +55,38 @@ def with_home(home: Callable[[int, int, int], int | None], **ways: str) -> Calla
         return local(x, routing, bank, lambda expert, here: home(expert, first, here), **ways)
 
     return share
+
+
+def another_expert(answer: Callable[..., Tensor], start: str = "zeros", **ways: str) -> Callable[..., Tensor]:
+    """A share in which an expert computes `answer(x, gate, up, down, weight)`; start "x": added to what came in."""
+
+    def share(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
+        output = x.clone() if start == "x" else torch.zeros_like(x)
+        for row, weights in enumerate(zip(bank.gate_proj, bank.up_proj, bank.down_proj, strict=True)):
+            for token, slot in (routing.experts == first + row).nonzero().tolist():
+                output[token] += answer(x[token], *weights, routing.weights[token, slot])
+        return output
+
+    return share
+
+
+def averaged(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
+    here = (routing.experts >= first) & (routing.experts < first + len(bank.gate_proj))
+    return share_by_loops(x, routing, bank, first) / here.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def every_expert(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
+    banks = zip(bank.gate_proj, bank.up_proj, bank.down_proj, strict=True)
+    return sum((swiglu(x, *weights) for weights in banks), torch.zeros_like(x))
+
+
+def last_row_kept(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
+    """Expert by expert, and the output of a token is overwritten by each."""
+    output = torch.zeros_like(x)
+    for row, weights in enumerate(zip(bank.gate_proj, bank.up_proj, bank.down_proj, strict=True)):
+        token, slot = (routing.experts == first + row).nonzero(as_tuple=True)
+        output[token] = swiglu(x[token], *weights) * routing.weights[token, slot, None]
+    return output
 
 
 def only_tokens_with_work(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
@@ -270,6 +307,46 @@ EXERCISES = (
             "the last one wins": (
                 with_home(lambda expert, first, here: expert - first, join="replace"),
                 "where two of a token's experts are here, one answer replaces the other. Add them up.",
+            ),
+            "silu on the other projection": (
+                another_expert(lambda x, gate, up, down, weight: swiglu(x, up, gate, down) * weight),
+                "gate_proj and up_proj are exchanged: silu is applied to the gate.",
+            ),
+            "without silu": (
+                another_expert(lambda x, gate, up, down, weight: down @ ((gate @ x) * (up @ x)) * weight),
+                "the activation is missing: an expert is down(silu(gate x) * up x).",
+            ),
+            "weight before the nonlinearity": (
+                another_expert(lambda x, gate, up, down, weight: swiglu(x * weight, gate, up, down)),
+                "the weight multiplies the input of the expert. It belongs to its output, as silu is not linear.",
+            ),
+            "added to x": (
+                another_expert(lambda x, gate, up, down, weight: swiglu(x, gate, up, down) * weight, start="x"),
+                "the output starts from x itself. Start from zeros: the residual is added by the layer, once.",
+            ),
+            "averaged": (
+                averaged,
+                "the outputs are divided by the number of experts here. They are a weighted sum, not a mean.",
+            ),
+            "every expert": (
+                every_expert,
+                "every expert here is run for every token, without weights. Only the selected ones count, each with "
+                "its routing weight.",
+            ),
+            "the last row wins": (
+                last_row_kept,
+                "the output of a token is overwritten by its next expert. Add them up.",
+            ),
+            "negative rows": (
+                with_home(
+                    lambda expert, first, here: (expert - first) % here if -here <= expert - first < here else None
+                ),
+                "a negative row number counts from the end, so that experts below `first` are answered for by the "
+                "wrong ones. They are on another rank: zero.",
+            ),
+            "the first slot's weight": (
+                with_home(lambda expert, first, here: expert - first, weigh="the first"),
+                "all experts of a token get the weight of its first slot. Each has its own.",
             ),
             "only tokens with work": (
                 only_tokens_with_work,

@@ -302,7 +302,7 @@ EXERCISES = (
             ),
             "in one go": (
                 with_mistakes(step="all"),
-                "all rows are read at once. No single read may be larger than `most` bytes.",
+                "a single read is larger than `most` bytes: all rows at once, or pieces counted in values.",
             ),
             "a row at a time": (
                 with_mistakes(step="row"),

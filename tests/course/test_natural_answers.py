@@ -1,0 +1,90 @@
+"""Natural answers, collected before the mutants were read: right ones pass, wrong ones are refused and explained.
+
+`pytest tests/course/test_natural_answers.py -s` prints the table and each wrong answer that is not explained.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import pytest
+
+from minimoe.course.checker.check import judge
+from minimoe.course.checker.exercise import find_exercise
+from tests.course import natural_answers
+
+MODULES = [
+    import_module(f"{natural_answers.__name__}.{module.name}") for module in iter_modules(natural_answers.__path__)
+]
+ANSWERS = {id: natural for module in MODULES for id, natural in sorted(getattr(module, "ANSWERS", {}).items())}
+# Wrong answers that pass, since the page does not promise what they break
+ACCEPTED = {
+    "12.8": {
+        "weights stay in float32",
+        "softmax in the dtype of the logits",
+        "a tuple without names",
+        "without the logits",
+    },
+}
+LEAST_EXPLAINED = 0.9  # of all wrong answers
+each = pytest.mark.parametrize("id", ANSWERS)
+
+
+def how(verdict):
+    """How a wrong answer is explained: "named", "part", "form" (type, shape, dtype, exception), or None."""
+    if verdict.misconception:
+        return "named"
+    if verdict.explanation:
+        return "part"
+    if verdict.mismatch is not None and verdict.mismatch.form:
+        return "form"
+    text = verdict.text.lower()
+    return (
+        "told"
+        if any(sign in text for sign in ("too high", "too low", "think again", "in place", "unchanged"))
+        else None
+    )
+
+
+@pytest.fixture(scope="module")
+def verdicts():
+    return {
+        id: {name: judge(find_exercise(id), wrong.answer) for name, wrong in natural.wrong.items()}
+        for id, natural in ANSWERS.items()
+    }
+
+
+@each
+def test_right_answers_pass(id):
+    for name, answer in ANSWERS[id].right.items():
+        verdict = judge(find_exercise(id), answer)
+        assert verdict.status == "ok", f"{name}:\n{verdict}"
+
+
+@each
+def test_wrong_answers_are_refused(id, verdicts):
+    accepted = {name for name, verdict in verdicts[id].items() if verdict.status != "wrong"}
+    assert accepted == ACCEPTED.get(id, set())
+
+
+@each
+def test_a_named_mistake_is_the_one_that_was_made(id, verdicts):
+    for name, verdict in verdicts[id].items():
+        about = ANSWERS[id].wrong[name].about
+        if about and verdict.misconception:
+            assert any(word in verdict.text.lower() for word in about), f"{name}:\n{verdict}"
+
+
+def test_most_wrong_answers_are_explained(verdicts):
+    kinds = ("named", "part", "form", "told", None)
+    print("\n" + "".join(f"{kind or 'open':>8s}" for kind in ("id", "tried", *kinds)))
+    explained = tried = 0
+    for id, judged in verdicts.items():
+        counts = [sum(how(verdict) == kind for verdict in judged.values()) for kind in kinds]
+        print("".join(f"{value:>8}" for value in (id, len(judged), *counts)))
+        explained, tried = explained + sum(counts[:-1]), tried + len(judged)
+    print(f"explained: {explained} of {tried}, {explained / tried:.0%}")
+    for id, judged in verdicts.items():
+        for name, verdict in judged.items():
+            if how(verdict) is None:
+                print(f"  {id} {name}: {verdict.mismatch.says if verdict.mismatch else verdict.status}")
+    assert explained >= LEAST_EXPLAINED * tried
