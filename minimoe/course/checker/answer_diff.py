@@ -83,9 +83,13 @@ def number_difference(expected: Any, got: Any, tolerance: float | None, factor: 
 
 
 def tensor_difference(expected: Tensor, got: Any, tolerance: float | None, name: str) -> Mismatch | None:
-    """The first difference of two tensors: type, number of axes, shape, dtype, values, in this order."""
+    """The first difference of two tensors: type, device, number of axes, shape, dtype, values, in this order."""
     if not isinstance(got, Tensor):
         return Mismatch(f"{name} is {kind(got)}, expected {kind(expected)}", True)
+    if got.layout != expected.layout:
+        return Mismatch(f"{name} is a tensor of layout {got.layout}, expected an ordinary one: use .to_dense()", True)
+    if got.device != expected.device:
+        return Mismatch(f"{name} is on {got.device}, expected {expected.device}: make new tensors there", True)
     if got.dim() != expected.dim():
         axes = f"{got.dim()} axes {tuple(got.shape)}, expected {expected.dim()} axes {tuple(expected.shape)}"
         return Mismatch(f"{name} has {axes}", True)
@@ -118,4 +122,8 @@ def kind(value: Any) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, Mapping):
         return f"a dict with the keys {list(value)}"
-    return "None" if value is None else f"{type(value).__name__} {value!r}"
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", ())  # of a NumPy array, whose numbers would fill the page
+    content = repr(value) if not shape else f"{tuple(shape)}"
+    return f"{type(value).__name__} {content if len(content) <= 80 else content[:80] + ' ...'}"

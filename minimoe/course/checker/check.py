@@ -13,7 +13,7 @@ from minimoe.course.checker.answer_diff import Mismatch, difference, kind
 from minimoe.course.checker.exercise import FROM_ORACLE, Exercise, find_exercise
 from minimoe.course.checker.given import is_given
 from minimoe.course.checker.parts import Result, explain_parts
-from minimoe.course.checker.predictions import explain_value, grade
+from minimoe.course.checker.predictions import explain_value, grade, still_open
 from minimoe.course.checker.progress import record_check
 from minimoe.course.checker.recognise import recognise, sentence
 from minimoe.course.checker.user_code import Raised, describe_call, is_unattempted, run, shows_a_gap
@@ -91,7 +91,7 @@ def check(id: str, answer: Any, record: bool = True) -> Verdict:
 def judge(exercise: Exercise, answer: Any) -> Verdict:
     """The verdict on an answer, without printing or recording it."""
     if is_unattempted(answer):
-        return todo(exercise)
+        return todo(exercise, answer)
     outcomes = run_all(exercise, answer)
     if any(shows_a_gap(outcome.got) for outcome in outcomes):
         return todo(exercise)
@@ -111,10 +111,10 @@ def judge(exercise: Exercise, answer: Any) -> Verdict:
     return wrong(exercise, first, mutant, explanation)
 
 
-def todo(exercise: Exercise) -> Verdict:
-    """The verdict on an answer that is not started, with the first hint."""
-    text = f"{exercise.id}  todo  {exercise.title} ({exercise.minutes} min)\nHint 1: {exercise.hints[0]}"
-    return Verdict(exercise.id, "todo", text)
+def todo(exercise: Exercise, answer: Any = None) -> Verdict:
+    """The verdict on an answer that is not started or not complete, with the first hint."""
+    lines = [f"{exercise.id}  todo  {exercise.title} ({exercise.minutes} min)", *still_open(answer)]
+    return Verdict(exercise.id, "todo", "\n".join([*lines, f"Hint 1: {exercise.hints[0]}"]))
 
 
 def explain(exercise: Exercise, failed: Sequence[Outcome]) -> str | None:
@@ -217,6 +217,8 @@ def mismatch_of(
     """
     if isinstance(got, Raised):
         return Mismatch(f"Your code raised an error.\n{got.says}", True)
+    if got is None and expected is not None:
+        return Mismatch("your function returns nothing (None); is a `return` missing?", True)
     mismatch = difference(expected, got, case.tolerance)
     before = [value for value in arguments if isinstance(value, torch.Tensor)]
     after = [value for value in passed if isinstance(value, torch.Tensor)]

@@ -21,10 +21,20 @@ def is_given(answer: Any, given: Any) -> bool:
 
 
 def fingerprint(code: CodeType) -> tuple[Any, ...]:
-    """What a function does, without its name, its lines and its docstring."""
+    """What a function does, without its name, its lines and its docstring.
+
+    The first constant of a function is its docstring or None; a lambda has neither.
+    """
     constants = [fingerprint(value) if isinstance(value, CodeType) else value for value in code.co_consts]
-    constants = [value for value in constants if not (isinstance(value, str) and "\n" in value)]
-    return code.co_code, code.co_names, code.co_varnames, repr(constants[1:] if len(constants) > 1 else constants)
+    if code.co_name != "<lambda>" and constants and (constants[0] is None or isinstance(constants[0], str)):
+        constants = constants[1:]
+    kept = [constant for constant in constants if not is_qualified_name(constant)]
+    return code.co_code, code.co_names, code.co_varnames, code.co_freevars, repr(kept)
+
+
+def is_qualified_name(constant: Any) -> bool:
+    """Whether a constant is the name of an inner function, such as `mine.<locals>.<lambda>`."""
+    return isinstance(constant, str) and "<locals>" in constant
 
 
 def body_of(function: Any) -> str | None:

@@ -23,6 +23,7 @@ def hint(id: str, tier: int | None = None) -> Hint:
         raise BadArgument(f"tier is {tier!r}, expected 1, 2 or 3, or None for the next one.")
     tier = next_hint(id, tier, current_cell())
     more = f'Next: minimoe.hint("{id}", {tier + 1})' if tier < 3 else f'All of it: minimoe.solution("{id}")'
+    more += f'   Again from the start: minimoe.hint("{id}", 1)' if tier > 1 else ""
     return Hint(f"{id}  hint {tier} of 3: {exercise.hints[tier - 1]}\n{more}")
 
 

@@ -1,5 +1,6 @@
 """The parts of a result, such as the experts and the weights of a routing: which are right, and what a wrong one is."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from minimoe.course.checker.answer_diff import difference
 from minimoe.course.checker.exercise import Exercise, Stage
-from minimoe.course.checker.relations import number_relation, one_sided, relation
+from minimoe.course.checker.number_relations import number_relation
+from minimoe.course.checker.relations import comparable, one_sided, relation
 from minimoe.course.checker.user_code import Raised, run
 
 MOST_VALUES = 4  # a longer tuple is a list of numbers rather than of parts
@@ -35,8 +37,13 @@ def parts_of(exercise: Exercise, expected: Any) -> dict[str, Callable[[Any], Any
         return {str(key): itemgetter(key) for key in expected}
     fields = getattr(expected, "_fields", ())
     if type(expected) is tuple and 2 <= len(expected) <= MOST_VALUES:
-        return {f"value {number + 1}": itemgetter(number) for number in range(len(expected))}
+        return {f"value {number + 1}": element(number) for number in range(len(expected))}
     return {name: attrgetter(name) for name in fields}
+
+
+def element(number: int) -> Callable[[Any], Any]:
+    """The function that takes one element out of a tuple; None where a call has a shorter one."""
+    return lambda values: values[number] if number < len(values) else None
 
 
 def take(extract: Callable[[Any], Any], value: Any, expected: Any) -> Any:
@@ -72,7 +79,8 @@ def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
     explained = False
     for name in wrong or [WHOLE]:
         extract = extracts.get(name, lambda result: result)
-        says = stage_of(exercise, name, extract, results) or relation_of(extract, results)
+        says = stage_of(exercise, name, extract, results) or taken_for(name, extracts, results)
+        says = says or relation_of(extract, results)
         if says:
             explained = True
             sentences.append(f"{name or 'Your result'} {says}.")
@@ -93,18 +101,34 @@ def exchanged(exercise: Exercise, wrong: Sequence[str], results: Sequence[Result
     )
 
 
+def taken_for(name: str, extracts: Mapping[str, Callable[[Any], Any]], results: Sequence[Result]) -> str | None:
+    """The other part whose right value this one has in every call in which it is wrong; two calls at least show it."""
+    if name not in extracts:
+        return None
+    pairs = [(result, take(extracts[name], result.got, result.expected)) for result in results]
+    pairs = [(one, part) for one, part in pairs if difference(extracts[name](one.expected), part, one.tolerance)]
+    for other, extract in extracts.items():
+        taken = all(difference(extract(one.expected), part, one.tolerance) is None for one, part in pairs)
+        if other != name and taken and len(pairs) > 1:
+            return f"is what {other} should be"
+    return None
+
+
 def stage_of(exercise: Exercise, name: str, extract: Callable[[Any], Any], results: Sequence[Result]) -> str | None:
     """What the first stage that equals this part in every call says; in one call at least it is not the right value."""
     for stage in exercise.stages:
-        is_wrong = any(difference(extract(r.expected), run(stage.value, r.arguments), r.tolerance) for r in results)
-        if stage.part == name and is_wrong and all(equals(stage, extract, result) for result in results):
+        if stage.part != name or not all(equals(stage, extract, result) for result in results):
+            continue
+        values = [run(stage.value, copy.deepcopy(result.arguments)) for result in results]
+        pairs = zip(results, values, strict=True)
+        if any(difference(extract(result.expected), value, result.tolerance) for result, value in pairs):
             return stage.says
     return None
 
 
 def equals(stage: Stage, extract: Callable[[Any], Any], result: Result) -> bool:
     """Whether the part equals what the stage gives for the arguments of this call."""
-    value, part = run(stage.value, result.arguments), take(extract, result.got, result.expected)
+    value, part = run(stage.value, copy.deepcopy(result.arguments)), take(extract, result.got, result.expected)
     if isinstance(value, Raised) or isinstance(part, Raised):
         return False
     if isinstance(value, Tensor) and isinstance(part, Tensor) and value.dtype != part.dtype:
@@ -127,7 +151,7 @@ def relation_of(extract: Callable[[Any], Any], results: Sequence[Result]) -> str
             numbers.append((float(expected), float(part)))
             continue
         expected, part = as_tensor(expected), as_tensor(part)
-        if not (isinstance(expected, Tensor) and isinstance(part, Tensor)):
+        if not (isinstance(expected, Tensor) and isinstance(part, Tensor) and comparable(expected, part)):
             return None
         if expected.shape == part.shape and expected.dtype == part.dtype != torch.bool:
             tensors.append((expected, part))

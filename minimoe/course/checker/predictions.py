@@ -1,9 +1,11 @@
 """Answers that are values: predictions and estimates, compared leniently, without giving the solution away."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Number
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from minimoe.course.checker.answer_diff import kind
@@ -65,11 +67,13 @@ def plain(value: Any) -> Any:
 def form_of(expected: Any, given: Any, name: str) -> str | None:
     """What is wrong with the type of one value, or None. 1 and 0 stand for True and False."""
     if isinstance(expected, bool):
-        if not (isinstance(given, bool) or given in (0, 1)):
+        if not (isinstance(given, bool) or (isinstance(given, (int, float)) and given in (0, 1))):
             return f"{name} is {kind(given)}, expected True or False"
-    elif isinstance(expected, Number):
-        if isinstance(given, bool) or not isinstance(given, Number):
+    elif isinstance(expected, Real):
+        if isinstance(given, bool) or not isinstance(given, (Real, Decimal)):
             return f"{name} is {kind(given)}, expected a number"
+        if not math.isfinite(given):
+            return f"{name} is {given}, expected a number that can be counted or measured"
     elif isinstance(expected, str) and not isinstance(given, str):
         return f"{name} is {kind(given)}, expected a text"
     return None
@@ -80,6 +84,7 @@ def same(expected: Any, given: Any, factor: float) -> bool:
     if isinstance(expected, bool):
         return bool(given) == expected
     if isinstance(expected, (int, float)):
+        given = float(given) if isinstance(given, Decimal) else given
         if factor > 1:
             return given * expected > 0 and 1 / factor <= given / expected <= factor
         slack = ROUNDED if isinstance(expected, float) else 1e-6
@@ -96,6 +101,17 @@ def letters(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
+def still_open(answer: Any) -> list[str]:
+    """One line that says how many questions are open, if an answer to several is begun but not complete."""
+    values = list(answer.values()) if isinstance(answer, Mapping) else answer
+    if not isinstance(values, (tuple, list)):
+        return []
+    count = sum(value is Ellipsis for value in values)
+    if count in (0, len(values)):
+        return []
+    return [f"{count} of {len(values)} {'is' if count == 1 else 'are'} still open (...)."]
+
+
 def explain_value(exercise: Exercise, expected: Any, answer: Any, graded: Graded) -> str:
     """What a reader is told about a wrong value: how much is right and what to think about again, not the solution."""
     if graded.complaint is not None:
@@ -103,7 +119,7 @@ def explain_value(exercise: Exercise, expected: Any, answer: Any, graded: Graded
     if isinstance(expected, (Mapping, tuple, list)):
         lines = [f"{graded.total - len(graded.wrong)} of {graded.total} are right."]
         question = next((name for name in graded.wrong if name in exercise.reasons), graded.wrong[0])
-        reason = exercise.reasons.get(question)
+        reason = exercise.reasons.get(question) or thought_of(exercise, expected, question)
         lines.append(f'Think again about "{question}"{": " + reason if reason else "."}')
         return "\n".join(lines)
     value = plain(answer)
@@ -112,12 +128,20 @@ def explain_value(exercise: Exercise, expected: Any, answer: Any, graded: Graded
     return "that is not it."
 
 
+def thought_of(exercise: Exercise, expected: Any, question: str) -> str | None:
+    """The sentence of the mutant that misses this question and no other, if there is one."""
+    for mutant, says in exercise.mutants.values():
+        if grade(expected, mutant, exercise.factor).wrong == (question,):
+            return says
+    return None
+
+
 def off_by(expected: float, given: float) -> str:
     """In which direction, and by about what factor, a number misses."""
-    if expected == 0 or given == 0 or given * expected < 0:
-        return (
-            f"your answer, {given:,.4g}, has the wrong sign." if given * expected < 0 else "your answer is not right."
-        )
+    if given * expected < 0:
+        return f"your answer, {given:,.4g}, has the wrong sign."
+    if expected == 0 or given == 0:
+        return f"your answer, {given:,.4g}, is too {'high' if given > expected else 'low'}."
     ratio = given / expected
     side, times = ("high", ratio) if ratio > 1 else ("low", 1 / ratio)
     return f"your answer, {given:,.6g}, is too {side}, by a factor of {times:,.3g}."

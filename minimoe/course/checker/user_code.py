@@ -7,20 +7,10 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-import einops
 from torch import Tensor
 
 from minimoe.course.checker.answer_diff import kind
-
-MEANINGS: tuple[tuple[str, str], ...] = (
-    ("must match the size of tensor", "two tensors meet whose axes do not have the same length; print both shapes"),
-    ("shapes cannot be multiplied", "a matrix product needs the inner axes to be equal; print both shapes"),
-    ("is not defined", "that name does not exist where the line runs; is it an argument, or misspelt?"),
-    ("positional argument", "it is called with the arguments named above; keep the signature of the stub"),
-    ("unexpected keyword", "it is called with the arguments named above; keep the signature of the stub"),
-    ("out of range", "an index is larger than the axis that it points into"),
-    ("same dtype", "two tensors of different dtype meet; cast one of them"),
-)
+from minimoe.course.checker.meanings import meaning_of
 
 
 class Raised:
@@ -81,9 +71,7 @@ def explain(error: Exception, function: Any) -> str:
         source = own[-1].line or linecache.getline(own[-1].filename, own[-1].lineno or 0).strip()
         lines.append(f"line {own[-1].lineno}: {source}")
     lines.append(f"{type(error).__name__}: {shorten(str(error))}")
-    meaning = next((meaning for sign, meaning in MEANINGS if sign in str(error)), None)
-    if isinstance(error, einops.EinopsError):
-        meaning = "the pattern does not fit this tensor: count its axes, and multiply what stands in brackets"
+    meaning = meaning_of(error)
     return "\n".join([*lines, *([f"That is: {meaning}."] if meaning else [])])
 
 

@@ -1,5 +1,7 @@
 """Wrong answers that are no mutant are explained by part, by stage or by relation; predictions keep their solution."""
 
+from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -164,3 +166,33 @@ def test_an_estimate_is_told_its_direction_and_not_the_number():
     estimate = exercise(kind="estimate", cases=(), oracle=None, stages=(), expected=1000, factor=1.5, mutants={})
     assert "too high, by a factor of 8" in judge(estimate, 8000).text and "1,000" not in judge(estimate, 8000).text
     assert "too low, by a factor of 2" in judge(estimate, 500).text
+
+
+def test_open_questions_are_counted():
+    text = judge(PREDICTION, {"grows": True, "how often": ..., "which": "matched tokens"}).text
+    assert "1 of 3 is still open" in text
+    assert "still open" not in judge(PREDICTION, {"grows": ..., "how often": ..., "which": ...}).text
+
+
+def test_without_a_reason_the_mutant_that_misses_only_this_question_gives_it():
+    right = {"grows": True, "how often": 3, "which": "matched tokens"}
+    mutants = {"one too many": (right | {"how often": 4}, "The first is counted twice.")}
+    verdict = judge(
+        replace(PREDICTION, mutants=mutants, reasons={}), right | {"how often": 5, "which": "matched tokens"}
+    )
+    assert 'Think again about "how often": The first is counted twice.' in verdict.text
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(3), np.array([0, 1]), 3j, Decimal(5), float("nan"), float("inf"), "8", [3], {}, print]
+)
+@pytest.mark.parametrize("question", ["grows", "how often", "which"])
+def test_no_value_breaks_a_prediction(question, value):
+    right = {"grows": True, "how often": 3, "which": "matched tokens"}
+    assert judge(PREDICTION, right | {question: value}).status == "wrong"
+    assert judge(replace(PREDICTION, expected=1000, factor=1.5), value).status == "wrong"
+
+
+def test_lambdas_that_differ_in_a_number_are_not_the_same_code():
+    one, same, other = (eval(text) for text in ("lambda x: x * 2 + 1", "lambda x: x * 2 + 1", "lambda x: x * 3 + 1"))
+    assert is_given(same, one) and not is_given(other, one)

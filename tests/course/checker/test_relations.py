@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minimoe.course.checker.number_relations import number_relation
 from minimoe.course.checker.relations import relation
 
 
@@ -60,3 +61,43 @@ def test_nothing_is_named_for_unrelated_numbers(seed, shape, whole):
 
 def test_few_values_prove_nothing():
     assert relation(torch.tensor([1.0, 1.0, 1.0]), torch.tensor([2.0, 2.0, 2.0])) is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([(13.0, 26.0), (7.0, 14.0)], "is 2 times"),
+        ([(4096, 4_194_304)], "is 1,024 times"),
+        ([(3.5e9, 3.5)], "is 1/1,000,000,000 times"),
+        ([(10, 11), (20, 21)], "one too many"),
+        ([(94, 93)], "one too few"),
+        ([(3.0, 3.5), (4.0, 4.5)], "plus 1/2"),
+        ([(5.0, -5.0)], "wrong sign"),
+        ([(0.2718, 0.27)], "rounded to 2 digits"),
+        ([(2.7, 2), (3.9, 3)], "rounded down"),
+        ([(0.3, 0.7)], "1 minus"),
+        ([(0.25, 4.0), (0.5, 2.0)], "1 divided by"),
+        ([(3, 9), (5, 25), (4, 16)], "square of"),
+        ([(3, 0)], "is 0"),
+        ([(3, 7), (4, 7), (5, 7)], "is 7 in every call"),
+        ([(3, 1), (9, 5), (4, 3)], "too small in every call"),
+    ],
+)
+def test_a_relation_of_numbers_is_named(pairs, says):
+    assert says in number_relation(pairs)
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("most", [10, 1000])
+def test_the_ratio_of_any_two_numbers_is_no_explanation(calls, most):
+    """Of 300 pairs of unrelated whole numbers at most one in twenty has a relation, by accident."""
+    drawn_numbers = torch.randint(
+        1, most, (300, calls, 2), generator=torch.Generator().manual_seed(most + calls)
+    ).tolist()
+    named = [pairs for pairs in drawn_numbers if all(one != other for one, other in pairs) and number_relation(pairs)]
+    assert len(named) <= 15
+
+
+@given(st.lists(st.tuples(st.floats(allow_nan=True), st.floats(allow_infinity=True)), max_size=3))
+def test_no_number_breaks_a_relation(pairs):
+    number_relation([(one, other) for one, other in pairs if one != other])
