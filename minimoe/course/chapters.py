@@ -9,7 +9,11 @@ from minimoe.paths import checkout
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of the course: `teaches` lists the files below minimoe/ that it explains, `needs` its prerequisites."""
+    """A chapter of the course.
+
+    `teaches` lists the files below minimoe/ that it explains, `needs` its prerequisites. `minutes` is for the lesson;
+    its exercises take about as long again. `knowledge` completes "if you know ...", said of a chapter that needs it.
+    """
 
     number: int
     name: str
@@ -17,6 +21,7 @@ class Chapter:
     minutes: int
     teaches: tuple[str, ...] = ()
     needs: tuple[int, ...] = ()
+    knowledge: str = ""
 
     @property
     def short(self) -> str:
@@ -44,14 +49,29 @@ class Chapter:
 
 
 CHAPTERS = (
-    Chapter(0, "start_here", "Start here: talk to a Mixture of Experts, and watch it choose", 10),
-    Chapter(1, "tokens", "Tokens and `rearrange`: text becomes numbers, numbers get axes", 45, ("text/tokenizer.py",)),
-    Chapter(2, "rmsnorm", "RMSNorm: keeping the scale", 30, ("model/norm.py",), (1,)),
-    Chapter(3, "rope", "RoPE: position is a rotation", 45, ("model/rope.py",), (1,)),
-    Chapter(4, "attention", "Grouped-query attention", 60, ("model/attention.py",), (2, 3)),
-    Chapter(5, "swiglu", "SwiGLU: one expert", 30, ("model/experts.py",), (1,)),
-    Chapter(6, "router", "The router: eight of 128", 60, ("model/router.py",), (1,)),
-    Chapter(7, "experts", "The experts: dispatch, compute, combine", 60, ("model/experts.py",), (5, 6)),
+    Chapter(0, "start_here", "Start here: talk to a Mixture of Experts, and watch it choose", 15),
+    Chapter(
+        1,
+        "tokens",
+        "Tokens and `rearrange`: text becomes numbers, numbers get axes",
+        45,
+        ("text/tokenizer.py",),
+        knowledge="einops",
+    ),
+    Chapter(2, "rmsnorm", "RMSNorm: keeping the scale", 30, ("model/norm.py",), (1,), "RMSNorm"),
+    Chapter(3, "rope", "RoPE: position is a rotation", 45, ("model/rope.py",), (1,), "RoPE"),
+    Chapter(4, "attention", "Grouped-query attention", 60, ("model/attention.py",), (2, 3), "grouped-query attention"),
+    Chapter(5, "swiglu", "SwiGLU: one expert", 30, ("model/experts.py",), (1,), "SwiGLU"),
+    Chapter(6, "router", "The router: eight of 128", 60, ("model/router.py",), (1,), "the router"),
+    Chapter(
+        7,
+        "experts",
+        "The experts: dispatch, compute, combine",
+        60,
+        ("model/experts.py",),
+        (5, 6),
+        "how experts are run",
+    ),
     Chapter(
         8,
         "whole_model",
@@ -59,8 +79,11 @@ CHAPTERS = (
         60,
         ("model/transformer.py", "checkpoint/layout.py"),
         (4, 7),
+        "how the parts of a transformer fit together",
     ),
-    Chapter(9, "generation", "Generation and the KV cache", 45, ("text/generate.py", "model/cache.py"), (8,)),
+    Chapter(
+        9, "generation", "Generation and the KV cache", 45, ("text/generate.py", "model/cache.py"), (8,), "the KV cache"
+    ),
     Chapter(10, "thinking", "Thinking and not thinking", 45, ("text/chat.py",), (9,)),
     Chapter(
         11, "training", "Training a small Mixture of Experts", 60, ("training/loop.py", "training/losses.py"), (8,)
@@ -88,6 +111,82 @@ CHAPTERS = (
         (8,),
     ),
 )
+
+
+@dataclass(frozen=True)
+class Way:
+    """A selection of chapters for a given amount of time; `leads_to` says what one can do afterwards."""
+
+    name: str
+    chapters: tuple[int, ...]
+    leads_to: str
+
+    @property
+    def minutes(self) -> int:
+        return sum(CHAPTERS[number].minutes for number in self.chapters)
+
+    @property
+    def minutes_written(self) -> int:
+        """The part of `minutes` whose lessons exist."""
+        return sum(CHAPTERS[number].minutes for number in self.chapters if CHAPTERS[number].written)
+
+
+WAYS = (
+    Way("Two hours", (0, 6, 12), "how a router chooses, and what its choices do and do not tell you"),
+    Way(
+        "A weekend",
+        (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12),
+        "every line of the model, written once by you, and text generated with it",
+    ),
+    Way(
+        "All of it",
+        tuple(chapter.number for chapter in CHAPTERS),
+        "the same, and thinking, training, quantisation and the 235B on real machines",
+    ),
+)
+
+
+class WaysThrough:
+    """The three ways through the course as a table; in Jupyter, with links to the chapters that are written."""
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{way.name:10s} {hours(way.minutes):>8s}  chapters {spans(way.chapters)}: {way.leads_to}" for way in WAYS
+        )
+
+    def _repr_markdown_(self) -> str:
+        rows = ["| | lessons | chapters | at the end you know |", "|---|---|---|---|"]
+        for way in WAYS:
+            ready = "" if way.minutes_written == way.minutes else f" ({hours(way.minutes_written)} written so far)"
+            chapters = " ".join(
+                f"[{n:02d}]({CHAPTERS[n].file.name})" if CHAPTERS[n].written else f"{n:02d}" for n in way.chapters
+            )
+            rows.append(f"| **{way.name}** | {hours(way.minutes)}{ready} | {chapters} | {way.leads_to} |")
+        return "\n".join(rows)
+
+
+def ways_through() -> WaysThrough:
+    """Three ways through the course, by the time that one has: two hours, a weekend, all of it."""
+    return WaysThrough()
+
+
+def hours(minutes: int) -> str:
+    """A duration, rounded to quarters of an hour: "45 min", "2 h", "7 ½ h"."""
+    quarters = round(minutes / 15)
+    whole, part = divmod(quarters, 4)
+    fraction = ("", "¼", "½", "¾")[part]
+    return f"{quarters * 15} min" if not whole else f"{whole} {fraction} h".replace("  ", " ")
+
+
+def spans(numbers: tuple[int, ...]) -> str:
+    """Chapter numbers with runs joined: "00-09, 12"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]:02d}" if len(run) == 1 else f"{run[0]:02d}-{run[-1]:02d}" for run in runs)
 
 
 class CourseMap:
@@ -126,17 +225,36 @@ class Navigation:
 
 
 def navigation(number: int) -> Navigation:
-    """Links to the previous lesson, the exercises and the next lesson; chapters not yet written are marked.
+    """Links to the lesson before, the exercises and the lesson after; chapters that are not written are passed over.
 
-    Raises BadArgument for an unknown chapter number.
+    What is passed over is named, and so is the knowledge from it that the next lesson needs. Raises BadArgument for an
+    unknown chapter number.
     """
     if number not in range(len(CHAPTERS)):
         raise BadArgument(f"chapter is {number!r}, expected a number from 0 to {len(CHAPTERS) - 1}.")
     chapter, parts = CHAPTERS[number], []
-    if number > 0:
-        parts.append(f"Previous: {CHAPTERS[number - 1].link}")
+    before = [other for other in CHAPTERS[:number] if other.written]
+    after = [other for other in CHAPTERS[number + 1 :] if other.written]
+    if before:
+        parts.append(f"Previous: {before[-1].link}")
     if (checkout() / chapter.exercises).exists():
         parts.append(f"[Exercises](../{chapter.exercises.as_posix()})")
-    if number + 1 < len(CHAPTERS):
+    if after:
+        parts.append(f"Next: {after[0].link}{conditions(number, after[0])}")
+    elif number + 1 < len(CHAPTERS):
         parts.append(f"Next: {CHAPTERS[number + 1].link}")
+    if number and not after:
+        parts.append(f"Back to the map: {CHAPTERS[0].link}")
     return Navigation(" · ".join(parts))
+
+
+def conditions(number: int, following: Chapter) -> str:
+    """What a reader who goes on from chapter `number` to `following` needs to know, and which chapters are missing."""
+    skipped = [other for other in CHAPTERS[number + 1 : following.number] if not other.written]
+    needed = [CHAPTERS[n].knowledge for n in following.needs if not CHAPTERS[n].written]
+    text = f", if you know {' and '.join(needed)}" if needed else ""
+    if skipped:
+        numbers = [f"{other.number:02d}" for other in skipped]
+        listed = " and ".join([", ".join(numbers[:-1]), numbers[-1]] if len(numbers) > 1 else numbers)
+        text += f" *({listed} {'is' if len(numbers) == 1 else 'are'} to come)*"
+    return text

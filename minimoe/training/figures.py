@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from minimoe.plotting import BLUE, DOMAIN_COLOURS, VERMILLION, Picture
+from minimoe.plotting import BLUE, DOMAIN_COLOURS, VERMILLION, Picture, finish, reference_line
 
 COLOURS = DOMAIN_COLOURS | {"chat": VERMILLION, "text": BLUE}  # of the held-out parts
 
@@ -63,8 +63,7 @@ def thinking_curve(report: dict[str, Any]) -> Picture:
         x=budgets,
         y=rates,
         mode="lines+markers",
-        name="thinking cut off",
-        line={"color": COLOURS["math"]},
+        line={"color": COLOURS["math"], "width": 2},
         error_y={
             "type": "data",
             "symmetric": False,
@@ -72,17 +71,25 @@ def thinking_curve(report: dict[str, Any]) -> Picture:
             "arrayminus": [p["rate"] - p["interval"][0] for p in points],
         },
     )
-    figure.add_scatter(
-        x=[budgets[0], budgets[-1]],
-        y=[without_thinking, without_thinking],
-        mode="lines",
-        name="not thinking",
-        line={"color": "#606060", "dash": "dot"},
+    reference_line(figure, without_thinking, f"without thinking: {without_thinking:.0%}")
+    figure.add_annotation(
+        x=budgets[-1], y=rates[-1], text=f"{rates[-1]:.0%}", showarrow=False, xanchor="left", xshift=12,
+        font={"color": COLOURS["math"]},
+    )  # fmt: skip
+    figure.update_xaxes(title_text="tokens of thinking before the answer has to come", range=[-5, budgets[-1] * 1.08])
+    figure.update_yaxes(title_text="right answers", range=[-0.04, 1.06], tickformat=".0%", dtick=0.25)
+    alt = ", ".join(f"{rate:.0%} with {budget}" for budget, rate in zip(budgets, rates, strict=True))
+    return finish(
+        figure,
+        f"{name[0].upper()}{name[1:]}: {step(budgets, rates)}",
+        f"Right answers to {name} by tokens of thinking: {alt}. Without thinking: {without_thinking:.0%}.",
+        height=360,
+        subtitle=f"the mini, {points[0]['of']} questions for each point, with 95 % intervals",
     )
-    figure.update_xaxes(title_text="tokens of thinking allowed")
-    figure.update_yaxes(title_text="share of right answers", range=[-0.02, 1.02])
-    title = f"How much thinking does it need? ({name}, {points[0]['of']} questions)"
-    figure.update_layout(title=title, template="plotly_white", height=380)
-    by_budget = ", ".join(f"{rate:.0%} with {budget}" for budget, rate in zip(budgets, rates, strict=True))
-    alt = f"Right answers to {name} by tokens of thinking: {by_budget}. Without thinking: {without_thinking:.0%}."
-    return Picture(figure, alt)
+
+
+def step(budgets: list[int], rates: list[float]) -> str:
+    """The finding: the last budget with less than a tenth of the best rate, and the first with nine tenths of it."""
+    low = max((n for n, rate in enumerate(rates) if rate <= 0.1 * max(rates)), default=0)
+    high = next(n for n, rate in enumerate(rates) if rate >= 0.9 * max(rates))
+    return f"{rates[low]:.0%} right with {budgets[low]} tokens of thinking, {rates[high]:.0%} with {budgets[high]}"

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import minimoe
-from minimoe.routing.explorer.bundle import WEB, read_files
+from minimoe.routing.explorer.bundle import WEB, import_order, read_files
 from minimoe.routing.explorer.export import PAGE_ENTRY
 from minimoe.routing.explorer.state import VIEWS
 from tests.browser import open_browser
@@ -63,7 +63,7 @@ def pages(chromium, tmp_path_factory):
 
 def test_every_file_is_loaded_by_itself(pages):
     loaded = {name.removeprefix("web/") for name in pages["unjoined"].files if name.endswith(".js")}
-    assert loaded == set(read_files(WEB))
+    assert loaded == set(import_order(read_files(WEB), PAGE_ENTRY))
     assert not [name for name in pages["joined"].files if name.endswith(".js")]
 
 

@@ -170,6 +170,8 @@ def test_the_thinking_curve_shows_every_budget_and_says_itself_in_words() -> Non
     picture = thinking_curve(small_report())
     assert list(picture.figure.data[0].x) == [0, 30] and list(picture.figure.data[0].y) == [0.0, 0.75]
     assert "0% with 0, 75% with 30" in picture.alt and "Without thinking: 25%" in picture.alt
+    title = picture.figure.layout.title.text.replace("<br>", " ")
+    assert title.startswith("Python: 0% right with 0 tokens of thinking, 75% with 30")
 
 
 def test_minutes_are_those_of_the_log(tmp_path: Path) -> None:
