@@ -65,7 +65,8 @@ def five(monkeypatch):
     ("number", "text"),
     [
         (0, "Next: [03 · Title 3](03_c3.ipynb), if you know topic 1 *(01 and 02 are to come)*"),
-        (1, "Previous: [00 · Title 0](00_c0.ipynb) · Next: [03 · Title 3](03_c3.ipynb), if you know topic 1 *(02 is to come)*"),
+        (1, "Previous: [00 · Title 0](00_c0.ipynb) · "
+            "Next: [03 · Title 3](03_c3.ipynb), if you know topic 1 *(02 is to come)*"),
         (3, "Previous: [00 · Title 0](00_c0.ipynb) · Next: **04 · Title 4** *(to come)* · "
             "Back to the map: [00 · Title 0](00_c0.ipynb)"),
         (4, "Previous: [03 · Title 3](03_c3.ipynb) · Back to the map: [00 · Title 0](00_c0.ipynb)"),
