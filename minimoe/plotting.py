@@ -24,7 +24,7 @@ PART_COLOURS = {
     "head": "#882255",
 }  # fmt: skip
 SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green colour blindness
-CONFIG = {"showSendToCloud": False, "displaylogo": False}
+CONFIG = {"displayModeBar": False}  # plotly's buttons would cover the title
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": INK}
 TITLE_SIZE, SUBTITLE_SIZE, TEXT_SIZE = 16, 13, 13
 NARROW = 760  # pixels that an output cell has in a window of 900
