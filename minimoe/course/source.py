@@ -37,7 +37,7 @@ class Source:
         return f"# {self.file}, line {self.line}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        # Inline styles, which untrusted notebooks keep. Long lines are broken between words, not within as by JupyterLab.
+        # Inline styles, which untrusted notebooks keep. Long lines are broken between words only, unlike in JupyterLab.
         wrap = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
         style = HtmlFormatter(noclasses=True, nobackground=True, style=OnAnyGround, prestyles=wrap)
         return f"<small><code>{self.file}</code>, line {self.line}</small>" + highlight(self.text, PythonLexer(), style)
