@@ -475,7 +475,7 @@ EXERCISES = (
         difficulty=2,
         hints=(
             "re.split keeps what is inside a group.",
-            'The special tokens contain "|", which has a meaning in a regular expression: re.escape each. If one begins '
+            'The special tokens contain "|", which means something in a regular expression: re.escape. If one begins '
             "with another, the longer one must come first.",
             're.split("(" + "|".join(map(re.escape, sorted(specials, key=len, reverse=True))) + ")", text), without '
             "the empty parts.",
