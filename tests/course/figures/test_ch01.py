@@ -1,5 +1,7 @@
 """Chapter 01: patterns are applied as they are written, and the merges that are shown are those of the tokenizer."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -36,7 +38,7 @@ def test_a_puzzle_is_solved_by_its_own_pattern_only(puzzle):
     "text, says",
     [
         ("picture row column", "one arrow"),
-        ("picture row column -> row (picture column", "Brackets are not balanced"),
+        ("picture row column -> row (picture column", "parentheses"),
         ("a b -> b a", "3 dimensions|Wrong shape|tensor"),
         ("(a b) row column -> a b row column", "Could not infer sizes"),
         ("picture row column -> row column, picture", "name=number"),
@@ -83,7 +85,7 @@ def test_the_merges_give_the_ids_of_the_tokenizer(text):
 def test_steps_begin_with_bytes_and_join_one_pair_at_a_time():
     rows = steps_of_text(MINI, " the 猫")
     assert rows[0][0] is None and sum(map(len, rows[0][1])) == len(" the 猫".encode())
-    for (_, before), (rank, after) in zip(rows, rows[1:], strict=False):
+    for (_, before), (rank, after) in pairwise(rows):
         assert rank is not None and sum(map(len, after)) < sum(map(len, before))
         assert ["".join(symbols) for symbols in after] == ["".join(symbols) for symbols in before]
 
@@ -112,7 +114,7 @@ def test_the_widget_reads_what_is_typed_and_goes_back_to_bytes():
     slider.value = 0
     assert "5 bytes" in page.value
     field.value = "<b>猫</b>"
-    assert "&lt;b" in page.value and "<b>猫" not in page.value and slider.value == slider.max
+    assert "&lt;" in page.value and "<b>猫" not in page.value and slider.value == slider.max
     field.value = ""
     assert "0 bytes" in page.value
 
