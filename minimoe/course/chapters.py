@@ -216,7 +216,8 @@ class CourseMap:
         rows = ["| | chapter | minutes | builds on | takes apart |", "|---|---|---|---|---|"]
         for c in CHAPTERS:
             title = f"[{c.title}]({c.file.name})" if c.written else f"{c.title} *(to come)*"
-            needs, files = ", ".join(f"{n:02d}" for n in c.needs), " ".join(f"`{file}`" for file in c.teaches)
+            needs = ", ".join(f"{n:02d}" for n in c.needs)
+            files = " ".join(f"[`{Path(file).name}`](../minimoe/{file})" for file in c.teaches)
             rows.append(f"| {c.number:02d} | {title} | {c.minutes} | {needs} | {files} |")
         return "\n".join(rows)
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from minimoe.course.figures.ch03_arrows import finish
+from minimoe.course.figures.ch03_arrows import BESIDE_FILES, finish
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
 from minimoe.plotting import (
@@ -22,13 +22,15 @@ from minimoe.plotting import (
     ORANGE,
     PALE,
     PART_COLOURS,
+    SUBTITLE_SIZE,
     VERMILLION,
     Picture,
     bars,
     label_ends,
+    wrap,
 )
 from minimoe.scale.planner.model_size import plan
-from minimoe.training.figures import thinking_curve
+from minimoe.training.figures import step, thinking_curve
 
 AT_ONCE, THINKING = ORANGE, GREEN
 REPORT = "report.json"  # what `minimoe evaluate` writes beside a checkpoint
@@ -65,6 +67,8 @@ def shared_curves(
     )
     figure.update_yaxes(title_text="experts in common", range=[0, 1.25 * max(*same, *different, chance)], nticks=5)
     label_ends(figure, height=320)
+    figure.update_annotations(xshift=20)  # beside the number at the last point
+    figure.update_layout(margin={"r": figure.layout.margin.r + 12})
     figure.add_hline(y=chance, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.add_annotation(
         x=0, xref="paper", y=chance, text=f"chance: {chance:g}", showarrow=False, xanchor="left", xshift=4, yshift=-9,
@@ -126,6 +130,26 @@ def explore_count(write: Callable[[int], str], counts: Sequence[int], value: int
     return VBox([dial, page])
 
 
+def loss_bars(losses: Mapping[str, float], title: str, subtitle: str, right: str) -> Picture:
+    """One bar for each loss, the one of the undisturbed model, `right`, in another colour."""
+    colours = [GREEN if name == right else BLUE for name in losses]
+    listed = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
+    return labelled_bars(losses, title, subtitle, f"Next-token loss: {listed}.", colours)
+
+
+def labelled_bars(
+    values: Mapping[str, float],
+    title: str,
+    subtitle: str,
+    alt: str,
+    colours: Sequence[str],
+    texts: Sequence[str] | None = None,
+) -> Picture:
+    """The bars of the house style, with the title wrapped for a narrow window beside the list of files."""
+    title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
+    return bars(list(values), list(values.values()), title, alt, subtitle=subtitle, colours=colours, texts=texts)
+
+
 # Thinking ------------------------------------------------------------------------------------------------------------
 
 
@@ -170,7 +194,7 @@ def thinking_gain(model: str | Path) -> Picture | str:
     figure.update_yaxes(autorange="reversed", ticks="", showline=False, showgrid=False)
     figure.update_layout(margin={"r": 110})
     best = names[0]
-    title = f"{best.capitalize()}: {rates[best][0]:.0%} right at once, {rates[best][1]:.0%} after thinking"
+    title = f"{best.capitalize()}:<br>{rates[best][0]:.0%} right at once, {rates[best][1]:.0%} after thinking"
     subtitle = (
         f"Right at once (orange) and after thinking (green); {asked} questions of each kind, none seen in training."
     )
@@ -181,7 +205,15 @@ def thinking_gain(model: str | Path) -> Picture | str:
 def thinking_budget(model: str | Path) -> Picture | str:
     """Right answers to a long sum against the tokens of thinking after which the answer has to come."""
     report = report_of(model)
-    return no_report(model) if report is None else thinking_curve(report)
+    if report is None:
+        return no_report(model)
+    picture = thinking_curve(report)
+    points = report["thinking_curve"]["points"]
+    says = step([point["budget"] for point in points], [point["rate"] for point in points])
+    task = TASKS.get(report["thinking_curve"]["task"], report["thinking_curve"]["task"])
+    subtitle = f"{task.capitalize()}; the mini, {points[0]['of']} questions for each point, with 95 % intervals."
+    picture.figure.update_xaxes(zeroline=False)
+    return finish(picture.figure, says.replace(", ", ",<br>"), picture.alt, 360, subtitle)
 
 
 # The 235B ------------------------------------------------------------------------------------------------------------
@@ -229,22 +261,18 @@ def parameters_by_part(config: ModelConfig) -> Picture:
     parts = {part.name: part.parameters for part in plan(config).parts}
     total = sum(parts.values())
     parts = dict(sorted(parts.items(), key=lambda item: -item[1]))
-    texts = [f"{count / total:.{digits_of(count / total)}%} ({billions(count)})" for count in parts.values()]
+    shares = {name: 100 * count / total for name, count in parts.items()}
+    texts = [f"{share:.{digits_of(share)}f}%" for share in shares.values()]
     colours = [PART_COLOURS.get(name, PART_COLOURS.get(name.removesuffix("s"), MUTED)) for name in parts]
-    shares = [100 * count / total for count in parts.values()]
-    experts, routers = parts["experts"] / total, parts["router"] / total
-    title = f"The experts hold {experts:.1%} of the 235B's parameters, the routers {routers:.2%}"
-    alt = "Shares of the 235B's parameters: " + ", ".join(
-        f"{name} {text}" for name, text in zip(parts, texts, strict=True)
-    )
-    return bars(
-        list(parts), shares, title, alt + ".", texts=texts, colours=colours, subtitle="Counted from its config."
-    )
+    title = f"The experts hold {texts[0]} of the 235B's parameters"
+    listed = (f"{name} {text} ({billions(count)})" for (name, count), text in zip(parts.items(), texts, strict=True))
+    alt = f"Shares of the 235B's parameters: {', '.join(listed)}."
+    return labelled_bars(shares, title, "Counted from its config.", alt, colours, texts)
 
 
-def digits_of(share: float) -> int:
+def digits_of(percent: float) -> int:
     """Decimals of a percentage so that a small one is not zero."""
-    return 1 if share >= 0.005 else 2 if share >= 0.0001 else 4
+    return 1 if percent >= 0.5 else 2 if percent >= 0.01 else 4
 
 
 def billions(count: int) -> str:
