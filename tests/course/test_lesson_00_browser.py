@@ -9,6 +9,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (ROOT / LESSON).exists(), reason="lesson 00 is not written"),
 ]
+PAGE = ".widget-vbox:has(.widget-slider) .widget-html-content"  # what the model writes, below the dial
 PATIENCE = 30_000  # milliseconds for the answer of a kernel that does nothing else
 
 
@@ -38,7 +39,7 @@ def words(page, text):
 def test_lesson_00_runs_and_what_the_reader_does_is_answered(lesson):
     lesson.locator(".jp-CodeCell", has_text="minimoe.show_token(").first.scroll_into_view_if_needed(timeout=PATIENCE)
     tokens = lesson.locator(".mt-token")
-    tokens.nth(1).wait_for(timeout=PATIENCE)  # JupyterLab hides cells that are far away
+    lesson.wait_for_selector(".mt-light-current", timeout=PATIENCE)  # drawn once the cell is on the screen
     assert tokens.nth(1).inner_text().endswith("cat") and lesson.locator(".mt-light-current").count() == 4 * 8
 
     tokens.nth(1).click()  # compare the two cats
@@ -59,15 +60,10 @@ def test_lesson_00_runs_and_what_the_reader_does_is_answered(lesson):
 
     dial = lesson.locator(".widget-slider:has-text('experts for each token')")
     dial.scroll_into_view_if_needed(timeout=PATIENCE)
-    page_of_dial = lesson.locator(".widget-vbox:has(.widget-slider) .widget-html-content")
-    assert page_of_dial.inner_text().startswith("8 of 128 experts (as trained)")
+    lesson.wait_for_selector(f"{PAGE}:has-text('8 of 128 experts (as trained)')", timeout=PATIENCE)
     dial.locator(".noUi-handle").focus()
     lesson.keyboard.press("End")
-    lesson.wait_for_function(
-        "() => [...document.querySelectorAll('.widget-html-content')]"
-        ".some(page => page.textContent.startsWith('128 of 128 experts'))",
-        timeout=PATIENCE,
-    )
-    assert "Once upon a time a big cat" in page_of_dial.inner_text()
+    lesson.wait_for_selector(f"{PAGE}:has-text('128 of 128 experts')", timeout=PATIENCE)
+    assert "Once upon a time a big cat" in lesson.locator(PAGE).inner_text()
     keep(lesson, "lesson_00_dial")
     assert lesson.complaints == [] and lesson.strangers == []

@@ -91,7 +91,9 @@ def loss_by_count(losses: Mapping[int, float], trained: int, title: str, subtitl
         mode="lines+markers+text", line={"color": BLUE, "width": 2}, cliponaxis=False, hoverinfo="skip",
         marker={"size": [13 if count == trained else 8 for count in counts],
                 "color": [VERMILLION if count == trained else BLUE for count in counts]},
-        text=[f"<b>{losses[count]:.2f}</b>" for count in counts], textposition="top center",
+        text=[f"<b>{losses[count]:.2f}</b>" for count in counts],
+        textposition=["top right" if count < trained else "top left" if count > trained else "top center"
+                      for count in counts],
     )  # fmt: skip
     low, high = min(losses.values()), max(losses.values())
     room = 0.2 * (high - low or 1.0)
@@ -123,7 +125,7 @@ def explore_count(write: Callable[[int], str], counts: Sequence[int], value: int
         page.value = f"<em>{dial.value} experts: the model is writing …</em>"
         text = escape(write(dial.value)).replace("\n", "<br>") or "(nothing)"
         note = " (as trained)" if dial.value == trained else ""
-        page.value = f"<b>{dial.value} of {max(counts)} experts{note}</b><br>{text}"
+        page.value = f"<b>{dial.value} of {max(counts)} experts{note}</b><div style='line-height: 1.5'>{text}</div>"
 
     dial.observe(turn, names="value")
     turn()
@@ -190,7 +192,7 @@ def thinking_gain(model: str | Path) -> Picture | str:
             text=f"<span style='color:#8A5F00'>{before:.0%}</span> → <b style='color:{THINKING}'>{after:.0%}</b>",
         )  # fmt: skip
     asked = next(iter(report["tasks"].values()))["thinking"]["of"]
-    figure.update_xaxes(range=[-0.02, 1.03], tickformat=".0%", tickvals=[0, 0.5, 1], title_text="right answers")
+    figure.update_xaxes(range=[-0.08, 1.03], tickformat=".0%", tickvals=[0, 0.5, 1], title_text="right answers")
     figure.update_yaxes(autorange="reversed", ticks="", showline=False, showgrid=False)
     figure.update_layout(margin={"r": 110})
     best = names[0]
