@@ -115,6 +115,10 @@ def explore_count(write: Callable[[int], str], counts: Sequence[int], value: int
     """The dial of the chapter: choose how many experts each token uses, and read what the model writes then."""
     from ipywidgets import HTML, Layout, SelectionSlider, VBox
 
+    class Dial(VBox):
+        def __repr__(self) -> str:  # what viewers without widgets show
+            return "A slider for the number of experts, and what the model writes with it."
+
     dial = SelectionSlider(
         options=sorted(counts), value=value, description="experts for each token", continuous_update=False,
         layout=Layout(width="520px", max_width="96%"), style={"description_width": "150px"},
@@ -129,7 +133,7 @@ def explore_count(write: Callable[[int], str], counts: Sequence[int], value: int
 
     dial.observe(turn, names="value")
     turn()
-    return VBox([dial, page])
+    return Dial([dial, page])
 
 
 def loss_bars(losses: Mapping[str, float], title: str, subtitle: str, right: str) -> Picture:
