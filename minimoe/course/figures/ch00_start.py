@@ -11,7 +11,6 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from minimoe.course.figures.ch03_arrows import BESIDE_FILES, finish
 from minimoe.model.config import ModelConfig
 from minimoe.paths import find
 from minimoe.plotting import (
@@ -22,12 +21,11 @@ from minimoe.plotting import (
     ORANGE,
     PALE,
     PART_COLOURS,
-    SUBTITLE_SIZE,
     VERMILLION,
     Picture,
     bars,
+    finish,
     label_ends,
-    wrap,
 )
 from minimoe.scale.planner.model_size import plan
 from minimoe.training.figures import step, thinking_curve
@@ -140,20 +138,8 @@ def loss_bars(losses: Mapping[str, float], title: str, subtitle: str, right: str
     """One bar for each loss, the one of the undisturbed model, `right`, in another colour."""
     colours = [GREEN if name == right else BLUE for name in losses]
     listed = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
-    return labelled_bars(losses, title, subtitle, f"Next-token loss: {listed}.", colours)
-
-
-def labelled_bars(
-    values: Mapping[str, float],
-    title: str,
-    subtitle: str,
-    alt: str,
-    colours: Sequence[str],
-    texts: Sequence[str] | None = None,
-) -> Picture:
-    """The bars of the house style, with the title wrapped for a narrow window beside the list of files."""
-    title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
-    return bars(list(values), list(values.values()), title, alt, subtitle=subtitle, colours=colours, texts=texts)
+    alt = f"Next-token loss: {listed}."
+    return bars(list(losses), list(losses.values()), title, alt, subtitle=subtitle, colours=colours)
 
 
 # Thinking ------------------------------------------------------------------------------------------------------------
@@ -273,7 +259,8 @@ def parameters_by_part(config: ModelConfig) -> Picture:
     title = f"The experts hold {texts[0]} of the 235B's parameters"
     listed = (f"{name} {text} ({billions(count)})" for (name, count), text in zip(parts.items(), texts, strict=True))
     alt = f"Shares of the 235B's parameters: {', '.join(listed)}."
-    return labelled_bars(shares, title, "Counted from its config.", alt, colours, texts)
+    subtitle = "Counted from its config."
+    return bars(list(shares), list(shares.values()), title, alt, subtitle=subtitle, colours=colours, texts=texts)
 
 
 def digits_of(percent: float) -> int:
