@@ -60,20 +60,21 @@ def shared_curves(
             line={"color": colour, "width": 2}, marker={"size": 8}, text=[f"<b>{value:.1f}</b>" for value in values],
             textposition="top center", textfont={"color": colour}, cliponaxis=False, hoverinfo="skip",
         )  # fmt: skip
-    figure.update_xaxes(
-        title_text="layer", dtick=max(1, len(same) // 12), range=[-0.2, len(same) - 0.8], showgrid=False
-    )
+    every = max(1, len(same) // 12)
+    figure.update_xaxes(title_text="layer", dtick=every, range=[-0.2, len(same) - 0.9], showgrid=False, zeroline=False)
     figure.update_yaxes(title_text="experts in common", range=[0, 1.25 * max(*same, *different, chance)], nticks=5)
     label_ends(figure, height=320)
     figure.update_annotations(xshift=20)  # beside the number at the last point
     figure.update_layout(margin={"r": figure.layout.margin.r + 12})
     figure.add_hline(y=chance, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.add_annotation(
-        x=0, xref="paper", y=chance, text=f"chance: {chance:g}", showarrow=False, xanchor="left", xshift=4, yshift=-9,
+        x=0.5, xref="paper", y=chance, text=f"chance: {chance:g}", showarrow=False, yshift=-10,
         font={"size": 12, "color": MUTED},
     )  # fmt: skip
     one, other = (", ".join(f"{value:.1f}" for value in values) for values in (same, different))
-    alt = f"{title}. By layer, the same token: {one}; different tokens: {other}; chance: {chance:g}."
+    alt = (
+        f"{title.replace('<br>', ' ')}. By layer, the same token: {one}; different tokens: {other}; chance: {chance:g}."
+    )
     return finish(figure, title, alt, height=320, subtitle=subtitle)
 
 
@@ -89,24 +90,29 @@ def loss_by_count(losses: Mapping[int, float], trained: int, title: str, subtitl
         mode="lines+markers+text", line={"color": BLUE, "width": 2}, cliponaxis=False, hoverinfo="skip",
         marker={"size": [13 if count == trained else 8 for count in counts],
                 "color": [VERMILLION if count == trained else BLUE for count in counts]},
-        text=[f"<b>{losses[count]:.2f}</b>" for count in counts],
-        textposition=["top right" if count < trained else "top left" if count > trained else "top center"
-                      for count in counts],
+        text=["" if count == trained else f"{losses[count]:.2f}" for count in counts],
+        textposition=["top left" if count > trained else "top center" for count in counts], textfont={"size": 12},
     )  # fmt: skip
     low, high = min(losses.values()), max(losses.values())
     room = 0.2 * (high - low or 1.0)
     figure.add_annotation(
-        x=math.log2(trained), y=losses[trained], text="as trained", showarrow=False, yshift=-18,
-        font={"color": VERMILLION},
+        x=math.log2(trained), y=losses[trained], text=f"<b>{losses[trained]:.2f}</b><br>as trained",
+        showarrow=False, yshift=-24, font={"color": VERMILLION},
     )  # fmt: skip
     figure.update_xaxes(
         title_text="experts for each token", tickvals=[math.log2(count) for count in counts],
         ticktext=[str(count) for count in counts], showgrid=False, zeroline=False,
         range=[math.log2(counts[0]) - 0.3, math.log2(counts[-1]) + 0.3],
     )  # fmt: skip
-    figure.update_yaxes(title_text="loss, nats per token", range=[low - 1.5 * room, high + room], nticks=5)
+    figure.update_yaxes(title_text="loss, nats per token", range=[low - 1.8 * room, high + room], nticks=5)
     listed = ", ".join(f"{losses[count]:.2f} with {count}" for count in counts)
-    return finish(figure, title, f"{title}. Loss: {listed}; trained with {trained}.", height=340, subtitle=subtitle)
+    return finish(
+        figure,
+        title,
+        f"{title.replace('<br>', ' ')}. Loss: {listed}; trained with {trained}.",
+        height=340,
+        subtitle=subtitle,
+    )
 
 
 def explore_count(write: Callable[[int], str], counts: Sequence[int], value: int, trained: int) -> Any:
@@ -188,7 +194,7 @@ def thinking_gain(model: str | Path) -> Picture | str:
     best = names[0]
     title = f"{best.capitalize()}:<br>{rates[best][0]:.0%} right at once, {rates[best][1]:.0%} after thinking"
     subtitle = (
-        f"Right at once (orange) and after thinking (green); {asked} questions of each kind, none seen in training."
+        f"Orange: right at once; green: after thinking.<br>{asked} questions of each kind, not seen in training (mini)."
     )
     listed = "; ".join(f"{name} {before:.0%} and {after:.0%}" for name, (before, after) in rates.items())
     return finish(figure, title, f"Right answers at once and after thinking: {listed}.", 360, subtitle)
@@ -203,7 +209,7 @@ def thinking_budget(model: str | Path) -> Picture | str:
     points = report["thinking_curve"]["points"]
     says = step([point["budget"] for point in points], [point["rate"] for point in points])
     task = TASKS.get(report["thinking_curve"]["task"], report["thinking_curve"]["task"])
-    subtitle = f"{task.capitalize()}; the mini, {points[0]['of']} questions for each point, with 95 % intervals."
+    subtitle = f"{task.capitalize()} (mini), {points[0]['of']} questions for<br>each point, with 95 % intervals."
     picture.figure.update_xaxes(zeroline=False)
     return finish(picture.figure, says.replace(", ", ",<br>"), picture.alt, 360, subtitle)
 
@@ -243,9 +249,10 @@ def two_models(chosen: Tensor, small: ModelConfig, name: str, big: ModelConfig, 
     figure.update_yaxes(visible=False, range=[start - GAP + 0.5, -6])
     figure.update_layout(margin={"l": 86})
     (one, all_one), (two, all_two) = labels
-    title = f"A token uses {two:,} of the 235B's {all_two:,} experts; {one:,} of {all_one:,} in the {name}"
-    subtitle = f"The {name}'s choices are real, those of the 235B random; its size is from its config."
-    return finish(figure, title, f"{title}. {subtitle}", height=ROW * (start - GAP + 6) + 120, subtitle=subtitle)
+    title = f"A token uses {one:,} of the {name}'s {all_one:,} experts,<br>and {two:,} of the 235B's {all_two:,}"
+    subtitle = f"The choices are real for the {name}, random for the 235B,<br>whose size is from its config."
+    alt = f"{title}. {subtitle}".replace("<br>", " ")
+    return finish(figure, title, alt, height=ROW * (start - GAP + 6) + 120, subtitle=subtitle)
 
 
 def parameters_by_part(config: ModelConfig) -> Picture:

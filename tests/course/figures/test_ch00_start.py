@@ -75,7 +75,10 @@ def test_two_models_have_one_square_for_each_selected_expert():
     assert list(one.x) == [0, 5, 7, 15, 2, 3] and list(one.y) == [0, 0, 0, 1, 1, 1]
     assert len(two.x) == 94 * 8 == len(set(zip(two.x, two.y, strict=True)))
     assert min(two.y) > max(one.y) and set(two.x) <= set(range(128))
-    assert "uses 752 of the 235B's 12,032 experts; 6 of 32 in the random" in picture.alt and "random" in picture.alt
+    assert (
+        "uses 6 of the random's 32 experts, and 752 of the 235B's 12,032" in picture.alt
+        and "random for the 235B" in picture.alt
+    )
 
 
 def test_the_parts_are_those_of_the_planner():
