@@ -28,7 +28,7 @@ CONFIG = {"displayModeBar": False}  # plotly's buttons would cover the title
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": INK}
 TITLE_SIZE, SUBTITLE_SIZE, TEXT_SIZE = 16, 13, 13
 NARROW = 760  # pixels that an output cell has in a window of 900
-NARROWEST = 450  # and with the list of files open; titles are wrapped for it
+NARROWEST = 425  # and with the list of files open; titles are wrapped for it
 TOP = 60  # the margin for a title of one line; longer titles make the figure higher
 
 
@@ -166,7 +166,7 @@ def label_bars(figure: go.Figure, form: str = ".2f", unit: str = "", texts: Sequ
             trace.update(text=labels, textposition="outside", textangle=0, cliponaxis=False, hoverinfo="skip")
             known = [value for value in values if value is not None and math.isfinite(value)] or [0.0]
             low, high = min(0.0, *known), max(0.0, *known)
-            room = (high - low or 1.0) * (max(map(text_width, labels), default=0) / (NARROW - 240) if flat else 0.14)
+            room = (high - low or 1.0) * (max(map(text_width, labels), default=0) / (NARROWEST - 180) if flat else 0.14)
             axis = {"visible": False, "range": [low - room * (low < 0), high + room * (high > 0 or low == high)]}
             name = (trace.xaxis or "x") if flat else (trace.yaxis or "y")
             figure.update_layout({f"{name[0]}axis{name[1:]}": axis})

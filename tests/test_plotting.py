@@ -6,7 +6,7 @@ from types import ModuleType
 import plotly.graph_objects as go
 import pytest
 
-from minimoe.plotting import Picture, bars, headline, label_ends, reference_line, text_width
+from minimoe.plotting import NARROWEST, Picture, bars, headline, label_ends, reference_line, text_width
 
 PLOTLY = "application/vnd.plotly.v1+json"
 
@@ -70,4 +70,4 @@ def test_titles_fit_a_narrow_window():
     title = "A title that says what was found, and that needs two lines in a narrow window"
     text, height = headline(title, "and a subtitle")
     lines = text.split("<br>")
-    assert len(lines) == 3 and height == 2 * 20 + 18 and all(text_width(line, 16) <= 450 for line in lines[:2])
+    assert len(lines) == 3 and height == 2 * 20 + 18 and all(text_width(line, 16) <= NARROWEST for line in lines[:2])

@@ -7,7 +7,7 @@ from math import isfinite
 from minimoe.errors import BadArgument
 
 Value = str | int | float
-LEFT, RIGHT = "text-align: left", "text-align: right; white-space: nowrap"
+RIGHT, WHOLE = "text-align: right", "; white-space: nowrap"
 
 
 class Table:
@@ -29,8 +29,10 @@ class Table:
 
     def _repr_html_(self) -> str:
         def row(tag: str, first: str, values: Sequence[str]) -> str:
-            cells = "".join(f'<{tag} style="{RIGHT}">{escape(value)}</{tag}>' for value in values)
-            return f'<tr><th style="{LEFT}; font-weight: normal">{escape(first)}</th>{cells}</tr>'
+            style = RIGHT + (WHOLE if tag == "td" else "")
+            cells = "".join(f'<{tag} style="{style}">{escape(value)}</{tag}>' for value in values)
+            name = "text-align: left; font-weight: normal" + (WHOLE if len(first) <= 24 else "")
+            return f'<tr><th style="{name}">{escape(first)}</th>{cells}</tr>'
 
         body = "".join(row("td", name, values) for name, values in self.rows.items())
         return f"<table><thead>{row('th', '', self.columns)}</thead><tbody>{body}</tbody></table>"
