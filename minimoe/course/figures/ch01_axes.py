@@ -73,9 +73,8 @@ def draw_into(figure: go.Figure, picture: Tensor, column: int) -> None:
     figure.add_trace(
         go.Heatmap(
             z=[[int(value) for value in row] for row in picture.tolist()], zmin=-0.5, zmax=4.5, showscale=False,
-            colorscale=[
-                [place / 5 + edge, ink] for place, ink in enumerate(INKS) for edge in (0.0, 0.2)
-            ], xgap=1, ygap=1, hovertemplate="row %{y}, column %{x}<extra></extra>",
+            colorscale=[[round(edge / 5, 1), ink] for place, ink in enumerate(INKS) for edge in (place, place + 1)],
+            xgap=1, ygap=1, hovertemplate="row %{y}, column %{x}<extra></extra>",
         ),
         1, column,
     )  # fmt: skip
