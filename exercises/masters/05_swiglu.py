@@ -139,21 +139,22 @@ def suspicious(x, gate_up, down):
 
 # %% [markdown]
 # Its author tested it with `gate_up = torch.cat((rows, rows))`, found no difference to the library, and shipped it.
-# Here it runs on real experts. For each neuron, the first line says whether its gate row and its up row point in
-# similar directions (`+`) or in opposite ones (`-`), the second whether its output is right (`.`) or wrong (`#`).
+# Here it runs on a trained expert of the mini. For each neuron, one line says whether its gate row and its up row
+# point in nearly the same direction (`+`) or in nearly opposite ones (`-`). The line below has a `#` where the neuron's
+# output is off by more than 80 %. (Neurons whose rows are neither are left out.)
 
 # %%
-expert = int(mlp.gate(hidden).experts[-1, 0])
-gate, up, down = (matrices[expert] for matrices in (mlp.experts.gate_proj, mlp.experts.up_proj, mlp.experts.down_proj))
-gate_up = torch.cat((gate, up))
-cosine = F.cosine_similarity(gate, up, dim=-1)
+bank = mlp.experts
+expert = int(F.cosine_similarity(bank.gate_proj, bank.up_proj, dim=-1).abs().mean(dim=-1).argmax())
+gate, up, down = (matrices[expert] for matrices in (bank.gate_proj, bank.up_proj, bank.down_proj))
+gate_up, cosine = torch.cat((gate, up)), F.cosine_similarity(gate, up, dim=-1)
 each_alone = torch.eye(len(gate))  # in the place of down: the neurons one by one
 right, seen = (library_swiglu(hidden, gate, up, each_alone), suspicious(hidden, gate_up, each_alone))
 wrong = (right - seen).norm(dim=0) / right.norm(dim=0)
-clear = [n for n in range(len(gate)) if abs(cosine[n]) > 0.9]
+clear = [n for n in range(len(gate)) if abs(cosine[n]) > 0.85]
 print("neuron  " + " ".join(f"{n:2d}" for n in clear))
 print("rows    " + " ".join(" +" if cosine[n] > 0 else " -" for n in clear))
-print("output  " + " ".join(" #" if wrong[n] > 0.5 else " ." for n in clear))
+print("output  " + " ".join(" #" if wrong[n] > 0.8 else " ." for n in clear))
 
 # %% [markdown]
 # What do the wrong neurons have in common, and why couldn't the author's test see it? Then fix the function.
@@ -244,7 +245,7 @@ minimoe.check("05.5", every_expert)
 # With the router's weights, this is a whole layer: 0 for the experts that weren't chosen.
 
 # %%
-bank, routing = mlp.experts, mlp.gate(hidden)
+routing = mlp.gate(hidden)
 outputs = every_expert(hidden, bank.gate_proj, bank.up_proj, bank.down_proj)
 if isinstance(outputs, Tensor):
     weights = torch.zeros(len(hidden), config.num_experts).scatter(-1, routing.experts, routing.weights)
@@ -295,8 +296,8 @@ def loss_with(limit):
         return next_token_loss(model, texts)
 
 
-print(f"Qwen3's own function {next_token_loss(model, texts):.1f} nats per token")
-print(f"gpt-oss's with its limit of 7 {loss_with(7.0):.1f}, without a limit {loss_with(1e6):.1f}")
+print(f"Qwen3's own function {next_token_loss(model, texts):.2f} nats per token")
+print(f"gpt-oss's with its limit of 7 {loss_with(7.0):.2f}, without a limit {loss_with(1e6):.2f}")
 
 # %% [markdown]
 # ## 05.7 · Ablate: how many neurons does a token need?

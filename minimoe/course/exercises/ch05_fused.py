@@ -161,6 +161,14 @@ def alpha_outside(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tenso
     return alpha * gpt_oss(gate, up, 1.0, limit)
 
 
+def bent_with_alpha(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    return F.silu(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+
+
+def one_on_all(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    return without_one(gate, up, alpha, limit) + 1
+
+
 def sigmoid_alone(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
     return torch.sigmoid(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
 
@@ -336,6 +344,12 @@ EXERCISES = (
                 even_and_odd(without_alpha),
                 "alpha is not used: this is SiLU. Here the sigmoid is steeper.",
             ),
+            "SiLU of alpha gate": (
+                even_and_odd(bent_with_alpha),
+                "alpha multiplies the gate in both places, as in SiLU(alpha × gate). It belongs inside of the sigmoid "
+                "alone.",
+            ),
+            "one on all": (even_and_odd(one_on_all), "1 is added to the product. It belongs to up, in parentheses."),
             "alpha outside": (
                 even_and_odd(alpha_outside),
                 "alpha multiplies the result. It belongs inside of the sigmoid.",

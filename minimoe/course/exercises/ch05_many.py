@@ -180,6 +180,15 @@ def of_all_tokens(gate: Tensor, up: Tensor, count: int) -> Tensor:
     return F.silu(gate) * up * torch.zeros_like(flat).scatter(0, chosen, 1.0).view_as(gate)
 
 
+def along_the_tokens(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    chosen = gate.topk(min(count, len(gate)), dim=0).indices
+    return F.silu(gate) * up * torch.zeros_like(gate).scatter(0, chosen, 1.0)
+
+
+def one_less(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    return F.silu(gate) * up * mask(gate, max(count - 1, 0))
+
+
 def same_for_all(gate: Tensor, up: Tensor, count: int) -> Tensor:
     chosen = gate.sum(dim=0).topk(count).indices
     return F.silu(gate) * up * torch.zeros(gate.shape[1], dtype=gate.dtype).scatter(0, chosen, 1.0)
@@ -376,6 +385,11 @@ EXERCISES = (
             "not bent": (not_bent, "SiLU is missing in the products that stay."),
             "gates alone": (gates_alone, "up is missing: the products that stay are SiLU(gate) × up."),
             "amounts alone": (amounts_alone, "the gate is missing: the products that stay are SiLU(gate) × up."),
+            "along the tokens": (
+                along_the_tokens,
+                "each neuron keeps its widest tokens. Rank along the last axis, so that each token keeps its neurons.",
+            ),
+            "one less": (one_less, "one neuron too few stays: the last of the `count` is missing."),
             "one more": (one_more, "one neuron too many stays."),
             "made up for": (
                 made_up_for,

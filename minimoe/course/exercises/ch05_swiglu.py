@@ -231,6 +231,10 @@ EXERCISES = (
                 bend(lambda gate, up: F.silu(gate) + up),
                 "the two are added. They are multiplied, which is what makes one of them a switch.",
             ),
+            "averaged": (
+                bend(lambda gate, up: (F.silu(gate) + up) / 2),
+                "the two are averaged. They are multiplied, which is what makes one of them a switch.",
+            ),
             "no up": (
                 bend(lambda gate, up: F.silu(gate)),
                 "up is not used: this is the network of two matrices that came before SwiGLU.",

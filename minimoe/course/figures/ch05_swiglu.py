@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import plotly.graph_objects as go
@@ -29,7 +30,7 @@ from minimoe.plotting import (
     wrap,
 )
 
-STEPS = ("norm", "router:<br>which experts?", "run the chosen<br>experts", "weigh<br>and add")
+STEPS = ("norm", "router:<br>which experts?", "run the<br>chosen experts", "weigh<br>and add")
 KINDS = {"SwiGLU": GREEN, "ReLU": VERMILLION, "GELU": BLUE}  # three feed-forward networks
 GATE, UP, PRODUCT = BLUE, PURPLE, GREEN  # the same in every figure of the chapter
 
@@ -51,7 +52,7 @@ def expert_map() -> Picture:
     )
     inside = {
         "x": (0.12, -1.35, PALE), "gate": (0.75, -0.95, GATE), "up": (0.75, -1.75, UP), "SiLU": (1.45, -0.95, PALE),
-        "×": (2.1, -1.35, PRODUCT), "down": (2.75, -1.35, PALE), "output": (3.36, -1.35, PALE),
+        "×": (2.1, -1.35, PRODUCT), "down": (2.75, -1.35, PALE), "out": (3.36, -1.35, PALE),
     }  # fmt: skip
     for name, (x, y, fill) in inside.items():
         wide = 0.42
@@ -63,7 +64,7 @@ def expert_map() -> Picture:
             x=x + wide / 2, y=y, text=f"<b>{name}</b>", showarrow=False, font={"size": 12, "color": ink_on(fill)}
         )
     for start, end in (("x", "gate"), ("x", "up"), ("gate", "SiLU"), ("SiLU", "×"), ("up", "×"), ("×", "down"),
-                       ("down", "output")):  # fmt: skip
+                       ("down", "out")):  # fmt: skip
         (x0, y0, _), (x1, y1, _) = inside[start], inside[end]
         figure.add_annotation(
             x=x1, y=y1, ax=x0 + 0.42, ay=y0, xref="x", yref="y", axref="x", ayref="y", showarrow=True, arrowhead=2,
@@ -227,3 +228,32 @@ def share_bars(parts: Mapping[str, int], title: str, subtitle: str) -> Picture:
     title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
     alt = f"{title.replace('<br>', ' ')}: {summary}."
     return bars(list(parts), list(parts.values()), title, alt, subtitle=subtitle, colours=colours, texts=texts)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts: markdown in Jupyter, so that it fits into a narrow window, and aligned columns elsewhere.
+
+    head: the headings. rows: one text for each heading. All columns but the first `left` are aligned to the right.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+    def __repr__(self) -> str:
+        lines = [self.head, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if column < self.left else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
+
+    def _repr_markdown_(self) -> str:
+        line = "|" + "|".join(":---" if column < self.left else "---:" for column in range(len(self.head))) + "|"
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.head, *self.rows)]
+        head, *rows = ("| " + " | ".join(row) + " |" for row in cells)
+        return "\n".join((head, line, *rows))
