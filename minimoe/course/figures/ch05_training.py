@@ -57,7 +57,7 @@ class ThreeTokens(nn.Module):
 
 
 def train(
-    kind: str, seen: Tensor, held_out: Tensor, vocab: int, seed: int, steps: int = 120, batch: int = 96
+    kind: str, seen: Tensor, held_out: Tensor, vocab: int, seed: int, steps: int = 100, batch: int = 96
 ) -> list[float]:
     """The loss on held-out windows every 20 steps, from step 0. seen, held_out: (window, 4).
 
