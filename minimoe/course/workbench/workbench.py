@@ -4,7 +4,7 @@ The library looks up its functions by name in the calling module. Hooks before a
 that name to the reader's function and restore it afterwards, also after an exception.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
@@ -17,9 +17,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from minimoe.course.checker.answer_diff import kind
 from minimoe.course.checker.user_code import Raised, describe_call, explain, is_unattempted, run, shows_a_gap
 from minimoe.course.workbench.run_diff import Comparison, as_ids, between, observe
+from minimoe.course.workbench.story import Story, story_of, write
 from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
+from minimoe.text.generate import prompt_ids
+from minimoe.text.sampling import SamplingSettings
+from minimoe.text.tokenizer import Tokenizer
 
 # Part -> the modules in which its name is looked up
 CALLERS: Mapping[str, tuple[str, ...]] = {
@@ -68,6 +72,34 @@ class Bench:
             self.active = True
         mine = observe(self.model, ids)
         return between(theirs, mine, compared, self.todo, [part for part in compared if part not in self.called])
+
+    def story(
+        self,
+        tokenizer: Tokenizer,
+        prompt: str | Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 60,
+        thinking: bool | None = None,
+        temperature: float = 0,
+        seed: int | None = None,
+    ) -> Story:
+        """Continue a prompt with your functions and with the library's, and show both texts.
+
+        The arguments are those of `generate`; it is greedy by default. If your functions make the logits NaN or
+        infinite, your text ends there. Raises BadArgument.
+        """
+        if type(max_new_tokens) is not int or max_new_tokens < 1:
+            raise BadArgument(f"max_new_tokens is {max_new_tokens!r}, expected a positive integer.")
+        ids = prompt_ids(tokenizer, prompt, thinking)
+        settings = SamplingSettings(temperature).check()
+        self.active = False
+        try:
+            theirs, _ = write(self.model, tokenizer, ids, max_new_tokens, settings, seed)
+        finally:
+            self.active = True
+        self.called.clear()
+        mine, stopped = write(self.model, tokenizer, ids, max_new_tokens, settings, seed)
+        ran = [part for part in self.parts if part in self.called and part not in self.todo]
+        return story_of(tokenizer, mine, theirs, ran, stopped)
 
     @contextmanager
     def at_work(self) -> Iterator["Bench"]:

@@ -110,7 +110,7 @@ def test_picture_has_title_axes_and_text_alternative(model):
     with minimoe.workbench(model, route=router.route) as bench:
         comparison = bench.compare(IDS)
     figure = comparison.figure
-    assert "all 132 expert choices are identical" in figure.layout.title.text
+    assert "all 132 expert choices are identical" in figure.layout.title.text.replace("<br>", " ")
     assert figure.layout.xaxis.title.text == "expert number within its layer"
     assert [label.strip() for label in figure.layout.yaxis.ticktext] == ["layer 0", "layer 1", "layer 2"]
     written = [note.text for note in figure.layout.annotations]
