@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.capture import capture
-from minimoe.course.figures.ch03_arrows import finish
 from minimoe.course.figures.ch06_router import driven
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, label
+from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, finish, label
 from minimoe.text.tokenizer import Tokenizer
 
 DIVERGING = [[0, BLUE], [0.5, "#FFFFFF"], [1, VERMILLION]]

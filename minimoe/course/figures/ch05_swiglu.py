@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import plotly.graph_objects as go
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.course.figures.ch03_arrows import BESIDE_FILES, finish
 from minimoe.plotting import (
     BLUE,
     GREEN,
@@ -20,14 +18,13 @@ from minimoe.plotting import (
     PALE,
     PART_COLOURS,
     PURPLE,
-    SUBTITLE_SIZE,
     VERMILLION,
     Picture,
     bars,
+    finish,
     ink_on,
     label,
     label_ends,
-    wrap,
 )
 
 STEPS = ("norm", "router:<br>which experts?", "run the<br>chosen experts", "weigh<br>and add")
@@ -191,8 +188,7 @@ def loss_bars(losses: Mapping[str, float], title: str, subtitle: str, right: str
     values = [round(loss, 3) for loss in losses.values()]
     summary = ", ".join(f"{name} {loss:{form}}" for name, loss in zip(losses, values, strict=True))
     colours = [GREEN if name == right else BLUE for name in losses]
-    title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
-    alt = f"{title.replace('<br>', ' ')}: {summary} nats per token."
+    alt = f"{title}: {summary} nats per token."
     return bars(list(losses), values, title, alt, subtitle=subtitle, form=form, colours=colours)
 
 
@@ -225,35 +221,5 @@ def share_bars(parts: Mapping[str, int], title: str, subtitle: str) -> Picture:
     total, colours = sum(parts.values()), [PART_COLOURS["experts"], *["#9A9A9A"] * (len(parts) - 1)]
     texts = [f"{100 * count / total:.{1 if count > total / 100 else 2}f} %" for count in parts.values()]
     summary = ", ".join(f"{name} {count:,} ({text})" for (name, count), text in zip(parts.items(), texts, strict=True))
-    title, subtitle = wrap(title, BESIDE_FILES), wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
-    alt = f"{title.replace('<br>', ' ')}: {summary}."
+    alt = f"{title}: {summary}."
     return bars(list(parts), list(parts.values()), title, alt, subtitle=subtitle, colours=colours, texts=texts)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts: markdown in Jupyter, so that it fits into a narrow window, and aligned columns elsewhere.
-
-    head: the headings. rows: one text for each heading. All columns but the first `left` are aligned to the right.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-
-    def __repr__(self) -> str:
-        lines = [self.head, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if column < self.left else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
-
-    def _repr_markdown_(self) -> str:
-        line = "|" + "|".join(":---" if column < self.left else "---:" for column in range(len(self.head))) + "|"
-        cells = [[cell.replace("|", "\\|") for cell in row] for row in (self.head, *self.rows)]
-        head, *rows = ("| " + " | ".join(row) + " |" for row in cells)
-        return "\n".join((head, line, *rows))

@@ -1,5 +1,6 @@
 """Chapter 05: a language model that sees three tokens, with one of three feed-forwards, trained within a second."""
 
+from collections.abc import Sequence
 from random import Random
 
 import torch
@@ -64,17 +65,31 @@ def train(
     The seed fixes the first weights and the order of the data, which is the same for all kinds.
     """
     model = ThreeTokens(kind, vocab, seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0, fused=True)
+    moments = [(p, torch.zeros_like(p), torch.zeros_like(p)) for p in model.parameters()]
     generator, losses = torch.Generator().manual_seed(seed), []
     with torch.enable_grad():
         for step in range(steps + 1):
             if step % EVERY == 0:
                 losses.append(float(loss_of(model, held_out).detach()))
             loss = loss_of(model, seen[torch.randint(len(seen), (batch,), generator=generator)])
-            optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            adam(moments, step + 1)
     return losses
+
+
+@torch.no_grad()
+def adam(moments: Sequence[tuple[nn.Parameter, Tensor, Tensor]], step: int, rate: float = 0.01) -> None:
+    """One step of Adam (Kingma & Ba 2014) for (parameter, mean, mean square), with its usual decay rates.
+
+    By hand, because torch.optim imports PyTorch's compiler, which takes longer than the training itself.
+    """
+    for parameter, mean, square in moments:
+        assert parameter.grad is not None
+        mean.lerp_(parameter.grad, 0.1)
+        square.lerp_(parameter.grad**2, 0.001)
+        size = (square / (1 - 0.999**step)).sqrt() + 1e-8
+        parameter.sub_(rate * mean / (1 - 0.9**step) / size)
+        parameter.grad = None
 
 
 def loss_of(model: ThreeTokens, four: Tensor) -> Tensor:

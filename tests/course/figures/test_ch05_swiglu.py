@@ -133,12 +133,6 @@ def test_the_map_and_the_switch_are_described():
     assert "SiLU is at its lowest, -0.28, at -1.3" in pictures.activation_curves("a title", "").alt
 
 
-def test_a_table_is_aligned_as_text_and_markdown_in_jupyter():
-    table = pictures.Table(("name", "count"), (("a|b", "1"), ("c", "1,000")))
-    assert repr(table) == "name  count\na|b       1\nc     1,000"
-    assert table._repr_markdown_() == "| name | count |\n|:---|---:|\n| a\\|b | 1 |\n| c | 1,000 |"
-
-
 def test_all_kinds_have_equally_many_parameters_and_learn(mini):
     _, tokenizer = mini
     sizes = {kind: sum(p.numel() for p in training.ThreeTokens(kind, 50, 0).parameters()) for kind in pictures.KINDS}
