@@ -10,7 +10,10 @@ from minimoe.text.generate import context_length, new_ids
 from minimoe.text.sampling import SamplingSettings
 from minimoe.text.tokenizer import Tokenizer
 
-COLUMN = "text-align: left; vertical-align: top; white-space: pre-wrap; padding: 4px 24px 4px 0; max-width: 34em"
+COLUMN = (
+    "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; "
+    "padding: 4px 24px 4px 0; min-width: 9em; max-width: 34em"
+)
 PARTED = "background: rgba(213, 94, 0, 0.18)"  # vermillion of minimoe.plotting, legible on light and dark pages
 
 
