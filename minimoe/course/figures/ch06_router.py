@@ -251,19 +251,17 @@ def layer_square(router: int, attention: int, experts: int, title: str) -> Pictu
     for _, x0, x1, y0, y1, colour in boxes:
         figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=colour, line={"width": 0})
     label = {"showarrow": False, "font": {"color": "white", "size": 14}}
-    figure.add_annotation(x=0.25, y=0.85, text=f"the experts<br>{experts / total:.2%}", **label)
-    side = {"ax": 60, "ay": 0, "arrowhead": 2, "xanchor": "left"}
+    figure.add_annotation(x=0.3, y=0.85, text=f"the experts<br>{experts / total:.2%}", **label)
+    side = {"ax": 30, "ay": 0, "arrowhead": 2, "xanchor": "left"}
     figure.add_annotation(x=1 - strip / 2, y=0.85, text=f"attention {attention / total:.2%}", **side)
     figure.add_annotation(
-        x=0.5 + dot, y=0.5 + dot / 2, ax=40, ay=-45, arrowhead=2, arrowcolor="white",
+        x=0.5 + dot, y=0.5 + dot / 2, ax=0, ay=60, arrowhead=2, arrowcolor="white",
         text=f"<b>the router</b><br>{router / total:.3%}", font={"color": "white", "size": 14},
     )  # fmt: skip
-    figure.update_xaxes(visible=False, range=[-0.02, 1.5])
-    figure.update_yaxes(visible=False, range=[-0.02, 1.02], scaleanchor="x")
+    figure.update_xaxes(visible=False, range=[-0.02, 1.45], constrain="domain", constraintoward="left")
+    figure.update_yaxes(visible=False, range=[-0.02, 1.02], scaleanchor="x", constrain="domain")
     alt = (
         f"{title}: areas. Experts {experts / total:.2%}, attention {attention / total:.2%}, the router a dot of "
         f"{router / total:.3%}."
     )
-    picture = finish(figure, title, alt, height=460)
-    figure.update_layout(margin={"l": 20, "r": 20, "t": 60, "b": 20})
-    return picture
+    return finish(figure, title, alt, height=360)
