@@ -66,7 +66,7 @@ story
 
 # %%
 assert len(story.theirs) > 20
-print(f"tokens of the library's text: {len(story.theirs)}, the same in yours: {story.agreed}")
+print(f"of the text with the library's router, yours has from the start: {story.agreed / len(story.theirs):.0%}")
 
 # %% [markdown]
 # ## 06.2 · Predict, then run: the margin
