@@ -83,11 +83,19 @@ def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
         says = says or relation_of(extract, results)
         if says:
             explained = True
-            sentences.append(f"{name or 'Your result'} {says}.")
+            sentences.append(sentence(name or "Your result", says))
         elif right:
             explained = True  # it is at least known which part is wrong
             sentences.append(f"Wrong: {name}.")
     return " ".join(sentences) if explained else None
+
+
+def sentence(name: str, says: str) -> str:
+    """`name` and what it is as a sentence; the verb agrees with a name in the plural, such as "the weights"."""
+    verb, _, rest = says.partition(" ")
+    if name.startswith("the ") and name.endswith("s") and not name.endswith("ss"):
+        verb = {"is": "are", "has": "have", "says": "say"}.get(verb, verb)
+    return f"{name} {verb} {rest}."
 
 
 def exchanged(exercise: Exercise, wrong: Sequence[str], results: Sequence[Result]) -> bool:

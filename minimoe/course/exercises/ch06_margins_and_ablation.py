@@ -1,5 +1,6 @@
 """Chapter 06, the router: margins, weight tables, a bug hunt, cost, ablation, order of softmax and top-k (06.2 on)."""
 
+import dis
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -155,10 +156,13 @@ SHAPE_SURGERY = {
 
 def still_cut_by_hand(answer: Any) -> str | None:
     """A right table is not enough here: it should read as a pattern."""
-    used = sorted(SHAPE_SURGERY & set(getattr(getattr(answer, "__code__", None), "co_names", ())))
-    if not used:
-        return None
-    return f"Your function still uses {', '.join(used)}. The exercise is to say it with named axes instead."
+    code = getattr(answer, "__code__", None)
+    used = sorted(SHAPE_SURGERY & set(getattr(code, "co_names", ())))
+    if used:
+        return f"Your function still uses {', '.join(used)}. The exercise is to say it with named axes instead."
+    if code is not None and any(step.opname == "FOR_ITER" for step in dis.get_instructions(code)):
+        return "The table is right, and your function loops over the axes. The exercise is to name them in one pattern."
+    return None
 
 
 # 06.4 bug hunt: one token in fifty ------------------------------------------------------------------------------------
@@ -201,6 +205,10 @@ def pick_whole_columns(logits: Tensor, top_k: int) -> Tensor:
         chosen.append(left.argmax(dim=-1))
         left[:, chosen[-1]] = -torch.inf
     return rearrange(chosen, "slot token -> token slot")
+
+
+def pick_the_lowest(logits: Tensor, top_k: int) -> Tensor:
+    return logits.topk(top_k, dim=-1, largest=False).indices
 
 
 def pick_above_the_limit(logits: Tensor, top_k: int) -> Tensor:
@@ -312,6 +320,16 @@ def ninth_in_the_firsts_place(logits: Tensor, top_k: int, renormalise: bool) -> 
 
 def first_left_out(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     return ranks(logits, [*range(1, top_k)], renormalise)
+
+
+def first_left_out_of_the_old_shares(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    """The usual router, and then the first slot is cut off."""
+    _, experts, weights = route(logits, top_k, renormalise)
+    return Routing(logits, experts[:, 1:], weights[:, 1:])
+
+
+def seven_never_divided(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    return ranks(logits, [*range(1, top_k)], False)
 
 
 def all_nine(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
@@ -499,6 +517,10 @@ EXERCISES = (
         also=still_cut_by_hand,
         mutants={
             "as it was": (as_it_was, "the table is right and the code is the old one: the axes have no names yet."),
+            "three loops": (
+                workload_by_loops,
+                "the table is right and the code is loops: the axes have no names yet, and one pattern does it all.",
+            ),
             "counted": (counted, "choices are counted, each as 1. The table asks for the sum of their weights."),
             "averaged": (averaged, "the table is divided by the number of choices. It asks for a sum, not for a mean."),
             "over the batch": (
@@ -535,6 +557,7 @@ EXERCISES = (
         ),
         now_you_know="equal scores are common in 16 bits, and code that finds things by value finds two of them.",
         prepare=as_sets,
+        given=pick_as_given,
         oracle=pick_by_sorting,
         cases=(
             Case("no two scores alike", (torch.tensor([[0.5, 2.0, 1.0, -1.0]]), 2)),
@@ -567,6 +590,7 @@ EXERCISES = (
                 "left[:, best] takes the expert away from all tokens. Each token loses its own only: one place in each "
                 "row.",
             ),
+            "the lowest": (pick_the_lowest, "the experts with the lowest scores are chosen. sort and argsort ascend."),
             "values without repetition": (
                 pick_above_the_limit,
                 "each value is taken once, although two experts may have it; the set holds an expert too few.",
@@ -686,6 +710,14 @@ EXERCISES = (
                 "the right experts, with the ninth in slot 0. Slots go by falling weight, and the ninth has the least.",
             ),
             "seven": (first_left_out, "the first is left out and nothing takes its place: there is one slot too few."),
+            "seven of the old shares": (
+                first_left_out_of_the_old_shares,
+                "the first is cut off and nothing takes its place. Ask topk for one more, and renormalise afterwards.",
+            ),
+            "seven, never divided": (
+                seven_never_divided,
+                "the first is cut off and nothing takes its place. Ask topk for one more, and then renormalise.",
+            ),
             "nine": (all_nine, "the ninth was added and the first stayed: there is one slot too many."),
             "with the first's weight": (
                 ninth_with_the_firsts_weight,

@@ -148,6 +148,11 @@ def by_sigmoid(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     return Routing(logits, experts, weights.to(logits.dtype))
 
 
+def by_sigmoid_in_the_models_dtype(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    weights, experts = logits.sigmoid().topk(top_k, dim=-1)
+    return Routing(logits, experts, weights / weights.sum(dim=-1, keepdim=True) if renormalise else weights)
+
+
 def probabilities_for_logits(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     _, experts, weights = route(logits, top_k, renormalise)
     return Routing(logits.float().softmax(dim=-1).to(logits.dtype), experts, weights)
@@ -241,6 +246,7 @@ EXERCISES = (
             Case("random scores, renormalised", draw(5, 7, 3, True)),
             Case("random scores, not renormalised", draw(6, 11, 4, False)),
             Case("one expert for each token", draw(3, 5, 1, True)),
+            Case("one token alone, as while generating", draw(1, 9, 4, True)),
             Case("all experts for each token", draw(2, 5, 5, False)),
             Case("scores in bfloat16 that lie close together", close_scores_in_bfloat16),
             Case("scores in bfloat16, equal to the bit", plain_bfloat16, tolerance=0),
@@ -281,6 +287,11 @@ EXERCISES = (
             "sigmoid": (
                 by_sigmoid,
                 "the scores are sigmoids, each on its own. Here a softmax over all experts makes them shares of one.",
+            ),
+            "sigmoid in the model's dtype": (
+                by_sigmoid_in_the_models_dtype,
+                "the scores are sigmoids, each on its own. Here a softmax over all experts makes them shares of one. "
+                "And take it in float32: in bfloat16 many experts tie.",
             ),
         },
         accepted={

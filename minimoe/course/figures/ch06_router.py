@@ -12,6 +12,8 @@ from minimoe.course.figures.boxes import draw_boxes
 from minimoe.plotting import (
     BLUE,
     GREEN,
+    INK,
+    MUTED,
     ORANGE,
     PART_COLOURS,
     PURPLE,
@@ -19,6 +21,7 @@ from minimoe.plotting import (
     VERMILLION,
     Picture,
     finish,
+    label,
     label_ends,
     reference_line,
 )
@@ -147,13 +150,19 @@ def driven(draw: Callable[..., Picture], **controls: Any) -> Any:
     return VBox([HBox(list(controls.values()), layout=Layout(flex_flow="row wrap")), screen])
 
 
-def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0, label: str = "mini") -> Any:
-    """The chapter's experiment: choose a token, a layer and a temperature. logits: (layer, token, expert)."""
+def explore_cut(
+    logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0, label: str = "mini", layers: Sequence[int] = ()
+) -> Any:
+    """The chapter's experiment: choose a token, a layer and a temperature. logits: (layer, token, expert).
+
+    layers: the numbers of the layers in the model, by default 0, 1, ...
+    """
     from ipywidgets import Dropdown, FloatLogSlider, IntSlider, Layout
 
     last, wide, style = len(texts) - 1, Layout(width="330px"), {"description_width": "initial"}
     experts = logits.topk(top_k, dim=-1).indices
     expected = top_k**2 / logits.shape[-1]
+    numbers = list(layers) or list(range(len(logits)))
 
     def draw(token: int, layer: int, temperature: float) -> Picture:
         current = set(experts[layer, token].tolist())
@@ -161,17 +170,53 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
         if token:
             kept = len(current & set(experts[layer, token - 1].tolist()))
             note = f"{kept} of its {top_k} experts are those of the token before it (by chance: {expected:g})"
-        title = f"Token {token} '{texts[token]}' in layer {layer} ({label}), temperature {temperature:.2g}"
+        title = f"Token {token} '{texts[token]}' in layer {numbers[layer]} ({label}), temperature {temperature:.2g}"
         return cut(logits[layer, token], top_k, title, temperature, note, highest=1.0)
 
     return driven(
         draw,
         token=IntSlider(value=token, min=0, max=last, description="token", continuous_update=True, layout=wide),
-        layer=Dropdown(options=list(range(len(logits))), description="layer", layout=Layout(width="170px")),
+        layer=Dropdown(
+            options=[(str(n), row) for row, n in enumerate(numbers)],
+            value=0,
+            description="layer",
+            layout=Layout(width="170px"),
+        ),
         temperature=FloatLogSlider(
             value=1, min=-1, max=1, step=0.1, description="temperature", layout=wide, style=style
         ),
     )
+
+
+def pushes(scores: Tensor, gradient: Tensor, top_k: int, title: str, subtitle: str) -> Picture:
+    """How the loss would move the scores of one token, by rank: up in BLUE, down in VERMILLION.
+
+    scores, gradient: (expert), the gradient of the loss with respect to the scores; a step of gradient descent moves
+    each score against its gradient. Twice as many ranks as are chosen are shown.
+    """
+    order = scores.argsort(descending=True)[: 2 * top_k]
+    moves = [round(float(value), 3) + 0.0 for value in -gradient[order]]
+    ranks = list(range(1, len(moves) + 1))
+    labels = [label(move, "+.1f") if abs(move) >= 0.05 else "0" for move in moves]
+    figure = go.Figure(
+        go.Bar(
+            x=ranks, y=moves, text=labels, textposition="outside", cliponaxis=False, hoverinfo="skip",
+            marker={"color": [CHOSEN if move > 0 else MARK for move in moves], "line": {"width": 0}},
+        )
+    )  # fmt: skip
+    room = 0.16 * (max(moves) - min(moves) or 1.0)
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    figure.add_vline(x=top_k + 0.5, line={"color": INK, "width": 1, "dash": "dash"})
+    for x, anchor, text in ((top_k + 0.3, "right", "chosen"), (top_k + 0.7, "left", "not chosen")):
+        figure.add_annotation(
+            x=x, y=1, yref="paper", xanchor=anchor, yanchor="bottom", text=text, showarrow=False, font={"color": MUTED}
+        )
+    figure.update_layout(bargap=0.25)
+    figure.update_xaxes(title_text="rank of the expert", tickvals=ranks, showgrid=False)
+    figure.update_yaxes(visible=False, range=[min(moves) - room, max(moves) + room])
+    up = sum(move > 0 for move in moves[:top_k])
+    alt = f"{title}. Of the {top_k} chosen, {up} go up and {top_k - up} down; all others stay."
+    return finish(figure, title, alt, 300, subtitle)
 
 
 def chance_of_sharing(top_k: int, experts: int) -> list[float]:
@@ -179,8 +224,12 @@ def chance_of_sharing(top_k: int, experts: int) -> list[float]:
     return [comb(top_k, n) * comb(experts - top_k, top_k - n) / comb(experts, top_k) for n in range(top_k + 1)]
 
 
-def usage_curves(counts: Tensor, top_k: int, title: str, subtitle: str) -> Picture:
-    """How often each expert is chosen, sorted, as a multiple of an even share. counts: (layer, expert), tokens.
+def usage_curves(
+    counts: Tensor, top_k: int, title: str, subtitle: str, numbers: Sequence[int] | None = None
+) -> Picture:
+    """How often each expert is chosen, sorted, as a multiple of an even share.
+
+    counts: (layer, expert), tokens; numbers: those of the layers in the model, by default 0, 1, ...
 
     The grey band is what dice would give for as many tokens: the expected sorted values (order statistics of a normal
     distribution, Blom 1958), plus and minus the standard deviation of a single expert's count.
@@ -202,7 +251,7 @@ def usage_curves(counts: Tensor, top_k: int, title: str, subtitle: str) -> Pictu
         )  # fmt: skip
     colours = (CHOSEN, MARK, THIRD, PURPLE, SKY, ORANGE)
     shares = [(row / even).sort().values for row in counts.double()]
-    for layer, row in enumerate(shares):
+    for layer, row in zip(numbers or range(layers), shares, strict=True):
         figure.add_trace(
             go.Scatter(
                 x=place, y=rounded(row), mode="lines", name=f"layer {layer}",
@@ -218,11 +267,16 @@ def usage_curves(counts: Tensor, top_k: int, title: str, subtitle: str) -> Pictu
     return finish(figure, title, alt, 360, subtitle)
 
 
-def margin_curves(margins: Tensor, step: float, title: str, subtitle: str = "") -> Picture:
-    """The share of tokens with a margin below x, per layer. margins: (layer, token); step: one step of bfloat16."""
+def margin_curves(
+    margins: Tensor, step: float, title: str, subtitle: str = "", numbers: Sequence[int] | None = None
+) -> Picture:
+    """The share of tokens with a margin below x, per layer.
+
+    margins: (layer, token); step: one step of bfloat16; numbers: those of the layers in the model.
+    """
     figure, colours = go.Figure(), (CHOSEN, MARK, THIRD, PURPLE, SKY, ORANGE)
     shares = torch.linspace(0.01, 0.99, 99)
-    for layer, row in enumerate(margins):
+    for layer, row in zip(numbers or range(len(margins)), margins, strict=True):
         curve = go.Scatter(
             x=[round(float(value), 5) for value in row.double().quantile(shares.double())], y=rounded(shares),
             mode="lines", name=f"layer {layer}", line={"color": colours[layer % len(colours)]},
@@ -233,7 +287,10 @@ def margin_curves(margins: Tensor, step: float, title: str, subtitle: str = "") 
     figure.update_yaxes(title_text="share of the tokens below it", tickformat=".0%", range=[0, 1])
     reference_line(figure, step, f"one step of bfloat16: 1/{1 / step:.0f}", axis="x")
     label_ends(figure, height=360)
-    below = [f"layer {layer}: {share:.0%}" for layer, share in enumerate((margins < step).float().mean(-1).tolist())]
+    shares_below = (margins < step).float().mean(-1).tolist()
+    below = [
+        f"layer {layer}: {share:.0%}" for layer, share in zip(numbers or range(len(margins)), shares_below, strict=True)
+    ]
     alt = f"{title}. Share of the tokens whose margin is smaller than one bfloat16 step: {', '.join(below)}."
     return finish(figure, title, alt, height=360, subtitle=subtitle)
 
