@@ -21,6 +21,7 @@ from minimoe.plotting import (
     VERMILLION,
     Picture,
     finish,
+    ink_on,
     label,
     label_ends,
     reference_line,
@@ -301,19 +302,20 @@ def layer_square(router: int, attention: int, experts: int, title: str) -> Pictu
     figure, strip = go.Figure(), attention / total
     dot = (router / total) ** 0.5
     boxes = (
-        ("experts", 0.0, 1 - strip, 0.0, 1.0, CHOSEN),
-        ("attention", 1 - strip, 1.0, 0.0, 1.0, THIRD),
-        ("router", 0.5, 0.5 + dot, 0.5, 0.5 + dot, MARK),
+        ("experts", 0.0, 1 - strip, 0.0, 1.0),
+        ("attention", 1 - strip, 1.0, 0.0, 1.0),
+        ("router", 0.5, 0.5 + dot, 0.5, 0.5 + dot),
     )
-    for _, x0, x1, y0, y1, colour in boxes:
-        figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=colour, line={"width": 0})
-    label = {"showarrow": False, "font": {"color": "white", "size": 14}}
-    figure.add_annotation(x=0.3, y=0.85, text=f"the experts<br>{experts / total:.2%}", **label)
+    for part, x0, x1, y0, y1 in boxes:
+        figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=PART_COLOURS[part], line={"width": 0})
+    ink = ink_on(PART_COLOURS["experts"])
+    font = {"color": ink, "size": 14}
+    figure.add_annotation(x=0.3, y=0.85, text=f"the experts<br>{experts / total:.2%}", showarrow=False, font=font)
     side = {"ax": 30, "ay": 0, "arrowhead": 2, "xanchor": "left"}
     figure.add_annotation(x=1 - strip / 2, y=0.85, text=f"attention {attention / total:.2%}", **side)
     figure.add_annotation(
-        x=0.5 + dot, y=0.5 + dot / 2, ax=0, ay=60, arrowhead=2, arrowcolor="white",
-        text=f"<b>the router</b><br>{router / total:.3%}", font={"color": "white", "size": 14},
+        x=0.5 + dot, y=0.5 + dot / 2, ax=0, ay=60, arrowhead=2, arrowcolor=ink,
+        text=f"<b>the router</b><br>{router / total:.3%}", font=font,
     )  # fmt: skip
     figure.update_xaxes(visible=False, range=[-0.02, 1.45], constrain="domain", constraintoward="left")
     figure.update_yaxes(visible=False, range=[-0.02, 1.02], scaleanchor="x", constrain="domain")
