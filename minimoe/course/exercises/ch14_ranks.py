@@ -20,7 +20,7 @@ from minimoe.scale.planner.sharding import key_heads
 
 
 def share_by_loops(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
-    """Token by token, slot by slot: whoever lives here answers."""
+    """Token by token, slot by slot: the experts of this rank, and no other."""
     return local(x, routing, bank, lambda expert, here: expert - first)
 
 
@@ -123,7 +123,7 @@ def some_ranks(token: int, experts: int, here: int, first: int, slot: int = 3) -
     return arguments
 
 
-def nobody_here(generator: torch.Generator) -> tuple[Tensor, Routing, Bank, int]:
+def none_here(generator: torch.Generator) -> tuple[Tensor, Routing, Bank, int]:
     """All tokens choose experts below 6; this rank has 8 to 11."""
     x, routing, bank, first = some_ranks(4, 6, 4, 8)(generator)
     return x, routing, bank, first
@@ -140,7 +140,7 @@ def by_index_add(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
 
 
 def by_weight_zero(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
-    """The library's own function, with weight zero for those who live elsewhere."""
+    """The library's own function, with weight zero for experts on other ranks."""
     rows = routing.experts - first
     here = (rows >= 0) & (rows < len(bank.gate_proj))
     return run_experts(x, Routing(routing.logits, rows.where(here, 0), routing.weights * here), bank)
@@ -284,7 +284,7 @@ EXERCISES = (
             Case("three ranks of four experts: the first", some_ranks(5, 12, 4, 0)),
             Case("the second", some_ranks(5, 12, 4, 4)),
             Case("the third", some_ranks(7, 12, 4, 8)),
-            Case("no token has an expert here: zeros", nobody_here),
+            Case("no token has an expert here: zeros", none_here),
             Case("all experts on one rank", some_ranks(6, 8, 8, 0)),
         ),
         mutants={

@@ -149,7 +149,7 @@ def waiting_lines(
     figure.update_xaxes(title_text="tokens together", tickvals=places, ticktext=[str(tokens) for tokens in together])
     figure.update_yaxes(title_text="busiest rank / mean", range=[0.8, 1.05 * max(map(max, lines.values()))])
     label_ends(figure, height=370)
-    reference_line(figure, 1, "nobody waits")
+    reference_line(figure, 1, "no waiting")
     summary = "; ".join(
         f"{name}: {factors[0]:.2f} with {together[0]}, {factors[-1]:.2f} with {together[-1]}"
         for name, factors in lines.items()
