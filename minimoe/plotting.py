@@ -24,10 +24,11 @@ PART_COLOURS = {
     "head": "#882255",
 }  # fmt: skip
 SEQUENTIAL = "Cividis"  # perceptually uniform, safe for red-green colour blindness
-CONFIG = {"showSendToCloud": False, "displaylogo": False}
+CONFIG = {"displayModeBar": False}  # plotly's buttons would cover the title
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": INK}
 TITLE_SIZE, SUBTITLE_SIZE, TEXT_SIZE = 16, 13, 13
 NARROW = 760  # pixels that an output cell has in a window of 900
+NARROWEST = 425  # and with the list of files open; titles are wrapped for it
 TOP = 60  # the margin for a title of one line; longer titles make the figure higher
 
 
@@ -165,7 +166,7 @@ def label_bars(figure: go.Figure, form: str = ".2f", unit: str = "", texts: Sequ
             trace.update(text=labels, textposition="outside", textangle=0, cliponaxis=False, hoverinfo="skip")
             known = [value for value in values if value is not None and math.isfinite(value)] or [0.0]
             low, high = min(0.0, *known), max(0.0, *known)
-            room = (high - low or 1.0) * (max(map(text_width, labels), default=0) / (NARROW - 240) if flat else 0.14)
+            room = (high - low or 1.0) * (max(map(text_width, labels), default=0) / (NARROWEST - 180) if flat else 0.14)
             axis = {"visible": False, "range": [low - room * (low < 0), high + room * (high > 0 or low == high)]}
             name = (trace.xaxis or "x") if flat else (trace.yaxis or "y")
             figure.update_layout({f"{name[0]}axis{name[1:]}": axis})
@@ -202,7 +203,8 @@ def label_ends(figure: go.Figure, height: int = 360, size: int = TEXT_SIZE) -> g
         share = (layout.domain or (0, 1))[1] - (layout.domain or (0, 1))[0]
         pixels = (height - TOP - 60) * share / (high - low)
         logarithmic = layout.type == "log"
-        ends = [last_point(trace, logarithmic) for trace in traces]
+        x_layout = figure.layout[f"xaxis{x_axis[1:]}"]
+        ends = [last_point(trace, x_layout.type == "log", logarithmic) for trace in traces]
         wanted = [(end[1] - low) * pixels for end in ends]
         placed = inside(spread(wanted, gap=size + 4), pixels * (high - low), margin=size / 2 + 2)
         for trace, end, at, home in zip(traces, ends, placed, wanted, strict=True):
@@ -213,7 +215,6 @@ def label_ends(figure: go.Figure, height: int = 360, size: int = TEXT_SIZE) -> g
                 font={"size": size, "color": colour if luminance(colour) < 0.35 else tinted_ink(colour)},
             )  # fmt: skip
             widest = max(widest, *(text_width(line, size) for line in trace.name.split("<br>")))
-        x_layout = figure.layout[f"xaxis{x_axis[1:]}"]
         if x_layout.range is None and x_layout.type is None:  # else plotly makes room for the labels inside the plot
             xs = [x for trace in traces for x in (plain(trace.x) if trace.x is not None else range(len(trace.y)))]
             if all(isinstance(x, (int, float)) for x in xs):
@@ -250,13 +251,13 @@ def value_range(traces: Sequence[Any], axis: Any) -> tuple[float, float]:
     return low - room * (axis.rangemode != "tozero" or low < 0), high + room
 
 
-def last_point(trace: Any, logarithmic: bool) -> tuple[Any, float]:
-    """(x, y) of the last finite point; y in the units of the axis, the exponent on a logarithmic one."""
+def last_point(trace: Any, log_x: bool, log_y: bool) -> tuple[Any, float]:
+    """(x, y) of the last finite point in the units of an annotation: on a logarithmic axis, the exponent."""
     ys = plain(trace.y)
     xs = plain(trace.x) if trace.x is not None else list(range(len(ys)))
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None and math.isfinite(y)]
     x, y = points[-1]
-    return x, math.log10(y) if logarithmic else float(y)
+    return math.log10(x) if log_x else x, math.log10(y) if log_y else float(y)
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
@@ -276,19 +277,20 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def reference_line(figure: go.Figure, value: float, says: str, axis: str = "y", **where: Any) -> go.Figure:
-    """A thin dashed line at a value of the "x" or "y" axis with its meaning written at it; where: row and col."""
+    """A thin dashed line at a value of the "x" or "y" axis with its meaning written at it; where: row and col.
+
+    A logarithmic axis is set before.
+    """
     if axis not in ("x", "y"):
         raise BadArgument(f'reference_line() was given axis {axis!r}, expected "x" or "y".')
     line = {"color": MUTED, "width": 1, "dash": "dash"}
-    font = {"size": 12, "color": MUTED}
-    if axis == "y":
-        figure.add_hline(
-            y=value, line=line, annotation={"text": says, "font": font}, annotation_position="top left", **where
-        )
-    else:
-        figure.add_vline(
-            x=value, line=line, annotation={"text": says, "font": font}, annotation_position="top", **where
-        )
+    note = {"text": says, "font": {"size": 12, "color": MUTED}}
+    add, place = (figure.add_hline, "top left") if axis == "y" else (figure.add_vline, "top")
+    add(**{axis: value}, line=line, annotation=note, annotation_position=place, **where)
+    added = figure.layout.annotations[-1]
+    name = added[f"{axis}ref"]  # "y", or "y2" of a subplot
+    if figure.layout[f"{axis}axis{name[1:]}"].type == "log":
+        added[axis] = math.log10(value)  # plotly puts lines at values, but texts at exponents
     return figure
 
 
@@ -305,10 +307,10 @@ def hide_axes(figure: go.Figure, which: str = "xy", **where: Any) -> go.Figure:
 
 def headline(title: str, subtitle: str = "") -> tuple[str, int]:
     """The text of a title with its subtitle, wrapped for a narrow window, and its height in pixels."""
-    text = wrap(title)
+    text = wrap(title, NARROWEST)
     height = 20 * (1 + text.count("<br>"))
     if subtitle:
-        below = wrap(subtitle, size=SUBTITLE_SIZE)
+        below = wrap(subtitle, NARROWEST, SUBTITLE_SIZE)
         height += 18 * (1 + below.count("<br>"))
         text += f"<br><span style='font-size:{SUBTITLE_SIZE}px;color:{MUTED}'>{below}</span>"
     return text, height
@@ -318,7 +320,8 @@ def finish(figure: go.Figure, title: str, alt: str, height: int, subtitle: str =
     """Apply the house style to a figure and attach its text alternative.
 
     title: the finding. subtitle: what is shown, and whether it is real, of the mini or random. Both are wrapped for a
-    window of 900 pixels, and the figure grows beyond `height` by the lines that a one-line title would not need.
+    window of 900 pixels with the list of files, and the figure grows beyond `height` by the lines that a one-line title
+    would not need.
     Margins that are wider than those of the style, as `label_ends` sets, are kept.
     """
     text, title_height = headline(title, subtitle)  # "bottom" puts the base of the first line at y, others below it

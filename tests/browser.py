@@ -140,7 +140,7 @@ def open_browser(executable: str) -> Iterator[Any]:
 def run_all_cells(page: Any, seconds: float = 300.0) -> None:
     """Clear the open notebook's outputs, run all its cells from the menu, and wait until each has its number.
 
-    A cell that fails keeps those after it from running, so that the wait ends in Playwright's TimeoutError.
+    Raises AssertionError with the traceback when a cell fails, since those after it are not run.
     """
     milliseconds = seconds * 1000
     # The indicator says idle also before the file has arrived and its kernel has started, so both are waited for first.
@@ -151,14 +151,20 @@ def run_all_cells(page: Any, seconds: float = 300.0) -> None:
         page.get_by_role("menuitem", name=menu, exact=True).click()
         page.get_by_role("menuitem", name=entry, exact=True).click()
     # Prompts read "[ ]:" before a cell is run, "[*]:" until it is done, "[3]:" afterwards. Empty cells are never run,
-    # and folded ones have no prompt.
-    page.wait_for_function(
-        """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
-            /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent)
-            || cell.querySelector('.cm-content')?.textContent.trim() === ''
-            || cell.querySelector('.jp-Placeholder'))""",
+    # and folded ones have no prompt. A traceback begins with a line of dashes.
+    ended = page.wait_for_function(
+        """() => {
+            const printed = [...document.querySelectorAll("[data-mime-type='application/vnd.jupyter.stderr']")];
+            const failed = printed.map(output => output.textContent).find(text => /^-{40,}/.test(text));
+            const done = [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
+                /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent)
+                || cell.querySelector('.cm-content')?.textContent.trim() === ''
+                || cell.querySelector('.jp-Placeholder'));
+            return failed ?? (done ? 'done' : null);
+        }""",
         timeout=milliseconds,
-    )
+    ).json_value()
+    assert ended == "done", f"a cell failed:\n{ended}"
 
 
 def keep(page: Any, name: str) -> None:

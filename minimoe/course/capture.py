@@ -7,10 +7,13 @@ from random import Random
 from typing import Any
 
 import torch
+from einops import repeat
 from torch import Tensor
 from torch.nn import functional as F
 
+from minimoe.course.workbench.workbench import workbench
 from minimoe.errors import BadArgument
+from minimoe.model.attention import attend
 from minimoe.model.transformer import Transformer
 from minimoe.text.tokenizer import Tokenizer
 from minimoe.training.corpus.documents import document
@@ -45,6 +48,26 @@ def capture(model: Transformer, token_ids: Tensor, *names: str) -> tuple[Tensor,
                 f"{name!r} gave {type(seen.get(name)).__name__}, expected a module that returns a tensor."
             )
     return tuple(seen[name].detach().clone() for name in names)
+
+
+@torch.no_grad()
+def attention_weights(model: Transformer, token_ids: Tensor) -> Tensor:
+    """How much each token attends to each other one: (layer, head, query, key) float32, every row sums to 1.
+
+    token_ids: (1, position). The queries and keys are those of the running model, after QK-norm and RoPE. Their values
+    are replaced by the rows of the identity matrix, whose mixture is the weights themselves.
+    """
+    layers: list[Tensor] = []
+
+    def recording(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        identity = torch.eye(k.shape[2], dtype=q.dtype, device=q.device)
+        each_key = repeat(identity, "key other -> batch head key other", batch=k.shape[0], head=k.shape[1])
+        layers.append(attend(q, k, each_key, mask)[0].float().cpu())
+        return attend(q, k, v, mask)
+
+    with workbench(model, attend=recording):
+        model(token_ids)
+    return torch.stack(layers)
 
 
 def held_out_texts(tokenizer: Tokenizer, each: int, seed: str, domains: Sequence[str] = DOMAINS) -> list[Tensor]:

@@ -115,10 +115,14 @@ CHAPTERS = (
 
 @dataclass(frozen=True)
 class Way:
-    """A selection of chapters for a given amount of time; `leads_to` says what one can do afterwards."""
+    """A selection of chapters for a given amount of time.
+
+    `before` says what one should know at the start, `leads_to` what one knows at the end.
+    """
 
     name: str
     chapters: tuple[int, ...]
+    before: str
     leads_to: str
 
     @property
@@ -132,15 +136,22 @@ class Way:
 
 
 WAYS = (
-    Way("Two hours", (0, 6, 12), "how a router chooses, and what its choices do and do not tell you"),
+    Way(
+        "Two hours",
+        (0, 6, 12),
+        "Python and PyTorch tensors; einops helps",
+        "how a router chooses, and what its choices do and do not tell you",
+    ),
     Way(
         "A weekend",
         (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12),
+        "Python and PyTorch tensors (indexing, broadcasting)",
         "every line of the model, written once by you, and text generated with it",
     ),
     Way(
         "All of it",
         tuple(chapter.number for chapter in CHAPTERS),
+        "the same, and what a gradient is",
         "the same, and thinking, training, quantisation and the 235B on real machines",
     ),
 )
@@ -151,17 +162,21 @@ class WaysThrough:
 
     def __repr__(self) -> str:
         return "\n".join(
-            f"{way.name:10s} {hours(way.minutes):>8s}  chapters {spans(way.chapters)}: {way.leads_to}" for way in WAYS
+            f"{way.name}: {hours(way.minutes)}, chapters {spans(way.chapters)}\n"
+            f"    know before: {way.before}\n    know afterwards: {way.leads_to}"
+            for way in WAYS
         )
 
     def _repr_markdown_(self) -> str:
-        rows = ["| | lessons | chapters | at the end you know |", "|---|---|---|---|"]
+        rows = ["| | lessons | chapters | know before | know afterwards |", "|---|---|---|---|---|"]
         for way in WAYS:
             ready = "" if way.minutes_written == way.minutes else f" ({hours(way.minutes_written)} written so far)"
             chapters = " ".join(
                 f"[{n:02d}]({CHAPTERS[n].file.name})" if CHAPTERS[n].written else f"{n:02d}" for n in way.chapters
             )
-            rows.append(f"| **{way.name}** | {hours(way.minutes)}{ready} | {chapters} | {way.leads_to} |")
+            rows.append(
+                f"| **{way.name}** | {hours(way.minutes)}{ready} | {chapters} | {way.before} | {way.leads_to} |"
+            )
         return "\n".join(rows)
 
 
@@ -201,7 +216,8 @@ class CourseMap:
         rows = ["| | chapter | minutes | builds on | takes apart |", "|---|---|---|---|---|"]
         for c in CHAPTERS:
             title = f"[{c.title}]({c.file.name})" if c.written else f"{c.title} *(to come)*"
-            needs, files = ", ".join(f"{n:02d}" for n in c.needs), " ".join(f"`{file}`" for file in c.teaches)
+            needs = ", ".join(f"{n:02d}" for n in c.needs)
+            files = " ".join(f"[`{Path(file).name}`](../minimoe/{file})" for file in c.teaches)
             rows.append(f"| {c.number:02d} | {title} | {c.minutes} | {needs} | {files} |")
         return "\n".join(rows)
 

@@ -5,14 +5,26 @@ import inspect
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from pygments.style import Style
+from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 from minimoe.errors import BadArgument
 from minimoe.paths import checkout
+
+
+class OnAnyGround(Style):
+    """Colours with a contrast of about 4 to a white page and to a black one, for Jupyter's light and dark themes."""
+
+    styles: ClassVar = {
+        Keyword: "bold #0a8a5c", Operator.Word: "bold #0a8a5c", Name.Function: "#2b7de0", Name.Class: "bold #2b7de0",
+        Name.Decorator: "#9a67cc", Name.Builtin.Pseudo: "#0a8a5c", String: "#c65a2e", String.Doc: "italic #c65a2e",
+        Number: "#9a67cc", Operator: "#7d7f85", Comment: "italic #7d7f85",
+    }  # fmt: skip
 
 
 class Source:
@@ -25,8 +37,9 @@ class Source:
         return f"# {self.file}, line {self.line}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        # Inline styles without a background colour: readable in light and dark themes and in untrusted notebooks.
-        style = HtmlFormatter(noclasses=True, nobackground=True)
+        # Inline styles, which untrusted notebooks keep. Long lines are broken between words only, unlike in JupyterLab.
+        wrap = "white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere"
+        style = HtmlFormatter(noclasses=True, nobackground=True, style=OnAnyGround, prestyles=wrap)
         return f"<small><code>{self.file}</code>, line {self.line}</small>" + highlight(self.text, PythonLexer(), style)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import minimoe
-from minimoe.course.capture import capture, changed_config, held_out_texts, next_token_loss
+from minimoe.course.capture import attention_weights, capture, changed_config, held_out_texts, next_token_loss
 from minimoe.errors import BadArgument
 
 
@@ -54,3 +54,25 @@ def test_config_is_restored_after_an_exception(mini):
         assert model.config.rope_theta == 5.0
         raise ZeroDivisionError
     assert model.config is before
+
+
+def test_attention_weights_are_those_of_transformers(mini):
+    transformers = pytest.importorskip("transformers")
+    model, tokenizer = mini
+    ids = torch.tensor([tokenizer.encode("The big cat sees a red bird.")])
+    reference = transformers.AutoModelForCausalLM.from_pretrained(
+        str(minimoe.find("data/mini")), dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        expected = torch.cat(reference(ids, output_attentions=True).attentions)
+    weights = attention_weights(model, ids)
+    torch.testing.assert_close(weights, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:3]), atol=1e-5, rtol=0)
+
+
+def test_attention_weights_leave_the_model_as_it_was(mini):
+    model, _ = mini
+    ids = torch.tensor([[5, 6, 7]])
+    before = model(ids)
+    attention_weights(model, ids)
+    assert model(ids).equal(before) and not any(module._forward_hooks for module in model.modules())

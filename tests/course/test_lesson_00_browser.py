@@ -1,51 +1,68 @@
-"""Lesson 00 as a reader meets it: JupyterLab, Run All, move the slider, ask something of one's own."""
-
-import json
+"""Lesson 00 as a reader meets it: Run All, compare two tokens, type a sentence, turn the dial."""
 
 import pytest
 
-from tests.browser import ROOT, run_all_cells
+from tests.browser import ROOT, keep, run_all_cells
 
 LESSON = "notebooks/00_start_here.ipynb"
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (ROOT / LESSON).exists(), reason="lesson 00 is not written"),
 ]
-MAP = ".js-plotly-plot:has(.slider-group)"  # the picture of the experts, not the curve before it
+PAGE = ".widget-vbox:has(.widget-slider) .widget-html-content"  # what the model writes, below the dial
+PATIENCE = 30_000  # milliseconds for the answer of a kernel that does nothing else
 
 
 @pytest.fixture
 def lesson(page, lab):
     """Lesson 00, run from top to bottom; what the page complains of, or asks of the network, is collected."""
-    complaints, strangers = [], []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.complaints, page.strangers = [], []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
     known = (lab.url, "ws", "data:", "blob:")
-    page.on("request", lambda request: strangers.append(request.url) if not request.url.startswith(known) else None)
+    page.on("request", lambda seen: page.strangers.append(seen.url) if not seen.url.startswith(known) else None)
     page.goto(lab.address(LESSON))
     run_all_cells(page)
-    page.complaints, page.strangers = complaints, strangers
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     return page
 
 
-def test_lesson_00_runs_and_its_slider_moves_the_map(lesson):
-    assert lesson.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    lesson.locator(".jp-CodeCell", has_text="expert_map(trace, token=1)").first.scroll_into_view_if_needed()
-    lesson.wait_for_selector(MAP)
-    read = f"() => JSON.stringify(document.querySelector('{MAP}').data[3].z)"
-    before = json.loads(lesson.evaluate(read))
-    assert [sum(weight is not None for weight in row) for row in before] == [8] * len(before)
-    rail = lesson.locator(f"{MAP} .slider-rail-touch-rect").first
-    rail.scroll_into_view_if_needed()
-    box = rail.bounding_box()
-    lesson.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
-    lesson.wait_for_function(
-        f"before => JSON.stringify(document.querySelector('{MAP}').data[3].z) !== before",
-        arg=json.dumps(before).replace(" ", ""),
+def words(page, text):
+    """Wait until the sentence above the map contains `text`, and return it."""
+    page.wait_for_function(
+        "text => document.querySelector('.mt-words')?.textContent.includes(text)", arg=text, timeout=PATIENCE
     )
-    after = json.loads(lesson.evaluate(read))
-    assert after != before and [sum(weight is not None for weight in row) for row in after] == [8] * len(after)
-    room = f"() => document.querySelector('{MAP}').closest('.jp-OutputArea').clientHeight"
-    assert lesson.evaluate(room) > 300  # redrawing once made it collapse
-    assert lesson.complaints == []
-    assert lesson.strangers == []
+    return page.locator(".mt-words").inner_text()
+
+
+def test_lesson_00_runs_and_what_the_reader_does_is_answered(lesson):
+    lesson.locator(".jp-CodeCell", has_text="minimoe.show_token(").first.scroll_into_view_if_needed(timeout=PATIENCE)
+    tokens = lesson.locator(".mt-token")
+    lesson.wait_for_selector(".mt-light-current", timeout=PATIENCE)  # drawn once the cell is on the screen
+    assert tokens.nth(1).inner_text().endswith("cat") and lesson.locator(".mt-light-current").count() == 4 * 8
+
+    tokens.nth(1).click()  # compare the two cats
+    lesson.locator(".mt-pin").click()
+    tokens.nth(9).click()
+    shared = words(lesson, "share")
+    assert "6, 6, 3, 4 of 8 experts in layers 0, 1, 2, 3" in shared
+    keep(lesson, "lesson_00_compared")
+
+    field = lesson.locator(".mt-form input")  # a sentence of one's own
+    field.fill("Hello world.")
+    field.press("Enter")
+    lesson.wait_for_function("() => document.querySelectorAll('.mt-token').length === 6", timeout=PATIENCE)
+    tokens.nth(0).click()
+    lesson.locator(".mt-pin").click()
+    tokens.nth(1).click()
+    assert "3, 4, 5, 2 of 8 experts" in words(lesson, "share")
+
+    dial = lesson.locator(".widget-slider:has-text('experts for each token')")
+    dial.scroll_into_view_if_needed(timeout=PATIENCE)
+    lesson.wait_for_selector(f"{PAGE}:has-text('8 of 128 experts (as trained)')", timeout=PATIENCE)
+    dial.locator(".noUi-handle").focus()
+    lesson.keyboard.press("End")
+    lesson.wait_for_selector(f"{PAGE}:has-text('128 of 128 experts')", timeout=PATIENCE)
+    assert "Once upon a time a big cat" in lesson.locator(PAGE).inner_text()
+    keep(lesson, "lesson_00_dial")
+    assert lesson.complaints == [] and lesson.strangers == []

@@ -7,8 +7,10 @@ import model_page
 import pytest
 
 import minimoe
+from minimoe.course.source import OnAnyGround
 from minimoe.errors import BadArgument
 from minimoe.model.router import Router, route
+from minimoe.plotting import luminance
 
 
 def test_show_code_returns_the_librarys_source():
@@ -36,3 +38,12 @@ def test_the_whole_model_on_one_page():
 
 def test_the_page_in_the_repository_is_the_generated_one():
     assert model_page.PAGE.read_text(encoding="utf-8") == model_page.page(), "run python scripts/model_page.py"
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#111111"], ids=["light", "dark"])
+def test_every_colour_is_legible_on_light_and_dark_pages(page):
+    colours = [f"#{style['color']}" for _, style in OnAnyGround if style["color"]]
+    assert len(set(colours)) >= 5
+    for colour in colours:
+        dark, light = sorted(luminance(ground) + 0.05 for ground in (colour, page))
+        assert light / dark >= 3.9, colour  # relative luminance and contrast as in WCAG 2.2

@@ -29,8 +29,11 @@ ALSO = {
     "other",  # the second expert of a pair
     "rank", "row", "copy",  # chapter 14: a device's part of a matrix, and the copies of a head
     "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
+    "picture", "down", "right",  # chapter 01: pictures, and where they stand in a mosaic
+    "hiden",  # chapter 01: misspelt, to show what happens
 }  # fmt: skip
-SUMMED: set[tuple[str, str]] = set()  # (pattern, axis) that is meant to be summed from one operand alone
+MISSPELT = "token hidden, vocab hiden -> token vocab"  # in chapter 01, to show what happens
+SUMMED = {(MISSPELT, "hidden"), (MISSPELT, "hiden")}  # (pattern, axis) that is meant to be summed alone
 ON_PURPOSE = ROOT / "minimoe" / "course" / "exercises"  # known-wrong answers, misspelt axes among them
 
 

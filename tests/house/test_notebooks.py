@@ -13,9 +13,6 @@ from tests.house.repository import ROOT
 LESSONS = sorted(path for folder in ("notebooks", "exercises") for path in (ROOT / folder).rglob("[!.]*.ipynb"))
 MOST_LINES, MOST_IGNORED = 25, 0.30
 MOST_BYTES, MOST_BYTES_OF_A_PICTURE = 700_000, 60_000
-TOO_LARGE_YET = {
-    "notebooks/12_which_experts.ipynb"
-}  # to be executed again; a notebook leaves this set and never returns
 IGNORED = re.compile(r"nbval-(?:ignore-output|skip)|NBVAL_(?:IGNORE_OUTPUT|SKIP)")
 MACHINE_PATH = re.compile(r"(?<![\w.~*/-])/(?:work|root|tmp|home/[a-z]\w*|Users/[A-Za-z]\w*)/|[A-Z]:\\\\Users")
 
@@ -58,10 +55,7 @@ def test_no_widget_state_is_stored(lesson):
 
 def test_is_small(lesson):
     """Every execution adds to the history that users clone."""
-    name, size = lesson.relative_to(ROOT).as_posix(), lesson.stat().st_size
-    if name in TOO_LARGE_YET:
-        assert size > MOST_BYTES, f"{name} is small enough now: remove it from TOO_LARGE_YET"
-        return
+    size = lesson.stat().st_size
     assert size <= MOST_BYTES, f"{size:,} bytes: fewer points in its figures, or a smaller picture"
 
 

@@ -16,7 +16,9 @@ SUFFIXES = (".py", ".js", ".ipynb", ".md", ".json", ".toml", ".lock", ".yml", ".
 ELSEWHERE = re.compile(
     r"~|\.venv|\.\./|\.\.\.|hf://|https?://|/think|/no_think|/path/to|/lab/|.*(my_exercises|index\.json)"
 )
-PLACEHOLDERS = {"chNN_topic": "ch*_*", "chNN_name": "ch*_*", "NN_name": "[0-9][0-9]_*"}
+PLACEHOLDERS = {
+    "chNN_topic": "ch*_*", "chNN_name": "ch*_*", "lesson_NN_browser": "lesson_*_browser", "NN_name": "[0-9][0-9]_*",
+}  # fmt: skip
 
 
 def spans(text):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
-from minimoe.plotting import INK, MUTED, NARROW, Picture, finish, headline, hide_axes, ink_on
+from minimoe.plotting import INK, MUTED, NARROWEST, Picture, finish, headline, hide_axes, ink_on
 
-WIDTH = NARROW - 40
+WIDTH = NARROWEST  # wider drawings are arranged in a column, or shrink
 
 
 @dataclass

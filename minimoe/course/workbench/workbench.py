@@ -4,25 +4,32 @@ The library looks up its functions by name in the calling module. Hooks before a
 that name to the reader's function and restore it afterwards, also after an exception.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from minimoe.course.checker.answer_diff import kind
 from minimoe.course.checker.user_code import Raised, describe_call, explain, is_unattempted, run, shows_a_gap
 from minimoe.course.workbench.run_diff import Comparison, as_ids, between, observe
+from minimoe.course.workbench.story import Story, story_of, write
 from minimoe.errors import BadArgument
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
+from minimoe.text.generate import prompt_ids
+from minimoe.text.sampling import SamplingSettings
+from minimoe.text.tokenizer import Tokenizer
 
 # Part -> the modules in which its name is looked up
 CALLERS: Mapping[str, tuple[str, ...]] = {
+    "embed": (),  # a module of PyTorch: its output is replaced
     "rms_norm": ("minimoe.model.norm",),
     "apply_rope": ("minimoe.model.attention",),
     "attend": ("minimoe.model.attention",),
@@ -69,6 +76,34 @@ class Bench:
         mine = observe(self.model, ids)
         return between(theirs, mine, compared, self.todo, [part for part in compared if part not in self.called])
 
+    def story(
+        self,
+        tokenizer: Tokenizer,
+        prompt: str | Sequence[Mapping[str, Any]],
+        max_new_tokens: int = 60,
+        thinking: bool | None = None,
+        temperature: float = 0,
+        seed: int | None = None,
+    ) -> Story:
+        """Continue a prompt with your functions and with the library's, and show both texts.
+
+        The arguments are those of `generate`; it is greedy by default. If your functions make the logits NaN or
+        infinite, your text ends there. Raises BadArgument.
+        """
+        if type(max_new_tokens) is not int or max_new_tokens < 1:
+            raise BadArgument(f"max_new_tokens is {max_new_tokens!r}, expected a positive integer.")
+        ids = prompt_ids(tokenizer, prompt, thinking)
+        settings = SamplingSettings(temperature).check()
+        self.active = False
+        try:
+            theirs, _ = write(self.model, tokenizer, ids, max_new_tokens, settings, seed)
+        finally:
+            self.active = True
+        self.called.clear()
+        mine, stopped = write(self.model, tokenizer, ids, max_new_tokens, settings, seed)
+        ran = [part for part in self.parts if part in self.called and part not in self.todo]
+        return story_of(tokenizer, mine, theirs, ran, stopped)
+
     @contextmanager
     def at_work(self) -> Iterator["Bench"]:
         """Run the reader's functions in the model inside the block. Raises BadArgument if a workbench is active."""
@@ -83,6 +118,8 @@ class Bench:
                     stack.callback(setattr, self.model, name, getattr(self.model, name))
                     setattr(self.model, name, value)
             stack.callback(self.put_back)
+            if "embed" in self.parts and self.model.is_first:
+                stack.callback(self.model.embed_tokens.register_forward_hook(self.embedded).remove)
             if "sample" in self.parts:
                 stack.callback(register_module_forward_pre_hook(self.another_begins).remove)
             stack.callback(self.model.register_forward_pre_hook(self.begins).remove)
@@ -106,10 +143,21 @@ class Bench:
         if isinstance(module, Transformer) and module is not self.model:
             self.put_back()
 
+    def embedded(self, module: nn.Embedding, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """After the embedding: what the reader's function returns for the same ids and weights."""
+        if not self.active:
+            return None
+        self.library["embed"] = F.embedding
+        try:
+            return self.call("embed", args[0], module.weight)
+        finally:
+            self.library.pop("embed", None)
+
     def put_in(self, parts: Iterable[str]) -> None:
         for part in parts:
-            self.library[part] = getattr(import_module(CALLERS[part][0]), part)
-            assign(part, partial(self.call, part))
+            if CALLERS[part]:
+                self.library[part] = getattr(import_module(CALLERS[part][0]), part)
+                assign(part, partial(self.call, part))
 
     def put_back(self) -> None:
         while self.library:
@@ -158,8 +206,9 @@ def workbench(model: Transformer, **parts: Callable[..., Any] | None) -> Iterato
         with minimoe.workbench(model, route=my_route) as bench:
             print(bench.compare("The cat sleeps.", tokenizer))
 
-    Parts, with the signatures of the library: rms_norm, apply_rope, attend (the model then uses attention "eager"),
-    swiglu (engine "loop"), route, run_experts, sample (in `generate`). A part that is not written yet has no effect.
+    Parts, with the signatures of the library: embed (token_ids, weight), rms_norm, apply_rope, attend (the model then
+    uses attention "eager"), swiglu (engine "loop"), route, run_experts, sample (in `generate`). A part that is not
+    written yet has no effect.
     Raises BadArgument for an unknown part, for an error in your function, and for a result of the wrong form.
     """
     with Bench(model, parts).at_work() as bench:
@@ -200,6 +249,8 @@ def check_form(part: str, mine: Any, args: tuple[Any, ...], result: Any) -> Any:
                 )
         return Routing(*result)
     shape, dtype = first.shape, first.dtype
+    if part == "embed":
+        shape, dtype = torch.Size((*first.shape, args[1].shape[-1])), args[1].dtype
     if part == "sample":
         shape, dtype = first.shape[:-1], result.dtype if isinstance(result, Tensor) else dtype
     if not isinstance(result, Tensor) or result.shape != shape or result.dtype != dtype:

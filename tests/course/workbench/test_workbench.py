@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 
 import minimoe
@@ -15,6 +16,7 @@ from minimoe.model import attention, experts, layer, norm, router
 from minimoe.text import generate
 
 LIBRARY = {
+    "embed": F.embedding,
     "rms_norm": norm.rms_norm,
     "apply_rope": attention.apply_rope,
     "attend": attention.attend,
@@ -77,7 +79,7 @@ def test_the_librarys_own_function_changes_nothing_and_is_called(model, part):
     with minimoe.workbench(model, **{part: mine}) as bench:
         comparison = bench.compare(IDS)
     assert comparison.same and comparison.logit_difference == 0 and max(comparison.hidden_difference) == 0
-    per_pass = {"rms_norm": 13, "apply_rope": 6, "attend": 3, "route": 2, "run_experts": 2}
+    per_pass = {"embed": 1, "rms_norm": 13, "apply_rope": 6, "attend": 3, "route": 2, "run_experts": 2}
     assert len(calls) == per_pass[part] if part in per_pass else len(calls) > 3
     assert f"Your {part} just ran inside a Qwen3" in comparison.alt and comparison.same
     assert "132 of 132 expert choices are identical" in comparison.alt and comparison.first_parting is None
@@ -110,7 +112,7 @@ def test_picture_has_title_axes_and_text_alternative(model):
     with minimoe.workbench(model, route=router.route) as bench:
         comparison = bench.compare(IDS)
     figure = comparison.figure
-    assert "all 132 expert choices are identical" in figure.layout.title.text
+    assert "all 132 expert choices are identical" in figure.layout.title.text.replace("<br>", " ")
     assert figure.layout.xaxis.title.text == "expert number within its layer"
     assert [label.strip() for label in figure.layout.yaxis.ticktext] == ["layer 0", "layer 1", "layer 2"]
     written = [note.text for note in figure.layout.annotations]
@@ -299,3 +301,16 @@ def test_flips_ignore_the_order_of_slots():
 
 def test_nan_counts_as_an_infinite_difference():
     assert largest(torch.zeros(2), torch.tensor([0.0, torch.nan])) == torch.inf
+
+
+def test_an_embedding_of_the_wrong_shape_is_refused_and_no_hook_stays(model):
+    with pytest.raises(BadArgument, match=r"embed: called with .*expected a tensor \(2, 11, 24\)"):
+        with minimoe.workbench(model, embed=lambda token_ids, weight: weight[token_ids][..., :5]) as bench:
+            bench.compare(IDS)
+    assert not model.embed_tokens._forward_hooks
+
+
+def test_another_embedding_is_another_model(model):
+    with minimoe.workbench(model, embed=lambda token_ids, weight: weight[(token_ids + 1) % len(weight)]) as bench:
+        comparison = bench.compare(IDS)
+    assert not comparison.same and comparison.first_parting == 0

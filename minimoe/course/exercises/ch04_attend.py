@@ -1,0 +1,486 @@
+"""Chapter 04, attention: `attend`, the causal mask of a chunk, and a bug hunt (04.1, 04.2 and 04.5)."""
+
+import torch
+from einops import einsum, rearrange, repeat
+from torch import Tensor
+from torch.nn import functional as F
+
+from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.model.attention import attend, causal_mask
+
+# 04.1 attend ---------------------------------------------------------------------------------------------------------
+
+
+def attend_by_loops(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """One query of one head after another, in float64."""
+    group, mixed = q.shape[1] // k.shape[1], torch.zeros(*q.shape[:3], v.shape[-1], dtype=torch.float64)
+    for batch in range(q.shape[0]):
+        for head in range(q.shape[1]):
+            keys, values = k[batch, head // group].double(), v[batch, head // group].double()
+            for query in range(q.shape[2]):
+                seen = [key for key in range(len(keys)) if mask is None or mask[query, key]]
+                scores = torch.stack([q[batch, head, query].double() @ keys[key] for key in seen])
+                weights = (scores / q.shape[-1] ** 0.5).softmax(dim=0)
+                mixed[batch, head, query] = sum(weight * values[key] for weight, key in zip(weights, seen, strict=True))
+    return mixed.to(q.dtype)
+
+
+def draw_attention(
+    batch: int, heads: int, shared: int, queries: int, keys: int, head_dim: int, masked: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Arguments:  # fmt: skip
+    """Random q, k and v, and the causal mask of the last `queries` of `keys` positions."""
+
+    def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        q = torch.randn(batch, heads, queries, head_dim, generator=generator).to(dtype)
+        k, v = torch.randn(2, batch, shared, keys, head_dim, generator=generator).to(dtype)
+        return q, k, v, causal_mask(queries, keys, q.device) if masked else None
+
+    return arguments
+
+
+def copies(x: Tensor, group: int, order: str = "(head group)") -> Tensor:
+    return repeat(x, f"batch head key head_dim -> batch {order} key head_dim", group=group)
+
+
+def with_scores(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, order: str = "(head group)",
+    softmax: int = -1, hidden: float = -torch.inf, late: bool = False, wide: bool = False,
+) -> Tensor:  # fmt: skip
+    """Attention with one of its steps done differently."""
+    group = q.shape[1] // k.shape[1]
+    k, v = copies(k, group, order), copies(v, group, order)
+    scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
+    scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None and not late:
+        scores = scores.masked_fill(~mask, hidden)
+    weights = scores.float().softmax(dim=softmax)
+    if mask is not None and late:
+        weights = weights * mask
+    mixed = einsum(weights.to(v.dtype), v, "batch head query key, batch head key head_dim -> batch head query head_dim")
+    return mixed.float() if wide else mixed
+
+
+def no_scale(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=1.0)
+
+
+def scale_by_head_dim(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=1 / q.shape[-1])
+
+
+def scale_by_all_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=(q.shape[1] * q.shape[-1]) ** -0.5)
+
+
+def times_the_root(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=q.shape[-1] ** 0.5)
+
+
+def mask_ignored(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, None)
+
+
+def mask_late(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, late=True)
+
+
+def mask_with_zero(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, hidden=0.0)
+
+
+def mask_inverted(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, None if mask is None else ~mask, hidden=-1e9)
+
+
+def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, softmax=-2, hidden=-1e9)
+
+
+def softmax_over_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, softmax=1, hidden=-1e9)
+
+
+def groups_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, order="(group head)")
+
+
+def first_head_for_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k[:, :1], v[:, :1], mask)
+
+
+def keys_mixed(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, k, mask)
+
+
+def always_float32(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, wide=True)
+
+
+def no_softmax(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    group = q.shape[1] // k.shape[1]
+    k, v = copies(k, group), copies(v, group)
+    scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
+    scores = scores * q.shape[-1] ** -0.5
+    scores = scores if mask is None else scores * mask
+    return einsum(scores, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def one_head_at_a_time(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    group, mixed = q.shape[1] // k.shape[1], []
+    for head in range(q.shape[1]):
+        scores = q[:, head] @ k[:, head // group].transpose(1, 2) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(mask.logical_not(), float("-inf"))
+        mixed.append(torch.softmax(scores.float(), -1).to(v.dtype) @ v[:, head // group])
+    return torch.stack(mixed, dim=1)
+
+
+def in_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """No copies: the queries of a group meet the keys that they share."""
+    q = rearrange(q, "batch (head group) query head_dim -> batch head group query head_dim", head=k.shape[1])
+    scores = einsum(q, k, "batch head group query head_dim, batch head key head_dim -> batch head group query key")
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.float().softmax(dim=-1).to(v.dtype)
+    mixed = einsum(weights, v, "batch head group query key, batch head key head_dim -> batch head group query head_dim")
+    return rearrange(mixed, "batch head group query head_dim -> batch (head group) query head_dim")
+
+
+# One head, one query, two keys with the scaled scores 0 and ln 3, so that the weights are 1/4 and 3/4
+BY_HAND = (
+    torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]]),
+    torch.tensor([[[[0.0, 0.0, 0.0, 0.0], [1.0986123, 0.0, 0.0, 0.0]]]]),
+    torch.tensor([[[[4.0, 0.0, 8.0, 0.0], [0.0, 4.0, 8.0, 0.0]]]]),
+    None,
+)
+
+# 04.2 the mask of a chunk --------------------------------------------------------------------------------------------
+
+
+def mask_by_loops(queries: int, keys: int) -> Tensor:
+    """Query number n is at position keys - queries + n, and attends to itself and to all before."""
+    start = keys - queries
+    return torch.tensor([[key <= start + query for key in range(keys)] for query in range(queries)])
+
+
+def aligned_to_the_first(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).tril()
+
+
+def without_itself(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries - 1)
+
+
+def one_ahead(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries + 1)
+
+
+def into_the_future(queries: int, keys: int) -> Tensor:
+    return ~mask_by_loops(queries, keys)
+
+
+def after_itself(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries)
+
+
+def everything(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool)
+
+
+def mirrored(queries: int, keys: int) -> Tensor:
+    return mask_by_loops(queries, keys).flip(1)
+
+
+def chunk_only(queries: int, keys: int) -> Tensor:
+    mask = mask_by_loops(queries, keys)
+    mask[:, : keys - queries] = False
+    return mask
+
+
+def earlier_only(queries: int, keys: int) -> Tensor:
+    return torch.arange(keys).expand(queries, keys) < keys - queries
+
+
+def as_added_numbers(queries: int, keys: int) -> Tensor:
+    return torch.zeros(queries, keys).masked_fill(~mask_by_loops(queries, keys), -torch.inf)
+
+
+def by_tril(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys).tril(diagonal=keys - queries) == 1
+
+
+def by_slicing(queries: int, keys: int) -> Tensor:
+    return torch.tril(torch.ones(keys, keys, dtype=torch.bool))[keys - queries :]
+
+
+# 04.5 the bug hunt ---------------------------------------------------------------------------------------------------
+
+
+def suspicious(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """q: (head, query, head_dim), k: (head, key, head_dim) -> attention weights (head, query, key)."""
+    scores = einsum(q, k, "head query head_dim, head key head_dim -> head query key")
+    weights = (scores * (q.shape[0] * q.shape[-1]) ** -0.5).softmax(dim=-1)
+    return weights * mask
+
+
+def weights_by_loops(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """The weights of `attend_by_loops`, read off with values that are the rows of the identity."""
+    wide = F.pad(q, (0, 0))[None]
+    v = torch.eye(k.shape[1]).expand(1, k.shape[0], -1, -1)
+    return attend_by_loops(wide, k[None], v, mask)[0]
+
+
+def draw_weights(head: int, queries: int, keys: int, head_dim: int) -> Arguments:
+    def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        q = 2 * torch.randn(head, queries, head_dim, generator=generator)
+        return q, torch.randn(head, keys, head_dim, generator=generator), causal_mask(queries, keys, q.device)
+
+    return arguments
+
+
+def repaired(
+    q: Tensor, k: Tensor, mask: Tensor, *, late: bool = False, size: float | None = None, again: bool = False,
+    softmax: int = -1, hidden: float = -torch.inf,
+) -> Tensor:  # fmt: skip
+    """The weights, with one of the bugs left in, or another one put in its place."""
+    scores = einsum(q, k, "head query head_dim, head key head_dim -> head query key")
+    scores = scores * (q.shape[-1] if size is None else size) ** -0.5
+    if not late:
+        return scores.masked_fill(~mask, hidden).softmax(dim=softmax)
+    weights = scores.softmax(dim=softmax) * mask
+    return weights / weights.sum(dim=-1, keepdim=True) if again else weights
+
+
+def only_the_scale(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, late=True)
+
+
+def only_the_mask(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, size=q.shape[0] * q.shape[-1])
+
+
+def unscaled(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, size=1.0)
+
+
+def divided_by_head_dim(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, size=float(q.shape[-1] ** 2))
+
+
+def hidden_as_zero(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, hidden=0.0)
+
+
+def columns_sum_to_one(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, softmax=-2, hidden=-1e9)
+
+
+def renormalised(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask, late=True, again=True)
+
+
+def before_the_softmax(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    return repaired(q, k, mask)
+
+
+def by_matmul(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
+    return torch.softmax(torch.where(mask, scores, torch.tensor(float("-inf"))), dim=2)
+
+
+EXERCISES = (
+    Exercise(
+        id="04.1",
+        title="attend",
+        kind="fill in",
+        minutes=12,
+        difficulty=3,
+        hints=(
+            "Four steps: scores, scale, mask, softmax; then one weighted sum of the values.",
+            "k and v have fewer heads than q. Repeat each so that neighbours share one: (head group). Scores are "
+            "(batch, head, query, key), and the softmax runs over the keys.",
+            'einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key") times '
+            "head_dim**-0.5; masked_fill(~mask, -inf); softmax(dim=-1) in float32; einsum with v.",
+        ),
+        now_you_know="attention is two einsums with a softmax in between: who looks at whom, and what they take away.",
+        oracle=attend_by_loops,
+        teaches=attend,
+        cases=(
+            Case(
+                "one query, two keys whose weights are 1/4 and 3/4",
+                BY_HAND,
+                torch.tensor([[[[1.0, 3.0, 8.0, 0.0]]]]),
+                tolerance=1e-4,
+            ),
+            Case("two heads with keys of their own", draw_attention(1, 2, 2, 3, 3, 4)),
+            Case("six heads in groups of three", draw_attention(2, 6, 2, 4, 4, 8)),
+            Case("a later chunk: three queries, seven keys", draw_attention(1, 4, 2, 3, 7, 6)),
+            Case("no mask", draw_attention(1, 4, 1, 3, 5, 6, masked=False)),
+            Case("one token", draw_attention(2, 4, 2, 1, 1, 6)),
+            Case("bfloat16 in, bfloat16 out", draw_attention(1, 4, 2, 5, 5, 8, dtype=torch.bfloat16), tolerance=0.04),
+        ),
+        mutants={
+            "no scale": (no_scale, "the scores are not scaled. Multiply them by head_dim**-0.5."),
+            "scaled by head_dim": (
+                scale_by_head_dim,
+                "the scores are divided by head_dim. It should be its root: a sum of head_dim random products is "
+                "about as large as the root of head_dim.",
+            ),
+            "scaled by all heads": (
+                scale_by_all_heads,
+                "the scores are divided by the root of heads x head_dim. Each head sums over its own head_dim only.",
+            ),
+            "multiplied by the root": (
+                times_the_root,
+                "the scores are multiplied by the root of head_dim, not divided.",
+            ),
+            "mask ignored": (mask_ignored, "the mask has no effect: every token sees the whole text, the future too."),
+            "mask after the softmax": (
+                mask_late,
+                "the mask comes after the softmax, so the weights of a row no longer sum to 1. Mask the scores.",
+            ),
+            "masked with zero": (
+                mask_with_zero,
+                "hidden scores are set to 0, and the softmax gives 0 a weight. Set them to -inf, which has none.",
+            ),
+            "mask inverted": (
+                mask_inverted,
+                "the mask is used the wrong way round. True means that the query attends to the key.",
+            ),
+            "softmax over the queries": (
+                softmax_over_queries,
+                "the softmax runs over the queries. Each query distributes its own weights over the keys: dim=-1.",
+            ),
+            "softmax over the heads": (
+                softmax_over_heads,
+                "the softmax runs over the heads. Heads are independent; each distributes its weights over the keys.",
+            ),
+            "groups interleaved": (
+                groups_interleaved,
+                "the heads are grouped the other way round, (group head). Heads 0, 1, 2, ... next to each other share "
+                "one key head: (head group).",
+            ),
+            "one key head for all": (
+                first_head_for_all,
+                "all heads use the first key/value head. Each group has its own.",
+            ),
+            "keys instead of values": (keys_mixed, "the keys are mixed. What a token takes away are the values."),
+            "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),
+            "left in float32": (
+                always_float32,
+                "the result is float32 although q isn't. Only the softmax is computed in float32.",
+            ),
+        },
+        accepted={"the fused kernel": fused, "head by head": one_head_at_a_time, "in groups": in_groups},
+    ),
+    Exercise(
+        id="04.2",
+        title="The mask of a later chunk",
+        kind="fill in",
+        minutes=8,
+        difficulty=2,
+        hints=(
+            "The queries are the last ones of the text. At which position is the first of them?",
+            "Query number n is at position keys - queries + n, and sees the keys at 0 to its own position.",
+            'position = torch.arange(keys); rearrange(position[keys - queries :], "query -> query 1") >= position.',
+        ),
+        now_you_know="a causal mask is a triangle that ends at the last key, however many queries there are.",
+        oracle=mask_by_loops,
+        teaches=causal_mask,
+        cases=(
+            Case("three tokens at once", (3, 3), torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()),
+            Case(
+                "two queries, after three tokens in the cache",
+                (2, 5),
+                torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]).bool(),
+            ),
+            Case("four queries, nine keys", (4, 9)),
+            Case("one new token sees everything", (1, 6)),
+            Case("a single token", (1, 1)),
+        ),
+        mutants={
+            "aligned to the first key": (
+                aligned_to_the_first,
+                "the triangle begins at the first key, as if the chunk were the start of the text. Its first query is "
+                "at position keys - queries.",
+            ),
+            "without itself": (without_itself, "a token does not see itself. Its own position is included."),
+            "one ahead": (one_ahead, "each query sees one key too many: the token after it."),
+            "inverted": (into_the_future, "True and False are swapped: True means that the query attends to the key."),
+            "itself and what follows": (
+                after_itself,
+                "each query sees itself and what comes *after* it. The triangle belongs on the other side.",
+            ),
+            "everything": (everything, "every query sees every key, the future included."),
+            "mirrored": (mirrored, "the keys are in reversed order."),
+            "only the chunk": (
+                chunk_only,
+                "the tokens in the cache are hidden. A later chunk attends to all that came before it.",
+            ),
+            "only the cache": (
+                earlier_only,
+                "the queries see the tokens before the chunk only, neither themselves nor each other.",
+            ),
+            "numbers to add": (
+                as_added_numbers,
+                "these are numbers to be added to the scores. Expected: bool, True where a query attends to a key.",
+            ),
+        },
+        accepted={"a triangle": by_tril, "the last rows of the square": by_slicing},
+    ),
+    Exercise(
+        id="04.5",
+        title="Bug hunt: weights that do not add up",
+        kind="bug hunt",
+        minutes=12,
+        difficulty=3,
+        hints=(
+            "Add up the weights of a row. What should come out, and from which step on is it wrong?",
+            "There are two bugs. One is the place of the mask. The other is a number in the scale: how many products "
+            "does one score sum?",
+            "scores * head_dim**-0.5, then masked_fill(~mask, -inf), then the softmax over the keys.",
+        ),
+        now_you_know="a mask belongs before the softmax, and a score is scaled by the size of one head.",
+        oracle=weights_by_loops,
+        cases=(
+            Case("one head, three tokens", draw_weights(1, 3, 3, 4)),
+            Case("three heads", draw_weights(3, 4, 4, 8)),
+            Case("a later chunk: two queries, six keys", draw_weights(2, 2, 6, 5)),
+            Case("one token", draw_weights(4, 1, 1, 6)),
+        ),
+        given=suspicious,
+        mutants={
+            "as it was": (suspicious, "this is still the function on the page, with both of its bugs."),
+            "only the scale": (
+                only_the_scale,
+                "the scale is right now. The mask still comes after the softmax, so the rows do not sum to 1.",
+            ),
+            "only the mask": (
+                only_the_mask,
+                "the mask is right now. The scale still divides by the root of heads x head_dim, so the weights are "
+                "too even.",
+            ),
+            "no scale": (unscaled, "the scores are no longer scaled at all. Multiply them by head_dim**-0.5."),
+            "divided by head_dim": (divided_by_head_dim, "the scores are divided by head_dim, not by its root."),
+            "hidden as zero": (
+                hidden_as_zero,
+                "hidden scores are set to 0, and the softmax gives 0 a weight. Set them to -inf.",
+            ),
+            "columns sum to 1": (
+                columns_sum_to_one,
+                "the softmax runs over the queries. Rows should sum to 1: dim=-1.",
+            ),
+        },
+        accepted={
+            "mask before the softmax": before_the_softmax,
+            "matmul and where": by_matmul,
+            "mask, then divide by the sum": renormalised,
+        },
+    ),
+)
