@@ -253,24 +253,17 @@ def on_eight_ranks(x, routing, bank):
     return sum(parts)
 
 
+question = [{"role": "user", "content": "Tell me a story about a dog."}]
 with minimoe.workbench(model, run_experts=on_eight_ranks) as bench:
     comparison = bench.compare(text, tokenizer)
+    told = bench.story(tokenizer, question, 40, thinking=False)
 comparison
 
 # %% [markdown]
-# And it tells a story, on eight ranks of yours:
-
-# %% tags="nbval-ignore-output"
-question = [{"role": "user", "content": "Tell me a story about a dog."}]
-with minimoe.workbench(model, run_experts=on_eight_ranks) as speaking:
-    yours = "".join(minimoe.generate(model, tokenizer, question, 40, thinking=False, temperature=0))
-print(yours)
+# And the story that the model tells on eight ranks of yours, beside the one of a single device:
 
 # %%
-theirs = "".join(minimoe.generate(model, tokenizer, question, 40, thinking=False, temperature=0))
-assert len(theirs) > 20
-differ = sum(one != other for one, other in zip(yours.split(), theirs.split(), strict=False))
-print("words that differ from one device's:", "write 14.4 first" if speaking.todo else differ)
+told
 
 # %% [markdown]
 # ## 14.5 · Bug hunt: right on four ranks, wrong on eight

@@ -41,7 +41,7 @@ PARTS = {  # the planner's name of a part -> its colour in the whole course
 STEPS = ("count", "check", "divide", "read", "stream", "spread", "rent", "serve")
 # Row of the figure -> one representative of the kinds of tensor that are sharded alike
 ROWS = {
-    "embedding, lm_head<br><i>rows</i>": "embed_tokens",
+    "embedding,<br>lm_head<i>, rows</i>": "embed_tokens",
     "q_proj<br><i>rows</i>": "self_attn.q_proj",
     "k_proj, v_proj<br><i>rows</i>": "self_attn.k_proj",
     "o_proj<br><i>columns</i>": "self_attn.o_proj",
@@ -116,10 +116,10 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
         for card, count, precisions in offers
         for precision in precisions
     ]
-    names = [f"{plan.devices} x {plan.name}, {plan.precision}" for plan in plans]
+    names = [f"{plan.devices} x {plan.name},<br>{plan.precision}" for plan in plans]
     needs = [sum(rank.total for rank in plan.ranks) + plan.reserve * plan.devices for plan in plans]
     has = [plan.devices * (plan.device_memory or 0) for plan in plans]
-    left = [f"short by {units(plan.short_bytes)}" if plan.short_bytes else "fits" for plan in plans]
+    left = [f"{units(plan.short_bytes)} short" if plan.short_bytes else "fits" for plan in plans]
     figure = go.Figure()
     figure.add_bar(
         name="needed", y=names, x=[round(need / GB, 1) for need in needs], orientation="h", text=left,
@@ -133,10 +133,11 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
         marker={"symbol": "line-ns", "size": 26, "line": {"width": 4, "color": "#202020"}},
         hovertemplate="%{y}: the cards have %{x:.0f} GB<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title_text="GB over all cards (black mark: what they have)", range=[0, max(needs) / GB * 1.25])
+    figure.update_xaxes(title_text="GB over all cards (black mark: what they have)", range=[0, max(needs) / GB * 1.45])
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    summary = "; ".join(f"{name}: {verdict}" for name, verdict in zip(names, left, strict=True))
-    good = [name for name, plan in zip(names, plans, strict=True) if plan.fits]
+    spoken = [name.replace("<br>", " ") for name in names]
+    summary = "; ".join(f"{name}: {verdict}" for name, verdict in zip(spoken, left, strict=True))
+    good = [name for name, plan in zip(spoken, plans, strict=True) if plan.fits]
     title = f"One of {len(plans)} fits: {good[0]}" if len(good) == 1 else f"{len(good)} of {len(plans)} fit"
     subtitle = f"What the 235B needs with {context:,} tokens of context, computed"
     return finish(figure, title, f"{title}. {subtitle}. {summary}.", height=130 + 42 * len(plans), subtitle=subtitle)
@@ -178,7 +179,7 @@ def who_holds(plan: Deployment, rank: int) -> Picture:
             if mine:
                 shared = f" (ranks {', '.join(map(str, ranks))})" if 1 < len(ranks) < plan.devices else ""
                 summaries.append(f"{label.split('<')[0]} {begin:.1%} to {end:.1%}{shared}")
-    labels = [label.replace("<br><i>", ", ").replace("</i>", "") for label in ROWS]
+    labels = [label.replace("<i>", "").replace("</i>", "") for label in ROWS]
     figure.add_scatter(x=[0] * len(labels), y=labels, mode="markers", marker={"opacity": 0}, hoverinfo="skip")
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of the tensor, or of the experts")
     figure.update_yaxes(autorange="reversed", showgrid=False)

@@ -148,13 +148,14 @@ def roofline_bars(config: ModelConfig) -> Picture:
         bound = next_token_seconds(config, each.card, each.devices, "slices", precision)
         rates = {"roofline": f"{1 / bound:,.0f}", "reported": f"{each.tokens_per_second:g}"}
         for kind, seconds, colour in (("roofline", bound, BLUE), ("reported", 1 / each.tokens_per_second, VERMILLION)):
-            names.append(f"{each.devices} x {each.card}, {precision}: {kind}")
+            names.append(f"{each.devices} x {each.card}, {precision},<br>{kind}")
             values.append(1000 * seconds)
-            texts.append(f"{1000 * seconds:.1f} ms, {rates[kind]} tokens/s")
+            texts.append(f"{1000 * seconds:.1f} ms<br>{rates[kind]} tokens/s")
             colours.append(colour)
     times = [values[n + 1] / values[n] for n in range(0, len(values), 2)]
     title = f"Reported: {min(times):.0f} to {max(times):.0f} times what reading the weights takes"
-    alt = f"{title}. " + "; ".join(f"{name} {text}" for name, text in zip(names, texts, strict=True)) + "."
+    alt = f"{title}. " + "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True)) + "."
+    alt = alt.replace(",<br>", ", ").replace("<br>", ", ")
     subtitle = f"Time of one new token, one user, {REPORTED[0].engine}. Roofline: computed. Source: {QWEN}"
     return bars(names, values, title, alt, subtitle=subtitle, texts=texts, colours=colours)
 
@@ -166,13 +167,14 @@ def first_token_bars(config: ModelConfig, offers: tuple[tuple[str, int], ...], p
     for card, ranks in offers:
         bounds = first_token_seconds(config, card, ranks, prompt)
         for what, seconds in bounds.items():
-            names.append(f"{ranks} x {card}: {what}")
+            names.append(f"{ranks} x {card}:<br>{what}")
             values.append(1000 * seconds)
             colours.append(palette[what])
         longest[card] = max(bounds, key=lambda what: bounds[what])
     says = "; ".join(f"on {card} {what}" for card, what in longest.items())
     title = f"What takes longest before the first token: {says}"
     alt = f"{title}. " + "; ".join(f"{n} {v:.0f} ms" for n, v in zip(names, values, strict=True)) + "."
+    alt = alt.replace("<br>", " ")
     subtitle = f"Lower bounds for a prompt of {prompt:,} tokens in bf16, computed from data sheets"
     return bars(names, values, title, alt, subtitle=subtitle, form=".0f", unit="ms", colours=colours)
 
@@ -218,14 +220,16 @@ def bill(
 
 def bill_bars(each: Bill) -> Picture:
     """The parts of a bill; what is paid before the first answer is in another colour."""
-    names = [f"{what}, {duration(3600 * hours)}" for what, hours in each.hours.items()]
+    names = [f"{what},<br>{duration(3600 * hours)}" for what, hours in each.hours.items()]
     before = each.parts["download"] + each.parts["load"]
     title = f"{each.total:,.2f} $, of which {before:,.2f} $ before the first word"
     subtitle = (
         f"{each.gpus} GPUs x {each.price:.2f} $ an hour = {each.per_hour:.2f} $ an hour; at "
         f"{each.tokens_per_second:,.0f} tokens/s a million tokens cost {each.per_million_tokens:,.2f} $"
     )
-    costs = [f"{name}: {cost:.2f} $" for name, cost in zip(names, each.parts.values(), strict=True)]
+    costs = [
+        f"{name.replace('<br>', ' ')}: {cost:.2f} $" for name, cost in zip(names, each.parts.values(), strict=True)
+    ]
     alt = f"{title}. {subtitle}. {'; '.join(costs)}."
     colours = (VERMILLION, ORANGE, BLUE)
     return bars(names, list(each.parts.values()), title, alt, subtitle=subtitle, unit="$", colours=colours)
