@@ -43,7 +43,7 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
     for trace in picture.figure.data:
         if trace.name == "experts":
             trace.marker.color = PART_COLOURS["experts"]
-    lines = wrap(note, 88)
+    lines = wrap(note, 52)
     text = f"{title}<br><span style='font-size:13px;color:{HELD if plan.fits else MARK}'>{'<br>'.join(lines)}</span>"
     picture.figure.update_layout(title={"text": text}, margin={"t": 120 + 20 * len(lines)})
     picture.figure.layout.height += 20 * len(lines)

@@ -53,14 +53,14 @@ ROWS = {
 def journey_map(lit: str) -> Picture:
     """The steps from 118 files to an answer, with the step `lit` highlighted."""
     figure = go.Figure()
-    draw_boxes(figure, STEPS, STEPS.index(lit), MARK, size=14)
-    ends = [(0.0, 0.84, "arithmetic"), (1.0, 1.84, "headers alone"), (2.0, 2.84, "a table")]
+    draw_boxes(figure, STEPS, STEPS.index(lit), MARK, size=11)
+    ends = [(0.0, 0.84, "a config"), (1.0, 1.84, "headers"), (2.0, 2.84, "a table")]
     ends += [(3.0, 4.84, "one computer"), (5.0, 7.84, "several devices")]
     for left, right, text in ends:
         path = f"M {left},0.78 L {left},0.88 L {right},0.88 L {right},0.78"
         figure.add_shape(type="path", path=path, line={"width": 1, "color": "#808080"})
         figure.add_annotation(
-            x=(left + right) / 2, y=1.0, text=text, showarrow=False, font={"size": 11, "color": "#606060"}
+            x=(left + right) / 2, y=1.0, text=text, showarrow=False, font={"size": 10, "color": MUTED}
         )
     figure.update_xaxes(visible=False, range=[-0.1, 8])
     figure.update_yaxes(visible=False, range=[-0.1, 1.15])
@@ -123,7 +123,7 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
     figure = go.Figure()
     figure.add_bar(
         name="needed", y=names, x=[round(need / GB, 1) for need in needs], orientation="h", text=left,
-        textposition="outside", cliponaxis=False,
+        textposition=["inside" if plan.fits else "outside" for plan in plans], textangle=0, cliponaxis=False,
         marker={"color": [HELD if plan.fits else MARK for plan in plans],
                 "pattern": {"shape": ["" if plan.fits else "/" for plan in plans]}},
         hovertemplate="%{y}: needs %{x:.0f} GB, %{text}<extra></extra>",

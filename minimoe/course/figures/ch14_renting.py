@@ -150,14 +150,14 @@ def roofline_bars(config: ModelConfig) -> Picture:
         for kind, seconds, colour in (("roofline", bound, BLUE), ("reported", 1 / each.tokens_per_second, VERMILLION)):
             names.append(f"{each.devices} x {each.card}, {precision},<br>{kind}")
             values.append(1000 * seconds)
-            texts.append(f"{1000 * seconds:.1f} ms<br>{rates[kind]} tokens/s")
+            texts.append(f"{1000 * seconds:.1f} ms, {rates[kind]}/s")
             colours.append(colour)
     times = [values[n + 1] / values[n] for n in range(0, len(values), 2)]
     title = f"Reported: {min(times):.0f} to {max(times):.0f} times what reading the weights takes"
     alt = f"{title}. " + "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True)) + "."
     alt = alt.replace(",<br>", ", ").replace("<br>", ", ")
-    subtitle = f"Time of one new token, one user, {REPORTED[0].engine}. Roofline: computed. Source: {QWEN}"
-    return bars(names, values, title, alt, subtitle=subtitle, texts=texts, colours=colours)
+    subtitle = f"Time of a new token, and tokens per second, {REPORTED[0].engine}. Roofline: computed. Source: {QWEN}"
+    return roomy(bars(names, values, title, alt, subtitle=subtitle, texts=texts, colours=colours))
 
 
 def first_token_bars(config: ModelConfig, offers: tuple[tuple[str, int], ...], prompt: int) -> Picture:
@@ -176,7 +176,13 @@ def first_token_bars(config: ModelConfig, offers: tuple[tuple[str, int], ...], p
     alt = f"{title}. " + "; ".join(f"{n} {v:.0f} ms" for n, v in zip(names, values, strict=True)) + "."
     alt = alt.replace("<br>", " ")
     subtitle = f"Lower bounds for a prompt of {prompt:,} tokens in bf16, computed from data sheets"
-    return bars(names, values, title, alt, subtitle=subtitle, form=".0f", unit="ms", colours=colours)
+    return roomy(bars(names, values, title, alt, subtitle=subtitle, form=".0f", unit="ms", colours=colours))
+
+
+def roomy(picture: Picture) -> Picture:
+    """The same bars with room for names of two lines."""
+    picture.figure.layout.height += 10 * len(picture.figure.data[0].y)
+    return picture
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_the_bill_follows_its_sliders():
 
 def test_pictures_say_their_numbers():
     roofline = renting.roofline_bars(BIG)
-    assert "8 x H20, bf16, reported: 13.4 ms, 74.5 tokens/s" in roofline.alt
+    assert "8 x H20, bf16, reported: 13.4 ms, 74.5/s" in roofline.alt
     assert len(roofline.figure.data[0].x) == 2 * len(renting.REPORTED)
     first = renting.first_token_bars(BIG, (("H100", 8), ("H100 PCIe", 8)), 2000)
     assert "on H100 reading the weights; on H100 PCIe sums between the GPUs" in first.alt
