@@ -118,12 +118,12 @@ def test_settings_reach_the_commands_and_the_bill(page, lab):
     run(page, "charges = {")
     shown = run(page, "wallet = renting.explore_bill(")
     shown.locator(".js-plotly-plot").wait_for(timeout=60_000)
-    assert "41.72 $, of which 21.72 $ before the first word" in says(page, shown)
+    assert "41.72 USD, of which 21.72 USD before the first word" in says(page, shown)
 
     def cheaper():
         shown.locator("select").nth(0).select_option("the files are there")
 
-    assert "20.82 $, of which 0.82 $" in after(page, shown, cheaper)
+    assert "20.82 USD, of which 0.82 USD" in after(page, shown, cheaper)
     shown.scroll_into_view_if_needed()
     keep(page, "bill")
     assert page.complaints == []

@@ -225,20 +225,23 @@ def bill(
 
 
 def bill_bars(each: Bill) -> Picture:
-    """The parts of a bill; what is paid before the first answer is in another colour."""
+    """The parts of a bill; what is paid before the first answer is in another colour.
+
+    The currency is written as letters, because two dollar signs in a text are TeX for plotly.
+    """
     names = [f"{what},<br>{duration(3600 * hours)}" for what, hours in each.hours.items()]
     before = each.parts["download"] + each.parts["load"]
-    title = f"{each.total:,.2f} $, of which {before:,.2f} $ before the first word"
+    title = f"{each.total:,.2f} USD, of which {before:,.2f} USD before the first word"
     subtitle = (
-        f"{each.gpus} GPUs x {each.price:.2f} $ an hour = {each.per_hour:.2f} $ an hour; at "
-        f"{each.tokens_per_second:,.0f} tokens/s a million tokens cost {each.per_million_tokens:,.2f} $"
+        f"{each.gpus} GPUs x {each.price:.2f} USD an hour = {each.per_hour:.2f} USD an hour; at "
+        f"{each.tokens_per_second:,.0f} tokens/s a million tokens cost {each.per_million_tokens:,.2f} USD"
     )
     costs = [
-        f"{name.replace('<br>', ' ')}: {cost:.2f} $" for name, cost in zip(names, each.parts.values(), strict=True)
+        f"{name.replace('<br>', ' ')}: {cost:.2f} USD" for name, cost in zip(names, each.parts.values(), strict=True)
     ]
     alt = f"{title}. {subtitle}. {'; '.join(costs)}."
     colours = (VERMILLION, ORANGE, BLUE)
-    return bars(names, list(each.parts.values()), title, alt, subtitle=subtitle, unit="$", colours=colours)
+    return bars(names, list(each.parts.values()), title, alt, subtitle=subtitle, unit="USD", colours=colours)
 
 
 def explore_bill(download: int, load: int, price: float = 2.5, gpus: int = 8) -> Any:
@@ -255,7 +258,7 @@ def explore_bill(download: int, load: int, price: float = 2.5, gpus: int = 8) ->
     shared = {"continuous_update": False, "layout": wide, "style": style}
     return driven(
         draw,
-        price=FloatSlider(value=price, min=0.25, max=12, step=0.25, description="$ per GPU, hour", **shared),
+        price=FloatSlider(value=price, min=0.25, max=12, step=0.25, description="USD per hour", **shared),
         gpus=IntSlider(value=gpus, min=1, max=16, description="GPUs", **shared),
         use=FloatSlider(value=1, min=0.25, max=24, step=0.25, description="hours of use", **shared),
         speed=SelectionSlider(

@@ -75,7 +75,7 @@ def test_a_bill_by_hand():
     assert each.per_hour == 16
     assert each.parts == pytest.approx({"download": 1.6, "load": 1.6, "answers": 24.0})
     assert each.total == pytest.approx(27.2) and each.per_million_tokens == pytest.approx(16e6 / 100 / 3600)
-    assert "27.20 $, of which 3.20 $ before the first word" in renting.bill_bars(each).alt
+    assert "27.20 USD, of which 3.20 USD before the first word" in renting.bill_bars(each).alt
     assert renting.bill(8, 2.0, 1.5, 100, 450 * 10**9, 0, 1, 1e9).parts["download"] == 0
 
 
@@ -86,13 +86,13 @@ def test_the_bill_follows_its_sliders():
     def says():
         return dial.children[1].outputs[0]["data"]["text/plain"]
 
-    assert "8 GPUs x 2.50 $ an hour = 20.00 $ an hour" in says()
+    assert "8 GPUs x 2.50 USD an hour = 20.00 USD an hour" in says()
     price.value, gpus.value, speed.value = 3.0, 4, 1000
-    assert "4 GPUs x 3.00 $ an hour = 12.00 $" in says() and "a million tokens cost 3.33 $" in says()
+    assert "4 GPUs x 3.00 USD an hour = 12.00 USD" in says() and "a million tokens cost 3.33 USD" in says()
     network.value = 0.0
-    assert "download, 0.0 s: 0.00 $" in says()
+    assert "download, 0.0 s: 0.00 USD" in says()
     use.value, disk.value = 2.0, 1e9
-    assert "answers, 2.0 h: 24.00 $" in says() and "load, 6.0 min: 1.20 $" in says()
+    assert "answers, 2.0 h: 24.00 USD" in says() and "load, 6.0 min: 1.20 USD" in says()
 
 
 def test_pictures_say_their_numbers():
