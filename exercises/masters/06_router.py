@@ -3,11 +3,12 @@
 # %% [markdown]
 # # 06 · The router: exercises
 #
-# Lesson: [06 · The router](../notebooks/06_router.ipynb). About 80 minutes for all seven; 06.1 and 06.6 are the heart.
+# Lesson: [06 · The router](../notebooks/06_router.ipynb). About 80 minutes for all seven; if you have less, do 06.1
+# and 06.6.
 #
 # Each exercise has a place marked `...`: put your answer there and run the cell. `minimoe.check` says what is missing
 # and, where it can, which misunderstanding it looks like; `minimoe.hint("06.1")` helps in three steps,
-# `minimoe.solution("06.1")` shows all of it. Nothing breaks if you leave one out.
+# `minimoe.solution("06.1")` shows the whole answer. Nothing breaks if you leave one out.
 
 # %%
 import torch
@@ -59,14 +60,13 @@ comparison
 
 # %% tags="nbval-ignore-output"
 question = [{"role": "user", "content": "Tell me a story about a dog."}]
-with minimoe.workbench(model, route=route):
-    yours = "".join(minimoe.generate(model, tokenizer, question, 80, thinking=False, temperature=0))
-print(yours)
+with minimoe.workbench(model, route=route) as bench:
+    story = bench.story(tokenizer, question, 80, thinking=False)
+story
 
 # %%
-theirs = "".join(minimoe.generate(model, tokenizer, question, 80, thinking=False, temperature=0))
-assert len(theirs) > 20
-print("word for word what the library's router says:", yours == theirs)
+assert len(story.theirs) > 20
+print(f"of the text with the library's router, yours has from the start: {story.agreed / len(story.theirs):.0%}")
 
 # %% [markdown]
 # ## 06.2 · Predict, then run: the margin
@@ -89,8 +89,8 @@ predictions = {
     ### BEGIN SOLUTION: "plus 5: other weights": ...,
     "plus 5: other weights": False,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "bfloat16: rounding can turn two logits round": ...,
-    "bfloat16: rounding can turn two logits round": False,
+    ### BEGIN SOLUTION: "rounded to bfloat16: two logits can swap their order": ...,
+    "rounded to bfloat16: two logits can swap their order": False,
     ### END SOLUTION
 }
 
@@ -108,7 +108,7 @@ logits = ranked[(ranked[:, 7] - ranked[:, 8] - 0.03).abs().argmin()]
 
 
 def look(name, changed):
-    """What the softmax and the top-k make of changed logits, beside what they made of the old ones."""
+    """What softmax and top-k make of changed logits, beside what they made of the old ones."""
     before, after = (scores.softmax(-1).topk(8) for scores in (logits, changed))
     same_experts = set(before.indices.tolist()) == set(after.indices.tolist())
     same_weights = torch.allclose(before.values, after.values, atol=1e-5)
@@ -132,7 +132,7 @@ minimoe.check("06.2", predictions)
 # ## 06.3 · Rewrite with einops: who did how much
 #
 # *10 minutes, difficulty 3 of 5.* This function makes a table: how much weight did each expert get in each sentence of
-# a batch? It is right, and nobody can read it. What does the `1` mean? Which axes does `view` merge?
+# a batch? It is right, and hard to read. What does the `1` mean? Which axes does `view` merge?
 
 
 # %%
@@ -161,8 +161,8 @@ minimoe.check("06.3", workload)
 # %% [markdown]
 # ## 06.4 · Bug hunt: wrong for one token in fifty
 #
-# *15 minutes, difficulty 3 of 5.* Somebody wrote top-k with a loop: take the best, take it out, take the next best. It
-# passed every test they had:
+# *15 minutes, difficulty 3 of 5.* Here is top-k as a loop: take the best, take it out, take the next best. It passed
+# all of its tests:
 
 
 # %%
@@ -241,7 +241,7 @@ def operations(config: minimoe.ModelConfig) -> tuple[int, int]:
 minimoe.check("06.5", operations)
 
 # %% [markdown]
-# And measured: torch counts what really runs in layer 0 for one token. It should be your two numbers, added.
+# Now measure it: torch counts what really runs in layer 0 for one token. It should be the sum of your two numbers.
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -260,7 +260,7 @@ for name, config in (("mini", model.config), ("235B", minimoe.ModelConfig.named(
         print(f"{name}: router {counts[0]:,}   experts {counts[1]:,}   the router's part: {part:.1%}")
 
 # %% [markdown]
-# The mini is no small 235B in this respect: its experts are so narrow that choosing them is a sizeable part of the
+# In this respect the mini is not a small 235B: its experts are so narrow that choosing them is a sizeable part of the
 # work. In the 235B it is next to nothing. But operations are not seconds: a narrow matrix, a softmax and a top-k start
 # many small kernels that do little work each.
 
@@ -318,8 +318,8 @@ for name, router in {"ninth for first": route_without_first, "ninth for eighth":
     print(f"{name:17s} {moved + 0.0:5.2f} nats per token more")
 
 # %% [markdown]
-# The choice is fragile where it matters least: rank 8 and rank 9 are nearly a draw, and nearly interchangeable. Rank 1
-# is neither.
+# The choice is fragile where it matters least: rank 8 and rank 9 have nearly the same score, and are nearly
+# interchangeable. Rank 1 is not.
 
 # %% [markdown]
 # ## 06.7 · Find the counterexample
@@ -327,7 +327,7 @@ for name, router in {"ninth for first": route_without_first, "ninth for eighth":
 # *10 minutes, difficulty 4 of 5.* Softmax over all and then choose, or choose and then softmax over the chosen: with
 # the division at the end they are the same router. Without it they are not. How far apart can they be? Find the logits
 # of **one token over 128 experts** for which some weight differs by more than 0.5, with 8 experts chosen. (Random
-# logits will not do. Think of who gains.)
+# logits will not do.)
 
 # %% exercise="06.7"
 ### BEGIN SOLUTION: counterexample = ...

@@ -1,12 +1,9 @@
-"""Figures of routing: plotly figures that stay interactive without a kernel, each with a text alternative."""
+"""Labels of tokens and rounded numbers, for figures of routing."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 import torch
 
-from minimoe.plotting import BLUE, Picture, finish
 from minimoe.routing.trace.trace import RoutingTrace
 
 
@@ -24,14 +21,6 @@ def readable(content: bytes | None, token: int) -> str:
     except UnicodeDecodeError:
         return "‹" + content.hex(" ") + "›"
     return text.replace("\n", "↵").replace(" ", "·") or f"#{token}"
-
-
-def bars(names: Sequence[str], values: Sequence[float], title: str, unit: str, alt: str) -> Picture:
-    """A horizontal bar chart with one value per name."""
-    figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": BLUE}))
-    figure.update_xaxes(title_text=unit)
-    figure.update_yaxes(autorange="reversed")
-    return finish(figure, title, alt, height=120 + 40 * len(names))
 
 
 def rounded(tensor: torch.Tensor) -> Any:

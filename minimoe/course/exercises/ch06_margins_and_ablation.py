@@ -9,10 +9,10 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.checker.exercise import Case, Exercise
-from minimoe.course.exercises.ch06_route import TENTHS, draw
+from minimoe.course.checker.exercise import Case, Exercise, Stage
+from minimoe.course.exercises.ch06_route import TENTHS, draw, plain_bfloat16
 from minimoe.model.config import ModelConfig
-from minimoe.model.router import Router, Routing, route
+from minimoe.model.router import Routing, route
 
 # 06.2 predict: changes of margin, selection and weights --------------------------------------------------------------
 
@@ -38,11 +38,11 @@ MARGINS: dict[str, tuple[Any, Any, str]] = {
         True,
         "the softmax divides exp(5) out again: a shift of all logits changes no probability.",
     ),
-    "bfloat16: rounding can turn two logits round": (
+    "rounded to bfloat16: two logits can swap their order": (
         False,
         True,
-        "rounding never overtakes: the larger of two numbers is rounded to something at least as large. It makes ties, "
-        "and a tie is decided by nothing that the router meant.",
+        "rounding never makes the larger of two numbers the smaller one. It makes ties, and a tie is broken by index, "
+        "which means nothing.",
     ),
 }
 
@@ -53,10 +53,8 @@ def predictions(wrong: tuple[bool, ...]) -> dict[str, Any]:
 
 
 def misread(wrong: tuple[bool, ...]) -> str:
-    """What somebody who misses these questions has misunderstood, one sentence each."""
-    told = [
-        f"{question}: {answer[2]}" for (question, answer), missed in zip(MARGINS.items(), wrong, strict=True) if missed
-    ]
+    """The misunderstandings behind these wrong predictions, one sentence each."""
+    told = [answer[2] for answer, missed in zip(MARGINS.values(), wrong, strict=True) if missed]
     return "\n  ".join(told)
 
 
@@ -85,13 +83,22 @@ def as_it_was(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
     )
 
 
-def choices(batch: int, position: int, slot: int, expert: int) -> Callable[..., Any]:
+def as_given(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    """The code as it stands on the page."""
+    batch, position, slot = experts.shape
+    table = torch.zeros(batch, num_experts, dtype=weights.dtype)
+    return table.scatter_add_(1, experts.view(batch, position * slot), weights.view(batch, position * slot))
+
+
+def choices(
+    batch: int, position: int, slot: int, expert: int, dtype: torch.dtype = torch.float32
+) -> Callable[..., Any]:
     """Random distinct experts and weights for every token."""
 
     def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
         scores = torch.rand(batch, position, expert, generator=generator)
         weights, experts = scores.topk(slot, dim=-1)
-        return experts, weights, expert
+        return experts, weights.to(dtype), expert
 
     return arguments
 
@@ -109,6 +116,10 @@ def by_reduce(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
 
 def by_torch_einsum(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
     return torch.einsum("bpse,bps->be", torch.eye(num_experts, dtype=weights.dtype)[experts], weights)
+
+
+def always_float32(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    return by_einsum(experts, weights.float(), num_experts)
 
 
 def counted(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
@@ -183,6 +194,15 @@ def pick_with_noise(logits: Tensor, top_k: int) -> Tensor:
     return pick_as_given(logits.float() + 0.1 * torch.rand(logits.shape), top_k)
 
 
+def pick_whole_columns(logits: Tensor, top_k: int) -> Tensor:
+    """left[:, best] = -inf: what one token has chosen is taken from all of them."""
+    left, chosen = logits.clone(), []
+    for _ in range(top_k):
+        chosen.append(left.argmax(dim=-1))
+        left[:, chosen[-1]] = -torch.inf
+    return rearrange(chosen, "slot token -> token slot")
+
+
 def pick_above_the_limit(logits: Tensor, top_k: int) -> Tensor:
     """The distinct values first, as if a score belonged to one expert only."""
     rows = [row.unique(sorted=True).flip(0)[:top_k] for row in logits]
@@ -212,7 +232,7 @@ def pick_by_scatter(logits: Tensor, top_k: int) -> Tensor:
 
 
 def as_sets(answer: Any) -> Any:
-    """The answer's experts in the order of their numbers: which of two equal scores comes first is nobody's fault."""
+    """The answer's experts in the order of their numbers: which of two equal scores comes first does not matter."""
     if not callable(answer):
         return answer
 
@@ -320,6 +340,36 @@ def softmax_without_the_first(logits: Tensor, top_k: int, renormalise: bool) -> 
     return Routing(logits, *route(logits.masked_fill(first, -torch.inf), top_k, renormalise)[1:])
 
 
+def never_cast(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    return Routing(logits, *ranks(logits.float(), [*range(1, top_k + 1)], renormalise)[1:])
+
+
+def always_divided(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    return ranks(logits, [*range(1, top_k + 1)], True)
+
+
+def divided_over_nine(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    _, experts, weights = ranks(logits, [*range(top_k + 1)], renormalise)
+    return Routing(logits, experts[:, 1:], weights[:, 1:])
+
+
+def old_weights(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    experts = ranks(logits, [*range(1, top_k + 1)], renormalise).experts
+    return Routing(logits, experts, route(logits, top_k, renormalise).weights)
+
+
+def experts_of_route(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, renormalise).experts
+
+
+def weights_of_route(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, renormalise).weights
+
+
+def weights_before(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return ranks(logits, [*range(1, top_k + 1)], False).weights
+
+
 def by_one_more(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     weights, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
     weights, experts = weights[:, 1:], experts[:, 1:]
@@ -342,18 +392,28 @@ def gap(logits: Tensor) -> float:
     return float((after - before).abs().max())
 
 
+def as_logits(answer: Any) -> Tensor | None:
+    """128 logits, also as a list, an array or one row of a matrix; None for anything else."""
+    try:
+        logits = torch.as_tensor(answer, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return logits.flatten() if logits.numel() == 128 and max(logits.shape) == 128 else None
+
+
 def as_gap(answer: Any) -> Callable[[], Any]:
-    """The answer's shape if that is wrong; otherwise whether it is far enough apart."""
-    good = isinstance(answer, Tensor) and answer.shape == (128,)
-    return lambda: gap(answer) > 0.5 if good else answer
+    """Whether the two orders are far enough apart; for another shape, the answer itself."""
+    logits = as_logits(answer)
+    return lambda: answer if logits is None else gap(logits) > 0.5
 
 
 def how_far(answer: Any) -> str | None:
     """How far apart the two orders are, if it is not enough."""
-    if not isinstance(answer, Tensor) or answer.shape != (128,):
-        return "Expected one token's logits, a tensor of shape (128,)."
-    found = gap(answer)
-    return None if found > 0.5 else f"The largest difference between the two orders is {found:.3f}; wanted: above 0.5."
+    logits = as_logits(answer)
+    if logits is None:
+        return "expected the logits of one token: 128 numbers, such as torch.zeros(128)"
+    found = gap(logits)
+    return None if found > 0.5 else f"the largest difference between the two orders is {found:.3f}; wanted: above 0.5"
 
 
 def one_stands_out(height: float, others: int = 0) -> Tensor:
@@ -388,6 +448,14 @@ EXERCISES = (
         ),
         now_you_know="choices follow the order of the logits, weights their differences, and rounding makes ties.",
         expected=lambda: predictions((False,) * len(MARGINS)),
+        reasons={
+            "doubled: the margin becomes": "The margin is a difference of two logits. What is 2a - 2b?",
+            "doubled: other experts": "Does doubling change which of two logits is larger?",
+            "doubled: other weights": "The softmax of two logits depends on their difference. Has it changed?",
+            "plus 5: other weights": "What is (a + 5) - (b + 5)?",
+            "rounded to bfloat16: two logits can swap their order": "Both move to the nearest mark on a line. Can the "
+            "left one end up right of the other?",
+        },
         mutants={
             "missed " + ", ".join(str(n) for n, missed in enumerate(way, 1) if missed): (predictions(way), misread(way))
             for way in WAYS_TO_MISS
@@ -425,7 +493,9 @@ EXERCISES = (
             Case("random choices", choices(2, 5, 3, 7)),
             Case("one token, one slot", choices(3, 1, 1, 4)),
             Case("more experts than choices", choices(2, 3, 4, 31)),
+            Case("weights in float64", choices(2, 4, 3, 6, torch.float64)),
         ),
+        given=as_given,
         also=still_cut_by_hand,
         mutants={
             "as it was": (as_it_was, "the table is right and the code is the old one: the axes have no names yet."),
@@ -438,6 +508,10 @@ EXERCISES = (
             "misspelt axis": (
                 misspelt,
                 "one axis has two spellings. einsum takes them for two axes and sums each on its own, without a word.",
+            ),
+            "left in float32": (
+                always_float32,
+                "the table is float32 although the weights aren't. Keep their dtype.",
             ),
             "one row a token": (
                 position_by_position,
@@ -482,11 +556,16 @@ EXERCISES = (
             ),
             "not masked": (
                 pick_without_masking,
-                "nothing is taken out after a choice, so the best is chosen each time.",
+                "nothing is taken out after a choice, so the best expert is chosen each time.",
             ),
             "noise against ties": (
                 pick_with_noise,
                 "noise breaks the ties, and it also changes choices that were right.",
+            ),
+            "whole columns": (
+                pick_whole_columns,
+                "left[:, best] takes the expert away from all tokens. Each token loses its own only: one place in each "
+                "row.",
             ),
             "values without repetition": (
                 pick_above_the_limit,
@@ -508,7 +587,7 @@ EXERCISES = (
             "router = 2 · hidden_size · num_experts; experts = 2 · num_experts_per_tok · 3 · hidden_size · "
             "moe_intermediate_size.",
         ),
-        now_you_know="to choose costs one narrow matrix, and the narrower the experts, the more that is beside them.",
+        now_you_know="choosing costs one narrow matrix; the narrower the experts, the larger its share of the work.",
         oracle=operations,
         cases=(
             Case("hidden 10, ffn 7, 2 of 5 experts, by hand", (OTHER_SIZES,), (100, 840)),
@@ -525,7 +604,7 @@ EXERCISES = (
             ),
             "multiplications only": (
                 lambda c: tuple(n // 2 for n in operations(c)),
-                "multiplications are counted and additions are not: each weight takes part in one of both.",
+                "multiplications are counted and additions are not: every weight does one of each.",
             ),
             "two matrices": (
                 lambda c: (operations(c)[0], operations(c)[1] * 2 // 3),
@@ -553,7 +632,6 @@ EXERCISES = (
             ),
         },
         accepted={"from the parameters": by_parameters, "floats in a list": by_hand_written_sum},
-        teaches=Router,
     ),
     Exercise(
         id="06.6",
@@ -567,7 +645,7 @@ EXERCISES = (
             "Softmax over all; topk(top_k + 1); keep [:, 1:] of both; if renormalise, divide by the sum of the new "
             "eight. The ninth is last then, since its weight is the smallest.",
         ),
-        now_you_know="the first expert carries far more than its eighth of the work, and the eighth is almost a draw.",
+        now_you_know="the first expert matters far more than an eighth, and the eighth could almost be the ninth.",
         oracle=ninth_for_first,
         cases=(
             Case(
@@ -577,8 +655,28 @@ EXERCISES = (
             ),
             Case("random scores, renormalised", draw(5, 11, 3, True)),
             Case("random scores, not renormalised", draw(4, 13, 3, False)),
+            Case("scores in bfloat16", plain_bfloat16, tolerance=0.01),
+        ),
+        parts={"the experts": lambda routing: routing[1], "the weights": lambda routing: routing[2]},
+        stages=(
+            Stage("the experts", experts_of_route, "are those of the usual router: the first is still there"),
+            Stage("the weights", weights_of_route, "are those of the usual router"),
+            Stage("the weights", weights_before, "are those before renormalising"),
         ),
         mutants={
+            "never cast": (never_cast, "the weights stay in float32. They need the model's dtype."),
+            "always divided": (
+                always_divided,
+                "the weights sum to one even with renormalise=False. Then they keep their own probabilities.",
+            ),
+            "divided over nine": (
+                divided_over_nine,
+                "the weights are divided by the sum of all nine. Leave the first out, then divide by the sum of eight.",
+            ),
+            "the old weights": (
+                old_weights,
+                "the experts are right, with the weights of ranks 1 to top_k. Each expert keeps its own probability.",
+            ),
             "the ninth for the eighth": (
                 ninth_for_eighth,
                 "the last of the eight was replaced, not the first. Slot 0 holds the expert with the largest weight.",
@@ -587,15 +685,15 @@ EXERCISES = (
                 ninth_in_the_firsts_place,
                 "the right experts, with the ninth in slot 0. Slots go by falling weight, and the ninth has the least.",
             ),
-            "seven": (first_left_out, "the first is gone and nobody came for it: there is one slot too few."),
-            "nine": (all_nine, "the ninth came and the first stayed: there is one slot too many."),
+            "seven": (first_left_out, "the first is left out and nothing takes its place: there is one slot too few."),
+            "nine": (all_nine, "the ninth was added and the first stayed: there is one slot too many."),
             "with the first's weight": (
                 ninth_with_the_firsts_weight,
-                "the ninth answers with the weight of the first. Each expert keeps its own probability.",
+                "the ninth expert has the weight of the first. Each expert keeps its own probability.",
             ),
             "never renormalised": (
                 never_renormalised,
-                "the weights are never renormalised. With renormalise=True the new eight share the whole.",
+                "the weights are never renormalised. With renormalise=True those of the new eight sum to one.",
             ),
             "divided by the old sum": (
                 divided_by_the_old_sum,
@@ -646,6 +744,9 @@ EXERCISES = (
             "one at 3.4": one_stands_out(3.4),
             "in float64": one_stands_out(3.0).double(),
             "shifted": one_stands_out(3.5) - 100,
+            "one row": one_stands_out(3.4)[None],
+            "a list": one_stands_out(3.4).tolist(),
+            "an array": one_stands_out(3.4).numpy(),
         },
     ),
 )

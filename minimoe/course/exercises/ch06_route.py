@@ -8,12 +8,12 @@ import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor
 
-from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
 from minimoe.model.router import Routing, route
 
 
 def route_by_loops(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    """The router as a person would do it with a pencil: one token after another, one expert after another."""
+    """The router by hand: one token after another, one expert after another."""
     experts, weights = [], []
     for scores in logits.tolist():
         powers = [math.exp(score - max(scores)) for score in scores]
@@ -72,10 +72,10 @@ MISTAKES = {
     "over tokens": "the softmax runs over the tokens. Each token has its own distribution, over experts: dim=-1.",
     "the model's": "the softmax is taken in the model's dtype. In bfloat16 many experts tie; take it in float32, and "
     "cast at the end.",
-    "left in float32": "the weights stay in float32. They are multiplied with what the experts answer, in its dtype.",
+    "left in float32": "the weights stay in float32. They multiply the experts' outputs and need the model's dtype.",
     "never": "the weights are never renormalised. With renormalise=True the weights of a token sum to one.",
     "always": "the weights sum to one even with renormalise=False, as they do when the softmax sees only the chosen "
-    "experts, or when you always divide. Then the mass of those left out is forgotten.",
+    "experts, or when you always divide. Without the division they keep the size of what was chosen.",
     "by everything": "the weights of all tokens together sum to one. Each token's own should: sum over slots, dim=-1 "
     "with keepdim=True.",
 }
@@ -110,7 +110,7 @@ def sorted_by_number(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
 
 
 def top_of_the_batch(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    """One set for everybody: the experts with the largest mass over all tokens."""
+    """One set for all tokens: the experts with the largest mass over the batch."""
     shares = logits.softmax(dim=-1, dtype=torch.float32)
     experts = reduce(shares, "token expert -> expert", "sum").topk(top_k).indices
     experts = repeat(experts, "slot -> token slot", token=len(logits))
@@ -137,9 +137,32 @@ def the_least_likely(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     return Routing(logits, experts, weights.to(logits.dtype))
 
 
+def sorted_without_weights(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    _, experts, weights = route(logits, top_k, renormalise)
+    return Routing(logits, experts.sort(dim=-1).values, weights)
+
+
+def by_sigmoid(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    weights, experts = logits.float().sigmoid().topk(top_k, dim=-1)
+    weights = weights / weights.sum(dim=-1, keepdim=True) if renormalise else weights
+    return Routing(logits, experts, weights.to(logits.dtype))
+
+
 def probabilities_for_logits(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     _, experts, weights = route(logits, top_k, renormalise)
     return Routing(logits.float().softmax(dim=-1).to(logits.dtype), experts, weights)
+
+
+def scores_of_chosen(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return logits.topk(top_k, dim=-1).values
+
+
+def shares_of_chosen(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, False).weights
+
+
+def renormalised_shares(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, True).weights
 
 
 # Correct solutions in other styles ------------------------------------------------------------------------------------
@@ -191,7 +214,17 @@ EXERCISES = (
             "probabilities.topk(top_k, dim=-1); if renormalise: divide weights by their sum over slots, kept as an "
             "axis of length one; return Routing(logits, experts, weights in the logits' dtype).",
         ),
-        now_you_know="the only part of the model that decides anything is a softmax, a top-k and one division.",
+        now_you_know="the only part of the model that chooses is a softmax, a top-k and one division.",
+        parts={
+            "the logits": lambda routing: routing[0],
+            "the experts": lambda routing: routing[1],
+            "the weights": lambda routing: routing[2],
+        },
+        stages=(
+            Stage("the weights", scores_of_chosen, "are the scores of the chosen experts, before the softmax"),
+            Stage("the weights", shares_of_chosen, "are those before renormalising"),
+            Stage("the weights", renormalised_shares, "are those after renormalising"),
+        ),
         teaches=route,
         oracle=route_by_loops,
         cases=(
@@ -239,7 +272,15 @@ EXERCISES = (
             "the least likely": (the_least_likely, "it chooses the experts with the smallest scores."),
             "probabilities in the place of logits": (
                 probabilities_for_logits,
-                "Routing.logits holds probabilities. Hand the logits on as they came; a loss and a trace want them.",
+                "Routing.logits holds probabilities. Return the logits as they came; a loss and a trace need them.",
+            ),
+            "experts sorted, weights not": (
+                sorted_without_weights,
+                "the experts are sorted by their number and the weights are not, so they no longer belong together.",
+            ),
+            "sigmoid": (
+                by_sigmoid,
+                "the scores are sigmoids, each on its own. Here a softmax over all experts makes them shares of one.",
             ),
         },
         accepted={

@@ -1,6 +1,6 @@
-"""The figures of chapter 06: scores, the cut after rank eight, margins, overlaps, and an interactive one."""
+"""The figures of chapter 06: scores, the cut after the last rank, margins, how often experts are used."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import Any
 
@@ -9,8 +9,20 @@ import torch
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, Picture, finish
-from minimoe.routing.figures import bars, rounded
+from minimoe.plotting import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PART_COLOURS,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Picture,
+    finish,
+    label_ends,
+    reference_line,
+)
+from minimoe.routing.figures import rounded
 
 CHOSEN, OTHER, MARK, THIRD = BLUE, "#C8C8C8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
 PARTS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", "head")
@@ -21,7 +33,9 @@ def model_map(lit: str = "router") -> Picture:
     figure = go.Figure()
     figure.add_shape(type="rect", x0=0.9, x1=5.97, y0=-0.42, y1=1.12, line={"color": "#808080", "dash": "dot"})
     figure.add_annotation(x=3.5, y=1.3, text="one layer, repeated", showarrow=False, font={"color": "#606060"})
-    draw_boxes(figure, PARTS, PARTS.index(lit), MARK, width=0.86)
+    narrow = {"embedding": "embed", "attention": "atten-<br>tion"}
+    labels = [narrow.get(part, part) for part in PARTS]
+    draw_boxes(figure, labels, PARTS.index(lit), PART_COLOURS.get(lit, MARK), width=0.86)
     for tail, head, text in ((0.95, 2.91, "add"), (2.97, 5.93, "add")):
         path = f"M {tail},0.35 L {tail},-0.22 L {head},-0.22 L {head},0.35"
         figure.add_shape(type="path", path=path, line={"width": 1, "color": "#808080"})
@@ -34,7 +48,7 @@ def model_map(lit: str = "router") -> Picture:
     return picture
 
 
-def score_bars(logits: Tensor, experts: Tensor, title: str) -> Picture:
+def score_bars(logits: Tensor, experts: Tensor, title: str, subtitle: str = "") -> Picture:
     """The scores of one token by expert number. logits: (expert); experts: (slot), the selected ones, highlighted."""
     chosen = set(experts.tolist())
     colours = [CHOSEN if expert in chosen else OTHER for expert in range(len(logits))]
@@ -47,13 +61,16 @@ def score_bars(logits: Tensor, experts: Tensor, title: str) -> Picture:
     figure.update_xaxes(title_text="expert number within the layer", dtick=16, showgrid=False)
     figure.update_yaxes(title_text="logit (no unit)")
     names = ", ".join(map(str, experts.tolist()))
-    return finish(figure, title, f"{title}. {len(logits)} bars; the highest are experts {names}.", height=300)
+    return finish(figure, title, f"{title}. {len(logits)} bars; the highest are experts {names}.", 280, subtitle)
 
 
-def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: str = "") -> Picture:
+def cut(
+    logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: str = "", highest: float | None = None
+) -> Picture:
     """The sorted softmax of one token, with the cut after rank `top_k` and its margin. logits: (expert).
 
-    Dots are the renormalised weights of the selected experts. `note` is a sentence for the line below the title.
+    Dots are the renormalised weights of the selected experts; at another temperature than 1, circles show those at 1.
+    `note` is a sentence for the line below the title. highest: the end of the value axis, by default that of the data.
     """
     ordered = logits.sort(descending=True)
     probabilities = (ordered.values / temperature).softmax(-1)
@@ -75,6 +92,14 @@ def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: 
             hovertemplate="%{customdata}<br>weight %{y:.3f}<extra></extra>",
         )
     )  # fmt: skip
+    if temperature != 1:
+        before = ordered.values[:top_k].softmax(-1)
+        figure.add_trace(
+            go.Scatter(
+                x=ranks[:top_k], y=rounded(before), mode="markers", hoverinfo="skip", name="at temperature 1",
+                marker={"symbol": "circle-open", "color": MARK, "size": 9},
+            )
+        )  # fmt: skip
     figure.add_vline(x=top_k + 0.5, line={"color": "#202020", "width": 1, "dash": "dash"})
     figure.add_hline(y=1 / len(logits), line={"color": "#808080", "width": 1, "dash": "dot"})
     says = f"cut after rank {top_k}<br>margin to rank {top_k + 1}: {margin:.3f} (logits)<br>the {top_k} hold {mass:.0%}"
@@ -91,16 +116,14 @@ def cut(logits: Tensor, top_k: int, title: str, temperature: float = 1.0, note: 
         showgrid=False,
         range=[0, shown + 1],
     )
-    figure.update_yaxes(title_text="share (of 1)", rangemode="tozero")
+    figure.update_yaxes(title_text="share (of 1)", rangemode="tozero", range=highest and [0, highest])
     alt = (
         f"{title}: {len(logits)} bars sorted by softmax at temperature {temperature:g}. The {top_k} highest hold "
         f"{mass:.0%} of it; the margin to the next is {margin:.3f} in the logits. {note}"
     )
-    picture = finish(figure, title, alt.strip(), height=380)
+    picture = finish(figure, title, alt.strip(), height=340, subtitle=note)
     below = {"orientation": "h", "x": 1, "xanchor": "right", "y": 0.6}
-    figure.update_layout(showlegend=True, legend=below, bargap=0.1, margin={"l": 70, "r": 20, "t": 85, "b": 55})
-    if note:
-        figure.update_layout(title={"subtitle": {"text": note, "font": {"size": 13, "color": "#404040"}}})
+    figure.update_layout(showlegend=True, legend=below, bargap=0.1)
     return picture
 
 
@@ -139,7 +162,7 @@ def explore_cut(logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0
             kept = len(current & set(experts[layer, token - 1].tolist()))
             note = f"{kept} of its {top_k} experts are those of the token before it (by chance: {expected:g})"
         title = f"Token {token} '{texts[token]}' in layer {layer} ({label}), temperature {temperature:.2g}"
-        return cut(logits[layer, token], top_k, title, temperature, note)
+        return cut(logits[layer, token], top_k, title, temperature, note, highest=1.0)
 
     return driven(
         draw,
@@ -156,27 +179,46 @@ def chance_of_sharing(top_k: int, experts: int) -> list[float]:
     return [comb(top_k, n) * comb(experts - top_k, top_k - n) / comb(experts, top_k) for n in range(top_k + 1)]
 
 
-def overlap_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
-    """The overlap of two sets of experts: for each kind of pair, the share of pairs with 0, 1, ... common experts."""
-    figure, colours = go.Figure(), (OTHER, CHOSEN, MARK, THIRD)
-    for (name, shares), colour in zip(groups.items(), colours, strict=False):
-        mean = sum(count * share for count, share in enumerate(shares))
+def usage_curves(counts: Tensor, top_k: int, title: str, subtitle: str) -> Picture:
+    """How often each expert is chosen, sorted, as a multiple of an even share. counts: (layer, expert), tokens.
+
+    The grey band is what dice would give for as many tokens: the expected sorted values (order statistics of a normal
+    distribution, Blom 1958), plus and minus the standard deviation of a single expert's count.
+    """
+    layers, experts = counts.shape
+    tokens = float(counts[0].sum()) / top_k
+    even = tokens * top_k / experts
+    spread = ((1 - top_k / experts) / even) ** 0.5
+    ranks = torch.arange(1, experts + 1, dtype=torch.float64)
+    expected = 1 + spread * 2**0.5 * torch.erfinv(2 * (ranks - 0.375) / (experts + 0.25) - 1)
+    place = list(range(1, experts + 1))
+    figure = go.Figure()
+    for edge, fill in ((expected - spread, None), (expected + spread, "tonexty")):
         figure.add_trace(
-            go.Bar(
-                x=list(range(len(shares))), y=[round(float(share), 3) for share in shares],
-                name=f"{name} (mean {mean:.2f})", marker={"color": colour},
-                hovertemplate="%{x} in common: %{y:.1%}<extra>" + name + "</extra>",
+            go.Scatter(
+                x=place, y=rounded(edge), mode="lines", line={"width": 0}, fill=fill, fillcolor="#DDDDDD",
+                hoverinfo="skip",
             )
         )  # fmt: skip
-    figure.update_xaxes(title_text="experts in common (of 8)", dtick=1, showgrid=False)
-    figure.update_yaxes(title_text="share of the pairs", tickformat=".0%")
-    means = "; ".join(f"{name}: {sum(n * s for n, s in enumerate(shares)):.2f}" for name, shares in groups.items())
-    picture = finish(figure, title, f"{title}. Mean number in common: {means}.", height=360)
-    figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98}, bargap=0.15)
-    return picture
+    colours = (CHOSEN, MARK, THIRD, PURPLE, SKY, ORANGE)
+    shares = [(row / even).sort().values for row in counts.double()]
+    for layer, row in enumerate(shares):
+        figure.add_trace(
+            go.Scatter(
+                x=place, y=rounded(row), mode="lines", name=f"layer {layer}",
+                line={"color": colours[layer % len(colours)]},
+                hovertemplate="rank %{x}: %{y:.2f} of an even share<extra>layer " + str(layer) + "</extra>",
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title_text="experts, sorted by how often they are chosen", range=[0, experts])
+    figure.update_yaxes(title_text="times an even share", rangemode="tozero")
+    label_ends(figure, height=360)
+    least, most = min(float(row[0]) for row in shares), max(float(row[-1]) for row in shares)
+    alt = f"{title}. {layers} layers of {experts} experts: {least:.1f} to {most:.1f} times an even share."
+    return finish(figure, title, alt, 360, subtitle)
 
 
-def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
+def margin_curves(margins: Tensor, step: float, title: str, subtitle: str = "") -> Picture:
     """The share of tokens with a margin below x, per layer. margins: (layer, token); step: one step of bfloat16."""
     figure, colours = go.Figure(), (CHOSEN, MARK, THIRD, PURPLE, SKY, ORANGE)
     shares = torch.linspace(0.01, 0.99, 99)
@@ -187,18 +229,13 @@ def margin_curves(margins: Tensor, step: float, title: str) -> Picture:
             hovertemplate="margin below %{x:.4f}: %{y:.0%} of the tokens<extra>layer " + str(layer) + "</extra>",
         )  # fmt: skip
         figure.add_trace(curve)
-    figure.add_vline(x=step, line={"color": "#202020", "width": 1, "dash": "dash"})
-    figure.add_annotation(
-        x=torch.tensor(step).log10().item(), y=0.98, yref="paper", yanchor="top", xanchor="right", showarrow=False,
-        text=f"one step of bfloat16<br>at the cut: 1/{1 / step:.0f} ",
-    )  # fmt: skip
-    figure.update_xaxes(title_text="margin: logit of rank 8 minus logit of rank 9 (log scale)", type="log", dtick=1)
+    figure.update_xaxes(title_text="margin: last one in minus first one out (logits, log scale)", type="log", dtick=1)
     figure.update_yaxes(title_text="share of the tokens below it", tickformat=".0%", range=[0, 1])
+    reference_line(figure, step, f"one step of bfloat16: 1/{1 / step:.0f}", axis="x")
+    label_ends(figure, height=360)
     below = [f"layer {layer}: {share:.0%}" for layer, share in enumerate((margins < step).float().mean(-1).tolist())]
     alt = f"{title}. Share of the tokens whose margin is smaller than one bfloat16 step: {', '.join(below)}."
-    picture = finish(figure, title, alt, height=360)
-    figure.update_layout(showlegend=True, legend={"x": 0.02, "y": 0.98})
-    return picture
+    return finish(figure, title, alt, height=360, subtitle=subtitle)
 
 
 def layer_square(router: int, attention: int, experts: int, title: str) -> Picture:
@@ -214,28 +251,17 @@ def layer_square(router: int, attention: int, experts: int, title: str) -> Pictu
     for _, x0, x1, y0, y1, colour in boxes:
         figure.add_shape(type="rect", x0=x0, x1=x1, y0=y0, y1=y1, fillcolor=colour, line={"width": 0})
     label = {"showarrow": False, "font": {"color": "white", "size": 14}}
-    figure.add_annotation(x=0.25, y=0.85, text=f"128 experts<br>{experts / total:.2%}", **label)
-    side = {"ax": 60, "ay": 0, "arrowhead": 2, "xanchor": "left"}
+    figure.add_annotation(x=0.3, y=0.85, text=f"the experts<br>{experts / total:.2%}", **label)
+    side = {"ax": 30, "ay": 0, "arrowhead": 2, "xanchor": "left"}
     figure.add_annotation(x=1 - strip / 2, y=0.85, text=f"attention {attention / total:.2%}", **side)
     figure.add_annotation(
-        x=0.5 + dot, y=0.5 + dot / 2, ax=40, ay=-45, arrowhead=2, arrowcolor="white",
+        x=0.5 + dot, y=0.5 + dot / 2, ax=0, ay=60, arrowhead=2, arrowcolor="white",
         text=f"<b>the router</b><br>{router / total:.3%}", font={"color": "white", "size": 14},
     )  # fmt: skip
-    figure.update_xaxes(visible=False, range=[-0.02, 1.5])
-    figure.update_yaxes(visible=False, range=[-0.02, 1.02], scaleanchor="x")
+    figure.update_xaxes(visible=False, range=[-0.02, 1.45], constrain="domain", constraintoward="left")
+    figure.update_yaxes(visible=False, range=[-0.02, 1.02], scaleanchor="x", constrain="domain")
     alt = (
         f"{title}: areas. Experts {experts / total:.2%}, attention {attention / total:.2%}, the router a dot of "
         f"{router / total:.3%}."
     )
-    picture = finish(figure, title, alt, height=460)
-    figure.update_layout(margin={"l": 20, "r": 20, "t": 60, "b": 20})
-    return picture
-
-
-def loss_bars(losses: Mapping[str, float], title: str) -> Picture:
-    """One bar per variant of the router: next-token loss on held-out text, in nats per token."""
-    summary = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
-    alt = f"{title}. {summary} nats per token."
-    picture = bars(list(losses), [round(loss, 2) for loss in losses.values()], title, "loss, nats per token", alt)
-    picture.figure.update_layout(margin={"l": 250})
-    return picture
+    return finish(figure, title, alt, height=360)

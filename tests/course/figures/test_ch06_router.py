@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minimoe.course.figures import ch06_router as pictures
+from minimoe.plotting import PART_COLOURS
 
 LOGITS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(6))
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -54,6 +55,23 @@ def test_margin_curves_report_the_share_below_a_step():
     assert "layer 0: 50%, layer 1: 0%" in picture.alt
 
 
+def test_usage_is_sorted_and_measured_against_an_even_share():
+    counts = torch.tensor([[30, 10, 20, 20], [20, 20, 20, 20]])
+    picture = pictures.usage_curves(counts, 2, "usage", "mini")
+    named = {trace.name: list(trace.y) for trace in picture.figure.data if trace.name}
+    assert named == {"layer 0": [0.5, 1.0, 1.0, 1.5], "layer 1": [1.0] * 4}
+    assert "0.5 to 1.5 times an even share" in picture.alt
+
+
+def test_dice_fall_inside_the_grey_band():
+    tokens, experts, top_k = 4000, 64, 4
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.stack([torch.randperm(experts, generator=generator)[:top_k] for _ in range(tokens)])
+    counts = chosen.flatten().bincount(minlength=experts)[None]
+    low, high, line = (torch.tensor(trace.y) for trace in pictures.usage_curves(counts, top_k, "t", "s").figure.data)
+    assert ((low <= line) & (line <= high)).float().mean() > 0.9
+
+
 def test_areas_of_the_square_are_shares():
     shapes = pictures.layer_square(1, 19, 80, "a layer").figure.layout.shapes
     areas = [(shape.x1 - shape.x0) * (shape.y1 - shape.y0) for shape in shapes]
@@ -61,5 +79,5 @@ def test_areas_of_the_square_are_shares():
 
 
 def test_map_highlights_one_part():
-    glowing = [shape for shape in pictures.model_map("router").figure.layout.shapes if shape.fillcolor == pictures.MARK]
-    assert len(glowing) == 1
+    shapes = pictures.model_map("router").figure.layout.shapes
+    assert len([shape for shape in shapes if shape.fillcolor == PART_COLOURS["router"]]) == 1
