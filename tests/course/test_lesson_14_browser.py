@@ -62,9 +62,7 @@ def opened(page, lab, notebook):
 
 def says(page, shown):
     """Title and subtitle of the picture in this cell."""
-    return shown.locator(".js-plotly-plot").evaluate(
-        "plot => `${plot.layout.title.text} ${plot.layout.title.subtitle?.text ?? ''}`"
-    )
+    return shown.locator(".js-plotly-plot").evaluate("plot => plot.layout.title.text").replace("<br>", " ")
 
 
 def after(page, shown, act):
@@ -104,6 +102,30 @@ def test_both_planners_follow_their_widgets(page, lab):
     assert "fits:" in fits
     shown.scroll_into_view_if_needed()
     keep(page, "plan")
+    assert page.complaints == []
+
+
+def test_settings_reach_the_commands_and_the_bill(page, lab):
+    opened(page, lab, LESSON)
+    run(page, "from minimoe.course.figures import ch14_charts as charts")
+    run(page, "sizes = plan(big, context=32_768")
+    settings = run(page, "CARD, COUNT =")
+    assert "22.73 GB to spare" in settings.locator(".jp-OutputArea").inner_text()
+    told = run(page, "hf download {REPOSITORY}").locator(".jp-OutputArea").inner_text()
+    assert "hf download Qwen/Qwen3-235B-A22B --local-dir models/Qwen3-235B-A22B" in told
+    run(page, "from minimoe.course.figures import ch14_renting as renting")
+    run(page, "from minimoe.scale.planner.load_time import reading")
+    run(page, "charges = {")
+    shown = run(page, "wallet = renting.explore_bill(")
+    shown.locator(".js-plotly-plot").wait_for(timeout=60_000)
+    assert "41.72 USD, of which 21.72 USD before the first word" in says(page, shown)
+
+    def cheaper():
+        shown.locator("select").nth(0).select_option("the files are there")
+
+    assert "20.82 USD, of which 0.82 USD" in after(page, shown, cheaper)
+    shown.scroll_into_view_if_needed()
+    keep(page, "bill")
     assert page.complaints == []
 
 

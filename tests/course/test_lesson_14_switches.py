@@ -19,8 +19,9 @@ import minimoe
 from minimoe.humanize import duration, units
 from minimoe.paths import checkout
 from minimoe.scale.planner.deployment import deploy
+from minimoe.scale.planner.gpus import CARDS
 from minimoe.scale.planner.load_time import reading
-from minimoe.scale.planner.report import require_fit
+from minimoe.scale.planner.model_size import plan
 from minimoe.scale.streaming.budget import budget
 from tests.scale.serving.test_openai_client import ANSWER, TAGGED, Stub
 
@@ -62,36 +63,65 @@ def test_the_routing_of_layer_0_is_that_of_the_loaded_model(capsys):
     assert "L0·E" in capsys.readouterr().out and found["cost"] < 200_000_000
 
 
+def settings(**changes):
+    """What the settings of part 9 make, with some of them changed."""
+    scope = {"CARDS": CARDS, "sizes": plan(BIG, context=32_768)}
+    return after(cell("CARD, COUNT =", **changes), **scope)
+
+
+def printed_commands(capsys, **changes):
+    """The settings, and all that the cells after them print."""
+    names = settings(**changes)
+    after(cell("hf download"), **names)
+    names |= {"load": reading(names["offer"]).total, "reading": reading}
+    after(cell("def command("), **names)
+    return names, capsys.readouterr().out
+
+
+def test_every_command_follows_the_settings(capsys):
+    _, told = printed_commands(capsys)
+    assert "hf download Qwen/Qwen3-235B-A22B --local-dir models/Qwen3-235B-A22B\n" in told
+    assert "--nproc-per-node 8 -m minimoe chat --model models/Qwen3-235B-A22B --device cuda --split tensor\n" in told
+    assert "--precision" not in told and "quantise" not in told
+
+    changes = {"offer": ('CARD, COUNT = "H100", 8', 'CARD, COUNT = "H200", 1'), "files": ('"models"', '"/data/big"')}
+    names, told = printed_commands(capsys, precision=('PRECISION = "bf16"', 'PRECISION = "int4"'), **changes)
+    assert "hf download Qwen/Qwen3-235B-A22B --local-dir /data/big/Qwen3-235B-A22B\n" in told
+    assert "minimoe quantise /data/big/Qwen3-235B-A22B --to int4" in told
+    assert "--nproc-per-node 1 " in told and told.count("--precision int4\n") == 1
+    assert names["offer"].precision == "int4" and names["offer"].fits and names["stored"] == 470_187_269_120
+
+    names, told = printed_commands(capsys, precision=('PRECISION = "bf16"', 'PRECISION = "fp8"'))
+    assert "hf download Qwen/Qwen3-235B-A22B-FP8 --local-dir models/Qwen3-235B-A22B-FP8\n" in told
+    assert "--model models/Qwen3-235B-A22B-FP8 " in told and "--precision" not in told
+
+
+def ranks_answer(precision, where, cards, memory):
+    """The names after the cell that starts ranks, on CPUs, with the switch turned on."""
+    names = settings(precision=('PRECISION = "bf16"', f'PRECISION = "{precision}"')) | {"load": 0}
+    after(cell("def command("), **names)
+    names |= {"WHERE": str(where), "cards": [None] * cards, "memory": memory, "kernel": "plain", "reading": reading}
+    names |= {"command": after(cell("def command("), **names)["command"]}
+    source = cell("RUN_SPREAD, DEVICE", switch=("= False,", "= True,"), device=('"cuda"', '"cpu"'))
+    return after(source, **names)
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_the_ranks_of_this_computer_answer_if_the_plan_fits(fits, capsys):
-    source = cell(
-        "RUN_SPREAD, WHERE",
-        switch=("= False,", "= True,"),
-        where=('"models/Qwen3-235B-A22B"', f'"{checkout() / "data" / "mini"}"'),
-        device=('"cuda"', '"cpu"'),
-    )
-    names = {"cards": [None, None], "memory": 2**32 if fits else 2**31, "kernel": "plain"}
-    names |= {"reading": reading, "require_fit": require_fit}
+    mini = checkout() / "data" / "mini"
     if not fits:  # all of it is kept back
         with pytest.raises(minimoe.MinimoeError, match="rank 0 of 2 needs"):
-            after(source, **names)
+            ranks_answer("bf16", mini, 2, 2**31)
         return
-    assert after(source, **names)["answered"] == 0
+    assert ranks_answer("bf16", mini, 2, 2**32)["answered"] == 0
     told = capsys.readouterr().out
     assert "before the first word" in told and len(told) > 50
 
 
-def test_a_precision_reaches_the_command_and_the_plan(capsys):
-    source = cell(
-        "RUN_SPREAD, WHERE",
-        switch=("= False,", "= True,"),
-        where=('"models/Qwen3-235B-A22B"', '"data/mini"'),  # found as the commands find it
-        device=('"cuda"', '"cpu"'),
-        precision=("PRECISION = None", 'PRECISION = "int4"'),
-    )
-    found = after(source, cards=[None], memory=2**32, kernel="plain", reading=reading, require_fit=require_fit)
-    assert found["answered"] == 0
-    assert found["line"][-2:] == ["--precision", "int4"] and found["plan_here"].precision == "int4"
+def test_a_precision_reaches_the_ranks_and_the_plan():
+    found = ranks_answer("int4", "data/mini", 1, 2**32)  # found as the commands find it
+    assert found["answered"] == 0 and found["plan_here"].precision == "int4"
+    assert found["line"][-3:-1] == ["--precision", "int4"]
 
 
 def test_a_server_answers_in_both_modes(monkeypatch, capsys):

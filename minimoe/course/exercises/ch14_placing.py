@@ -2,13 +2,14 @@
 
 import heapq
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
 from minimoe.model.config import ModelConfig
 from minimoe.scale.planner.deployment import deploy
 
@@ -61,13 +62,22 @@ def to_and_fro(loads: Tensor, ranks: int) -> Tensor:
     return home
 
 
-def greedily(loads: Tensor, ranks: int, order: Tensor, limited: bool = True, best: Callable = min) -> Tensor:
-    """The oracle with one decision exchanged."""
-    room, work, home = [len(loads) // ranks] * ranks, [0] * ranks, torch.empty(len(loads), dtype=torch.int64)
+def greedily(
+    loads: Tensor, ranks: int, order: Tensor, places: int | None = None, best: Callable = min, later: bool = False
+) -> Tensor:
+    """The oracle with one decision exchanged. places: on each rank. later: among equal ranks the higher one wins."""
+    places = len(loads) // ranks if places is None else places
+    room, work, home = [places] * ranks, [0] * ranks, torch.empty(len(loads), dtype=torch.int64)
     for expert in order.tolist():
-        rank = best((rank for rank in range(ranks) if room[rank] > 0 or not limited), key=lambda rank: work[rank])
+        free = [rank for rank in (reversed(range(ranks)) if later else range(ranks)) if room[rank] > 0]
+        rank = best(free, key=lambda rank: work[rank])
         home[expert], room[rank], work[rank] = rank, room[rank] - 1, work[rank] + int(loads[expert])
     return home
+
+
+def later_experts_first(loads: Tensor, ranks: int) -> Tensor:
+    order = loads.flip(0).argsort(descending=True, stable=True)
+    return greedily(loads, ranks, len(loads) - 1 - order)
 
 
 def with_a_heap(loads: Tensor, ranks: int) -> list[int]:
@@ -103,7 +113,16 @@ def as_tensor(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 # 14.2 memory of one rank ---------------------------------------------------------------------------------------------
 
-SMALL = ModelConfig(
+
+@dataclass(frozen=True, repr=False)
+class Sizes(ModelConfig):
+    """A config with a short name, which a verdict can show in full."""
+
+    def __repr__(self) -> str:
+        return "of the 235B" if self.hidden_size == 4096 else "as above"
+
+
+SMALL = Sizes(
     vocab_size=100, hidden_size=10, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, head_dim=4,
     intermediate_size=14, moe_intermediate_size=6, num_experts=8, num_experts_per_tok=2,
 )  # fmt: skip
@@ -122,7 +141,7 @@ def on_a_rank(
 
 
 def of_the_235b(ranks: int, context: int) -> Arguments:
-    return lambda generator: (ModelConfig.named("Qwen3-235B-A22B"), ranks, context)
+    return lambda generator: (Sizes(**vars(ModelConfig.named("Qwen3-235B-A22B"))), ranks, context)
 
 
 def from_the_planner(config: ModelConfig, ranks: int, context: int) -> tuple[int, int]:
@@ -139,9 +158,9 @@ def from_totals(config: ModelConfig, ranks: int, context: int) -> list[int]:
 
 MISTAKES = {
     "heads": "the cache is divided by the number of ranks even where there are more ranks than key/value heads. A head "
-    "cannot be halved: neighbours then hold the same one.",
-    "sides": "keys or values are counted. The cache holds both.",
-    "width": "values are counted, not bytes: each takes two.",
+    "can't be halved: neighbours then hold the same one.",
+    "sides": "only keys or only values are counted. The cache holds both.",
+    "width": "values are counted, not bytes: each value takes two.",
     "matrices": "an expert is counted with two matrices. SwiGLU has three: gate, up, down.",
 }
 
@@ -171,18 +190,18 @@ COMBINATIONS = {
 EXERCISES = (
     Exercise(
         id="14.1",
-        title="Fill in the greedy placer",
+        title="Experts to ranks, the heaviest first",
         kind="fill in",
         minutes=12,
         difficulty=2,
         hints=(
-            "Think of moving house with several vans: which box first, and into which van?",
+            "Think of moving house with several vans: which box goes first, and into which van?",
             "loads (expert) -> home (expert) int64, a rank for each expert. Keep two lists of length `ranks`: the work "
-            "so far, and the places that are left (len(loads) // ranks at the start).",
-            "For each expert by falling load (argsort descending): among the ranks with a place left take the one with "
-            "the least work (the lowest number of equals); home[expert] = rank; add its load; take a place away.",
+            "so far, and the places left (len(loads) // ranks at the start).",
+            "For each expert by falling load (argsort, descending and stable): among the ranks with a place left, take "
+            "the one with the least work, of equals the lowest; home[expert] = rank; add the load; take a place away.",
         ),
-        now_you_know="to balance, look at what has been handed out, not only at what is in your hand.",
+        now_you_know="balancing needs the work that each rank already has, not only the order of what comes next.",
         prepare=as_tensor,
         oracle=place_by_loops,
         cases=(
@@ -192,7 +211,7 @@ EXERCISES = (
                 torch.tensor([1, 0, 0, 1]),
             ),
             Case("each rank has as many experts, even if one load is huge", (torch.tensor([90, 1, 2, 3, 4, 5]), 3)),
-            Case("equal loads: the lower expert is placed first", (torch.tensor([5, 5, 1, 1]), 2)),
+            Case("equal loads: the lower expert goes first, to the lower rank", (torch.tensor([5, 5, 1, 1]), 2)),
             Case("12 experts on 3 ranks", different_loads(12, 3)),
             Case("35 experts on 5 ranks, steep", different_loads(35, 5, steep=8.0)),
             Case("one rank has them all", different_loads(6, 1)),
@@ -201,10 +220,10 @@ EXERCISES = (
         mutants={
             "contiguous": (
                 contiguous,
-                "experts go to ranks in runs of their numbers. That is what a loader does that knows no loads; here "
+                "experts go to ranks in runs of their numbers. A loader that doesn't know the loads does that; here "
                 "they are given.",
             ),
-            "by number": (by_number, "experts are dealt out by their numbers, whatever they have to do."),
+            "by number": (by_number, "experts are dealt out by their numbers, whatever their loads are."),
             "like cards": (
                 like_cards,
                 "the heaviest first, dealt round and round: rank 0 gets the heaviest of every round. Look at the work "
@@ -212,19 +231,34 @@ EXERCISES = (
             ),
             "to and fro": (
                 to_and_fro,
-                "dealt there and back again. Better than round and round, and still blind: it never looks at the sums.",
+                "they are dealt there and back again. That is better than round and round, but it never looks at the "
+                "sums.",
             ),
             "lightest first": (
                 lambda loads, ranks: greedily(loads, ranks, loads.argsort(stable=True)),
-                "the lightest come first, so that the heaviest arrive when nothing is left to even them out.",
+                "the lightest come first, so the heaviest arrive when nothing is left to even them out.",
             ),
             "by rising number": (
                 lambda loads, ranks: greedily(loads, ranks, torch.arange(len(loads))),
                 "experts come in the order of their numbers. Sort them first: the heaviest has to come first.",
             ),
             "without room": (
-                lambda loads, ranks: greedily(loads, ranks, heaviest_first(loads), limited=False),
+                lambda loads, ranks: greedily(loads, ranks, heaviest_first(loads), places=len(loads)),
                 "a rank may take more than its share of experts. Each has memory for len(loads) // ranks of them.",
+            ),
+            "one place too many": (
+                lambda loads, ranks: greedily(loads, ranks, heaviest_first(loads), places=len(loads) // ranks + 1),
+                "a rank may take one expert more than it has memory for. Is a full rank, with len(loads) // ranks "
+                "experts, still asked?",
+            ),
+            "the higher rank of equals": (
+                lambda loads, ranks: greedily(loads, ranks, heaviest_first(loads), later=True),
+                "among ranks with equal work the higher one is taken. The page asks for the lower.",
+            ),
+            "the higher expert of equals": (
+                later_experts_first,
+                "among experts with equal loads the higher one goes first. The page asks for the lower: a descending "
+                "sort must be stable.",
             ),
             "to the busiest": (
                 lambda loads, ranks: greedily(loads, ranks, heaviest_first(loads), best=max),
@@ -236,15 +270,19 @@ EXERCISES = (
             ),
         },
         accepted={"a heap, as a list": with_a_heap, "argmin of tensors": with_tensors},
+        stages=(
+            Stage("", lambda loads, ranks: heaviest_first(loads), "is the order of the experts, not a rank for each"),
+            Stage("", lambda loads, ranks: torch.zeros_like(loads), "puts every expert on rank 0"),
+        ),
     ),
     Exercise(
         id="14.2",
-        title="Estimate, then measure: the bytes on one of eight ranks",
+        title="The bytes on one of eight ranks",
         kind="estimate",
         minutes=10,
         difficulty=2,
         hints=(
-            "Two products. For each factor ask: is it divided among the ranks, or does each rank have all of it?",
+            "Two products. For each factor, ask: is it divided among the ranks, or does each rank have all of it?",
             "experts: layers · (experts on this rank) · 3 · hidden · ffn · 2 bytes. cache: layers · 2 (keys and "
             "values) · (key/value heads on this rank) · head_dim · context · 2 bytes.",
             "experts on this rank: num_experts // ranks. Heads on this rank: max(1, num_key_value_heads // ranks), "
@@ -252,9 +290,14 @@ EXERCISES = (
         ),
         now_you_know="weights shrink with every rank that you add; the cache only until each rank has a single head.",
         oracle=on_a_rank,
+        parts={"the bytes of experts": lambda result: result[0], "the bytes of the cache": lambda result: result[1]},
         cases=(
-            Case("8 experts and 2 heads on 2 ranks, by hand", (SMALL, 2, 5), (4320, 240)),
-            Case("the same on 4 ranks: the heads are copied", (SMALL, 4, 5), (2160, 240)),
+            Case(
+                "3 layers, hidden 10, 8 experts of width 6, 2 key/value heads of 4, on 2 ranks, by hand",
+                (SMALL, 2, 5),
+                (4320, 240),
+            ),
+            Case("the same 3 layers on 4 ranks: each head is on two of them", (SMALL, 4, 5), (2160, 240)),
             Case("the 235B on one device", of_the_235b(1, 1000)),
             Case("the 235B on 4 ranks", of_the_235b(4, 32_768)),
             Case("the 235B on 8 ranks", of_the_235b(8, 32_768)),
@@ -275,7 +318,7 @@ EXERCISES = (
             ),
             "chosen experts": (
                 lambda c, ranks, context: on_a_rank(c, ranks, context, experts=c.num_experts_per_tok),
-                "only the experts of one token are counted. All have to lie somewhere; nobody knows which come next.",
+                "only the experts of one token are counted. All of them must be stored: any may come next.",
             ),
             "one layer": (
                 lambda c, ranks, context: on_a_rank(c, ranks, context, layers=1),

@@ -9,7 +9,7 @@ from einops import einsum, rearrange, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import run_experts, swiglu
 from minimoe.model.router import Routing
@@ -20,7 +20,7 @@ from minimoe.scale.planner.sharding import key_heads
 
 
 def share_by_loops(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
-    """Token by token, slot by slot: whoever lives here answers."""
+    """Token by token, slot by slot: the experts of this rank, and no other."""
     return local(x, routing, bank, lambda expert, here: expert - first)
 
 
@@ -123,7 +123,7 @@ def some_ranks(token: int, experts: int, here: int, first: int, slot: int = 3) -
     return arguments
 
 
-def nobody_here(generator: torch.Generator) -> tuple[Tensor, Routing, Bank, int]:
+def none_here(generator: torch.Generator) -> tuple[Tensor, Routing, Bank, int]:
     """All tokens choose experts below 6; this rank has 8 to 11."""
     x, routing, bank, first = some_ranks(4, 6, 4, 8)(generator)
     return x, routing, bank, first
@@ -140,7 +140,7 @@ def by_index_add(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
 
 
 def by_weight_zero(x: Tensor, routing: Routing, bank: Any, first: int) -> Tensor:
-    """The library's own function, with weight zero for those who live elsewhere."""
+    """The library's own function, with weight zero for experts on other ranks."""
     rows = routing.experts - first
     here = (rows >= 0) & (rows < len(bank.gate_proj))
     return run_experts(x, Routing(routing.logits, rows.where(here, 0), routing.weights * here), bank)
@@ -183,6 +183,15 @@ def up_to_heads(above: Callable[[int, int, int], list[int]]) -> Callable[..., li
 def both_sides(heads: int, ranks: int, rank: int) -> list[int]:
     """Rounded down and rounded up."""
     return sorted({rank * heads // ranks, -(-rank * heads // ranks) % heads})
+
+
+def not_rounded(query_heads: int, heads: int, ranks: int, rank: int) -> list[float]:
+    return [rank * heads / ranks + n for n in range(max(1, heads // ranks))]
+
+
+def for_the_235b(query_heads: int, heads: int, ranks: int, rank: int) -> list[int]:
+    """The sizes of the 235B, whatever is passed."""
+    return heads_by_loops(64, 4, ranks, rank)
 
 
 def by_formula(query_heads: int, heads: int, ranks: int, rank: int) -> tuple[int, ...]:
@@ -254,28 +263,28 @@ def two_projections(queries: int, heads: int, head_dim: int, ranks: int) -> Argu
 EXERCISES = (
     Exercise(
         id="14.4",
-        title="Fill in the share of one rank",
+        title="The share of one rank",
         kind="fill in",
         minutes=15,
         difficulty=3,
         hints=(
-            "It is run_experts, in a house where most of the experts are away. What should a rank say about an expert "
-            "that it does not have?",
+            "It is run_experts with most of the experts somewhere else. What must a rank add for an expert that it "
+            "doesn't have?",
             "x (token, hidden) -> (token, hidden). bank.gate_proj[row] is expert number first + row. For every row: "
-            "which (token, slot) chose that number? `.nonzero(as_tuple=True)` of a comparison says it.",
+            "which (token, slot) chose that number? `.nonzero(as_tuple=True)` of a comparison tells you.",
             "output = zeros like x; for each row of the bank: token, slot = (routing.experts == first + row).nonzero("
             "as_tuple=True); answer = swiglu(x[token], gate[row], up[row], down[row]) times routing.weights[token, "
             "slot], with an axis of length one; output.index_add_(0, token, answer).",
         ),
         teaches=run_local_experts,
-        now_you_know="a token's experts may live anywhere: whoever has none of them says zero, and the sum is right.",
+        now_you_know="experts may be on any rank: each adds what it has, and zero for the rest, so the sum is right.",
         oracle=share_by_loops,
         cases=(
             Case("two tokens, two experts, both here", some_ranks(2, 2, 2, 0, slot=1)),
             Case("three ranks of four experts: the first", some_ranks(5, 12, 4, 0)),
             Case("the second", some_ranks(5, 12, 4, 4)),
             Case("the third", some_ranks(7, 12, 4, 8)),
-            Case("no token has an expert here: zeros", nobody_here),
+            Case("no token has an expert here: zeros", none_here),
             Case("all experts on one rank", some_ranks(6, 8, 8, 0)),
         ),
         mutants={
@@ -285,12 +294,12 @@ EXERCISES = (
             ),
             "modulo": (
                 with_home(lambda expert, first, here: expert % here),
-                "every rank answers for every slot, with whoever has that number modulo the bank. The sum counts each "
-                "slot once per rank.",
+                "every rank answers for every slot, with the expert of that number modulo the bank. The sum counts "
+                "each slot once per rank.",
             ),
             "the nearest": (
                 with_home(lambda expert, first, here: min(max(expert - first, 0), here - 1)),
-                "experts that live elsewhere are answered for by the first or last one here. Say zero for them.",
+                "for experts on other ranks the first or last one here answers. Add nothing for them.",
             ),
             "not the first": (
                 with_home(lambda expert, first, here: expert - first if expert > first else None),
@@ -298,7 +307,8 @@ EXERCISES = (
             ),
             "shares among these": (
                 with_home(lambda expert, first, here: expert - first, weigh="among these"),
-                "the weights are renormalised over the experts that are here. The others have the rest; keep them.",
+                "the weights are renormalised over the experts that are here. Keep them as routed: the other ranks "
+                "have the rest.",
             ),
             "unweighted": (
                 with_home(lambda expert, first, here: expert - first, weigh="not at all"),
@@ -310,7 +320,7 @@ EXERCISES = (
             ),
             "silu on the other projection": (
                 another_expert(lambda x, gate, up, down, weight: swiglu(x, up, gate, down) * weight),
-                "gate_proj and up_proj are exchanged: silu is applied to the gate.",
+                "gate_proj and up_proj are exchanged: silu belongs to the gate.",
             ),
             "without silu": (
                 another_expert(lambda x, gate, up, down, weight: down @ ((gate @ x) * (up @ x)) * weight),
@@ -350,15 +360,19 @@ EXERCISES = (
             ),
             "only tokens with work": (
                 only_tokens_with_work,
-                "only tokens that have an expert here are returned. The ranks' answers are added, so all have every "
-                "token, with zeros where there is nothing to say.",
+                "only tokens that have an expert here are returned. The answers of all ranks are added, so each must "
+                "have every token, with zeros where it has no expert.",
             ),
         },
         accepted={"index_add": by_index_add, "weight zero": by_weight_zero, "einsum over all here": by_einsum},
+        stages=(
+            Stage("", lambda x, routing, bank, first: torch.zeros_like(x), "is zero everywhere"),
+            Stage("", lambda x, routing, bank, first: x, "is x itself"),
+        ),
     ),
     Exercise(
         id="14.5",
-        title="Bug hunt: right on four ranks, wrong on eight",
+        title="Right on four ranks, wrong on eight",
         kind="bug hunt",
         minutes=12,
         difficulty=3,
@@ -366,10 +380,10 @@ EXERCISES = (
             "Start from the query heads of a rank, not from the rank: which key/value head does query head 40 share?",
             "Query head q uses key/value head q // (query_heads // heads). A rank has query_heads // ranks of them, in "
             "a run that begins at rank times that.",
-            "heads of rank r: from r * heads // ranks on, one of them if ranks >= heads, heads // ranks otherwise. The "
-            "modulo deals heads out in turn, which is right only while each is dealt once.",
+            "The heads of rank r begin at r * heads // ranks: one of them if ranks >= heads, else heads // ranks. The "
+            "modulo deals heads out in turn, which is right only while each head is dealt once.",
         ),
-        now_you_know="a wrong head has the right shape: no error, no nan, only a model that is a little confused.",
+        now_you_know="a wrong head has the right shape: there is no error and no nan, only a worse model.",
         teaches=key_heads,
         oracle=heads_by_loops,
         cases=(
@@ -382,6 +396,7 @@ EXERCISES = (
             Case("16 ranks", (64, 4, 16, 9)),
             Case("2 heads on 8 ranks", (16, 2, 8, 3)),
         ),
+        given=heads_as_given,
         mutants={
             "as given": (
                 heads_as_given,
@@ -409,12 +424,22 @@ EXERCISES = (
                 lambda query_heads, heads, ranks, rank: [rank * heads // ranks],
                 "with fewer ranks than heads a rank needs several of them.",
             ),
+            "not rounded": (
+                not_rounded,
+                "the division isn't rounded, so a head gets a number like 2.5. Use //: the fraction says where inside "
+                "the group the rank's query heads begin.",
+            ),
+            "the 235B typed in": (
+                for_the_235b,
+                "the sizes of the 235B are typed in: 64 query heads in groups of 16, and 4 key/value heads. Use the "
+                "arguments, so that any other model is right, too.",
+            ),
         },
         accepted={"by formula": by_formula, "the library's": by_the_library},
     ),
     Exercise(
         id="14.8",
-        title="Rewrite with einops: the matrices of all ranks",
+        title="The matrices of all ranks in two patterns",
         kind="einops",
         minutes=10,
         difficulty=3,
@@ -426,8 +451,10 @@ EXERCISES = (
             'repeat(k, "(head head_dim) hidden -> (head copy) head_dim hidden", head_dim=head_dim, copy=...): the head '
             "is slow and the copy fast, so that neighbours get the same head. copy is ranks divided by the heads.",
         ),
-        now_you_know="who gets which head is decided by the order of two words in brackets.",
+        now_you_know="the order of two names in brackets decides which rank gets which head.",
         oracle=split_as_it_was,
+        given=split_as_it_was,
+        parts={"the rows of q": lambda result: result[0], "the heads of k": lambda result: result[1]},
         cases=(
             Case("4 query heads, 2 key/value heads of 3, on 4 ranks", two_projections(4, 2, 3, 4)),
             Case("as many ranks as heads", two_projections(6, 3, 4, 3)),

@@ -209,6 +209,50 @@ def rarest_leaves(wanted: list[int], room: int) -> list[bool]:
     return hits
 
 
+def all_leave(wanted: list[int], room: int) -> list[bool]:
+    held: set[int] = set()
+    hits = []
+    for expert in wanted:
+        hits.append(expert in held)
+        if not hits[-1] and len(held) == room:
+            held.clear()
+        held.add(expert)
+    return hits
+
+
+def asked_too_late(wanted: list[int], room: int) -> list[bool]:
+    """Whether it is held after it has come in."""
+    return [True for _ in wanted]
+
+
+def last_requests(wanted: list[int], room: int) -> list[bool]:
+    """The last `room` requests are held, an expert twice if it was wanted twice."""
+    return [expert in wanted[max(0, place - room) : place] for place, expert in enumerate(wanted)]
+
+
+def leaves_at_a_hit(wanted: list[int], room: int) -> list[bool]:
+    """When it is full, one leaves before every request, even if that finds its expert."""
+    held: list[int] = []
+    hits = []
+    for expert in wanted:
+        hits.append(expert in held)
+        if len(held) == room:
+            held.pop(0)
+        held = [other for other in held if other != expert] + [expert]
+    return hits
+
+
+def lowest_leaves(wanted: list[int], room: int) -> list[bool]:
+    held: set[int] = set()
+    hits = []
+    for expert in wanted:
+        hits.append(expert in held)
+        if not hits[-1] and len(held) == room:
+            held.remove(min(held))
+        held.add(expert)
+    return hits
+
+
 def never_full(wanted: list[int], room: int) -> list[bool]:
     return [expert in wanted[:place] for place, expert in enumerate(wanted)]
 
@@ -230,7 +274,7 @@ MISSES: dict[str, tuple[Any, Any, str]] = {
     "94 layers in turn, room for 93: share of hits": (
         0.0,
         0.99,
-        "the oldest one leaves, and in a loop the oldest is the very one that is wanted next. It always has just left.",
+        "the oldest one leaves, and in a loop the oldest is exactly the one that is wanted next. It has just left.",
     ),
     "the same, but the newest leaves: nearly all are hits": (
         True,
@@ -245,13 +289,26 @@ MISSES: dict[str, tuple[Any, Any, str]] = {
     "oldest leaves: more room can mean fewer hits": (
         False,
         True,
-        "with more room the cache holds all that the smaller one holds, and more: nothing that hit before can miss.",
+        "with more room the cache holds everything that the smaller one holds, and more. What hit before still hits.",
     ),
     "first in, first out: more room can mean fewer hits": (
         True,
         False,
-        "a queue of another length throws out others, so the larger one may lack what the smaller has (Belady 1969).",
+        "a queue of another length throws out other experts, so the larger one may lack what the smaller one has "
+        "(Belady 1969).",
     ),
+}
+REASONS = {
+    "94 layers in turn, room for 93: share of hits": "After 93 requests the cache is full. Which layer leaves when the "
+    "94th comes, and which one is wanted next?",
+    "the same, but the newest leaves: nearly all are hits": "Play it with three layers and room for two. Which of the "
+    "first two stays for good?",
+    "dice over 128 experts, room for 64: share of hits": "Which share of the experts is there, and does a throw prefer "
+    "any of them?",
+    "oldest leaves: more room can mean fewer hits": "Compare what is held at one moment with room for 3 and for 4. Is "
+    "one always part of the other?",
+    "first in, first out: more room can mean fewer hits": "A hit doesn't change the order of this queue. So do the "
+    "queues of two sizes stay in step?",
 }
 WAYS_TO_MISS = [way for way in product((False, True), repeat=len(MISSES)) if any(way)]
 
@@ -262,7 +319,7 @@ def predictions(wrong: tuple[bool, ...]) -> dict[str, Any]:
 
 
 def misread(wrong: tuple[bool, ...]) -> str:
-    """What somebody who misses these questions has misunderstood, one sentence each."""
+    """The misconceptions behind wrong answers to these questions, one sentence each."""
     told = [
         f"{question}: {answer[2]}" for (question, answer), missed in zip(MISSES.items(), wrong, strict=True) if missed
     ]
@@ -272,22 +329,27 @@ def misread(wrong: tuple[bool, ...]) -> str:
 EXERCISES = (
     Exercise(
         id="14.3",
-        title="Fill in the bounded reader",
+        title="The bounded reader",
         kind="fill in",
         minutes=15,
         difficulty=3,
         hints=(
-            "In the file the rows of a matrix lie one behind the other. So rows start to stop are one run of bytes: "
-            "where does it begin, and how long is it?",
+            "In the file the rows of a matrix lie one behind the other. So the wanted rows are one run of bytes: where "
+            "does it begin, and how long is it?",
             "A row takes 2 · columns bytes. The run begins at entry.start + start · (2 · columns) and has "
             "(stop - start) · 2 · columns bytes. Make the result first; `memory` is its bytes.",
-            "for begin in range(0, len(memory), most): file.read_into(memory[begin : begin + most], offset + begin). A "
-            "slice that would go beyond the end is shorter by itself.",
+            "for begin in range(0, len(memory), most): file.read_into(memory[begin : begin + most], offset + begin). "
+            "The last slice is shorter by itself.",
         ),
-        now_you_know="a 235B is loaded like this: straight into place, by pieces of any size that you can afford.",
+        now_you_know="the 235B is loaded like this: straight into place, in pieces of any size that you can afford.",
         teaches=PositionedFile.read_into,
         prepare=as_reader,
         oracle=as_reader(in_pieces),
+        parts={
+            "the rows": lambda result: result.rows,
+            "the number of bytes read": lambda result: result.bytes_read,
+            "the size of single reads": lambda result: result.no_read_above_most,
+        },
         cases=(
             Case("2 rows of 3, read whole, with room for all", (2, 3, 0, 2, 100)),
             Case("row 1 of 4", (4, 3, 1, 2, 100)),
@@ -298,7 +360,7 @@ EXERCISES = (
         mutants={
             "all, then a slice": (
                 whole_then_sliced,
-                "the whole tensor is read and then sliced. Of a rank of eight that is eight times as much as needed.",
+                "the whole tensor is read and then sliced. For one of eight ranks that is eight times too much.",
             ),
             "in one go": (
                 with_mistakes(step="all"),
@@ -310,7 +372,7 @@ EXERCISES = (
             ),
             "without the header": (
                 with_mistakes(base=False),
-                "the tensor is thought to begin where the file begins. entry.start says where it lies.",
+                "the tensor is read from the beginning of the file. entry.start says where it lies.",
             ),
             "values for bytes": (
                 with_mistakes(width=1),
@@ -322,7 +384,7 @@ EXERCISES = (
             ),
             "full pieces": (
                 full_pieces,
-                "the last read is as long as the others, so it takes bytes that nobody asked for, of another tensor.",
+                "the last read is as long as the others, so it also takes bytes of another tensor.",
             ),
             "one row more": (with_the_last_row, "stop itself is read too. Ranges are half open: stop is not in it."),
         },
@@ -330,18 +392,18 @@ EXERCISES = (
     ),
     Exercise(
         id="14.6",
-        title="Fill in the cache of experts",
+        title="The cache of experts",
         kind="fill in",
         minutes=12,
         difficulty=2,
         hints=(
-            "Two things happen at a hit, too: it is counted, and the expert becomes the one that was used last.",
+            "Two things happen at a hit: it is counted, and the expert becomes the one used last.",
             "wanted: a list of expert numbers -> a list of the same length, True where the expert was there already. "
             "An OrderedDict keeps an order; move_to_end changes it.",
-            "For each expert: note whether it is held; put it in, at the end (also if it was there); if there are more "
-            "than `room` now, the one in front leaves: popitem(last=False).",
+            "For each expert: note whether it is held; put it at the end, even if it was there; if there are more than "
+            "`room` now, the one in front leaves: popitem(last=False).",
         ),
-        now_you_know="a budget in bytes and the order of use: that is all the memory that a laptop's 235B has.",
+        now_you_know="a budget in bytes and the order of use are all that a laptop needs to stream the 235B.",
         teaches=ExpertCache,
         oracle=hits_by_lists,
         cases=(
@@ -354,11 +416,11 @@ EXERCISES = (
         mutants={
             "first in, first out": (
                 first_in_first_out,
-                "the one that came first leaves, even if it was used a moment ago. A hit has to make an expert young.",
+                "the one that came first leaves, even if it was used a moment ago. A hit must count as a use.",
             ),
             "the newest leaves": (
                 newest_leaves,
-                "the one that was used last leaves. It should be the one whose last use is longest ago.",
+                "the newest leaves, the one used last. It should be the one whose last use is longest ago.",
             ),
             "the rarest leaves": (
                 rarest_leaves,
@@ -366,9 +428,34 @@ EXERCISES = (
             ),
             "never full": (never_full, "nothing ever leaves: that is a cache without a budget."),
             "the first ones stay": (first_ones_stay, "when it is full, nothing new comes in. Make room instead."),
+            "all leave": (
+                all_leave,
+                "when it is full, all experts leave at once. Only the one whose last use is longest ago should leave.",
+            ),
+            "asked too late": (
+                asked_too_late,
+                "everything is a hit. Ask whether the expert is held before it is put in: after that it always is.",
+            ),
+            "the last requests": (
+                last_requests,
+                "the last `room` requests are held, repeats included, so an expert wanted twice takes two places. Hold "
+                "`room` different experts: at a hit, move the one that is there.",
+            ),
+            "one leaves at a hit": (
+                leaves_at_a_hit,
+                "one leaves at every request once it is full, even at a hit. Only a miss needs room.",
+            ),
+            "the lowest number leaves": (
+                lowest_leaves,
+                "the expert with the lowest number leaves. It should be the one whose last use is longest ago.",
+            ),
+            "one less": (
+                lambda wanted, room: hits_by_lists(wanted, max(1, room - 1)),
+                "it holds one less than there is room for. One should leave only when there would be more than `room`.",
+            ),
             "one more": (
                 lambda wanted, room: hits_by_lists(wanted, room + 1),
-                "it holds one more than there is room for. Is the check made before the new one comes in?",
+                "it holds one more than there is room for. Compare the number held, with the new one, to `room`.",
             ),
             "misses for hits": (
                 lambda wanted, room: [not hit for hit in hits_by_lists(wanted, room)],
@@ -379,18 +466,20 @@ EXERCISES = (
     ),
     Exercise(
         id="14.7",
-        title="Predict, then run: who misses?",
+        title="Who misses?",
         kind="predict",
         minutes=10,
         difficulty=3,
         hints=(
             "Take three layers and room for two, and play it through with a pencil.",
-            "0 1 2 0 1 2 ...: after 0 and 1 the cache is full. 2 comes, the oldest leaves: which one is that, and "
+            "0 1 2 0 1 2 ...: after 0 and 1 the cache is full. When 2 comes, the oldest leaves. Which one is that, and "
             "which is wanted next?",
-            "Loop: 0.0, and True if the newest leaves. Dice: the share of experts that are there. For the last two, "
-            "ask whether the smaller cache's content is always part of the larger one's: for 'oldest leaves' it is.",
+            "In the loop, the oldest is always the next one wanted; the newest is wanted last of all. Dice: the share "
+            "of experts that are there. For the last two, ask whether the smaller cache's content is always part of "
+            "the larger one's: with 'oldest leaves' it is.",
         ),
-        now_you_know="how good a cache is depends on the order of requests; in a loop the famous rule is the worst.",
+        now_you_know="how good a cache is depends on the order of requests; in a loop the usual rule is the worst.",
+        reasons=REASONS,
         expected={question: answer[0] for question, answer in MISSES.items()},
         mutants={
             ", ".join(question for question, missed in zip(MISSES, way, strict=True) if missed): (

@@ -1,6 +1,7 @@
 """The charts of chapter 14: interactive plans, load imbalance of ranks, hit rates of a cache."""
 
 from collections.abc import Mapping, Sequence
+from math import log2
 from textwrap import wrap
 from typing import Any
 
@@ -10,17 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.figures.ch06_router import driven
-from minimoe.course.figures.ch14_placement import HELD, MARK, OTHER, THIRD
+from minimoe.course.figures.ch14_placement import HELD, MARK, THIRD
 from minimoe.errors import BadArgument
 from minimoe.humanize import units
 from minimoe.model.config import ModelConfig
-from minimoe.plotting import Picture, finish
+from minimoe.plotting import PART_COLOURS, PURPLE, Picture, finish, label_ends, reference_line
 from minimoe.scale.planner.alternatives import alternatives
 from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.figures import memory_per_rank
 from minimoe.scale.planner.gpus import CARDS
 
-COLOURS = (OTHER, HELD, MARK, THIRD)
+RANDOM = "#6E6E6E"  # dice
+COLOURS = (RANDOM, HELD, MARK, THIRD, PURPLE)
 
 
 def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, context: int, split: str) -> Picture:
@@ -37,12 +39,14 @@ def plan_picture(config: ModelConfig, devices: int, card: str, precision: str, c
     else:
         changes = "; or ".join(alternative.change for alternative in alternatives(plan)) or "nothing near"
         note = f"{units(-min(plan.spare))} short on the fullest device. What fits: {changes}"
-    lines = "<br>".join(wrap(note, 110))
-    picture.figure.update_layout(
-        title={"subtitle": {"text": lines, "font": {"size": 13, "color": HELD if plan.fits else MARK}}, "y": 0.97},
-        margin={"t": 140},
-        height=picture.figure.layout.height + 20,
-    )
+    title += f": {units(min(plan.spare))} to spare" if plan.fits else f": {units(-min(plan.spare))} short"
+    for trace in picture.figure.data:
+        if trace.name == "experts":
+            trace.marker.color = PART_COLOURS["experts"]
+    lines = wrap(note, 52)
+    text = f"{title}<br><span style='font-size:13px;color:{HELD if plan.fits else MARK}'>{'<br>'.join(lines)}</span>"
+    picture.figure.update_layout(title={"text": text}, margin={"t": 120 + 20 * len(lines)})
+    picture.figure.layout.height += 20 * len(lines)
     return Picture(picture.figure, f"{picture.alt} {note}.")
 
 
@@ -93,21 +97,26 @@ def busiest_shares(work: Tensor, slots: int) -> list[float]:
     return (work.amax(dim=-1).bincount(minlength=slots + 1) / len(work)).tolist()
 
 
-def busiest_bars(groups: Mapping[str, Sequence[float]], title: str) -> Picture:
+def busiest_bars(groups: Mapping[str, Sequence[float]], title: str, subtitle: str = "") -> Picture:
     """The number of a token's experts on its busiest rank, as a distribution for each kind of routing."""
     figure = go.Figure()
     means = {name: sum(count * share for count, share in enumerate(shares)) for name, shares in groups.items()}
     for (name, shares), colour in zip(groups.items(), COLOURS, strict=False):
         figure.add_bar(
             x=list(range(1, len(shares))), y=[round(share, 3) for share in shares[1:]],
-            name=f"{name} (mean {means[name]:.2f})", marker={"color": colour},
-            hovertemplate="%{x} on one rank: %{y:.1%}<extra>" + name + "</extra>",
+            name=f"{name}: {means[name]:.2f} on average", marker={"color": colour},
+            text=[f"{share:.0%}" if share > 0.005 else "" for share in shares[1:]], textposition="outside",
+            cliponaxis=False, textangle=0, hoverinfo="skip",
         )  # fmt: skip
-    figure.update_xaxes(title_text="experts of one token on its busiest rank (of 8)", dtick=1, showgrid=False)
-    figure.update_yaxes(title_text="share of the tokens", tickformat=".0%")
+    most = max(n for shares in groups.values() for n, share in enumerate(shares) if share > 0.0005)
+    figure.update_xaxes(
+        title_text="experts of one token on its busiest rank", dtick=1, showgrid=False, range=[0.5, most + 1.5]
+    )
+    figure.update_yaxes(visible=False, range=[0, 1.15 * max(max(shares) for shares in groups.values())])
     summary = "; ".join(f"{name}: {mean:.2f}" for name, mean in means.items())
-    picture = finish(figure, title, f"{title}. Mean: {summary}.", height=360)
-    figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98}, bargap=0.15)
+    picture = finish(figure, title, f"{title}. Mean: {summary}.", height=330, subtitle=subtitle)
+    legend = {"x": 0.98, "xanchor": "right", "y": 0.98, "font": {"size": 14}}
+    figure.update_layout(showlegend=True, legend=legend, bargap=0.15)
     return picture
 
 
@@ -125,45 +134,47 @@ def waiting(work: Tensor, together: Sequence[int]) -> list[float]:
     return factors
 
 
-def waiting_lines(lines: Mapping[str, Sequence[float]], together: Sequence[int], title: str) -> Picture:
+def waiting_lines(
+    lines: Mapping[str, Sequence[float]], together: Sequence[int], title: str, subtitle: str = ""
+) -> Picture:
     """The load of the busiest rank over the mean load, against the number of tokens computed together."""
     figure = go.Figure()
-    for (name, factors), colour in zip(lines.items(), ("#909090", HELD, MARK, THIRD), strict=False):
+    for (name, factors), colour in zip(lines.items(), COLOURS, strict=False):
         figure.add_scatter(
-            x=list(together), y=[round(factor, 2) for factor in factors], name=name, mode="lines+markers",
-            line={"color": colour}, hovertemplate="%{x} tokens: %{y:.2f}<extra>" + name + "</extra>",
+            x=[log2(tokens) for tokens in together], y=[round(factor, 2) for factor in factors], name=name,
+            mode="lines+markers", line={"color": colour}, customdata=list(together),
+            hovertemplate="%{customdata} tokens: %{y:.2f}<extra>" + name + "</extra>",
         )  # fmt: skip
-    figure.add_hline(y=1, line={"color": "#808080", "dash": "dot", "width": 1})
-    figure.update_xaxes(title_text="tokens together (log scale)", type="log", tickvals=list(together))
-    figure.update_yaxes(title_text="busiest rank over the mean", range=[0.8, 1.05 * max(map(max, lines.values()))])
+    places = [log2(tokens) for tokens in together]
+    figure.update_xaxes(title_text="tokens together", tickvals=places, ticktext=[str(tokens) for tokens in together])
+    figure.update_yaxes(title_text="busiest rank / mean", range=[0.8, 1.05 * max(map(max, lines.values()))])
+    label_ends(figure, height=370)
+    reference_line(figure, 1, "no waiting")
     summary = "; ".join(
         f"{name}: {factors[0]:.2f} with {together[0]}, {factors[-1]:.2f} with {together[-1]}"
         for name, factors in lines.items()
     )
-    picture = finish(figure, title, f"{title}. {summary}.", height=360)
-    figure.update_layout(showlegend=True, legend={"x": 0.98, "xanchor": "right", "y": 0.98})
-    return picture
+    return finish(figure, title, f"{title}. {summary}.", height=370, subtitle=subtitle)
 
 
 def hit_lines(
-    rates: Mapping[str, Sequence[float]], budgets: Sequence[float], title: str, unit: str, cliff: float | None = None
-) -> Picture:
+    rates: Mapping[str, Sequence[float]], budgets: Sequence[float], title: str, unit: str, cliff: float | None = None,
+    subtitle: str = "",
+) -> Picture:  # fmt: skip
     """Hit rate of a cache against its size. cliff: the size at which the experts of a single token just fit."""
     figure = go.Figure()
-    for (name, shares), colour in zip(rates.items(), (HELD, MARK, THIRD), strict=False):
+    for (name, shares), colour in zip(rates.items(), (HELD, RANDOM, THIRD), strict=False):
         figure.add_scatter(
             x=list(budgets), y=[round(share, 3) for share in shares], name=name, mode="lines+markers",
             line={"color": colour}, hovertemplate="%{x}: %{y:.0%}<extra>" + name + "</extra>",
         )  # fmt: skip
-    if cliff is not None:
-        figure.add_vline(x=cliff, line={"color": "#202020", "width": 1, "dash": "dash"})
-        figure.add_annotation(x=cliff, y=1, xanchor="left", yanchor="top", text=" one token's own", showarrow=False)
     figure.update_xaxes(title_text=unit)
     figure.update_yaxes(title_text="hits, share of the requests", tickformat=".0%", range=[0, 1.02])
+    label_ends(figure, height=350)
+    if cliff is not None:
+        reference_line(figure, cliff, "one token's own experts", axis="x")
     summary = "; ".join(
         name + ": " + ", ".join(f"{share:.0%} at {budget:g}" for budget, share in zip(budgets, shares, strict=True))
         for name, shares in rates.items()
     )
-    picture = finish(figure, title, f"{title}. {summary}.", height=340)
-    figure.update_layout(showlegend=len(rates) > 1, legend={"x": 0.98, "xanchor": "right", "y": 0.3})
-    return picture
+    return finish(figure, title, f"{title}. {summary}.", height=350, subtitle=subtitle)

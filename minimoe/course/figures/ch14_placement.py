@@ -15,21 +15,33 @@ from minimoe.course.figures.ch06_router import driven
 from minimoe.errors import BadArgument
 from minimoe.humanize import units
 from minimoe.model.config import ModelConfig
-from minimoe.plotting import BLUE, GREEN, ORANGE, VERMILLION, Picture, finish
+from minimoe.plotting import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    PALE,
+    PART_COLOURS,
+    VERMILLION,
+    Picture,
+    finish,
+    ink_on,
+)
 from minimoe.scale.planner.deployment import Deployment, deploy
 from minimoe.scale.planner.gpus import CARDS
 from minimoe.scale.planner.model_size import Plan
 from minimoe.scale.planner.sharding import Cut
 
 GB = 10**9
-HELD, OTHER, MARK, THIRD = BLUE, "#D8D8D8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
-PART_COLOURS = {
-    "experts": HELD, "attention": THIRD, "embeddings": ORANGE, "router": MARK, "norms": "#000000",
+HELD, OTHER, MARK, THIRD = BLUE, PALE, VERMILLION, GREEN
+PARTS = {  # the planner's name of a part -> its colour in the whole course
+    "experts": PART_COLOURS["experts"], "attention": PART_COLOURS["attention"],
+    "embeddings": PART_COLOURS["embedding"], "router": PART_COLOURS["router"], "norms": PART_COLOURS["norm"],
 }  # fmt: skip
-STEPS = ("count", "check", "divide", "read", "stream", "spread", "serve")
+STEPS = ("count", "check", "divide", "read", "stream", "spread", "rent", "serve")
 # Row of the figure -> one representative of the kinds of tensor that are sharded alike
 ROWS = {
-    "embedding, lm_head<br><i>rows</i>": "embed_tokens",
+    "embedding,<br>lm_head<i>, rows</i>": "embed_tokens",
     "q_proj<br><i>rows</i>": "self_attn.q_proj",
     "k_proj, v_proj<br><i>rows</i>": "self_attn.k_proj",
     "o_proj<br><i>columns</i>": "self_attn.o_proj",
@@ -41,16 +53,16 @@ ROWS = {
 def journey_map(lit: str) -> Picture:
     """The steps from 118 files to an answer, with the step `lit` highlighted."""
     figure = go.Figure()
-    draw_boxes(figure, STEPS, STEPS.index(lit), MARK, size=14)
-    ends = [(0.0, 0.84, "arithmetic"), (1.0, 1.84, "headers alone"), (2.0, 2.84, "a table")]
-    ends += [(3.0, 4.84, "one computer"), (5.0, 6.84, "several devices")]
+    draw_boxes(figure, STEPS, STEPS.index(lit), MARK, size=11)
+    ends = [(0.0, 0.84, "a config"), (1.0, 1.84, "headers"), (2.0, 2.84, "a table")]
+    ends += [(3.0, 4.84, "one computer"), (5.0, 7.84, "several devices")]
     for left, right, text in ends:
         path = f"M {left},0.78 L {left},0.88 L {right},0.88 L {right},0.78"
         figure.add_shape(type="path", path=path, line={"width": 1, "color": "#808080"})
         figure.add_annotation(
-            x=(left + right) / 2, y=1.0, text=text, showarrow=False, font={"size": 11, "color": "#606060"}
+            x=(left + right) / 2, y=1.0, text=text, showarrow=False, font={"size": 10, "color": MUTED}
         )
-    figure.update_xaxes(visible=False, range=[-0.1, 7])
+    figure.update_xaxes(visible=False, range=[-0.1, 8])
     figure.update_yaxes(visible=False, range=[-0.1, 1.15])
     alt = f"From left to right: {', '.join(STEPS)}. This part is about the step '{lit}'."
     picture = finish(figure, "Where we are: from 118 files to an answer", alt, height=190)
@@ -61,27 +73,39 @@ def journey_map(lit: str) -> Picture:
 def parts_bars(sizes: Plan) -> Picture:
     """Two stacked bars: all parameters, and the active parameters of one token."""
     figure = go.Figure()
+    rows = [
+        f"stored:<br>{sizes.parameters / 1e9:.1f} billion",
+        f"used by a token:<br>{sizes.active_parameters / 1e9:.1f} billion",
+    ]
     for part in sorted(sizes.parts, key=lambda part: -part.parameters):
         shares = [part.parameters / sizes.parameters, part.active / sizes.active_parameters]
+        named = [
+            f"{part.name}<br>{share:.1%}" if share > 0.1 else f"{share:.1%}" if share > 0.03 else "" for share in shares
+        ]
         figure.add_bar(
-            name=part.name, y=["stored", "one token<br>goes through"], x=[round(share, 5) for share in shares],
-            orientation="h", marker={"color": PART_COLOURS[part.name]},
+            name=part.name, y=rows, x=[round(share, 5) for share in shares],
+            orientation="h", marker={"color": PARTS[part.name]}, width=0.62,
             customdata=[f"{part.parameters:,}", f"{part.active:,}"],
             hovertemplate=part.name + ": %{customdata} parameters, %{x:.2%}<extra></extra>",
-            text=[f"{share:.1%}" if share > 0.02 else "" for share in shares], textposition="inside",
-            insidetextanchor="middle", textfont={"color": "white"},
+            text=named, textposition="inside", insidetextanchor="middle", textangle=0,
+            textfont={"color": ink_on(PARTS[part.name])},
         )  # fmt: skip
-    for row, count in (("stored", sizes.parameters), ("one token<br>goes through", sizes.active_parameters)):
-        text = f"{count / 1e9:.1f}<br>thousand million"
-        figure.add_annotation(x=1.01, xref="paper", y=row, text=text, xanchor="left", showarrow=False, align="left")
-    figure.update_xaxes(tickformat=".0%", range=[0, 1], title_text="share of the parameters")
-    figure.update_yaxes(autorange="reversed")
+    embeddings = next(part for part in sizes.parts if part.name == "embeddings")
+    figure.add_annotation(
+        x=1 - embeddings.active / sizes.active_parameters / 2, y=rows[1], yshift=-46, text="embeddings",
+        showarrow=False, xanchor="right", font={"color": MUTED},
+    )  # fmt: skip
+    figure.update_xaxes(visible=False, range=[0, 1])
+    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="", showline=False)
     summary = ", ".join(f"{part.name} {part.parameters / sizes.parameters:.2%}" for part in sizes.parts)
-    alt = f"Stored: {summary}. Of the parameters that one token goes through, the experts are "
-    alt += f"{next(part.active for part in sizes.parts if part.name == 'experts') / sizes.active_parameters:.0%}."
-    picture = finish(figure, f"Where are the parameters? ({sizes.name}, from its config)", alt, height=290)
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
-    figure.update_layout(barmode="stack", showlegend=True, legend=legend, margin={"t": 95, "r": 130, "b": 50})
+    experts = next(part for part in sizes.parts if part.name == "experts")
+    stored, used = experts.parameters / sizes.parameters, experts.active / sizes.active_parameters
+    alt = f"Stored: {summary}. Of the parameters that one token uses, the experts are {used:.0%}."
+    title = f"Experts are {stored:.0%} of what is stored, and {used:.0%} of what a token uses"
+    picture = finish(
+        figure, title, alt, height=270, subtitle=f"Shares of the parameters, {sizes.name}, from its config"
+    )
+    figure.update_layout(barmode="stack", bargap=0.2)
     return picture
 
 
@@ -92,14 +116,14 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
         for card, count, precisions in offers
         for precision in precisions
     ]
-    names = [f"{plan.devices} x {plan.name}, {plan.precision}" for plan in plans]
+    names = [f"{plan.devices} x {plan.name},<br>{plan.precision}" for plan in plans]
     needs = [sum(rank.total for rank in plan.ranks) + plan.reserve * plan.devices for plan in plans]
     has = [plan.devices * (plan.device_memory or 0) for plan in plans]
-    left = [f"short by {units(plan.short_bytes)}" if plan.short_bytes else "fits" for plan in plans]
+    left = [f"{units(plan.short_bytes)} short" if plan.short_bytes else "fits" for plan in plans]
     figure = go.Figure()
     figure.add_bar(
         name="needed", y=names, x=[round(need / GB, 1) for need in needs], orientation="h", text=left,
-        textposition="outside", cliponaxis=False,
+        textposition=["inside" if plan.fits else "outside" for plan in plans], textangle=0, cliponaxis=False,
         marker={"color": [HELD if plan.fits else MARK for plan in plans],
                 "pattern": {"shape": ["" if plan.fits else "/" for plan in plans]}},
         hovertemplate="%{y}: needs %{x:.0f} GB, %{text}<extra></extra>",
@@ -109,13 +133,14 @@ def claim_bars(config: ModelConfig, offers: Sequence[tuple[str, int, Sequence[st
         marker={"symbol": "line-ns", "size": 26, "line": {"width": 4, "color": "#202020"}},
         hovertemplate="%{y}: the cards have %{x:.0f} GB<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title_text="GB, over all cards (black mark: what they have)", range=[0, max(needs) / GB * 1.2])
-    figure.update_yaxes(autorange="reversed")
-    summary = "; ".join(f"{name}: {verdict}" for name, verdict in zip(names, left, strict=True))
-    title = f"Needed, and there ({context:,} tokens; 235B, computed)"
-    picture = finish(figure, title, f"{title}. {summary}.", height=130 + 42 * len(plans))
-    figure.update_layout(margin={"l": 170})
-    return picture
+    figure.update_xaxes(title_text="GB over all cards (black mark: what they have)", range=[0, max(needs) / GB * 1.45])
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    spoken = [name.replace("<br>", " ") for name in names]
+    summary = "; ".join(f"{name}: {verdict}" for name, verdict in zip(spoken, left, strict=True))
+    good = [name for name, plan in zip(spoken, plans, strict=True) if plan.fits]
+    title = f"One of {len(plans)} fits: {good[0]}" if len(good) == 1 else f"{len(good)} of {len(plans)} fit"
+    subtitle = f"What the 235B needs with {context:,} tokens of context, computed"
+    return finish(figure, title, f"{title}. {subtitle}. {summary}.", height=130 + 42 * len(plans), subtitle=subtitle)
 
 
 def holders(plan: Deployment, kind: str) -> list[tuple[float, float, list[int]]]:
@@ -149,19 +174,18 @@ def who_holds(plan: Deployment, rank: int) -> Picture:
             if len(text) < 200 * (end - begin):
                 figure.add_annotation(
                     x=(begin + end) / 2, y=row, text=text, showarrow=False,
-                    font={"color": "white" if mine else "#202020", "size": 12},
+                    font={"color": "white" if mine else INK, "size": 12},
                 )  # fmt: skip
             if mine:
                 shared = f" (ranks {', '.join(map(str, ranks))})" if 1 < len(ranks) < plan.devices else ""
                 summaries.append(f"{label.split('<')[0]} {begin:.1%} to {end:.1%}{shared}")
-    labels = [label.replace("<br><i>", ", ").replace("</i>", "") for label in ROWS]
+    labels = [label.replace("<i>", "").replace("</i>", "") for label in ROWS]
     figure.add_scatter(x=[0] * len(labels), y=labels, mode="markers", marker={"opacity": 0}, hoverinfo="skip")
     figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="share of the tensor, or of the experts")
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    title = f"What rank {rank} of {plan.devices} holds (235B, {plan.precision}: {units(plan.ranks[rank].weights)})"
-    picture = finish(figure, title, f"{title}: {'; '.join(summaries)}.", height=330)
-    figure.update_layout(margin={"l": 190, "b": 50})
-    return picture
+    title = f"What rank {rank} of {plan.devices} holds: {units(plan.ranks[rank].weights)} of weights"
+    subtitle = f"Coloured: its part of each kind of tensor; in the boxes: the ranks (235B, {plan.precision}, computed)"
+    return finish(figure, title, f"{title}: {'; '.join(summaries)}.", height=340, subtitle=subtitle)
 
 
 def explore_holders(config: ModelConfig, devices: int = 8, rank: int = 5) -> Any:
@@ -211,16 +235,18 @@ def shard_map(header: Header, wanted: Mapping[str, Sequence[str]], title: str) -
     for trace in figure.data:
         trace.showlegend = unique[trace.name] is trace
     legend = {"orientation": "h", "y": -0.75, "traceorder": "normal"}
-    figure.update_layout(barmode="overlay", showlegend=True, legend=legend, margin={"t": 90, "b": 110})
-    figure.update_yaxes(range=[-0.5, 0.9])
+    figure.update_layout(barmode="overlay", showlegend=True, legend=legend)
+    figure.update_layout(margin={"b": 110}, height=figure.layout.height + 20)
+    figure.update_yaxes(range=[-0.5, 1.0], visible=False)
     return picture
 
 
 def region(name: str) -> tuple[str, str]:
     """The part of the model that a tensor belongs to, and its colour."""
-    for sign, label, colour in (
-        ("embed_tokens", "embedding", ORANGE), ("lm_head", "lm_head", ORANGE), ("self_attn", "attention", THIRD),
+    for sign, label, part in (
+        ("embed_tokens", "embedding", "embedding"), ("lm_head", "lm_head", "head"),
+        ("self_attn", "attention", "attention"), ("experts", "experts", "experts"),
     ):  # fmt: skip
         if sign in name:
-            return label, colour
-    return ("experts", HELD) if "experts" in name else ("router and norms", "#000000")
+            return label, PART_COLOURS[part]
+    return "router and norms", PART_COLOURS["router"]
