@@ -152,12 +152,19 @@ def driven(draw: Callable[..., Picture], **controls: Any) -> Any:
 
 
 def explore_cut(
-    logits: Tensor, texts: Sequence[str], top_k: int, token: int = 0, label: str = "mini", layers: Sequence[int] = ()
+    logits: Tensor,
+    texts: Sequence[str],
+    top_k: int,
+    token: int = 0,
+    label: str = "mini",
+    layers: Sequence[int] = (),
+    layer: int = 0,
 ) -> Any:
     """The chapter's experiment: choose a token, a layer and a temperature. logits: (layer, token, expert).
 
-    layers: the numbers of the layers in the model, by default 0, 1, ...
-    """
+    token, layer: where it begins, as indices of logits. layers: the numbers of the layers in the model, by default
+    0, 1, ...
+    """  # fmt: skip
     from ipywidgets import Dropdown, FloatLogSlider, IntSlider, Layout
 
     last, wide, style = len(texts) - 1, Layout(width="330px"), {"description_width": "initial"}
@@ -179,7 +186,7 @@ def explore_cut(
         token=IntSlider(value=token, min=0, max=last, description="token", continuous_update=True, layout=wide),
         layer=Dropdown(
             options=[(str(n), row) for row, n in enumerate(numbers)],
-            value=0,
+            value=layer,
             description="layer",
             layout=Layout(width="170px"),
         ),
@@ -202,6 +209,7 @@ def pushes(scores: Tensor, gradient: Tensor, top_k: int, title: str, subtitle: s
     figure = go.Figure(
         go.Bar(
             x=ranks, y=moves, text=labels, textposition="outside", cliponaxis=False, hoverinfo="skip",
+            constraintext="none", textangle=0, textfont={"size": 12},
             marker={"color": [CHOSEN if move > 0 else MARK for move in moves], "line": {"width": 0}},
         )
     )  # fmt: skip

@@ -81,3 +81,28 @@ def test_areas_of_the_square_are_shares():
 def test_map_highlights_one_part():
     shapes = pictures.model_map("router").figure.layout.shapes
     assert len([shape for shape in shapes if shape.fillcolor == PART_COLOURS["router"]]) == 1
+
+
+def test_a_push_is_minus_the_gradient_by_rank():
+    scores, gradient = torch.tensor([1.0, 3.0, 2.0, 0.0, -1.0]), torch.tensor([-0.3, 0.5, -0.2, 0.0, 0.0])
+    picture = pictures.pushes(scores, gradient, 2, "pushes", "random")
+    (bar,) = picture.figure.data
+    assert list(bar.y) == pytest.approx([-0.5, 0.2, 0.3, 0.0])
+    assert list(bar.text) == ["−0.5", "+0.2", "+0.3", "0"]
+    assert "Of the 2 chosen, 1 go up and 1 down" in picture.alt
+
+
+def test_dial_begins_where_it_is_told_and_calls_layers_by_their_numbers():
+    dial = pictures.explore_cut(LOGITS, ["a", "b", "c"], top_k=4, token=1, layers=[3, 7], layer=1)
+    assert "in layer 7" in drawn(dial)[1]
+    dial.children[0].children[1].value = 0
+    assert "in layer 3" in drawn(dial)[1]
+    assert drawn(dial)[0]["layout"]["yaxis"]["range"] == [0, 1.0]
+
+
+def test_curves_call_layers_by_their_numbers():
+    counts = torch.tensor([[30, 10, 20, 20], [20, 20, 20, 20]])
+    usage = pictures.usage_curves(counts, 2, "usage", "mini", [3, 7])
+    margins = pictures.margin_curves(torch.tensor([[0.1, 0.4], [1.0, 2.0]]), 0.25, "margins", "mini", [3, 7])
+    assert [trace.name for trace in usage.figure.data if trace.name] == ["layer 3", "layer 7"]
+    assert "layer 3: 50%, layer 7: 0%" in margins.alt
