@@ -22,8 +22,11 @@ from minimoe.plotting import (
     Picture,
     bars,
     finish,
+    inside,
     label,
     reference_line,
+    spread,
+    text_width,
 )
 from minimoe.routing.explorer.static_picture import PUOR
 from minimoe.routing.figures import rounded
@@ -99,8 +102,8 @@ def atlases(panels: Mapping[str, Tensor], title: str, subtitle: str = "") -> Pic
 def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str, subtitle: str = "") -> Picture:
     """One panel per pair of domains, with lines by name: (value, low, high), each (layer).
 
-    The value is drawn as a line with dots, the chance band from low to high as an area. The first panel names its
-    lines; in the others the colours are the same.
+    The value is drawn as a line with dots, the chance band from low to high as an area. The lines are named at the
+    right of the first row; their colours are the same in all panels.
     """
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -132,9 +135,11 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str, 
             summaries.append(
                 f"{pair}, {name}: {float(value.min()):.3f} to {float(value.max()):.3f}, above chance in {above}"
             )
-        figure.update_xaxes(dtick=max(1, len(value) // 6), showgrid=False, row=row, col=column)
+        last = max(1, len(value) - 1)
+        step = max(1, len(value) // 6)
+        figure.update_xaxes(dtick=step, range=[-0.05 * last, 1.05 * last], showgrid=False, row=row, col=column)
         figure.update_yaxes(range=[0, highest], row=row, col=column)
-    name_lines(figure, next(iter(panels.values())), [colour for colour, _ in styles])
+    name_lines(figure, columns, list(panels.values())[columns - 1], [colour for colour, _ in styles], 130 / highest)
     for column in range(1, columns + 1):
         figure.update_xaxes(title_text="layer", row=rows, col=column)
     for row in range(1, rows + 1):
@@ -145,20 +150,27 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str, 
     return picture
 
 
-def name_lines(figure: go.Figure, lines: Mapping[str, Sequence[Tensor]], colours: Sequence[str]) -> None:
-    """Write the names of the lines, and "chance" for the band of the first, at their ends in the first panel."""
-    ends = [float(value[-1]) for value, *_ in lines.values()]
-    (_, _, high), last = next(iter(lines.values())), len(next(iter(lines.values()))[0]) - 1
-    place = {"x": last, "showarrow": False, "xanchor": "right", "xref": "x", "yref": "y"}
-    for name, end, colour in zip(lines, ends, colours, strict=False):
-        upper = end == max(ends)
+def name_lines(
+    figure: go.Figure, panel: int, lines: Mapping[str, Sequence[Tensor]], colours: Sequence[str], scale: float
+) -> None:
+    """Write the names of the lines, and "chance" for the highest band, to the right of a panel in the top row.
+
+    scale: pixels per unit of the value axis.
+    """
+    number = "" if panel == 1 else str(panel)
+    ends = {
+        name: (float(value[-1]), colour) for (name, (value, *_)), colour in zip(lines.items(), colours, strict=False)
+    }
+    ends["chance"] = (max(float(band[-1] + low[-1]) / 2 for _, low, band in lines.values()), MUTED)
+    last = len(next(iter(lines.values()))[0]) - 1
+    placed = spread([value * scale for value, _ in ends.values()], gap=TEXT_SIZE + 3)
+    placed = inside(placed, scale * figure.layout[f"yaxis{number}"].range[1], margin=TEXT_SIZE / 2)
+    for (name, (value, colour)), at in zip(ends.items(), placed, strict=True):
         figure.add_annotation(
-            y=end, yanchor="bottom" if upper else "top", yshift=8 if upper else -8, text=name, font={"color": colour},
-            **place,
+            x=last, y=value, xref=f"x{number}", yref=f"y{number}", xanchor="left", xshift=10, text=name,
+            yshift=round(at - value * scale), showarrow=False, font={"color": colour},
         )  # fmt: skip
-    figure.add_annotation(
-        y=float(high[-1]), yanchor="bottom", yshift=2, text="chance", font={"color": MUTED, "size": 12}, **place
-    )
+    figure.update_layout(margin={"r": round(max(text_width(name) for name in ends)) + 22})
 
 
 def faint(colour: str) -> str:
@@ -187,8 +199,8 @@ def histograms(
     for number, ((name, values), colour) in enumerate(zip(groups.items(), (REAL, CHANCE, MARK, THIRD), strict=False)):
         flat = values.double().flatten()
         flat = flat[~flat.isnan()]
-        inside = flat.clamp(float(cuts[0]), float(cuts[-1]) - 1e-9)
-        shares = torch.histogram(inside, cuts).hist / len(flat)
+        clamped = flat.clamp(float(cuts[0]), float(cuts[-1]) - 1e-9)
+        shares = torch.histogram(clamped, cuts).hist / len(flat)
         figure.add_trace(
             go.Scatter(
                 x=middles, y=[round(float(share), 4) for share in shares], name=name, mode="lines", fill="tozeroy",
@@ -199,8 +211,9 @@ def histograms(
         at = places[number] if number < len(places) else float(flat.median())
         nearest = min(range(len(middles)), key=lambda bin: abs(middles[bin] - at))
         figure.add_annotation(
-            x=middles[nearest], y=float(shares[nearest]), text=name, xanchor="left", yanchor="bottom", ax=14, ay=-16,
-            arrowcolor=colour, font={"color": "#606060" if colour == CHANCE else colour},
+            x=middles[nearest], y=float(shares[nearest]), text=name, xanchor="left" if at >= 0 else "right",
+            yanchor="bottom", ax=14 if at >= 0 else -14, ay=-16, arrowcolor=colour,
+            font={"color": "#606060" if colour == CHANCE else colour},
         )  # fmt: skip
         summaries.append(f"{name}: middle {float(flat.median()):.2f}, largest {float(flat.max()):.2f}")
     for name, value in lines.items():
@@ -274,9 +287,10 @@ def best_of_many(
             hovertemplate="%{text}, %{x} times<br>best expert: %{y:.0%}<extra></extra>",
         )
     )  # fmt: skip
-    for index in counts.argsort(descending=True)[:6].tolist():
+    named = [index for index in counts.argsort(descending=True).tolist() if any(map(str.isalnum, names[index]))]
+    for index in named[:6]:
         figure.add_annotation(
-            x=math.log10(int(counts[index])), y=float(measured[index]), text=names[index].replace("\n", "⏎"),
+            x=math.log10(int(counts[index])), y=float(measured[index]), text=names[index],
             showarrow=False, yshift=10, font={"size": 12, "color": REAL},
         )  # fmt: skip
     middle = len(sizes) // 2
@@ -314,7 +328,7 @@ def beside_controls(
         )  # fmt: skip
         figure.add_trace(
             go.Scatter(
-                x=[round(target, 4)], y=[row], mode="markers+text", text=[f"{name} {label(target, '+.2f')}"],
+                x=[round(target, 4)], y=[row], mode="markers+text", text=[f"{name} {label(target, '+.3f')}"],
                 textposition="top center", textfont={"color": MARK, "size": TEXT_SIZE}, cliponaxis=False,
                 marker={"color": MARK, "size": 13, "symbol": "diamond"},
                 hovertemplate="%{x:.4f}<extra>" + name + "</extra>",
@@ -352,7 +366,7 @@ def ranked(
     for expert in marked:
         rank, value = order.index(expert) + 1, float(values[expert])
         figure.add_annotation(
-            x=rank, y=value, text=f"L{layer}·E{expert} {label(value, '+.2f')}", showarrow=False, xanchor="left",
+            x=rank, y=value, text=f"L{layer}·E{expert} {label(value, '+.3f')}", showarrow=False, xanchor="left",
             xshift=8, yanchor="top", font={"color": MARK},
         )  # fmt: skip
     if line:
