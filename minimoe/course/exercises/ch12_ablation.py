@@ -1,7 +1,7 @@
 """Chapter 12, which experts: three ways to ablate an expert (12.8)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,32 +15,42 @@ from minimoe.routing.ablation.intervention import change_routing
 MODES = ("mask", "drop", "drop_renormalise")
 
 
-def without_by_loops(logits: Tensor, top_k: int, expert: int, mode: str) -> Tensor:
-    """(token, expert): what each expert's answer is multiplied with, one token after another."""
-    table = torch.zeros_like(logits)
-    for row, shares in zip(table, logits.double().softmax(dim=-1).tolist(), strict=True):
+class Choice(NamedTuple):
+    """A routing without its logits, the slots of each token sorted by expert, since their order does not matter."""
+
+    experts: Tensor  # (token, slot)
+    weights: Tensor  # (token, slot)
+
+
+def without_by_loops(logits: Tensor, top_k: int, expert: int, mode: str) -> Choice:
+    """One token after another, in double precision."""
+    rows = []
+    for shares in logits.double().softmax(dim=-1).tolist():
         there = [e for e in range(len(shares)) if mode != "mask" or e != expert]
-        best = sorted(there, key=lambda e: -shares[e])[:top_k]
+        best = sorted(sorted(there, key=lambda e: -shares[e])[:top_k])
         total = sum(shares[e] for e in best if mode != "drop_renormalise" or e != expert)
-        for e in best:
-            row[e] = 0.0 if e == expert else shares[e] / total
-    return table
+        rows.append((best, [0.0 if e == expert else shares[e] / total for e in best]))
+    experts, weights = zip(*rows, strict=True)
+    return Choice(torch.tensor(experts), torch.tensor(weights, dtype=torch.float64).to(logits.dtype))
 
 
-def as_table(answer: Any) -> Any:
-    """The answer's Routing as a table (token, expert) of weights, since the order of the slots does not matter."""
+def sorted_slots(answer: Any) -> Any:
+    """The answer with its Routing as a Choice."""
     if not callable(answer):
         return answer
 
-    def table(logits: Tensor, top_k: int, expert: int, mode: str) -> Any:
+    def choice(logits: Tensor, top_k: int, expert: int, mode: str) -> Any:
         given = answer(logits, top_k, expert, mode)
-        shape = (len(logits), top_k)
-        whole = isinstance(given, tuple) and len(given) == 3
-        if not whole or any(not isinstance(part, Tensor) or part.shape != shape for part in given[1:]):
+        if not isinstance(given, tuple) or len(given) != 3:
             return given
-        return torch.zeros_like(logits).scatter_add(-1, given[1], given[2].to(logits.dtype))
+        _, experts, weights = given
+        tensors = isinstance(experts, Tensor) and isinstance(weights, Tensor)
+        if not tensors or experts.shape != weights.shape or experts.is_floating_point() or not experts.dim():
+            return Choice(experts, weights)
+        order = experts.argsort(dim=-1)
+        return Choice(experts.gather(-1, order), weights.gather(-1, order))
 
-    return table
+    return choice
 
 
 def without(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
@@ -215,20 +225,17 @@ def breaks_a_promise(answer: Any) -> str | None:
             return None
         if type(given) is tuple and len(given) == 3:
             return "the result is a tuple without names; the model takes its parts by name: return a Routing"
-        returned, _, weights = (getattr(given, part, None) for part in Routing._fields)
+        returned = getattr(given, "logits", None)
         if not isinstance(returned, Tensor):
             return f"the logits of the result are {returned}, expected those that came in"
         if not torch.equal(returned, logits):
             return f'with "{mode}", the logits of the result are not those that came in'
-        if isinstance(weights, Tensor) and weights.dtype != logits.dtype:
-            return f"the logits are {logits.dtype}, but the weights are {weights.dtype}, expected the same dtype"
     return None
 
 
 def softmax_before(logits: Tensor, top_k: int, expert: int, mode: str) -> Tensor:
-    """(token, expert): the weights before renormalising."""
-    given = not_renormalised(MODES)(logits, top_k, expert, mode)
-    return torch.zeros_like(logits).scatter_add(-1, given.experts, given.weights)
+    """(token, slot): the weights before renormalising, sorted by expert."""
+    return sorted_slots(not_renormalised(MODES))(logits, top_k, expert, mode).weights
 
 
 def draw_close(token: int, expert: int, top_k: int, without_expert: int, mode: str) -> Arguments:
@@ -251,10 +258,10 @@ def draw(token: int, expert: int, top_k: int, without_expert: int, mode: str) ->
     return arguments
 
 
-HAND = {
-    "mask": [[0.0, 0.0, 0.4, 0.6], [5 / 8, 0.0, 0.0, 3 / 8]],
-    "drop": [[0.0, 0.0, 0.0, 3 / 7], [5 / 8, 0.0, 0.0, 3 / 8]],
-    "drop_renormalise": [[0.0, 0.0, 0.0, 1.0], [5 / 8, 0.0, 0.0, 3 / 8]],
+HAND = {  # without expert 1, for the logits TENTHS
+    "mask": Choice(torch.tensor([[2, 3], [0, 3]]), torch.tensor([[0.4, 0.6], [5 / 8, 3 / 8]])),
+    "drop": Choice(torch.tensor([[1, 3], [0, 3]]), torch.tensor([[0.0, 3 / 7], [5 / 8, 3 / 8]])),
+    "drop_renormalise": Choice(torch.tensor([[1, 3], [0, 3]]), torch.tensor([[0.0, 1.0], [5 / 8, 3 / 8]])),
 }
 BEST = torch.tensor([[1.0, 3.0, 2.0, 0.0], [0.0, 3.0, 1.0, 2.0]])  # expert 1 is the best for both tokens
 INSTEAD = {
@@ -283,17 +290,16 @@ EXERCISES = (
         ),
         now_you_know='"without it" can mean three things: another expert answers, none does, or the rest weigh more.',
         teaches=change_routing,
-        prepare=as_table,
+        prepare=sorted_slots,
         also=breaks_a_promise,
-        parts={"the experts with a weight": lambda table: table != 0, "the weights": lambda table: table},
-        stages=(Stage("the weights", softmax_before, "are those of the softmax, before renormalising"),),
+        stages=(Stage("weights", softmax_before, "are those of the softmax, before renormalising"),),
         oracle=without_by_loops,
         cases=(
             *(
                 Case(
                     f"two tokens, four experts, two slots, without expert 1, by hand: {mode}",
                     (TENTHS, 2, 1, mode),
-                    torch.tensor(HAND[mode]),
+                    HAND[mode],
                 )
                 for mode in MODES
             ),
