@@ -450,8 +450,8 @@ EXERCISES = (
             "What could be exchanged if the kind made no difference: tokens, or documents? Deal those.",
             "labels is (document); labels[documents] is (token). orders(len(labels)) is (draw, document): each row is "
             "one way to deal, and the first leaves all as it is.",
-            "A function gap(labels) = share of uses where labels[documents] is 1 minus that where it is 0. observed = "
-            "abs(gap(labels)); the answer is the share of the orders with abs(gap(labels[order])) >= observed - 1e-9.",
+            "For each order: kinds = labels[order][documents]; gap = abs(share of uses where kinds is 1 minus share "
+            "where it is 0). The answer is the share of the orders whose gap >= the first gap - 1e-9 (for rounding).",
         ),
         now_you_know="dealing tokens tests whether texts have a subject; dealing documents tests the kind of text.",
         oracle=p_value,
