@@ -3,15 +3,15 @@
 # %% [markdown]
 # # 12 · Which experts, and why? Exercises
 #
-# Lesson: [12 · Which experts](../notebooks/12_which_experts.ipynb). About 100 minutes for all eight; 12.1, 12.6 and
-# 12.8 are the heart.
+# Lesson: [12 · Which experts](../notebooks/12_which_experts.ipynb). About 100 minutes for all eight; if you have less,
+# do 12.1, 12.6 and 12.8.
 #
 # Each exercise has a place marked `...`: put your answer there and run the cell. `minimoe.check` says what is missing
-# and, where it can, which misunderstanding it looks like; `minimoe.hint("12.1")` helps in three steps,
-# `minimoe.solution("12.1")` shows all of it. Nothing breaks if you leave one out.
+# and, where it can, which misunderstanding it looks like. `minimoe.hint("12.1")` helps in three steps,
+# `minimoe.solution("12.1")` shows the whole answer. Nothing breaks if you leave one out.
 #
-# Your functions get plain tensors, and then a real trace: what the routers of the mini decide, right now, for held-out
-# texts of four domains.
+# Each function is first tried on small tensors, and then on a real trace: the choices of the mini's routers for
+# held-out texts of four domains, recorded when you run the next cells.
 
 # %%
 from collections import Counter
@@ -48,8 +48,12 @@ print("experts:", dict(zip(("layer", "token", "slot"), trace.experts.shape, stri
 # %% [markdown]
 # ## 12.1 · Fill in: from ids to shares
 #
-# *10 minutes, difficulty 2 of 5.* A trace holds the selected experts of each token. For each layer and expert: which
-# share of the **tokens** selected it, and how many times the share that it would have if all experts were alike?
+# *10 minutes, difficulty 2 of 5.* A trace holds the experts that each token selected. Compute two numbers for each
+# layer and expert:
+#
+# - the share of the **tokens** that selected it;
+# - this share divided by *uniform*, the share that each expert would have if all were selected equally often. It is 1
+#   for an expert that is selected exactly as often as that.
 
 
 # %% exercise="12.1"
@@ -67,7 +71,7 @@ def frequency(experts: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:
 minimoe.check("12.1", frequency)
 
 # %% [markdown]
-# Your atlas: all tokens, and those of Python code alone. What is grey was selected as often as chance has it.
+# Your atlas, for all tokens and for those of Python code alone. Grey experts are selected as often as uniform.
 
 # %%
 whole, inside = frequency(trace.experts, num_experts), frequency(trace.experts[:, code], num_experts)
@@ -80,8 +84,14 @@ pictures.atlases(panels, "Your atlas (mini, held-out texts)") if panels else Non
 # %% [markdown]
 # ## 12.2 · Estimate, then measure: what two random sets share
 #
-# *10 minutes, difficulty 3 of 5.* Two tokens, each with 8 random experts of 128. How many do they share **on average**,
-# and in which share of all cases do they share **at least one**? Guess both numbers first. Then write the formula.
+# *10 minutes, difficulty 3 of 5.* Two tokens select 8 random experts of 128 each. How many do they share **on
+# average**, and in what share of all cases do they share **at least one**? Guess both numbers first, and put them here:
+
+# %%
+guess = {"on average": "?", "at least one in": "?"}
+
+# %% [markdown]
+# Then write the formula, for any number of experts.
 
 
 # %% exercise="12.2"
@@ -99,7 +109,7 @@ def shared(top_k: int, num_experts: int) -> tuple[float, float]:
 minimoe.check("12.2", shared)
 
 # %% [markdown]
-# And measured: random sets, and two neighbours in a text.
+# Now compare with a measurement: random sets, and pairs of neighbours in the texts.
 
 # %%
 generator = torch.Generator().manual_seed(122)
@@ -108,6 +118,7 @@ there = F.one_hot(random_sets, num_experts).sum(dim=-2)
 chosen = F.one_hot(trace.experts[LAYER], num_experts).sum(dim=-2)
 together = trace.sequences[:-1] == trace.sequences[1:]
 pairs = {"random sets": (there[::2], there[1::2]), "neighbours": (chosen[:-1][together], chosen[1:][together])}
+print(f"{'your guess':12s} {guess['on average']} on average, at least one in {guess['at least one in']}")
 if (formula := shared(top_k, num_experts)) is not None:
     print(f"{'your formula':12s} {formula[0]:.1f} on average, at least one in {formula[1]:.0%}")
 for name, (one, other) in pairs.items():
@@ -115,13 +126,13 @@ for name, (one, other) in pairs.items():
     print(f"{name:12s} {common.float().mean():.1f} on average, at least one in {(common > 0).float().mean():.0%}")
 
 # %% [markdown]
-# "These two tokens share an expert!" is no news, then.
+# So "these two tokens share an expert" is not news. How far was your guess off?
 
 # %% [markdown]
 # ## 12.3 · Rewrite with einops: who works with whom
 #
-# *10 minutes, difficulty 3 of 5.* This table says how often two experts were selected for the same token; its diagonal,
-# how often each was selected at all. It is right, and for a long trace it takes minutes.
+# *10 minutes, difficulty 3 of 5.* The function below counts, for each pair of experts, how many tokens selected both.
+# Its diagonal counts how many tokens selected each expert. It is correct, but for a long trace it takes minutes.
 
 
 # %%
@@ -135,12 +146,12 @@ def coactivation_as_it_was(experts, num_experts):
 
 
 # %% [markdown]
-# Say it without a loop: `F.one_hot`, and one einops pattern.
+# Compute the same table without a loop, with `F.one_hot` and one einops pattern.
 
 
 # %% exercise="12.3"
 def coactivation(experts: Tensor, num_experts: int) -> Tensor:
-    """experts: (token, slot) int64 -> (expert, other) int64: tokens that selected both."""
+    """experts: (token, slot) int64 -> (expert, other) int64: how many tokens selected both."""
     ### BEGIN SOLUTION
     there = F.one_hot(experts, num_experts).sum(dim=-2)
     return einsum(there, there, "token expert, token other -> expert other")
@@ -151,25 +162,27 @@ def coactivation(experts: Tensor, num_experts: int) -> Tensor:
 minimoe.check("12.3", coactivation)
 
 # %% [markdown]
-# From counts to PMI: the logarithm of how much more often than independent. What should the middle of all pairs be?
+# From counts to PMI, the logarithm of how many times more often a pair occurs than two independent experts would.
+# **Predict:** what would the median of all pairs be by chance?
 
 # %%
 table = coactivation(trace.experts[LAYER], num_experts)
 if table is None:
-    print("write the function above, and its table is looked at here")
+    print("write the function above, and its table is examined here")
 else:
     counts, tokens = table.double(), len(trace)
     pmi = (counts * tokens / (counts.diagonal()[:, None] * counts.diagonal())).log()
     off = pmi[~torch.eye(num_experts, dtype=torch.bool)]
     expected = torch.tensor((top_k - 1) * num_experts / (top_k * (num_experts - 1))).log()
     print(f"pairs that never met: {int((off.isinf()).sum()) // 2} of {len(off) // 2}")
-    print(f"below zero: {(off < 0).double().mean():.0%}; by chance the middle is near {expected:.3f}, not near 0")
+    print(f"below zero: {(off < 0).double().mean():.0%}; by chance the median is near {expected:.3f}, not near 0")
 
 # %% [markdown]
 # ## 12.4 · Bug hunt: three quarters are missing
 #
-# *12 minutes, difficulty 3 of 5.* "Of the tokens that selected this expert, which share also selected that one?" The
-# following was written for a paper. It runs, the numbers lie between 0 and 1, and its picture looks fine.
+# *12 minutes, difficulty 3 of 5.* "Of the tokens that selected this expert, what share also selected that one?" The
+# function below counts as the analysis script of a real paper did (see the lesson). It runs, its numbers lie between 0
+# and 1, and a picture of them looks fine.
 
 
 # %%
@@ -188,8 +201,8 @@ found = suspicious(trace.experts[LAYER], num_experts)
 print("partners of an expert, added up:", sorted({round(float(total), 1) for total in found.sum(dim=-1)}))
 
 # %% [markdown]
-# Every token that selected this expert selected seven others. So what should each of these numbers be? Find out what is
-# missing, and write it so that it is right. (An expert that nobody selected gets a row of zeros.)
+# Each token that selected this expert selected seven others as well. So what should each of these sums be? Find out
+# what is missing, and write a correct version. (An expert that no token selected gets a row of zeros.)
 
 
 # %% exercise="12.4"
@@ -218,9 +231,10 @@ else:
 # %% [markdown]
 # ## 12.5 · Fill in: matched tokens
 #
-# *12 minutes, difficulty 3 of 5.* Code and arithmetic select different experts. They are also written with different
-# tokens. Choose tokens so that both sides hold **the same ids, each equally often**: of an id with five in domain 0 and
-# two in domain 1, the first two of each. Domain -1 is neither.
+# *12 minutes, difficulty 3 of 5.* Code and arithmetic select different experts, but they are also written with
+# different tokens. Choose the tokens that stay, so that both domains hold **the same ids, each equally often**. If an
+# id occurs five times in domain 0 and twice in domain 1, the first two of each domain stay. Tokens of domain -1 belong
+# to neither and never stay.
 
 
 # %% exercise="12.5"
@@ -241,13 +255,13 @@ def matched(tokens: Tensor, domains: Tensor) -> Tensor:
 minimoe.check("12.5", matched)
 
 # %% [markdown]
-# On the trace: how far apart are code and arithmetic, with all their tokens, and with the same tokens? The distance
-# lies between 0, the same shares, and 1, no expert in common.
+# On the trace: how far apart are code and arithmetic, with all their tokens and with matched ones? The distance lies
+# between 0 (the same shares) and 1 (no expert in common).
 
 
 # %%
 def apart(one, other):
-    """Jensen-Shannon divergence of two choices of tokens, by layer: 0 is alike, 1 is without an expert in common."""
+    """Jensen-Shannon divergence of two sets of tokens, by layer: 0 is alike, 1 is without an expert in common."""
     loads = (selection_counts(trace.experts[:, side], num_experts) for side in (one, other))
     return [round(float(bits), 2) for bits in jensen_shannon(*loads)]
 
@@ -265,33 +279,32 @@ else:
         f"matched tokens: {int(one.sum()):5,} of code, {int(other.sum()):5,} of math, distance by layer",
         apart(one, other),
     )
-    same = Counter(trace.tokens[one].tolist()) == Counter(trace.tokens[other].tolist())
-    print("the same ids, equally often:", same)
+    surplus = Counter(trace.tokens[one].tolist())
+    surplus.subtract(trace.tokens[other].tolist())
+    print("ids that one side has more often than the other:", sum(number != 0 for number in surplus.values()))
 
 # %% [markdown]
-# What is left is context. (And noise: fewer tokens are further apart for that alone. The lesson draws the band.)
+# What is left comes from the context, and from noise: fewer tokens are further apart for that reason alone. The lesson
+# draws the band of chance.
 
 # %% [markdown]
 # ## 12.6 · Fill in: the permutation test
 #
-# *15 minutes, difficulty 4 of 5.* An expert is selected more often in documents of kind 1 than in those of kind 0. By
-# chance? Deal the kinds anew, many times, and see how often the difference of the two **shares of tokens** is at least
-# as large, in either direction. `orders(n)` gives ways to arrange *n* things, (draw, n); its first row leaves all as it
-# is. Which things do you arrange?
+# *15 minutes, difficulty 4 of 5.* An expert is selected more often in documents of kind 1 than in those of kind 0. Is
+# this chance? Deal the kinds anew, many times, and count how often the difference of the two **shares of tokens** is at
+# least as large as the real one, in either direction. `orders(n)` returns ways to arrange *n* things, one per row
+# (draw, n); its first row leaves everything as it is. Which things do you arrange?
 
 
 # %% exercise="12.6"
 def p_value(uses: Tensor, documents: Tensor, labels: Tensor, orders) -> float:
-    """uses: (token) bool; documents: (token) which document; labels: (document) 0 or 1 -> share of the orders."""
-
+    """uses: (token) bool; documents: (token) index; labels: (document) 0 or 1 -> p, a share of the orders."""
     ### BEGIN SOLUTION
-    def gap(labels):
-        kinds = labels[documents]
-        return float(uses[kinds == 1].double().mean() - uses[kinds == 0].double().mean())
-
-    observed = abs(gap(labels))
-    dealt = [abs(gap(labels[order])) for order in orders(len(labels))]
-    return sum(one >= observed - 1e-9 for one in dealt) / len(dealt)
+    found = []
+    for order in orders(len(labels)):
+        kinds = labels[order][documents]
+        found.append(abs(float(uses[kinds == 1].double().mean() - uses[kinds == 0].double().mean())))
+    return sum(gap >= found[0] - 1e-9 for gap in found) / len(found)
     ### END SOLUTION
 
 
@@ -299,14 +312,14 @@ def p_value(uses: Tensor, documents: Tensor, labels: Tensor, orders) -> float:
 minimoe.check("12.6", p_value)
 
 # %% [markdown]
-# An honest trial: the twelve Python texts, and kinds dealt by a coin, so that there is **nothing to find**. A test at
-# 5% should cry wolf for about 5% of the experts. Once as you wrote it, and once with every token as a document of its
-# own.
+# A fair trial: the twelve Python texts, with kinds decided by a coin, so there is **nothing to find**. A test at a
+# level of 5% should raise a false alarm for about 5% of the experts. It runs once as you wrote it, and once with every
+# token as a document of its own.
 
 
 # %%
 def orders(number, draws=100):
-    """As it is, and then at random."""
+    """(draw, number): the real order, then random ones."""
     generator = torch.Generator().manual_seed(126)
     return torch.stack([torch.arange(number), *(torch.randperm(number, generator=generator) for _ in range(draws - 1))])
 
@@ -327,8 +340,15 @@ for name, number in alarms.items():
 # %% [markdown]
 # ## 12.7 · Predict: which control is missing?
 #
-# *10 minutes, difficulty 2 of 5.* Six sentences as one reads them. Each lacks one of six controls, and each control is
-# missing once: `"layers"`, `"documents"`, `"matched tokens"`, `"maximum"`, `"fixed k"`, `"random experts"`.
+# *10 minutes, difficulty 2 of 5.* Here are six sentences of a kind that you'll read often. Each lacks one control, and
+# each of these six controls is missing once:
+#
+# - `"layers"`: an expert's number has a meaning only within its layer;
+# - `"documents"`: texts are independent observations, tokens are not;
+# - `"matched tokens"`: compare the same ids on both sides;
+# - `"maximum"`: compare the best of many with the best of many dice;
+# - `"fixed k"`: experts compete for a fixed number of slots;
+# - `"random experts"`: do the same to other experts of about the same load.
 
 # %% exercise="12.7"
 missing = {
@@ -356,8 +376,8 @@ missing = {
 minimoe.check("12.7", missing)
 
 # %% [markdown]
-# One of them, run: a token that occurs ten times, 128 experts, and a router that **rolls dice**. Which share of the ten
-# goes to the best expert? Predict before you look.
+# One of them, measured: a token that occurs ten times, 128 experts, and a router that **rolls dice**. **Predict:** what
+# share of the ten goes to the best expert?
 
 # %%
 dice = torch.rand(1000, 10, num_experts, generator=torch.Generator().manual_seed(127)).topk(top_k, dim=-1).indices
@@ -369,21 +389,25 @@ print(f"uniform share {top_k / num_experts:.2%}; share of the best of {num_exper
 #
 # *20 minutes, difficulty 3 of 5.* "Without expert 17" can mean three things:
 #
-# - `"mask"`: it cannot be selected, so the next in rank takes its place, and the weights are renormalised;
-# - `"drop"`: it is selected, and its answer is left out: weight 0 in its slot, the others as they are;
-# - `"drop_renormalise"`: as before, and the others' weights are divided by their sum.
+# - `"mask"`: it can't be selected, so the next in rank takes its place, and the weights are renormalised;
+# - `"drop"`: it is selected, but its answer is left out: its slot gets weight 0, and the other weights stay the same;
+# - `"drop_renormalise"`: the same, and the other weights are divided by their sum.
 #
-# **Predict:** which of the three hurts least? Tokens that did not select it anyway stay as they are, in all three.
+# Tokens that didn't select it keep their routing in all three. **Predict:** which of the three hurts least?
+#
+# Return a `Routing`, as the library's router does, because the model will use it: the logits **as they came**, the
+# experts, and the weights **in the dtype of the logits**. Compute the softmax in at least float32: bfloat16 logits can
+# be so close that a softmax in bfloat16 makes them tie.
 
 
 # %% exercise="12.8"
 def without(logits: Tensor, top_k: int, expert: int, mode: str) -> Routing:
-    """logits: (token, expert) -> Routing(logits, experts, weights), (token, slot) each, renormalised as described."""
+    """logits: (token, expert) -> Routing(logits, experts, weights); experts and weights are (token, slot)."""
     ### BEGIN SOLUTION
     if mode == "mask":
         others = logits.clone()
         others[:, expert] = -torch.inf
-        return library_route(others, top_k, True)
+        return library_route(others, top_k, True)._replace(logits=logits)
     _, experts, weights = library_route(logits, top_k, True)
     weights = weights.masked_fill(experts == expert, 0.0)
     if mode == "drop_renormalise":
@@ -398,8 +422,8 @@ minimoe.check("12.8", without)
 # %% [markdown]
 # ### Yours, inside the model
 #
-# The workbench exchanges the router of every layer. This wrapper counts along, and does without the expert in one layer
-# only. Which layers should differ in the picture, and which cannot?
+# The workbench replaces the router of every layer. This wrapper counts the calls, and switches the expert off in one
+# layer only. **Predict:** which layers will differ in the picture, and which can't?
 
 
 # %%
@@ -424,8 +448,8 @@ print(f"without L1·E{heaviest}, which carries the most weight in layer 1. {comp
 comparison
 
 # %% [markdown]
-# All three ways, for the three experts of layer 1 that carry the most weight. Is your prediction right, and do experts
-# that carry much matter much?
+# All three ways, for the three experts of layer 1 that carry the most weight. Was your prediction right? And do experts
+# that carry much weight matter much?
 
 # %%
 from minimoe.routing.ablation.ablate import ablated
@@ -453,13 +477,13 @@ if comparison.todo:
     print("write the function above, and its losses appear here")
 for expert in [] if comparison.todo else carried.topk(3).indices.tolist():
     found = {mode: without_it(expert, mode) for mode in ("mask", "drop", "drop_renormalise")}
-    same = all(abs(yours - theirs) < 1e-4 for yours, theirs in found.values())
     told = "   ".join(f"{mode} {round(yours, 3) + 0.0:+.3f}" for mode, (yours, _) in found.items())
-    print(f"L1·E{expert:<4d} nats per token: {told}   as the library has it: {same}")
+    off = max(abs(yours - theirs) for yours, theirs in found.values())
+    print(f"L1·E{expert:<4d} nats per token: {told}   difference from the library's: {off:.3f}")
 
 # %% [markdown]
-# Is that much? You know by now what such a number lacks: the same for twenty other experts of about the same load. The
-# lesson's last part has it.
+# Is that much? You know what such a number lacks: the same for twenty other experts of about the same load, and the
+# number of texts that carry it. The last part of the lesson has both.
 
 # %%
 minimoe.progress(12)

@@ -69,19 +69,20 @@ class Row:
         return not (exact and self.difference <= TOLERANCES[self.dtype])
 
 
-def compare_ranks(device: str | None, count: int | None) -> bool:
+def compare_ranks(device: str | None, count: int | None, quick: bool = False) -> bool:
     """Run the comparison on the ranks of torchrun, or start `count` ranks here, and print a table.
 
-    Returns whether all ranks agree. Raises BadArgument without a GPU for "cuda".
+    quick: plain weights in the most exact dtype only. Returns whether all ranks agree. Raises BadArgument without a GPU
+    for "cuda".
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if "RANK" in os.environ:
-        return check_here(device)
+        return check_here(device, quick)
     count = count or (torch.cuda.device_count() if device == "cuda" else 2)
     if count == 0:
         raise BadArgument("--device is 'cuda', but PyTorch finds no GPU here. Use --device cpu.")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "minimoe", "selfcheck", "--device", device]
+    command += ["-m", "minimoe", "selfcheck", "--device", device, *(["--quick"] if quick else [])]
     code, errors = run_process(command)
     if code:
         lines = [line for line in errors.splitlines() if line.startswith("minimoe:")]
@@ -105,12 +106,17 @@ def run_process(command: list[str]) -> tuple[int, str]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_here(device: str) -> bool:
-    """Compare all variants on this rank. Returns whether all ranks agree; rank 0 prints the table."""
+def variants_of(exact: str, quick: bool) -> list[tuple[str, str | None, str]]:
+    """(split, format of the weights, dtype) of all comparisons; quick: plain weights in the exact dtype only."""
+    formats = ((None, exact), (None, "bf16"), ("int4", exact))
+    return [(split, *weights) for split in SPLITS for weights in formats[: 1 if quick else None]]
+
+
+def check_here(device: str, quick: bool) -> bool:
+    """Compare the variants on this rank. Returns whether all ranks agree; rank 0 prints the table."""
     with joined(device) as ranks, tempfile.TemporaryDirectory() as folder:
         exact = "fp32" if ranks.device.type == "cuda" else "fp64"
-        formats = ((None, exact), (None, "bf16"), ("int4", exact))
-        variants = [(split, *weights) for split in SPLITS for weights in formats]
+        variants = variants_of(exact, quick)
         own_rows = [row for variant in variants for row in check_one(ranks, Path(folder), *variant)]
         rows_of_ranks = [[Row(**row) for row in rows] for rows in ranks.gather([asdict(row) for row in own_rows])]
     if ranks.is_first:

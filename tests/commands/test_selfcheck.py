@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minimoe.commands import compare_ranks
 from minimoe.commands.compare_ranks import Row, faults, forced, logits_of, random_model, run, tiny_config
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
@@ -33,6 +34,19 @@ def test_selfcheck_starts_its_own_ranks_and_finds_no_fault() -> None:
         for engine in ("auto", "loop")
     ]
     assert all(row.endswith("good") for row in rows)
+
+
+def test_quick_is_passed_on_to_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(compare_ranks, "run_process", lambda command: (commands.append(command), (0, ""))[1])
+    for quick in (False, True):
+        assert compare_ranks.compare_ranks("cpu", 2, quick)
+    assert ["--quick" in command for command in commands] == [False, True]
+
+
+def test_quick_compares_plain_weights_only() -> None:
+    assert compare_ranks.variants_of("fp32", quick=True) == [("tensor", None, "fp32"), ("layers", None, "fp32")]
+    assert len(compare_ranks.variants_of("fp32", quick=False)) == 6
 
 
 def test_sigterm_ends_the_ranks_of_selfcheck() -> None:

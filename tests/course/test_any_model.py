@@ -9,8 +9,6 @@ from tests.course.run_lesson import run_lesson
 from tests.house.repository import ROOT
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-# Lessons that still name the mini's sizes; one that runs with any model leaves this set and never returns.
-NOT_YET = {"12_which_experts"}
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +19,7 @@ def checkpoints(tmp_path_factory):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_runs_with_another_model(lesson, shape, checkpoints, monkeypatch, request):
-    if lesson.stem in NOT_YET:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="remove it from NOT_YET once it runs"))
+def test_runs_with_another_model(lesson, shape, checkpoints, monkeypatch):
     monkeypatch.chdir(lesson.parent)
     run_lesson(lesson, checkpoints[shape])
 

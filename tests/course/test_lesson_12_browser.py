@@ -23,7 +23,7 @@ RIGHT = """def frequency(experts, num_experts):
 
 SAID = f"""() => {{
     const title = document.querySelector('{DRAWN}')?.layout?.title
-    return title ? `${{title.text}} ${{title.subtitle.text}}` : ''
+    return title ? title.text.replaceAll('<br>', ' ') : ''
 }}"""
 
 
@@ -40,9 +40,9 @@ def test_headlines_follow_their_widgets_and_the_explorer_opens(reader):
     page.wait_for_selector(DRAWN)
     keep(page, "claim-true")
     first = page.evaluate(SAID)
-    assert "true labels; 2 code documents" in first
+    assert "True labels; 2 code documents" in first
     dealt = after(page, first, lambda: page.get_by_role("button", name="dealt", exact=True).click())
-    assert "labels dealt at random (deal 1)" in dealt
+    assert "Labels dealt at random (deal 1)" in dealt
     keep(page, "claim-dealt")
 
     def press(slider, key):

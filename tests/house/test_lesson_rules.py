@@ -8,13 +8,6 @@ from tests.house.lesson_rules import RULES
 from tests.house.repository import ROOT
 
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-# Lessons to be rewritten, by rule; a lesson leaves a set and never returns.
-OLD = {"12_which_experts"}
-NOT_YET = {
-    "one_model": OLD,
-    "no_asserts": OLD,
-    "no_booleans": OLD,
-}
 CHECK = {"tags": ["check"], "jupyter": {"source_hidden": True}}
 FIRST = new_code_cell('MODEL = "data/mini"\nmodel, tokenizer = minimoe.load(MODEL)')
 
@@ -23,10 +16,7 @@ FIRST = new_code_cell('MODEL = "data/mini"\nmodel, tokenizer = minimoe.load(MODE
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_lesson(lesson, rule):
     problems = list(rule(nbformat.read(lesson, as_version=4).cells))
-    if lesson.stem in NOT_YET.get(rule.__name__, ()):
-        assert problems, f"{lesson.stem} keeps this rule now: remove it from NOT_YET[{rule.__name__!r}]"
-    else:
-        assert not problems, f"{rule.__doc__}\n" + "\n".join(problems)
+    assert not problems, f"{rule.__doc__}\n" + "\n".join(problems)
 
 
 GOOD = [

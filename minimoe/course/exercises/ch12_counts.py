@@ -97,6 +97,17 @@ def over_the_used_ones(experts: Tensor, num_experts: int) -> tuple[Tensor, Tenso
     return shares, shares * (shares > 0).sum(dim=-1, keepdim=True) / experts.shape[-1]
 
 
+def of_the_assignments_in_both(experts: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:
+    shares, fold = counted_by_reduce(experts, num_experts)
+    return shares / experts.shape[-1], fold / experts.shape[-1]
+
+
+def rounded_down(experts: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:
+    """Two integer divisions."""
+    shares = chosen(experts, num_experts).sum(dim=-2).long() // experts.shape[1]
+    return shares.float(), (shares * num_experts // experts.shape[-1]).float()
+
+
 # 12.2 estimate: overlap of two random sets ---------------------------------------------------------------------------
 
 
@@ -178,12 +189,35 @@ def same_slot_only(experts: Tensor, num_experts: int) -> Tensor:
     return einsum(there, there, "token slot expert, token slot other -> expert other")
 
 
+def whether_they_met(experts: Tensor, num_experts: int) -> Tensor:
+    return pairs_by_einsum(experts, num_experts).clamp(max=1)
+
+
+def neighbours_only(experts: Tensor, num_experts: int) -> Tensor:
+    table = torch.diag(experts.flatten().bincount(minlength=num_experts))
+    for row in experts.tolist():
+        for one, other in pairwise(row):
+            table[one, other] += 1
+            table[other, one] += 1
+    return table
+
+
+def with_the_first_slot(experts: Tensor, num_experts: int) -> Tensor:
+    first = F.one_hot(experts[:, 0], num_experts)
+    return einsum(first, F.one_hot(experts, num_experts).sum(dim=-2), "token expert, token other -> expert other")
+
+
+def summed_in_bfloat16(experts: Tensor, num_experts: int) -> Tensor:
+    there = F.one_hot(experts, num_experts).sum(dim=-2).bfloat16()
+    return einsum(there, there, "token expert, token other -> expert other").long()
+
+
 def still_walks(answer: Any) -> str | None:
     """A right table is not enough here: a trace has millions of choices."""
     code = getattr(answer, "__code__", None)
     inside = [part for part in getattr(code, "co_consts", ()) if hasattr(part, "co_code")]
     walks = any(step.opname == "FOR_ITER" for part in (code, *inside) if part for step in dis.get_instructions(part))
-    return "Your function still walks in a loop. The exercise is to say it as one pattern." if walks else None
+    return "The table is right, but your function still has a loop. Write it as one pattern." if walks else None
 
 
 # 12.4 bug hunt: 7 of the 28 pairs counted ----------------------------------------------------------------------------
@@ -215,7 +249,14 @@ def shares_of(pairs: Callable[[list[int]], Any], both_ways: bool = True) -> Call
 
 
 def as_given(experts: Tensor, num_experts: int) -> Tensor:
-    return shares_of(pairwise)(experts, num_experts)
+    """The code on the page."""
+    table = torch.zeros(num_experts, num_experts)
+    for row in experts.tolist():
+        for one, other in pairwise(row):
+            table[one, other] += 1
+            table[other, one] += 1
+    times = experts.flatten().bincount(minlength=num_experts)
+    return table / times.clamp(min=1)[:, None]
 
 
 def in_a_ring(row: list[int]) -> list[tuple[int, int]]:
@@ -246,6 +287,32 @@ def unused_as_nan(experts: Tensor, num_experts: int) -> Tensor:
     return table.clone().fill_diagonal_(0) / table.diagonal()[:, None]
 
 
+def four_times_the_old(experts: Tensor, num_experts: int) -> Tensor:
+    return 4 * as_given(experts, num_experts)
+
+
+def only_counted(experts: Tensor, num_experts: int) -> Tensor:
+    return pairs_by_einsum(experts, num_experts).fill_diagonal_(0).float()
+
+
+def without_the_last_slot(experts: Tensor, num_experts: int) -> Tensor:
+    table = pairs_by_einsum(experts[:, :-1], num_experts).fill_diagonal_(0)
+    return table / experts.flatten().bincount(minlength=num_experts).clamp(min=1)[:, None]
+
+
+def of_either(experts: Tensor, num_experts: int) -> Tensor:
+    table = pairs_by_einsum(experts, num_experts)
+    times = table.diagonal().clone()
+    table.fill_diagonal_(0)
+    return table / (times[:, None] + times - table).clamp(min=1)
+
+
+def as_lift(experts: Tensor, num_experts: int) -> Tensor:
+    table = pairs_by_einsum(experts, num_experts)
+    times = table.diagonal().clone()
+    return table.fill_diagonal_(0) * len(experts) / (times[:, None] * times).clamp(min=1)
+
+
 def together_by_product(experts: Tensor, num_experts: int) -> Tensor:
     table = pairs_by_einsum(experts, num_experts)
     return table.clone().fill_diagonal_(0) / table.diagonal().clamp(min=1)[:, None]
@@ -259,13 +326,14 @@ EXERCISES = (
         minutes=10,
         difficulty=2,
         hints=(
-            "Count tokens, not choices: which share of the tokens has the expert among its selected ones?",
+            "Count tokens, not choices: what share of the tokens has the expert among the ones it selected?",
             "(layer token slot) -> one_hot -> (layer token slot expert) -> sum over slots -> mean over tokens -> "
-            "(layer expert). If all experts were alike, each would have slot / expert.",
+            "(layer expert). If all experts were selected equally often, each would have the share slot / expert.",
             "frequency = F.one_hot(experts, num_experts).sum(dim=-2).float().mean(dim=-2); uniform = "
             "experts.shape[-1] / num_experts; return frequency, frequency / uniform.",
         ),
-        now_you_know="a share of the tokens sums to the number of slots, and means little without the uniform one.",
+        now_you_know="the shares of a layer sum to the number of slots, and say little until compared with uniform.",
+        parts={"the shares": lambda result: result[0], "times uniform": lambda result: result[1]},
         teaches=frequency,
         oracle=counted_by_loops,
         cases=(
@@ -281,29 +349,45 @@ EXERCISES = (
         mutants={
             "of the assignments": (
                 of_the_assignments,
-                "the frequency is a share of all choices, token times slot. It asks for a share of the tokens, which "
-                "sums to the number of slots over all experts.",
+                "the shares are shares of all choices (tokens times slots). The page asks for shares of the tokens, "
+                "which sum to the number of slots.",
+            ),
+            "of the assignments in both": (
+                of_the_assignments_in_both,
+                "the shares are shares of all choices (tokens times slots), and the fold is computed from them. Sum "
+                "over the slots before you take the mean over the tokens.",
+            ),
+            "rounded down": (
+                rounded_down,
+                "both results are rounded down: // is the division of integers. Use /.",
             ),
             "over 1/E": (
                 over_one_expert_in_all,
-                "the fold is over one in num_experts. Each token selects several: uniform is slots / num_experts.",
+                "the fold is taken over one in num_experts. But each token selects several: uniform is slots / "
+                "num_experts.",
             ),
-            "counts": (plain_counts, "the frequency is a number of tokens. Divided by all tokens it is a share."),
+            "counts": (
+                plain_counts,
+                "these are numbers of tokens. Divide them by the number of all tokens to get shares.",
+            ),
             "first slot only": (
                 first_slot_only,
-                "only the first slot is counted, the expert with the largest weight. The others worked too.",
+                "only the first slot is counted, which is the expert with the largest weight. The others are selected "
+                "too.",
             ),
             "layers together": (
                 layers_together,
-                "all layers are thrown together. Expert 17 of one layer has nothing to do with expert 17 of the next.",
+                "all layers are counted together. But expert 17 of one layer has nothing to do with expert 17 of the "
+                "next.",
             ),
             "as a logarithm": (
                 as_logarithm,
-                "that is the logarithm of the fold. Asked for is the fold itself, 1 if even.",
+                "that is the logarithm of the fold. The fold itself is 1 for an expert that is selected as often as "
+                "uniform.",
             ),
             "over the used ones": (
                 over_the_used_ones,
-                "uniform is taken over the experts that were used. Those that never were belong to it as well.",
+                "uniform is taken over the experts that were used. Experts that were never selected count as well.",
             ),
         },
         accepted={"one_hot and reduce": counted_by_reduce, "bincount": counted_by_bincount},
@@ -315,13 +399,17 @@ EXERCISES = (
         minutes=10,
         difficulty=3,
         hints=(
-            "Hold the first set still. How likely is it that one given expert of the second set lies in it?",
-            "The mean: top_k experts, each with the same chance top_k / num_experts. At least one: 1 minus none, and "
-            "`math.comb` counts the sets that avoid the first one.",
+            "Keep the first set fixed. How likely is it that one given expert of the second set belongs to it?",
+            "The mean: top_k experts, each with the same probability top_k / num_experts. At least one: 1 minus none, "
+            "and `math.comb` counts the sets that avoid the first one.",
             "mean = top_k ** 2 / num_experts; none = comb(num_experts - top_k, top_k) / comb(num_experts, top_k); "
             "return mean, 1 - none.",
         ),
-        now_you_know="half an expert in common is nothing: four pairs of random sets in ten share at least one.",
+        now_you_know="half an expert in common is what chance gives: four random pairs in ten share at least one.",
+        parts={
+            "the mean number shared": lambda result: result[0],
+            "the probability of at least one": lambda result: result[1],
+        },
         oracle=shared_by_chance,
         cases=(
             Case("one of two experts, by hand", (1, 2), (0.5, 0.5)),
@@ -333,28 +421,28 @@ EXERCISES = (
         mutants={
             "with replacement": (
                 lambda k, e: (k * k / e, 1 - (1 - k / e) ** k),
-                "the second set is drawn with replacement. A token never selects the same expert twice.",
+                "the second set is drawn with replacement. But a token never selects the same expert twice.",
             ),
             "the mean of one": (
                 lambda k, e: (k / e, shared_by_chance(k, e)[1]),
-                "the mean is that of one expert of the second set. There are top_k of them.",
+                "that is the mean for one expert of the second set. There are top_k of them.",
             ),
             "the mean for a probability": (
                 lambda k, e: (k * k / e, k * k / e),
-                "the mean number shared is taken for the probability of sharing any. Pairs that share two count twice "
-                "in the mean, and once in the probability.",
+                "the mean number shared is taken for the probability of sharing any. A pair of sets that shares two "
+                "experts counts twice in the mean, but once in the probability.",
             ),
             "exactly one": (
                 lambda k, e: (k * k / e, k * comb(e - k, k - 1) / comb(e, k)),
-                "that is the probability of exactly one. At least one: two, three and more count as well.",
+                "that is the probability of exactly one. For at least one, two, three and more count as well.",
             ),
             "none": (
                 lambda k, e: (k * k / e, comb(e - k, k) / comb(e, k)),
-                "that is the probability of none in common; at least one is the rest.",
+                "that is the probability of none in common. At least one is one minus it.",
             ),
             "as a share of the union": (
                 lambda k, e: (k * k / e / (2 * k - k * k / e), shared_by_chance(k, e)[1]),
-                "the mean is divided by the size of both sets together. It asks for a number of experts.",
+                "the mean is divided by the size of both sets together. The page asks for a number of experts.",
             ),
         },
         accepted={"closed form": shared_in_closed_form, "one by one": shared_one_by_one},
@@ -366,13 +454,14 @@ EXERCISES = (
         minutes=10,
         difficulty=3,
         hints=(
-            "First make the expert an axis: a row of 0 and 1 for each token. Then two experts meet where both are 1.",
-            "there is (token expert). The table is (expert other): multiply there with itself under two names for the "
-            "expert axis, and sum over tokens.",
+            "First make the expert an axis: a row of 0 and 1 for each token. Two experts meet where both are 1.",
+            "there is (token expert). The table is (expert other): multiply `there` by itself, with two names for the "
+            "expert axis, and sum over the tokens.",
             'there = F.one_hot(experts, num_experts).sum(dim=-2); einsum(there, there, "token expert, token other -> '
             'expert other").',
         ),
-        now_you_know="a table of pairs is a matrix product of the choices with themselves, and its diagonal counts.",
+        now_you_know="a table of pairs is the product of the choices with themselves; its diagonal counts each expert.",
+        given=pairs_by_loops,
         teaches=coactivation,
         oracle=pairs_by_loops,
         cases=(
@@ -383,34 +472,57 @@ EXERCISES = (
             ),
             Case("random choices", one_layer(9, 3, 5)),
             Case("many slots", one_layer(7, 6, 11)),
-            Case("one slot: nobody meets anybody", one_layer(5, 1, 4)),
+            Case("one slot: no pairs, only the diagonal", one_layer(5, 1, 4)),
             Case("experts that no token selects, the last one among them", one_layer(6, 2, 9, 5)),
             Case("counts above 512", one_layer(1500, 2, 3)),
         ),
         also=still_walks,
         mutants={
-            "as it was": (pairs_by_loops, "the table is right and the code is the old one, in three loops."),
+            "as it was": (
+                pairs_by_loops,
+                "the table is right, but this is the old code with its three loops. Write it as one pattern.",
+            ),
             "without a diagonal": (
                 without_a_diagonal,
-                "the diagonal is empty. It asks for how often each expert was selected there, which one needs next.",
+                "the diagonal is empty. The table should say there how often each expert was selected.",
             ),
-            "half of it": (upper_triangle, "only one half of the table is filled. Who is named first does not matter."),
+            "half of it": (
+                upper_triangle,
+                "only one half of the table, one triangle, is filled. A pair belongs into both halves.",
+            ),
             "counted twice": (
                 counted_twice,
-                "each pair is counted twice: the product has it in both halves of the table already.",
+                "each pair is counted twice. The product already has it in both halves of the table.",
             ),
             "all with all": (
                 all_with_all,
-                "every token is paired with every other: the token axis has two spellings, which einsum takes for two "
-                "axes, or the sums over all tokens are multiplied, a product of counts.",
+                "every token is paired with every other one. Either the token axis has two spellings, which einsum "
+                "takes for two axes, or each side is summed over tokens before the product is taken.",
             ),
             "earlier with later": (
                 earlier_with_later,
-                "a pair is counted only where the row's expert stands in an earlier slot.",
+                "a pair is counted only where the row's expert is in an earlier slot.",
             ),
             "same slot only": (
                 same_slot_only,
-                "both experts are taken from the same slot, so that each meets only itself. Sum over slots first.",
+                "both experts are taken from the same slot, so each one meets only itself. Sum over the slots first.",
+            ),
+            "whether they met": (
+                whether_they_met,
+                "the table says whether two experts met, not how often: no count is above 1. (With repeated indices, "
+                "`table[one, other] += 1` adds only once; `index_put_` can accumulate.)",
+            ),
+            "neighbours only": (
+                neighbours_only,
+                "only neighbouring slots are paired. All pairs of a token's experts count.",
+            ),
+            "with the first slot": (
+                with_the_first_slot,
+                "only pairs with the first slot are counted. All pairs of a token's experts count.",
+            ),
+            "summed in bfloat16": (
+                summed_in_bfloat16,
+                "the counts are summed in bfloat16, which has no odd numbers above 256. Integers (int64) are exact.",
             ),
         },
         accepted={
@@ -426,13 +538,17 @@ EXERCISES = (
         minutes=12,
         difficulty=3,
         hints=(
-            "How many pairs are there among eight experts? How many does the loop walk through?",
-            "Each token that selected the row's expert selected slots - 1 others. So a row sums to slots - 1; in the "
-            "suspicious table it does not.",
-            "combinations(row, 2) in the place of pairwise(row), and the rest may stay. Or: the table of 12.3 without "
-            "its diagonal, each row divided by the diagonal's entry (at least 1).",
+            "How many pairs are there among eight experts? How many of them does the inner loop visit?",
+            "Each token that selected the row's expert selected slots - 1 others. So a row sums to slots - 1, which "
+            "the "
+            "suspicious table doesn't.",
+            "Replace pairwise(row) by combinations(row, 2); the rest may stay. Or take the table of 12.3 without its "
+            "diagonal, and divide each row by the diagonal's entry (at least 1).",
         ),
-        now_you_know="a row of a co-selection table sums to slots - 1: one line that would have found this bug.",
+        now_you_know=(
+            "a row of a co-selection table sums to slots - 1. One line that checks it would have found this bug."
+        ),
+        given=as_given,
         oracle=together_by_loops,
         cases=(
             Case(
@@ -440,39 +556,69 @@ EXERCISES = (
                 (torch.tensor([[0, 1, 2], [3, 1, 0]]), 4),
                 torch.tensor([[0, 1, 0.5, 0.5], [1, 0, 0.5, 0.5], [1, 1, 0, 0], [1, 1, 0, 0]]),
             ),
-            Case("two slots: the suspicious one is right here", one_layer(6, 2, 5, used=4)),
+            Case("two slots, for which the suspicious function is right", one_layer(6, 2, 5, used=4)),
             Case("random choices", one_layer(9, 4, 7)),
             Case("eight slots", one_layer(6, 8, 13)),
-            Case("experts that nobody selected have a row of zeros", one_layer(5, 5, 11, used=6)),
+            Case("experts that were never selected have a row of zeros", one_layer(5, 5, 11, used=6)),
         ),
         mutants={
             "as given": (
                 as_given,
                 "only neighbouring ranks are paired: 7 of the 28 pairs of eight experts. The first and the last of a "
-                "token's experts worked together too.",
+                "token's experts are a pair as well.",
             ),
             "in a ring": (
                 shares_of(in_a_ring),
-                "neighbours and the two ends are paired, and all other pairs are still missing.",
+                "neighbours and the two ends are paired, but all other pairs are still missing.",
             ),
             "one way only": (
                 shares_of(lambda row: combinations(row, 2), both_ways=False),
-                "each pair is written down in one direction only, from the earlier slot to the later one.",
+                "each pair is counted in one direction only, from the earlier slot to the later one.",
             ),
             "of the others' tokens": (
                 of_the_others_tokens,
-                "the pair is divided by how often the column's expert was selected. It asks for a share of the row's "
-                "tokens; the two differ, since one expert is busier than the other.",
+                "the pairs are divided by how often the column's expert was selected. The page asks for a share of the "
+                "row's tokens. The two differ when one expert is selected more often than the other.",
             ),
-            "of all tokens": (of_all_tokens, "the pairs are divided by the number of all tokens."),
+            "of all tokens": (
+                of_all_tokens,
+                "the pairs are divided by the number of all tokens, instead of those that selected the row's expert.",
+            ),
             "of all its pairs": (
                 of_all_its_pairs,
-                "each row is made to sum to one. A token has slots - 1 partners for its expert, so a row sums to that.",
+                "each row sums to one, since it is divided by its own sum. Each token has slots - 1 partners for the "
+                "row's expert, so a row should sum to slots - 1.",
             ),
-            "with itself": (with_itself, "the diagonal says that each expert works with itself. Leave it at zero."),
+            "with itself": (
+                with_itself,
+                "the diagonal is 1, as if each expert were its own partner. Leave it at zero.",
+            ),
+            "four times the old": (
+                four_times_the_old,
+                "that is the old table times four. It repairs the sum of a row, but the counted pairs are still those "
+                "of neighbouring ranks.",
+            ),
+            "only counted": (
+                only_counted,
+                "these are counts. Divide each row by how often its expert was selected to get shares.",
+            ),
+            "without the last slot": (
+                without_the_last_slot,
+                "the last slot is left out of the pairs.",
+            ),
+            "of either": (
+                of_either,
+                "the pairs are divided by the tokens that selected either of the two. The page asks for a share of "
+                "the row's tokens.",
+            ),
+            "as lift": (
+                as_lift,
+                "that is the lift: the pairs over what independent experts would have. The page asks for the share of "
+                "the row's tokens.",
+            ),
             "unused as nan": (
                 unused_as_nan,
-                "an expert that nobody selected gets nan, zero of zero. A row of zeros was asked for.",
+                "an expert that was never selected gets nan, from the division zero by zero. Its row should be zeros.",
             ),
         },
         accepted={

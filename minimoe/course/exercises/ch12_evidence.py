@@ -70,6 +70,62 @@ def unknown_as_the_other(tokens: Tensor, domains: Tensor) -> Tensor:
     return matched_by_loops(tokens, (domains != 0).long())
 
 
+def kept(tokens: Tensor, domains: Tensor, number: Callable[[int, int], int], last: bool = False) -> Tensor:
+    """Of each id the first (or last) number(here, there) of each side stay: its counts on this side and the other."""
+    keep = torch.zeros_like(tokens, dtype=torch.bool)
+    for token in tokens.unique():
+        places = [((tokens == token) & (domains == side)).nonzero().flatten() for side in (0, 1)]
+        counts = [len(side) for side in places]
+        for side, here, there in zip(places, counts, reversed(counts), strict=True):
+            keep[(side.flip(0) if last else side)[: number(here, there)]] = True
+    return keep
+
+
+def the_last_ones(tokens: Tensor, domains: Tensor) -> Tensor:
+    return kept(tokens, domains, min, last=True)
+
+
+def one_too_many(tokens: Tensor, domains: Tensor) -> Tensor:
+    return kept(tokens, domains, lambda here, there: min(here, there) + 1 if there else 0)
+
+
+def unknown_stays(tokens: Tensor, domains: Tensor) -> Tensor:
+    return matched_by_loops(tokens, domains) | (domains < 0)
+
+
+def counted_over_both(tokens: Tensor, domains: Tensor) -> Tensor:
+    """One running number for each id, whatever the domain."""
+    there = Counter(zip(tokens.tolist(), domains.tolist(), strict=True))
+    seen: Counter[int] = Counter()
+    keep = []
+    for token, side in zip(tokens.tolist(), domains.tolist(), strict=True):
+        keep.append(side >= 0 and seen[token] < min(there[token, 0], there[token, 1]))
+        seen[token] += 1
+    return torch.tensor(keep)
+
+
+def only_side(side: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Only the tokens of one domain stay."""
+    return lambda tokens, domains: matched_by_loops(tokens, domains) & (domains == side)
+
+
+def cut_only(side: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """One side is reduced to the number of the other; the other keeps all tokens of the shared ids."""
+    return lambda tokens, domains: torch.where(
+        domains == side, matched_by_loops(tokens, domains), in_both(tokens, domains)
+    )
+
+
+def place_by_place(tokens: Tensor, domains: Tensor) -> Tensor:
+    """The nth token of one side stays if the nth of the other has the same id."""
+    keep = torch.zeros_like(tokens, dtype=torch.bool)
+    sides = [(domains == side).nonzero().flatten().tolist() for side in (0, 1)]
+    for one, other in zip(*sides, strict=False):
+        if tokens[one] == tokens[other]:
+            keep[one] = keep[other] = True
+    return keep
+
+
 def drawn(token: int, kinds: int, sides: tuple[int, ...] = (0, 1)) -> Arguments:
     """Random token ids and domains."""
 
@@ -155,6 +211,65 @@ def the_rest(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) ->
     return 1 - p_value(uses, documents, labels, orders)
 
 
+def counted(found: list[float], observed: float) -> float:
+    """Share of the differences that are at least as large as the observed one."""
+    return sum(one >= observed - 1e-9 for one in found) / len(found)
+
+
+def sizes_of(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> list[float]:
+    """The size of the difference in each order; the first is the real one."""
+    return [abs(difference_of_shares(uses, labels[order][documents])) for order in orders(len(labels))]
+
+
+def plus_one(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    found = sizes_of(uses, documents, labels, orders)
+    return (len(found) * counted(found, found[0]) + 1) / (len(found) + 1)
+
+
+def without_the_first(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    observed, *found = sizes_of(uses, documents, labels, orders)
+    return counted(found, observed)
+
+
+def number_of_orders(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    found = sizes_of(uses, documents, labels, orders)
+    return float(round(len(found) * counted(found, found[0])))
+
+
+def with_its_sign(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    """The dealt differences lose their sign, the observed one keeps it."""
+    return counted(sizes_of(uses, documents, labels, orders), difference_of_shares(uses, labels[documents]))
+
+
+def one_kind_alone(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    found = [float(uses[labels[order][documents] == 1].double().mean()) for order in orders(len(labels))]
+    return counted(found, found[0])
+
+
+def doubled(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    return min(1.0, 2 * one_sided(uses, documents, labels, orders))
+
+
+def on_top_of_each_other(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    found, kinds = [], labels
+    for order in orders(len(labels)):
+        kinds = kinds[order]
+        found.append(abs(difference_of_shares(uses, kinds[documents])))
+    return counted(found, found[0])
+
+
+def one_side_and_larger(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    found = [difference_of_shares(uses, labels[order][documents]) for order in orders(len(labels))]
+    return sum(one > found[0] + 1e-9 for one in found) / len(found)
+
+
+def uses_dealt(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
+    """The tokens' uses are dealt, which is the same as to deal tokens."""
+    kinds = labels[documents]
+    found = [abs(difference_of_shares(uses[order], kinds)) for order in orders(len(uses))]
+    return counted(found, found[0])
+
+
 def of_counts(uses: Tensor, documents: Tensor, labels: Tensor, orders: Orders) -> float:
     """Differences of numbers instead of shares."""
 
@@ -186,33 +301,47 @@ CLAIMS: dict[str, tuple[str, str, str]] = {
     "expert 17 is for code in layers 0, 2 and 3": (
         "layers",
         "documents",
-        "a number has no meaning across layers. Three experts were looked at that have nothing in common but a number.",
+        "a number has no meaning across layers. These are three experts with nothing in common but their number.",
     ),
     "twice as often in code, p < 0.001 over 900 tokens of 2 files": (
         "documents",
         "matched tokens",
-        "the tokens of one file are no independent witnesses. There are two files, so there are two observations.",
+        "the tokens of one file are not independent of each other. Two files are two observations.",
     ),
     "three times as often in code, so it understands code": (
         "matched tokens",
         "documents",
-        "code and prose are written with other tokens. An expert for brackets comes out as an expert for code.",
+        "code and prose use different tokens. An expert for brackets looks like an expert for code.",
     ),
     "40% of the 10 tokens 'zebra' went to one of the 128 experts": (
         "maximum",
         "random experts",
-        "the best of 128 was picked after looking, and ten tokens are few. Even uniform routing gives a proud maximum.",
+        "the best of 128 was picked after looking, and ten tokens are few. Dice give a large maximum as well.",
     ),
     "most pairs of experts have a negative PMI, so they avoid each other": (
         "fixed k",
         "documents",
-        "who takes a slot leaves one fewer to the others. With k slots for all, chance itself is below zero.",
+        "a selected expert leaves one slot fewer to the others. With k slots for all, chance itself is below zero.",
     ),
     "the loss rises by 0.004 without it, so it matters": (
         "random experts",
         "maximum",
-        "any expert of the same load does something when it is missing. The question is whether it does more.",
+        "any expert of the same load has some effect when it is missing. The question is whether this one has more.",
     ),
+}
+
+
+REASONS = {
+    "expert 17 is for code in layers 0, 2 and 3": "How many different experts does this sentence speak of?",
+    "twice as often in code, p < 0.001 over 900 tokens of 2 files": "Count the observations that are independent of "
+    "each other.",
+    "three times as often in code, so it understands code": "How else do code and prose differ, besides what they "
+    "mean?",
+    "40% of the 10 tokens 'zebra' went to one of the 128 experts": 'Which one is "one of the 128", and when was it '
+    "picked?",
+    "most pairs of experts have a negative PMI, so they avoid each other": "What would the PMI of most pairs be if "
+    "the routers rolled dice?",
+    "the loss rises by 0.004 without it, so it matters": "0.004 compared with what?",
 }
 
 
@@ -222,7 +351,7 @@ def answers(wrong: tuple[bool, ...]) -> dict[str, str]:
 
 
 def misread(wrong: tuple[bool, ...]) -> str:
-    """What somebody who misses these claims has misunderstood, one sentence each."""
+    """The misunderstanding behind each of the claims that were missed, one sentence each."""
     told = [f"{claim}: {answer[2]}" for (claim, answer), missed in zip(CLAIMS.items(), wrong, strict=True) if missed]
     return "\n  ".join(told)
 
@@ -237,7 +366,7 @@ EXERCISES = (
         minutes=12,
         difficulty=3,
         hints=(
-            "For each token id by itself: how many of it may stay on each side?",
+            "Take each token id by itself. How many of it may stay on each side?",
             "tokens and domains are (token), the answer a mask (token) bool. Of an id with 5 in domain 0 and 2 in "
             "domain 1, the first 2 of each side stay; of an id with 5 and 0, none.",
             "for token in tokens.unique(): places = [((tokens == token) & (domains == side)).nonzero().flatten() for "
@@ -252,28 +381,61 @@ EXERCISES = (
                 (torch.tensor([7, 8, 7, 7]), torch.tensor([0, 0, 0, 1])),
                 torch.tensor([True, False, False, True]),
             ),
+            Case(
+                "id 5 once here and three times there, by hand",
+                (torch.tensor([5, 5, 5, 5]), torch.tensor([1, 1, 0, 1])),
+                torch.tensor([True, False, True, False]),
+            ),
             Case("random tokens of two domains", drawn(12, 3)),
-            Case("tokens of no known domain (-1) never stay", drawn(20, 4, (0, 1, -1))),
+            Case("tokens of neither domain (-1) never stay", drawn(20, 4, (0, 1, -1))),
             Case("nothing in common", (torch.tensor([1, 2, 3]), torch.tensor([0, 1, 0]))),
         ),
         mutants={
             "in both": (
                 in_both,
                 "every token stays whose id occurs on both sides, however often. If one side has a hundred commas and "
-                "the other two, the commas still make a difference.",
+                "the other has two, the commas still make a difference. Keep the smaller number.",
             ),
             "everything": (all_of_both, "all tokens of both domains stay, so nothing is matched."),
             "equal totals": (
                 equal_totals,
-                "both sides have the same number of tokens, but not the same tokens. Match each id by itself.",
+                "both sides have the same number of tokens, but not the same ids. Match each id by itself.",
             ),
             "one of a kind": (
                 one_of_a_kind,
-                "one of each id stays on each side. As many as the smaller side has may stay.",
+                "only one of each id stays on each side. As many may stay as the smaller side has.",
+            ),
+            "the last ones": (
+                the_last_ones,
+                "the last ones of each id stay. The page asks for the first ones.",
+            ),
+            "one too many": (
+                one_too_many,
+                "one too many of an id stays on the side that has more.",
+            ),
+            "unknown stays": (unknown_stays, "tokens of neither domain (-1) stay. They should never stay."),
+            "counted over both": (
+                counted_over_both,
+                "the occurrences of an id are counted over both domains together. Each side has its own count.",
+            ),
+            "only side 0": (only_side(0), "only tokens of domain 0 stay. Those of the other side are missing."),
+            "only side 1": (only_side(1), "only tokens of domain 1 stay. Those of the other side are missing."),
+            "cuts only side 0": (
+                cut_only(0),
+                "only domain 0 is cut to the smaller number. The other side may be the larger one.",
+            ),
+            "cuts only side 1": (
+                cut_only(1),
+                "only domain 1 is cut to the smaller number. The other side may be the larger one.",
+            ),
+            "place by place": (
+                place_by_place,
+                "tokens stay only if both sides have the same id at the same position. The order doesn't matter, only "
+                "how often each id occurs.",
             ),
             "unknown as the other": (
                 unknown_as_the_other,
-                "tokens whose domain is not known (-1) are counted to domain 1.",
+                "tokens of neither domain (-1) are counted as domain 1.",
             ),
         },
         accepted={"place by place": matched_by_places, "by ranks": matched_by_ranks},
@@ -285,13 +447,13 @@ EXERCISES = (
         minutes=15,
         difficulty=4,
         hints=(
-            "What would be interchangeable if the domain made no difference: tokens, or documents? Deal those.",
+            "What could be exchanged if the kind made no difference: tokens, or documents? Deal those.",
             "labels is (document); labels[documents] is (token). orders(len(labels)) is (draw, document): each row is "
             "one way to deal, and the first leaves all as it is.",
-            "A function gap(labels) = share of uses where labels[documents] is 1 minus that where it is 0. observed = "
-            "abs(gap(labels)); the answer is the share of the orders with abs(gap(labels[order])) >= observed - 1e-9.",
+            "For each order: kinds = labels[order][documents]; gap = abs(share of uses where kinds is 1 minus share "
+            "where it is 0). The answer is the share of the orders whose gap >= the first gap - 1e-9 (for rounding).",
         ),
-        now_you_know="who deals tokens asks whether a text has a subject; who deals documents asks about the domain.",
+        now_you_know="dealing tokens tests whether texts have a subject; dealing documents tests the kind of text.",
         oracle=p_value,
         cases=(
             Case(
@@ -311,26 +473,69 @@ EXERCISES = (
         mutants={
             "over tokens": (
                 over_tokens,
-                "tokens were dealt, not documents. The tokens of a text resemble each other, so that nearly every text "
-                "differs from nearly every other: small p, for nothing.",
+                "tokens were dealt, not documents. The tokens of a text resemble each other, so nearly every text "
+                "differs "
+                "from nearly every other, and p is small for nothing.",
             ),
             "one side only": (
                 one_sided,
-                "only differences in one direction count. Nobody said beforehand which side would be larger.",
+                "only differences in one direction count. The page asks for either direction: compare absolute values.",
             ),
             "larger only": (
                 larger_only,
-                "what is equally far apart is not counted. At least as large: the real order is one of them, so that "
-                "p is never zero.",
+                'orders with an equal difference are not counted. "At least as large" includes ties, and the real '
+                "order, "
+                "so p is never zero.",
             ),
             "means of documents": (
                 of_document_means,
-                "each document counts alike, whatever its length. The shares are of tokens.",
+                "each document counts equally, however long it is. The page asks for shares of tokens.",
             ),
-            "the rest": (the_rest, "that is the share of the orders that are less far apart, 1 - p."),
+            "the rest": (the_rest, "that is the share of the orders with a smaller difference, one minus p."),
+            "plus one": (
+                plus_one,
+                "one is added above and below the line. The first row of the orders is the real one, so it is already "
+                "counted.",
+            ),
+            "without the first": (
+                without_the_first,
+                "the first order, which leaves all as it is, is left out. Counted with the others, it keeps p above "
+                "zero.",
+            ),
+            "a number of orders": (
+                number_of_orders,
+                "that is a number of orders. Divide it by the number of all orders to get a share.",
+            ),
+            "with its sign": (
+                with_its_sign,
+                "the observed difference keeps its sign, while the dealt ones lose it. Take the absolute value of "
+                "both.",
+            ),
+            "one kind alone": (
+                one_kind_alone,
+                "only the share of kind 1 is compared. The page asks for its difference from the share of kind 0.",
+            ),
+            "doubled": (
+                doubled,
+                "the orders of one direction are counted and doubled. The two directions need not have equally many: "
+                "compare absolute values.",
+            ),
+            "on top of each other": (
+                on_top_of_each_other,
+                "each order is applied to the result of the one before. Deal the original labels anew in each order.",
+            ),
+            "one side and larger": (
+                one_side_and_larger,
+                "two mistakes: only one direction counts, and orders with an equal difference are left out.",
+            ),
+            "uses dealt": (
+                uses_dealt,
+                "the uses of tokens were dealt, not the labels of documents. The tokens of a text resemble each other, "
+                "so p is small for nothing.",
+            ),
             "differences of counts": (
                 of_counts,
-                "numbers of tokens were compared. The larger side wins then; compare shares.",
+                "numbers of tokens are compared, so the side with more tokens wins. Compare shares.",
             ),
         },
         accepted={"documents summed up once": p_value_by_sums, "documents to labels": p_value_other_way},
@@ -342,13 +547,14 @@ EXERCISES = (
         minutes=10,
         difficulty=2,
         hints=(
-            "Ask each sentence: compared with what? How many independent observations? Picked before or after looking?",
+            "Ask of each sentence: compared with what? From how many independent observations? Picked after looking?",
             "Each of the six controls is missing exactly once: layers, documents, matched tokens, maximum, fixed k, "
             "random experts.",
-            "A number without its layer; a p over tokens; other words; a maximum over 128; chance that is not zero; an "
-            "ablation without a comparison. In which sentence is which?",
+            "A number without its layer; a p over tokens; different words; a maximum over 128; a chance value that is "
+            "not zero; an ablation without a comparison. Which sentence has which?",
         ),
-        now_you_know="six questions to a sentence about experts, and each has cost somebody a headline.",
+        now_you_know="six questions for any sentence about experts; each has undone a headline.",
+        reasons=REASONS,
         expected=lambda: answers((False,) * len(CLAIMS)),
         mutants={
             "missed " + ", ".join(str(n) for n, missed in enumerate(way, 1) if missed): (answers(way), misread(way))

@@ -10,8 +10,8 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from minimoe.course.figures.ch06_router import driven
-from minimoe.course.figures.ch12_experts import CHANCE, MARK
-from minimoe.plotting import DOMAIN_COLOURS, Picture, finish
+from minimoe.course.figures.ch12_experts import CHANCE, REAL
+from minimoe.plotting import DOMAIN_COLOURS, Picture, finish, reference_line
 from minimoe.routing.statistics.counting import document_counts
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -79,34 +79,28 @@ def claim(tally: Tally, layer: int, domain: int, labels: Tensor, says: str) -> P
         go.Bar(
             x=list(range(1, len(order) + 1)), y=[round(float(lifts[expert]), 3) for expert in order],
             marker={
-                "color": [DOMAIN_COLOURS.get(name, MARK) if lifts[expert] > line else CHANCE for expert in order],
+                "color": [DOMAIN_COLOURS.get(name, REAL) if lifts[expert] > line else CHANCE for expert in order],
                 "line": {"width": 0},
             },
             customdata=[f"L{layer}·E{expert}" for expert in order],
             hovertemplate="%{customdata}: %{y:.2f} times<extra></extra>",
         )
     )  # fmt: skip
-    figure.add_hline(y=line, line={"color": MARK, "width": 1, "dash": "dash"})
-    figure.add_hline(y=1, line={"color": "#808080", "width": 1, "dash": "dot"})
-    figure.add_annotation(
-        x=len(order), y=line, xanchor="right", yanchor="bottom", showarrow=False, font={"color": MARK},
-        text=f"the best of {len(order)}, in 19 of 20 deals of the labels: below {line:.2f}",
-    )  # fmt: skip
+    reference_line(figure, line, f"the best of {len(order)} stays below {line:.2f} in 19 of 20 deals")
+    reference_line(figure, 1, "1: as everywhere")
+    for note in figure.layout.annotations:
+        note.update(x=1, xanchor="right")
     figure.update_xaxes(title_text="rank of the expert (hover for its name)", showgrid=False, range=[0, len(order) + 1])
     figure.update_yaxes(
-        title_text=f"share of the {name} tokens over<br>share of all tokens",
+        title_text=f"share of the {name} tokens<br>over share of all tokens",
         range=[0, max(4.4, 1.05 * float(lifts[best]), 1.1 * line)],
     )
     headline = f"“L{layer}·E{best} is selected {float(lifts[best]):.1f} times as often in {name}!”"
     count = int((labels == domain).sum())
     note = f"{says}; {count} {name} documents, {tokens:,} tokens; {above} of {len(order)} experts above the line"
     alt = f"{headline} {note}. In 19 of 20 deals the best is below {line:.2f}."
-    picture = finish(figure, headline, alt, height=390)
-    figure.update_layout(
-        title={"subtitle": {"text": note, "font": {"size": 13, "color": "#404040"}}}, bargap=0.1,
-        margin={"l": 90, "r": 20, "t": 90, "b": 55},
-    )  # fmt: skip
-    return picture
+    figure.update_layout(bargap=0.1)
+    return finish(figure, headline, alt, 400, note[0].upper() + note[1:] + ".")
 
 
 def explore_claims(tally: Tally, layer: int = 2, domain: str = "code") -> Any:

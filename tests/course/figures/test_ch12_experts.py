@@ -8,7 +8,7 @@ import torch
 from minimoe.course.exercises.ch12_evidence import all_orders
 from minimoe.course.figures import ch12_claims as claims
 from minimoe.course.figures import ch12_experts as pictures
-from minimoe.plotting import DOMAIN_COLOURS
+from minimoe.plotting import DOMAIN_COLOURS, PART_COLOURS
 from minimoe.routing.statistics import expected_maximum, pmi_chance
 from minimoe.routing.trace.synthetic import synthetic_trace
 
@@ -118,7 +118,7 @@ def test_grey_in_the_pair_map_is_chance_and_not_zero():
 
 
 def test_the_map_lights_one_step():
-    lit = [shape for shape in pictures.claim_map().figure.layout.shapes if shape.fillcolor == pictures.MARK]
+    lit = [shape for shape in pictures.claim_map().figure.layout.shapes if shape.fillcolor == PART_COLOURS["router"]]
     assert len(lit) == 1
 
 
@@ -134,3 +134,28 @@ def test_best_of_many_is_described_with_its_band():
     low, high = torch.tensor([chance - 0.1, 0.1]), torch.tensor([chance + 0.1, 0.2])
     picture = pictures.best_of_many(torch.tensor([12]), torch.tensor([0.9]), (10, 100), low, high, ["·in"], "a title")
     assert f"seen 10 times has a best expert with {chance - 0.1:.0%}" in picture.alt
+
+
+def test_the_damage_of_small_texts_shares_a_bar():
+    damage = torch.tensor([0.0, 30.0, 1.0, 45.0, 2.0, 3.0, 4.0, -0.5, 0.25])
+    names = [f"{domain} {n}" for domain in ("en", "math", "code") for n in range(3)]
+    picture = pictures.damage_by_text(damage, names, "a title")
+    bars = picture.figure.data[0]
+    assert list(bars.y)[:2] == ["math 0", "en 1"] and bars.y[-1] == "the other 3 together"
+    assert bars.x[0] == 45.0 and math.isclose(bars.x[-1], -0.2, abs_tol=0.06)
+    assert list(bars.marker.color)[:2] == [DOMAIN_COLOURS["math"], DOMAIN_COLOURS["en"]]
+    assert "math 0 45.0" in picture.alt
+
+
+def test_chance_is_grey_among_means():
+    bars = pictures.mean_bars({"dice": 0.5, "the model": 4.04}, "dice", "a title").figure.data[0]
+    assert list(bars.text) == ["0.5", "4.0"] and list(bars.marker.color) == [pictures.CHANCE, pictures.REAL]
+
+
+def test_lines_are_named_once_and_inside():
+    lines = {"as written": (torch.tensor([0.01, 0.02]), torch.zeros(2), torch.full((2,), 0.01))}
+    lines["shuffled"] = (torch.tensor([0.3, 0.3]), torch.zeros(2), torch.full((2,), 0.02))
+    figure = pictures.distances({"en and zh": lines, "en and code": lines}, "a title").figure
+    named = [note for note in figure.layout.annotations if note.text in ("as written", "shuffled", "chance")]
+    assert [note.text for note in named] == ["as written", "shuffled", "chance"]
+    assert {note.xref for note in named} == {"x2"} and all(note.yshift > -10 for note in named)
