@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import minimoe
+from minimoe.course.table import table
 from minimoe.model.router import Routing
 from minimoe.model.router import route as library_route
 
@@ -66,7 +67,7 @@ story
 
 # %%
 assert len(story.theirs) > 20
-print(f"tokens of the library's story before yours departs from it: {story.agreed / len(story.theirs):.0%}")
+print(f"the library's story, token by token: {story.agreed / len(story.theirs):.0%} as yours")
 
 # %% [markdown]
 # ## 06.2 · Predict, then run: the margin
@@ -107,24 +108,22 @@ ranked = seen[0].sort(dim=-1, descending=True).values
 logits = ranked[(ranked[:, 7] - ranked[:, 8] - 0.03).abs().argmin()]
 
 
-def look(name, changed):
-    """What softmax and top-k make of changed logits, beside what they made of the old ones."""
+def look(changed):
+    """The new margin, and whether experts and weights are others than before."""
     before, after = (scores.softmax(-1).topk(8) for scores in (logits, changed))
     same_experts = set(before.indices.tolist()) == set(after.indices.tolist())
     same_weights = torch.allclose(before.values, after.values, atol=1e-5)
-    margin = float(changed[7] - changed[8])
-    print(
-        f"{name:10s} margin {margin:5.2f}   other experts: {not same_experts!s:5}   other weights: {not same_weights}"
-    )
+    return [f"{changed[7] - changed[8]:.2f}", str(not same_experts), str(not same_weights)]
 
 
-look("as it is", logits)
-look("doubled", 2 * logits)
-look("plus 5", logits + 5)
+rows = {"as it is": look(logits), "doubled": look(2 * logits), "plus 5": look(logits + 5)}
+table(["margin", "other experts", "other weights"], rows)
+
+# %%
 rounded = ranked.bfloat16().float()
 equal, swapped = (rounded[:, :-1] == rounded[:, 1:]), (rounded[:, :-1] < rounded[:, 1:])
-print(f"neighbours in the ranking that became equal in bfloat16: {equal.float().mean():.0%}")
-print(f"neighbours that swapped their order: {int(swapped.sum())} of {swapped.numel():,}")
+rows = {"became equal": [f"{equal.float().mean():.0%}"], "swapped their order": [int(swapped.sum())]}
+table([f"of {swapped.numel():,} pairs of neighbours in the ranking, rounded to bfloat16"], rows)
 
 # %%
 minimoe.check("06.2", predictions)
@@ -188,15 +187,15 @@ for name, logits in {"float32": scores, "float16": scores.half()}.items():
     print(f"{name}: wrong for {len(wrong_tokens(suspicious, logits)):3d} of {len(logits):,} tokens")
 
 # %% [markdown]
-# In float32 it is right, or nearly; in float16 it is wrong for about one token in fifty. Why *those*? The ten highest
-# logits of three that go wrong, and of three that do not:
+# In float32 it is right, or nearly; in float16 it is wrong for about one token in fifty. Why *those*? The seven highest
+# logits (six are chosen) of three that go wrong, and of three that do not:
 
 # %%
 half = scores.half()
 bad = wrong_tokens(suspicious, half)
 good = torch.tensor([token for token in range(20) if token not in bad])
 for name, tokens in (("wrong", bad[:3]), ("right", good[:3])):
-    for row in half[tokens].topk(10, dim=-1).values.tolist():
+    for row in half[tokens].topk(7, dim=-1).values.tolist():
         print(name, " ".join(f"{value:.4f}" for value in row))
 
 # %% [markdown]
@@ -251,14 +250,15 @@ model.engine = "loop"
 with torch.no_grad(), FlopCounterMode(display=False) as counter:
     model.layers[0].mlp(torch.randn(1, 1, model.config.hidden_size, generator=torch.Generator().manual_seed(0)))
 model.engine = "auto"
-print(f"counted while it ran (mini, layer 0, one token): {counter.get_total_flops():,}")
+print(f"counted in the mini's layer 0: {counter.get_total_flops():,}")
+rows = {}
 for name, config in (("mini", model.config), ("235B", minimoe.ModelConfig.named("Qwen3-235B-A22B"))):
     counts = operations(config)
     if counts is None or ... in counts:
-        print(f"{name}: write the function above, and its numbers appear here")
+        rows[name] = ["write the function above", "", ""]
     else:
-        part = counts[0] / sum(counts)
-        print(f"{name}: router {counts[0]:,}   experts {counts[1]:,}   the router's part: {part:.1%}")
+        rows[name] = [*(int(count) for count in counts), f"{counts[0] / sum(counts):.1%}"]
+table(["router", "experts", "the router's share"], rows)
 
 # %% [markdown]
 # In this respect the mini is not a small 235B: its experts are so narrow that choosing them is a sizeable part of the

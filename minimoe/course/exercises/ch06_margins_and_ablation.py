@@ -549,7 +549,7 @@ EXERCISES = (
         minutes=15,
         difficulty=3,
         hints=(
-            "Look at the ten highest logits of a token that goes wrong, and of one that does not. What differs?",
+            "Look at the highest logits of a token that goes wrong, and of one that does not. What differs?",
             "In float32 it hardly ever goes wrong, in float16 it does. What happens much more often among few digits? "
             "Then read the line with masked_fill: how many experts does it take out?",
             "Two equal logits: both are masked, only one was chosen. Mask by place: argmax gives one index per token, "
