@@ -144,6 +144,7 @@ def distances(panels: Mapping[str, Mapping[str, Sequence[Tensor]]], title: str, 
         figure.update_xaxes(title_text="layer", row=rows, col=column)
     for row in range(1, rows + 1):
         figure.update_yaxes(title_text="distance (of 1)", row=row, col=1)
+    figure.for_each_annotation(lambda note: note.update(font={"size": TEXT_SIZE}), selector={"xref": "paper"})
     alt = f"{title}. {subtitle} {'; '.join(summaries)} of the layers."
     picture = finish(figure, title, alt, 120 + 190 * rows, subtitle)
     figure.update_layout(margin={"t": figure.layout.margin.t + 14}, height=figure.layout.height + 14)
@@ -218,7 +219,7 @@ def histograms(
         summaries.append(f"{name}: middle {float(flat.median()):.2f}, largest {float(flat.max()):.2f}")
     for name, value in lines.items():
         reference_line(figure, value, name, axis="x")
-    figure.update_xaxes(title_text=unit)
+    figure.update_xaxes(title_text=unit, range=[edges[0], edges[-1]])
     figure.update_yaxes(title_text="share of the pairs", tickformat=".0%", rangemode="tozero", nticks=5)
     picture = finish(figure, title, f"{title}. {subtitle} {'; '.join(summaries)}.", 380, subtitle)
     figure.update_layout(margin={"t": figure.layout.margin.t + 20}, height=figure.layout.height + 20)
@@ -245,7 +246,7 @@ def pair_map(pmi: Tensor, order: Tensor, chance: float, title: str, subtitle: st
         hovertemplate="%{y} with %{x}<br>PMI %{z:.1f}<extra></extra>",
     )  # fmt: skip
     figure = go.Figure(heatmap)
-    figure.update_xaxes(title_text="experts, sorted so that those selected together are neighbours")
+    figure.update_xaxes(title_text="experts, those selected together side by side")
     figure.update_yaxes(title_text="the same experts", autorange="reversed")
     for update in (figure.update_xaxes, figure.update_yaxes):
         update(showticklabels=False, ticks="", showgrid=False)
