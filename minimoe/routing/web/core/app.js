@@ -99,6 +99,7 @@ export function createApp(root, model, header, blob) {
     if (keys.includes("trace")) {
       if (!known(app.state.trace)) app.state.trace = 0;
       app.data = open(app.state.trace);
+      app.pointed = null;
       app.state = cleanState(app.state, app.data);
     }
     if (keys.some((key) => SELECTION_KEYS.includes(key))) pending.add("selection");
@@ -128,6 +129,13 @@ export function createApp(root, model, header, blob) {
     const { theme } = app.state;
     change({ ...target, theme }, changedKeys(app.state, target));
     app.announce(back ? "Undone." : "Redone.");
+  };
+  /** Preview the token under the pointer; null ends it. Not part of the state. */
+  app.pointed = null;
+  app.point = (token) => {
+    if (token === app.pointed) return;
+    app.pointed = token;
+    app.redraw(["pointed"]);
   };
   app.undo = () => step(true);
   app.redo = () => step(false);

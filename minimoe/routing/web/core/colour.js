@@ -32,6 +32,12 @@ export function unpackColour(packed) {
   return `rgb(${packed & 255}, ${(packed >>> 8) & 255}, ${(packed >>> 16) & 255})`;
 }
 
+/** The colour between two packed colours: `part` 0 gives the first, 1 the second. */
+export function mixColours(first, second, part) {
+  const channel = (shift) => Math.round(((first >>> shift) & 255) * (1 - part) + ((second >>> shift) & 255) * part);
+  return packColour([channel(0), channel(8), channel(16)]);
+}
+
 /** Interpolate `steps` evenly spaced packed colours between the stops. */
 function colourRamp(stops, steps = 256) {
   const colours = stops.map(parseColour);

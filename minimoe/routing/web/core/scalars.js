@@ -1,9 +1,11 @@
-// The values that can colour a token in one layer: margin, entropy, probability of the first expert, or use of one expert.
+// The values that can colour a token in one layer: experts shared with the token at the caret, margin, entropy, probability of the first
+// expert, or use of one expert.
 
 import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
 
 export const SCALARS = {
+  shared: { title: "shared experts", words: "experts shared with the token at the caret", weights: false },
   margin: { title: "margin", words: "margin between the last selected and the first left-out expert (difference of router logits)", weights: true },
   entropy: { title: "entropy", words: "entropy of the router's probabilities (bits)", weights: true },
   top1: { title: "top-1", words: "probability of the first expert", weights: true },
@@ -13,7 +15,7 @@ export const SCALARS = {
 /** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar, cached; all layers share the scale. */
 export function readScalar(app, kind) {
   const { state } = app;
-  const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind;
+  const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind === "shared" ? `shared ${state.token}` : kind;
   if (app.scalarCache?.colours !== app.colours || app.scalarCache.data !== app.data) app.scalarCache = { colours: app.colours, data: app.data, kept: new Map() };
   if (app.scalarCache.kept.size > 50) app.scalarCache.kept.clear();
   if (!app.scalarCache.kept.has(name)) app.scalarCache.kept.set(name, makeScalar(app, kind));
@@ -24,6 +26,16 @@ export function readScalar(app, kind) {
 function makeScalar(app, kind) {
   const { data, state } = app;
   const { T, K, fields } = data;
+  if (kind === "shared") {
+    const { K, E } = data;
+    const text = data.text(state.token);
+    return {
+      label: `experts shared with ${text}`,
+      scale: sequentialScale(app, 0, K, { label: `experts shared with “${text}”`, ticks: [{ value: 0, text: "0" }, { value: (K * K) / E, text: `${formatNumber((K * K) / E, 2)} by chance`, strong: true }, { value: K, text: String(K) }] }),
+      say: (value) => `${value} of ${K} experts shared with ${text}`,
+      values: (l, out = new Float32Array(T)) => sharedWith(data, l, state.token, out),
+    };
+  }
   if (kind === "margin" && data.has.weights) {
     const high = Math.max(1e-6, codeQuantile(fields.margins, 0.95) * data.header.margin_scale);
     const factor = data.header.margin_scale / 255;
@@ -60,6 +72,18 @@ function makeScalar(app, kind) {
     say: (value) => (expert === null ? name : `${name} ${value ? "selected" : "not selected"}`),
     values: (l, out = new Float32Array(T)) => fillFrom(out, (t) => (expert !== null && data.slotOf(l, t, expert) >= 0 ? 1 : NaN)),
   };
+}
+
+/** out[t]: the number of experts that tokens t and `token` both select in row l. */
+function sharedWith({ T, K, E, blocks }, l, token, out) {
+  const own = new Uint8Array(E);
+  for (let slot = 0; slot < K; slot++) own[blocks[l][token * K + slot]] = 1;
+  for (let t = 0; t < T; t++) {
+    let count = 0;
+    for (let i = t * K, end = i + K; i < end; i++) count += own[blocks[l][i]];
+    out[t] = count;
+  }
+  return out;
 }
 
 /** out[t] = value(t) */

@@ -1,15 +1,17 @@
 // The widget of one token through all layers: the text, the map of its experts, the comparison with a pinned token, and a field for new text.
 
-import { createLights, heaviestWeight } from "../charts/lights.js";
+import { tokenName, wordsOfExpert, wordsOfPair, wordsOfToken } from "../charts/light_words.js";
+import { heaviestWeight } from "../charts/lights.js";
+import { LIGHTS_STYLE } from "../charts/lights_style.js";
 import { element, setText } from "../core/dom.js";
 import { tokensUsing } from "../math/shared.js";
 import { readTokenData } from "./data.js";
 import { createExpertTable } from "./expert_table.js";
+import { createLights } from "./map.js";
 import { createTextField } from "./text_field.js";
 import { createTextStrip } from "./text_strip.js";
 import { followTheme, hideStatic } from "./page.js";
 import { TOKEN_STYLE } from "./style.js";
-import { tokenName, wordsOfExpert, wordsOfPair, wordsOfToken } from "./words.js";
 
 const HELP = "Point at a token, or use the arrow keys in the text.";
 
@@ -46,7 +48,7 @@ export function showToken({ model, el }) {
   const words = element("p", { class: "mt-words", role: "status", "aria-live": "polite" });
   const map = element("div", { class: "mt-drawing" }, lights.node);
   const field = model.get("header").live ? createTextField(model) : null;
-  root.append(element("style", {}, TOKEN_STYLE), title, text.node, text.legend, element("div", { class: "mt-bar" }, button, words), map, field?.node ?? "", table.node);
+  root.append(element("style", {}, TOKEN_STYLE + LIGHTS_STYLE), title, text.node, text.legend, element("div", { class: "mt-bar" }, button, words), map, field?.node ?? "", table.node);
   el.append(root);
 
   const open = () => {
@@ -55,7 +57,7 @@ export function showToken({ model, el }) {
     Object.assign(shown, { token: model.get("token"), pinned: model.get("pinned"), preview: null, pointed: null, held: null });
     setText(title, data.title);
     text.build(data);
-    field?.show(data.text);
+    field?.show(data.whole);
     draw();
   };
   const sentence = (lit, spot) => {

@@ -123,12 +123,14 @@ function createStrip(app, container) {
     if (pressed !== null && t >= 0 && t !== pressed) return app.set({ token: t, range: [Math.min(t, pressed), Math.max(t, pressed) + 1] });
     if (t !== hovered) {
       hovered = t;
+      if (event.pointerType === "mouse") app.point(t < 0 ? null : t);
       draw();
     }
     if (t >= 0) app.tooltip.show(event.clientX, event.clientY, [`${data.text(t)}  ·  place ${formatCount(t)}`, ...tokenFacts(app, t)]);
   }, options);
   canvas.addEventListener("pointerleave", () => {
     hovered = -1;
+    app.point(null);
     app.tooltip.hide();
     draw();
   }, options);
@@ -158,7 +160,7 @@ function createStrip(app, container) {
 
   return {
     update(changed) {
-      const recolour = scalar === null || ["all", "layer", "scalar", "trace"].some((key) => changed.has(key)) || (changed.has("expert") && app.state.scalar === "uses");
+      const recolour = scalar === null || ["all", "layer", "scalar", "trace"].some((key) => changed.has(key)) || (changed.has("expert") && app.state.scalar === "uses") || (changed.has("token") && app.state.scalar === "shared");
       if (recolour) {
         scalar = readScalar(app, app.state.scalar);
         values = scalar.values(app.state.layer, values ?? undefined);
