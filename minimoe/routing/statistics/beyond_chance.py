@@ -1,8 +1,6 @@
 """Which counts of selections are beyond chance: outside the central 95 % of uniform routing, widened where documents
 differ. The atlas of the explorer fades the others (the same formulas in web/math/beyond_chance.js)."""
 
-import math
-
 import torch
 from torch import Tensor
 

@@ -40,7 +40,7 @@ function lightsOf(data, place, l, t, heaviest) {
   return Array.from({ length: data.K }, (_, slot) => {
     const weight = data.weight(l, t, slot);
     const part = weight === null || !heaviest ? 0.4 : Math.min(1, weight / heaviest);
-    return { expert: data.experts(l)[t * data.K + slot], radius: place.smallest + (place.largest - place.smallest) * Math.sqrt(part), opacity: 0.5 + 0.5 * part };
+    return { expert: data.experts(l)[t * data.K + slot], radius: place.smallest + (place.largest - place.smallest) * Math.sqrt(part), opacity: 0.55 + 0.45 * Math.sqrt(part) };
   });
 }
 

@@ -4,6 +4,7 @@ import { createBar } from "./bar.js";
 import { resolveColours } from "./colour.js";
 import { openTrace } from "./data.js";
 import { append, element, setText } from "./dom.js";
+import { createHeadline } from "./headline.js";
 import { openDialog } from "./help.js";
 import { createKernel } from "./kernel.js";
 import { listenForKeys } from "./keys.js";
@@ -78,6 +79,7 @@ export function createApp(root, model, header, blob) {
     if (changed.has("trace")) rebuild();
     if (changed.has("theme") || changed.has("all")) dress();
     app.bar.update();
+    app.headline.update();
     app.tour?.update(changed);
     app.layout.update(changed);
     root.dataset.rev = String(app.state.rev);
@@ -167,7 +169,8 @@ export function createApp(root, model, header, blob) {
   app.bar = createBar(app);
   app.layout = createLayout(app);
   app.tour = createTour(app);
-  append(app.page, [app.bar.node, app.tour?.node, app.layout.node]);
+  app.headline = createHeadline(app);
+  append(app.page, [app.bar.node, app.headline.node, app.tour?.node, app.layout.node]);
   listenForKeys(app, stop.signal);
   listenForThemes(app, stop.signal);
 
@@ -182,6 +185,7 @@ export function createApp(root, model, header, blob) {
     cancelAnimationFrame(frame);
     Object.values(timers).forEach(clearTimeout);
     model.off("change:state", fromOutside);
+    app.headline.destroy();
     app.kernel?.destroy();
     app.layout.destroy();
   };

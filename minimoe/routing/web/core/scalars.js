@@ -5,7 +5,7 @@ import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
 
 export const SCALARS = {
-  shared: { title: "shared experts", words: "experts shared with the token at the caret", weights: false },
+  shared: { title: "shared experts", words: "experts shared with the token at the caret, in all layers", weights: false },
   margin: { title: "margin", words: "margin between the last selected and the first left-out expert (difference of router logits)", weights: true },
   entropy: { title: "entropy", words: "entropy of the router's probabilities (bits)", weights: true },
   top1: { title: "top-1", words: "probability of the first expert", weights: true },
@@ -26,16 +26,7 @@ export function readScalar(app, kind) {
 function makeScalar(app, kind) {
   const { data, state } = app;
   const { T, K, fields } = data;
-  if (kind === "shared") {
-    const { K, E } = data;
-    const text = data.text(state.token);
-    return {
-      label: `experts shared with ${text}`,
-      scale: sequentialScale(app, 0, K, { label: `experts shared with “${text}”`, ticks: [{ value: 0, text: "0" }, { value: (K * K) / E, text: `${formatNumber((K * K) / E, 2)} by chance`, strong: true }, { value: K, text: String(K) }] }),
-      say: (value) => `${value} of ${K} experts shared with ${text}`,
-      values: (l, out = new Float32Array(T)) => sharedWith(data, l, state.token, out),
-    };
-  }
+  if (kind === "shared") return sharedScalar(app);
   if (kind === "margin" && data.has.weights) {
     const high = Math.max(1e-6, codeQuantile(fields.margins, 0.95) * data.header.margin_scale);
     const factor = data.header.margin_scale / 255;
@@ -74,14 +65,34 @@ function makeScalar(app, kind) {
   };
 }
 
-/** out[t]: the number of experts that tokens t and `token` both select in row l. */
-function sharedWith({ T, K, E, blocks }, l, token, out) {
+/** How many experts of all layers a token shares with the one at the caret; pale where two random tokens would share as many. */
+function sharedScalar(app) {
+  const { data } = app;
+  const { L, T, K, E } = data;
+  const { token } = app.state;
+  const shared = sharedWith(data, token);
+  const others = shared.reduce((most, count, t) => (t === token ? most : Math.max(most, count)), 0);
+  const expected = (L * K * K) / E;
+  const spread = Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)); // of L hypergeometric counts
+  const chance = Math.floor(expected + 1.96 * spread) + 0.5;
+  const high = Math.min(L * K, Math.max(others, Math.ceil(chance) + 1));
+  const text = data.text(token);
+  return {
+    label: `experts shared with ${text} in all layers`,
+    scale: sequentialScale(app, 0, high, { label: `experts shared with “${text}”, all layers`, chance: [-0.5, chance], ticks: [{ value: chance, text: `pale: chance, up to ${Math.floor(chance)}`, strong: true }, { value: high, text: `${high < L * K ? "≥ " : ""}${high}` }] }),
+    say: (value) => `${value} of ${L * K} experts shared with ${text}`,
+    values: (l, out = new Float32Array(T)) => fillFrom(out, (t) => shared[t]),
+  };
+}
+
+/** The number of experts of all layers that every token shares with `token`. */
+function sharedWith({ T, K, E, blocks }, token) {
+  const out = new Uint16Array(T);
   const own = new Uint8Array(E);
-  for (let slot = 0; slot < K; slot++) own[blocks[l][token * K + slot]] = 1;
-  for (let t = 0; t < T; t++) {
-    let count = 0;
-    for (let i = t * K, end = i + K; i < end; i++) count += own[blocks[l][i]];
-    out[t] = count;
+  for (const block of blocks) {
+    own.fill(0);
+    for (let i = token * K; i < token * K + K; i++) own[block[i]] = 1;
+    for (let t = 0, i = 0; t < T; t++) for (let slot = 0; slot < K; slot++, i++) out[t] += own[block[i]];
   }
   return out;
 }

@@ -1,6 +1,6 @@
-// Colour scales. A scale is {low, high, kind, packed(value) -> 32-bit colour, faded(value), css(value), ticks, label, chance}: values
+// Colour scales. A scale is {low, high, kind, packed(value) -> 32-bit colour, faded(value), shown(value), css(value), ticks, label, chance}: values
 // outside [low, high] are clipped to the end colours (marked in the legend); NaN maps to the background. `faded` is the pale colour of a
-// value within chance; `chance`: [from, to] of these values, or null.
+// value within chance, shown() the one or the other; `chance`: [from, to] of these values, or null.
 
 import { mixColours, unpackColour } from "./colour.js";
 import { element, setText } from "./dom.js";
@@ -19,7 +19,8 @@ function makeScale(ramp, low, high, { empty = 0, ticks = [], label = "", kind = 
   };
   const packed = lookUp(ramp);
   const faded = lookUp(ramp.map((colour) => mixColours(empty, colour, FADED)));
-  return { kind, low, high, ramp, empty, ticks, label, chance, packed, faded, css: (value) => unpackColour(packed(value)) };
+  return { kind, low, high, ramp, empty, ticks, label, chance, packed, faded, css: (value) => unpackColour(packed(value)),
+    shown: (value) => (chance && value >= chance[0] && value <= chance[1] ? faded(value) : packed(value)) };
 }
 
 /** Sequential scale (cividis) from low to high. */
@@ -61,10 +62,7 @@ export function legendBar(app) {
       const context = canvas.getContext("2d");
       const image = context.createImageData(256, 1);
       const pixels = new Uint32Array(image.data.buffer);
-      for (let i = 0; i < 256; i++) {
-        const value = scale.low + ((scale.high - scale.low) * i) / 255;
-        pixels[i] = scale.chance && value >= scale.chance[0] && value <= scale.chance[1] ? scale.faded(value) : scale.packed(value);
-      }
+      for (let i = 0; i < 256; i++) pixels[i] = scale.shown(scale.low + ((scale.high - scale.low) * i) / 255);
       context.putImageData(image, 0, 0);
       const strong = scale.ticks.find((tick) => tick.strong);
       const minGap = (scale.high - scale.low) * (scale.kind === "diverging" ? 0.1 : 0.24); // omit ticks too close to the strong one

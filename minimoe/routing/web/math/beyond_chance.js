@@ -11,16 +11,16 @@ import { MINIMUM } from "./intervals.js";
 
 const TAIL = 0.025;
 const Z = 1.959964;
-const bands = new Map(); // "n p" -> the band: a brush asks for many, a redraw for the same
+const keptBands = new Map(); // "n p" -> the band: a brush asks for many, a redraw for the same
 
 /** The smallest interval of counts that leaves at most 2.5 % of a binomial (n, p) on either side. */
 export function countBand(n, p) {
   const key = `${n} ${p}`;
-  if (!bands.has(key)) {
-    if (bands.size > 200) bands.clear();
-    bands.set(key, centralCounts(n, p));
+  if (!keptBands.has(key)) {
+    if (keptBands.size > 200) keptBands.clear();
+    keptBands.set(key, centralCounts(n, p));
   }
-  return bands.get(key);
+  return keptBands.get(key);
 }
 
 function centralCounts(n, p) {

@@ -4,7 +4,7 @@ import { wordsOfPair, wordsOfToken } from "../charts/light_words.js";
 import { chartCheck } from "../charts/parts.js";
 import { designEffects } from "../math/beyond_chance.js";
 import { loadChance, loadSummary } from "../math/information.js";
-import { atlasMinimum, wilson } from "../math/intervals.js";
+import { wilson } from "../math/intervals.js";
 import { selectionAsCode } from "../core/code.js";
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, choiceGroup, element, setText } from "../core/dom.js";
@@ -40,10 +40,10 @@ function createAtlas(app, container) {
   const gutter = element("div", { class: "mm-atlas-gutter", "aria-hidden": "true", title: "Drag to show fewer layers" });
   const margin = element("canvas", { class: "mm-atlas-margin", role: "img", "aria-label": "Load of each layer", title: "Left: as how many experts the load is spread. Right: the busiest expert above its fair share (MaxVio). Lines: uniform routing of as many tokens" });
   const ticks = element("div", { class: "mm-atlas-ticks", "aria-hidden": "true" });
-  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "as if …", element("br"), "share it"), element("span", {}, "busiest,", element("br"), "× its share"));
+  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "experts", element("br"), "in use"), element("span", {}, "busiest,", element("br"), "× its share"));
   const note = element("p", { class: "mm-note" });
   const lights = createAtlasLights(app, grid);
-  const lit = chartCheck("light the experts of the token", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
+  const lit = chartCheck("light the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
   const pin = element("button", { type: "button", onclick: () => (app.state.pinned === null ? togglePin(app) : app.set({ pinned: null })) });
   const told = element("p", { class: "mm-lights-words" });
   append(container, [
