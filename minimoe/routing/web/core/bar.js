@@ -13,7 +13,7 @@ export function createBar(app) {
   const title = element("span");
   const menu = app.header.traces.length > 1
     ? element("select", { "aria-label": "Trace", onchange: (event) => app.set({ trace: Number(event.target.value) }) },
-      app.header.traces.map((entry, i) => element("option", { value: i }, entry.label === "no label" ? entry.title : entry.label)))
+      app.header.traces.map((entry, i) => element("option", { value: i }, entry.name)))
     : null;
   const tag = element("span", { class: "mm-tag-slot" });
   const node = element("header", { class: "mm-bar" },

@@ -9,9 +9,10 @@ import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } f
 import { registerView } from "../core/registry.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
+  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
+import { backgroundParts, smallNote } from "./card_small.js";
 
 registerView({
   id: "card",
@@ -64,6 +65,10 @@ registerView({
       "Together with which experts of its layer?",
       "Beyond chance for pairs drawn without replacement. Pale: q above 5%.",
     );
+    const there = chartPanel("Where was it used in a long text?");
+    const thereList = element("div");
+    there.node.append(thereList);
+    const small = () => app.selectionSize() < MINIMUM.tokens;
     const tokenList = element("div");
     const contextList = element("div");
     const neighbourList = element("div");
@@ -75,6 +80,7 @@ registerView({
     neighbours.node.append(neighbourList);
     panels.append(
       searchPanel.node,
+      there.node,
       domains.node,
       weights.node,
       tokens.node,
@@ -90,13 +96,13 @@ registerView({
     const domainChart = chartCanvas(app, domains.node, {
       height: () => Math.max(1, app.data.header.domains.length) * 34 + 62,
       label: () => `Share of tokens of each domain for which ${app.name(app.state.layer, app.state.expert)} is selected.`,
-      draw: (board) => app.state.expert !== null && !instance.shortage() && drawCardDomains(app, board, card()),
+      draw: (board) => app.state.expert !== null && !small() && drawCardDomains(app, board, card()),
     });
     const weightChart = chartCanvas(app, weights.node, {
       height: 190,
       label: () => `Histogram of the weight of ${app.name(app.state.layer, app.state.expert)}.`,
       draw: (board) =>
-        app.state.expert !== null && !instance.shortage() && app.data.has.weights && drawCardWeights(app, board, card()),
+        app.state.expert !== null && !small() && app.data.has.weights && drawCardWeights(app, board, card()),
     });
     const still = whenStill(60);
 
@@ -112,6 +118,22 @@ registerView({
         showFound(app, searchPanel, foundList, options().search, memo);
         if (this.shortage()) return still.stop();
         const one = card();
+        const few = small();
+        for (const part of [domains, weights, neighbours]) part.node.hidden = few;
+        list.node.hidden = few;
+        there.node.hidden = !few || !app.data.header.background;
+        if (few) {
+          still.stop();
+          tokens.title("In this text");
+          tokens.note(smallNote(app, one));
+          tokenList.replaceChildren();
+          contextList.replaceChildren(cardContexts(app, one, options().contexts));
+          if (there.node.hidden) return;
+          there.note(`In ${app.data.header.background.title}. Uniform: ${formatShare(app.data.K / app.data.E)} of the tokens.`);
+          thereList.replaceChildren(backgroundParts(app, app.state.layer, app.state.expert));
+          return;
+        }
+        tokens.title("For which tokens?");
         const { low, high } = one.interval;
         tokens.note(
           `Selected for ${formatCount(one.selected)} of ${formatCount(one.n)} tokens: ${formatShare(one.selected / one.n)} (95% ${formatInterval(low, high)}), ` +
@@ -164,8 +186,7 @@ registerView({
         );
       },
       shortage() {
-        if (app.state.expert === null) return "No expert is chosen: click a cell of the atlas.";
-        return shortOfTokens(app, MINIMUM.tokens, "An expert's card");
+        return app.state.expert === null ? "No expert is chosen: click a cell of the atlas." : null;
       },
       keys: (event) => moveExpert(app, event),
       destroy() {

@@ -8,6 +8,7 @@ import { formatCount, plural } from "../core/format.js";
 import { registerView } from "../core/registry.js";
 import { readScalar, SCALARS } from "../core/scalars.js";
 import { legendBar } from "../core/scales.js";
+import { createTextField } from "../core/text_field.js";
 import { drawStrip } from "./strip_draw.js";
 import { layoutStrip, STRIP_LINE, tokenInLine } from "./strip_layout.js";
 import { createOverview, tokenFacts } from "./strip_overview.js";
@@ -37,6 +38,7 @@ function createStrip(app, container) {
   const domains = choiceGroup("Tokens of the domain", names, domainKey(app), (d) => app.set({ domain: d === "all" ? null : Number(d.slice(1)) }));
   domains.buttons.forEach((button, key) => key !== "all" && button.style.setProperty("box-shadow", `inset 0 -3px 0 ${domainColour(data, Number(key.slice(1)))}`));
   const search = createSearch(app);
+  const own = app.header.reads ? createTextField({ ask: (text) => app.kernel.request("read", { text }), kind: "mm" }) : null;
   const words = element("span", { class: "mm-note" });
   const clear = element("button", { type: "button", class: "mm-quiet mm-all", onclick: () => app.set({ range: null, domain: null, match: null }) });
   const legend = legendBar(app);
@@ -45,6 +47,7 @@ function createStrip(app, container) {
   const scroller = element("div", { class: "mm-strip" }, space);
   const overview = createOverview(app);
   append(container, [
+    own?.node ?? null,
     element("div", { class: "mm-controls" }, element("span", { class: "mm-muted" }, "Colour"), colourBy.node, data.header.domains.length > 1 ? domains.node : null, search.node, legend.node),
     scroller, overview.node, element("div", { class: "mm-controls mm-strip-foot" }, words, clear),
   ]);

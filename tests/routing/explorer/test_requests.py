@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimoe.routing.ablation.ablate import ablate
-from minimoe.routing.explorer.ablation_requests import KEYS, Kernel
+from minimoe.routing.explorer.requests import KEYS, Kernel
 from minimoe.routing.trace.trace import record_routing
 from tests.routing.conftest import small_model
 
