@@ -53,7 +53,7 @@ export function createApp(root, model, header, blob) {
       clearTimeout(timers.flash);
       timers.flash = setTimeout(() => (flash.hidden = true), 1600);
     },
-    dialog: (title, children) => openDialog(app, title, children),
+    dialog: (title, children, wide) => openDialog(app, title, children, wide),
     focusView(id) {
       app.drawNow();
       const node = app.layout.panel(id)?.node;

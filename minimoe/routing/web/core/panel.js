@@ -4,6 +4,7 @@ import { visible } from "./bytes.js";
 import { copyText, viewAsCode } from "./code.js";
 import { element } from "./dom.js";
 import { formatCount, formatNumber, plural } from "./format.js";
+import { offerPicture } from "./picture.js";
 
 const TABLE_ROWS = 500; // rows shown; the CSV is always complete
 
@@ -16,10 +17,11 @@ export function createPanel(app, view, { heading = true } = {}) {
   const button = (text, title, act) => element("button", { type: "button", class: "mm-quiet", title, onclick: act }, text);
   const toggle = button("Table", `Show ${view.title} as a table`, () => showTable(!asTable));
   const csv = button("CSV", `Download the numbers of ${view.title}`, () => downloadCsv(app, view, instance));
+  const picture = button("Picture", `Save ${view.title} as a picture`, () => offerPicture(app, drawing, { title: view.title, question: view.question, alt: instance.alt() }, view.id));
   let asTable = false;
   toggle.setAttribute("aria-pressed", "false");
   const tools = element("div", { class: "mm-tools" }, app.provenanceTag(), toggle, csv,
-    button("Code", `Copy ${view.title} as Python code`, () => copyText(app, viewAsCode(app, instance.code?.() ?? ""), "Python code")));
+    picture, button("Code", `Copy ${view.title} as Python code`, () => copyText(app, viewAsCode(app, instance.code?.() ?? ""), "Python code")));
   const title = element("h3", {}, element("span", { class: "mm-letter", "aria-hidden": "true" }, view.letter), view.title);
   const node = element("section", { class: `mm-panel mm-panel-${view.id}`, "aria-label": view.title, "data-view": view.id },
     element("header", {}, heading ? title : null, element("p", { class: "mm-question" }, view.question), tools), drawing);
@@ -63,7 +65,7 @@ export function createPanel(app, view, { heading = true } = {}) {
       shortage.hidden = reason === null;
       if (reason !== null) fillShortage(reason);
       body.classList.toggle("mm-short", reason !== null);
-      toggle.disabled = csv.disabled = reason !== null; // too little data for a figure is too little for a table
+      toggle.disabled = csv.disabled = picture.disabled = reason !== null; // too little data for a figure is too little for a table
       table.hidden = !asTable || reason !== null;
       body.hidden = asTable && reason === null;
       if (!table.hidden) fillTable();
@@ -96,7 +98,7 @@ function waysOut(app, view) {
   return [
     view.id === "card" || state.expert === null ? null : { text: `where else is ${app.name(state.layer, state.expert)} used?`, patch: { view: "card" } },
     view.id === "ribbon" ? null : { text: `which tokens share experts with “${data.text(state.token)}”?`, patch: { view: "ribbon", scalar: "shared" } },
-    view.id === "router" ? null : { text: `how was ${data.text(state.token)} routed?`, patch: { view: "router" } },
+    view.id === "router" ? null : { text: `how was “${data.text(state.token)}” routed?`, patch: { view: "router" } },
   ].filter(Boolean);
 }
 

@@ -4,6 +4,7 @@
 //   differingExperts(data, a, b, deals, seed) -> {a, b, many, dealt: [...], q}
 //                                                 experts of all layers with q <= 5 % of "no difference", and as many after dealing the
 //                                                 domains to the documents at random, once for each deal
+//   worthAVisit(data, most) -> [{l, e, d, share, rest, q}]   experts that one domain uses more than all others, the strongest first
 //   sharedByNeighbours(data) -> {neighbours, any, pairs}   mean number of experts that two neighbouring tokens share, over all layers;
 //                                                 that of any two tokens of the trace, and the number of neighbouring pairs
 
@@ -35,6 +36,23 @@ export function differingExperts(data, a, b, deals = 0, seed = 0) {
   const random = randomGenerator(seed);
   const dealt = Array.from({ length: deals }, () => many(shareDifference({ ...table, first: shuffleInPlace([...table.first], random) }, L * E).q));
   return { a, b, many: many(q), dealt };
+}
+
+/**
+ * For every domain, the experts that it uses more often than the other domains do together, with q <= 5 %; at most three of a domain,
+ * ordered by how many times as often.
+ */
+export function worthAVisit(data, most = 8) {
+  const { L, T, K, E, blocks, documents, domains } = data;
+  const able = new Set(domainPairs(data).flat());
+  const fold = ({ share, rest }) => share / (rest + (0.1 * K) / E); // a tenth of uniform routing: no division by zero
+  const found = [...able].flatMap((d) => {
+    const labels = Int8Array.from(domains, (own) => (own === d ? 0 : own < 0 ? -1 : 1));
+    const { a, b, q } = shareDifference(documentTable(blocks, T, K, E, documents, labels, 0, 1), L * E);
+    const rows = Array.from(q.keys(), (at) => ({ l: Math.floor(at / E), e: at % E, d, share: a[at], rest: b[at], q: q[at] }));
+    return rows.filter((row) => row.q <= LEVEL && row.share > row.rest).sort((one, other) => fold(other) - fold(one)).slice(0, 3);
+  });
+  return found.sort((one, other) => fold(other) - fold(one)).slice(0, most);
 }
 
 /** Neighbours are tokens at places p and p + 1 of one sequence. */

@@ -1,5 +1,6 @@
 // View E, the expert card: evidence about one expert with counts and intervals, without naming its function.
 
+import { worthAVisit } from "../math/findings.js";
 import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { pairTable } from "../math/pairs.js";
 import { tokenCounts, topTokens } from "../math/vocabulary.js";
@@ -9,7 +10,7 @@ import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } f
 import { registerView } from "../core/registry.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+  chartList, chartPanel, chartRoom, formatQ, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
 import { backgroundParts, smallNote } from "./card_small.js";
@@ -68,6 +69,21 @@ registerView({
     const there = chartPanel("Where was it used in a long text?");
     const thereList = element("div");
     there.node.append(thereList);
+    const visitList = element("div");
+    const visit = element("details", { class: "mm-part mm-part-wide", hidden: true }, element("summary", {}, "Experts worth a visit"),
+      element("p", { class: "mm-part-note" }, "Of every domain at most three that it uses more than all other domains together, over the whole trace; q over all experts and layers."), visitList);
+    let visited = null;
+    const listVisits = () => {
+      if (visited === app.data) return;
+      visited = app.data;
+      const { data } = app;
+      const rows = worthAVisit(data);
+      visit.hidden = rows.length === 0;
+      visitList.replaceChildren(chartList(
+        [{ text: "expert" }, { text: "domain" }, { text: "of its tokens", right: true }, { text: "of all others", right: true }, { text: "q", right: true }],
+        rows.map(({ l, e, d, share, rest, q }) => ({ cells: [app.name(l, e), data.header.domains[d], formatShare(share), formatShare(rest), formatQ(q).slice(2)], on: () => app.set({ layer: l, expert: e }) })),
+      ));
+    };
     const small = () => app.selectionSize() < MINIMUM.tokens;
     const tokenList = element("div");
     const contextList = element("div");
@@ -80,6 +96,7 @@ registerView({
     neighbours.node.append(neighbourList);
     panels.append(
       searchPanel.node,
+      visit,
       there.node,
       domains.node,
       weights.node,
@@ -105,6 +122,7 @@ registerView({
         app.state.expert !== null && !small() && app.data.has.weights && drawCardWeights(app, board, card()),
     });
     const still = whenStill(60);
+    const visitStill = whenStill(80);
 
     const instance = {
       update() {
@@ -117,6 +135,7 @@ registerView({
         title.id = app.state.expert === null ? "" : `expert-${app.data.layers[app.state.layer]}-${app.state.expert}`;
         showFound(app, searchPanel, foundList, options().search, memo);
         if (this.shortage()) return still.stop();
+        visitStill.run(listVisits);
         const one = card();
         const few = small();
         for (const part of [domains, weights, neighbours]) part.node.hidden = few;
@@ -191,6 +210,7 @@ registerView({
       keys: (event) => moveExpert(app, event),
       destroy() {
         still.stop();
+        visitStill.stop();
         domainChart.destroy();
         weightChart.destroy();
       },

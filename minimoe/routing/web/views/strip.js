@@ -19,7 +19,7 @@ registerView({
   letter: "A",
   place: "strip",
   title: "Tokens",
-  question: "Which text went through the model, and where was the router sure?",
+  question: "Which text went through the model, and which of its tokens were routed alike?",
   create: (app, container) => createStrip(app, container),
 });
 
