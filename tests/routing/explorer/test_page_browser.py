@@ -6,10 +6,13 @@ One page serves most tests; each leaves it as it found it. `data-ready` and `dat
 import base64
 import json
 import re
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 import minimoe
 from minimoe.routing.explorer.static_picture import PUOR
@@ -360,6 +363,61 @@ def test_where_there_is_too_little_nothing_overlaps_and_no_number_is_given(page)
         assert controls["y"] + controls["height"] <= message["y"], view
         for name in ("Table", "CSV"):
             assert panel.locator(".mm-tools button", has_text=name).is_disabled(), view
+
+
+def test_a_refusal_names_the_filter_and_offers_to_lift_it(page):
+    change(page, {"view": "load", "range": [0, 40], "domain": 0, "expert": 3})
+    message = page.locator('[data-view="load"] .mm-shortage')
+    told = message.inner_text()
+    assert "needs at least 512 tokens" in told and "Only the domain en and a range of the text are selected" in told
+    assert "tokens of 1,500" in told
+    message.get_by_role("button", name="use all 1,500 tokens").click()
+    page.wait_for_function("() => document.querySelector('[data-view=load] .mm-shortage').hidden")
+    assert state(page)["range"] is None and state(page)["domain"] is None
+
+
+def test_experts_worth_a_visit_are_those_that_were_planted(browser, tmp_path):
+    trace = minimoe.synthetic_trace(layers=3, tokens=2800, num_experts=32, top_k=4, seed=1)
+    page = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True).new_page()
+    page.goto(minimoe.export_html(trace, tmp_path / "page.html", state={"view": "card"}).as_uri())
+    page.get_by_text("Experts worth a visit").click()
+    rows = page.locator("details .mm-list tbody tr").all_inner_texts()
+    found = {tuple(row.split()[:2]) for row in rows}
+    planted = trace.metadata["planted"]["specialists"]
+    assert {(f"L{one['layer']}·E{one['expert']}", one["domain"]) for one in planted} <= found
+    assert len(rows) <= 8
+    page.context.close()
+
+
+def test_the_picture_of_a_view_says_where_it_comes_from(page):
+    change(page, {"view": "load", "range": None, "domain": None, "theme": "light"})
+    for view, inside in (("atlas", "uniform"), ("load", "tokens"), ("strip", "shared"), ("router", "rank 9")):
+        change(page, {"view": view if view in VIEWS.values() else "router"})
+        page.locator(f'[data-view="{view}"] .mm-tools button', has_text="Picture").click()
+        image = page.locator("dialog img")
+        image.wait_for()
+        source = image.get_attribute("src")
+        svg = unquote(source.partition(",")[2])
+        tree = ElementTree.fromstring(svg)
+        words = " ".join(" ".join(tree.itertext()).split())
+        assert "synthetic, 6 layers x 1,500 tokens (synthetic)" in words and "all 1,500 tokens" in words, view
+        assert inside in words, (view, words)
+        assert page.evaluate("() => document.querySelector('dialog img').decode().then(() => true)")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save PNG").click()
+        assert saved.value.suggested_filename == f"minimoe-{view}-synthetic.png"
+        drawn = Image.open(saved.value.path())
+        assert drawn.size == (2 * int(tree.get("width")), 2 * int(tree.get("height")))
+        assert len(drawn.convert("RGB").getcolors(10**6)) > 20, "not an empty sheet"
+        page.get_by_role("button", name="Close").click()
+
+
+def test_the_link_leads_to_the_same_state(page):
+    change(page, {"layer": 3, "view": "ribbon", "token": 12})
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.get_by_role("button", name="Copy a link to what is shown now").click()
+    link = page.evaluate("window.copied")
+    assert link.startswith("file:") and {"layer=3", "view=ribbon", "token=12"} <= set(link.partition("#")[2].split("&"))
 
 
 def test_pairs_and_paths_follow_a_brush_that_has_come_to_rest(page, trace):
