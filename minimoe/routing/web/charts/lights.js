@@ -62,7 +62,8 @@ function pathOf(data, place, t, heaviest) {
 /** The lights and the path of token `t`, an SVG group. `kind`: "current", filled, or "pinned", rings that stay visible below. */
 export function tokenLights({ data, place, heaviest }, t, kind) {
   const ring = place.row < 14 ? 0.6 : 2; // by which a pinned light is larger
-  const lines = pathOf(data, place, t, heaviest).map(({ d, opacity }) => svgElement("path", { d, class: `mt-path mt-path-${kind}`, "stroke-opacity": opacity.toFixed(2) }));
+  const crowded = kind === "pinned" && place.row < FAN_ROW; // two zigzags over each other cannot be read
+  const lines = crowded ? [] : pathOf(data, place, t, heaviest).map(({ d, opacity }) => svgElement("path", { d, class: `mt-path mt-path-${kind}`, "stroke-opacity": opacity.toFixed(2) }));
   const marks = place.rows.flatMap((l) => lightsOf(data, place, l, t, heaviest).map(({ expert, radius, opacity }) => svgElement("circle", {
     class: `mt-light-${kind}${place.row < 14 ? " mt-fine" : ""}`, cx: place.x(l, expert).toFixed(1), cy: place.y(l).toFixed(1),
     r: (kind === "pinned" ? radius + ring : radius).toFixed(1), [kind === "pinned" ? "stroke-opacity" : "fill-opacity"]: opacity.toFixed(2) })));

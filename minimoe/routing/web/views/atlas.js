@@ -40,7 +40,7 @@ function createAtlas(app, container) {
   const gutter = element("div", { class: "mm-atlas-gutter", "aria-hidden": "true", title: "Drag to show fewer layers" });
   const margin = element("canvas", { class: "mm-atlas-margin", role: "img", "aria-label": "Load of each layer", title: "Left: as how many experts the load is spread. Right: the busiest expert above its fair share (MaxVio). Lines: uniform routing of as many tokens" });
   const ticks = element("div", { class: "mm-atlas-ticks", "aria-hidden": "true" });
-  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "experts", element("br"), "in use"), element("span", {}, "busiest,", element("br"), "× its share"));
+  const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "in use"), element("span", {}, "busiest"));
   const note = element("p", { class: "mm-note" });
   const lights = createAtlasLights(app, grid);
   const lit = chartCheck("light the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
@@ -261,7 +261,7 @@ function chanceWords(app, { kind, band, beyond, expected }) {
   const { L, E, K } = app.data;
   const n = app.selectionSize();
   const range = kind === "count" ? `${band.low} to ${band.high} selections` : `${formatNumber((band.low * E) / (n * K), 2)} to ${formatNumber((band.high * E) / (n * K), 2)} times uniform`;
-  return `${formatCount(beyond)} of ${plural(L * E, "cell")} ${beyond === 1 ? "is" : "are"} beyond chance and in full colour; dice would colour about ${formatCount(expected)}. Pale cells may be chance: for independent tokens, 95% of the cells lie at ${range}.`;
+  return `${formatCount(beyond)} of ${plural(L * E, "cell")} ${beyond === 1 ? "is" : "are"} beyond chance and in full colour; dice would colour about ${formatCount(expected)}. Pale cells may be chance: for independent tokens, 95% of the cells lie at ${range}. In use: as if so many experts shared the load of the layer alike; busiest: in times its fair share; lines: uniform routing.`;
 }
 
 /** Dragging over the layer numbers zooms to those layers; a double click shows all. Returns the function that removes the listeners. */

@@ -41,8 +41,8 @@ registerView({
     const atlases = chartPanel("One atlas a domain, one scale");
     const difference = chartPanel("Where do they differ?");
     const overview = chartPanel("All pairs of domains", "Experts of all layers that one of the two uses more or less often than the other (q ≤ 5%), over the whole trace.");
-    const pairList = element("div");
-    overview.node.append(pairList);
+    const domainPairList = element("div");
+    overview.node.append(domainPairList);
     atlases.node.classList.add("mm-part-wide");
     difference.node.classList.add("mm-part-wide");
     panels.append(atlases.node, difference.node, overview.node);
@@ -51,7 +51,7 @@ registerView({
       overview.node.hidden = pairs.length < 2;
       const named = (d) => app.data.header.domains[d];
       const rows = pairs.map(({ a, b, many }) => ({ cells: [`${named(a)} and ${named(b)}`, `${formatCount(many)} of ${formatCount(app.data.L * app.data.E)}`], on: () => compare({ a, b }) }));
-      pairList.replaceChildren(chartList([{ text: "pair" }, { text: "experts that differ", right: true }], rows));
+      domainPairList.replaceChildren(chartList([{ text: "pair" }, { text: "experts that differ", right: true }], rows));
     };
 
     const pair = () => app.state.compare;
