@@ -117,18 +117,6 @@ def expected_maximum(trials: int, probabilities: Tensor) -> Tensor:
     return (1 - below.log().sum(-2).exp()).sum(-1)
 
 
-def poisson_tail(counts: Tensor, expected: Tensor, dispersion: Tensor | float = 1.0) -> Tensor:
-    """One-sided p-values, float64: P(X >= counts) for Poisson X with mean `expected`. Counts of 0 give 1.
-
-    dispersion: variance between documents divided by that of a Poisson count; counts and means are divided by it
-    (quasi-Poisson). P(X >= n) = P(n, mean), the regularised lower incomplete gamma function (DLMF 8.4.10).
-    """
-    scaled, mean = counts.double() / dispersion, expected.double() / dispersion
-    possible = (scaled > 0) & (mean > 0)
-    p = torch.special.gammainc(torch.where(possible, scaled, 1.0), torch.where(possible, mean, 1.0))
-    return torch.where(possible, p, 1.0)
-
-
 def benjamini_hochberg(p: Tensor) -> Tensor:
     """q-values, float64, shape of p: among all with q <= a, the expected share of false positives is at most a.
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, poisson_tail
-from minimoe.routing.statistics.counting import check_experts, check_labels, indicator
+from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg
+from minimoe.routing.statistics.counting import check_experts, indicator
+from minimoe.routing.statistics.joint import JointTest, Z, joint_test, ratio_interval
 
 MINIMUM_EXPECTED = 5  # smallest joint count expected by chance at which views colour a cell
 
@@ -31,12 +32,14 @@ def coactivation(experts: Tensor, num_experts: int) -> Tensor:
 class Pairs:
     """Joint selections of the experts of one layer, all (expert, expert).
 
-    counts int64; expected float64; pmi in nats; one-sided p and q for "more often than chance". On the diagonal pmi is
-    0 and p = q = 1. dispersion: variance between documents divided by that of a Poisson count.
+    counts int64; expected float64; ratio: counts / expected, chance 1 (NaN where nothing is expected); pmi in nats;
+    two-sided p and q for "as often as chance". On the diagonal pmi is 0 and p = q = 1. dispersion: variance between
+    documents over that of independent tokens, of all pairs together.
     """
 
     counts: Tensor
     expected: Tensor
+    ratio: Estimate
     pmi: Estimate
     p: Tensor
     q: Tensor
@@ -66,8 +69,8 @@ def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shri
     pair never selected together has a finite value: log((N_ij + s) / (expected + s)) + chance. For an expert that was
     never selected, PMI and chance are 0.
 
-    p: Poisson tail at the observed count, with the variance increased (never reduced) by the dispersion between
-    documents; q: over all pairs of the layer. Interval: 1.96 sqrt(dispersion / (N_ij + s)) around the logarithm.
+    p: see `joint_test`; q: over all pairs of the layer. Interval: 1.96 sqrt(dispersion / (N_ij + s)) around the
+    logarithm, with the dispersion of the pair.
     n (expert, expert) is the expected joint count, at least 5 (14 for 4,096 tokens and 8 of 128). Two experts that are
     specialised in the same domain also have a high PMI. Raises BadArgument for k = 1.
     """
@@ -89,49 +92,23 @@ def pmi(experts: Tensor, num_experts: int, documents: Tensor | None = None, shri
     excess = ((counts + shrinkage) / (expected + shrinkage)).log()
     value = torch.where(usable, excess + chance, 0.0)
     upper = torch.ones_like(counts, dtype=torch.bool).triu(1)
-    dispersion = overdispersion(experts, experts, num_experts, expected, documents, upper)
-    width = torch.where(usable, 1.96 * (dispersion / (counts + shrinkage)).sqrt(), math.log(len(experts) + 1))
-    p = torch.where(usable, poisson_tail(counts, expected, dispersion), 1.0)
+    test = joint_test(experts, experts, num_experts, counts, expected, documents)
+    width = torch.where(usable, Z * (test.dispersion / (counts + shrinkage)).sqrt(), math.log(len(experts) + 1))
+    p = torch.where(usable, test.p, 1.0)
     q = torch.ones_like(p)
-    q[upper] = benjamini_hochberg(p[upper])
+    q[upper & usable] = benjamini_hochberg(p[upper & usable])
     q = torch.minimum(q, q.T)
     estimate = Estimate(
         value, chance, value - width, value + width, expected, MINIMUM_EXPECTED, "expected joint selections"
     )
-    return Pairs(counts, expected, estimate, p, q, dispersion)
+    return Pairs(counts, expected, ratio_of(counts, expected, test), estimate, p, q, test.pooled)
 
 
-def overdispersion(
-    here: Tensor, there: Tensor, num_experts: int, expected: Tensor, documents: Tensor | None, cells: Tensor
-) -> float:
-    """Variance of the joint counts between documents relative to Poisson counts; at least 1, and 1 if unknown.
-
-    Mean over `cells` (expert, expert, bool) of sum_d (N_d - N T_d/T)^2 / (N (1 - sum_d (T_d/T)^2)), whose expectation
-    is 1 for independent tokens. here, there: (token, slot) of two layers, or of the same layer twice.
-    """
-    if documents is None:
-        return 1.0
-    documents = check_labels("documents", documents, here[None])
-    ids = documents[documents >= 0].unique()
-    if len(ids) < 2:
-        return 1.0
-    squares = torch.zeros(num_experts, num_experts)
-    total = torch.zeros(num_experts, num_experts)
-    parts = []
-    for document in ids:
-        inside = (documents == document).nonzero().flatten()
-        table = indicator(here[inside], num_experts).T @ indicator(there[inside], num_experts)
-        total += table
-        parts.append((table, len(inside)))
-    tokens = sum(size for _, size in parts)
-    for table, size in parts:
-        squares += (table - total * (size / tokens)) ** 2
-    free = 1 - sum((size / tokens) ** 2 for _, size in parts)  # expected squares / total, for Poisson counts
-    seen = cells & (expected > 0) & (total > 0)
-    if not bool(seen.any()):
-        return 1.0
-    ratios = (squares[seen] / total[seen]) / max(free, 1e-9)
-    return max(1.0, float(ratios.mean()))
+def ratio_of(counts: Tensor, expected: Tensor, test: JointTest) -> Estimate:
+    """counts / expected with its interval; NaN where nothing is expected."""
+    value = counts / torch.where(expected > 0, expected, math.nan)
+    low, high = ratio_interval(counts, expected, test.dispersion)
+    return Estimate(value, 1.0, low, high, expected, MINIMUM_EXPECTED, "expected joint selections")
 
 
 def seriate(similarity: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from minimoe.routing.statistics import (
     overlap_distribution,
     pmi_chance,
 )
-from minimoe.routing.statistics.chance import binomial, poisson_tail
+from minimoe.routing.statistics.chance import binomial
 from minimoe.routing.statistics.resampling import bootstrap_weights, interval, middle, permuted_labels
 from tests.routing.statistics.made import uniform
 
@@ -63,15 +63,6 @@ def test_expected_maximum_of_128_shares(top_k, occurrences, expected):
     simulated = sum(torch.bincount(each.flatten()).max() for each in drawn) / 1000 / occurrences
     assert chance == pytest.approx(float(simulated), rel=0.03)
     assert chance == pytest.approx(expected, abs=0.007)
-
-
-def test_poisson_tail_equals_the_sum():
-    mean, count = 3.2, 6
-    below = sum(math.exp(-mean) * mean**n / math.factorial(n) for n in range(count))
-    found = poisson_tail(torch.tensor([count, 0, 4]), torch.tensor([mean, mean, 0.0]))
-    torch.testing.assert_close(found, torch.tensor([1 - below, 1.0, 1.0], dtype=torch.float64), atol=1e-6, rtol=0)
-    wider = poisson_tail(torch.tensor([6]), torch.tensor([3.2]), dispersion=2.0)
-    assert wider > found[0]
 
 
 def test_benjamini_hochberg_by_hand():

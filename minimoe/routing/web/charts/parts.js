@@ -1,7 +1,9 @@
 // Shared parts of views E to J: options kept in the state, results cached per selection, lists, and keys for layer and expert.
 
+import { MINIMUM } from "../math/intervals.js";
+import { ratioInterval } from "../math/joint.js";
 import { element, setText } from "../core/dom.js";
-import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
+import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
 
 /** Options of one view: its defaults, overridden by the values in the state under its id. */
 export function viewOptions(app, id, defaults) {
@@ -186,6 +188,18 @@ export function chartRoom(container) {
   const panels = element("div", { class: "mm-parts" });
   container.append(element("style", {}, CHART_STYLE), controls, panels);
   return { controls, panels };
+}
+
+/** "2.1× (1.4–3.2)": observed over expected with its interval. */
+export function ratioWords(count, expected, dispersion) {
+  const { low, high } = ratioInterval(count, expected, dispersion);
+  return `${formatTimes(count / expected)} (${formatNumber(low, 2)}–${formatNumber(high, 2)})`;
+}
+
+/** What a q-value of joint counts holds against. */
+export function documentWords(documents) {
+  if (documents >= MINIMUM.documents) return "q holds against documents and against tokens.";
+  return documents >= 2 ? `q widens every pair by what the ${documents} documents differ by on the whole.` : "q takes tokens as independent: no documents are known.";
 }
 
 /** The message for a selection that is too small, or null. */

@@ -4,10 +4,8 @@
 //   documentBootstrap(k, n, draws = 400, seed = 0) -> {value, low, high, documents}
 //                                                                      share sum(k)/sum(n); k, n: one number per document; percentiles
 //   documentShares(block, T, K, expert, documents, labels, D, mask) -> [{k: [], n: []}]  one per label, with one entry per document
-//   clusterTest(sums, squares, documents) -> Float64Array               p-values: is a sum of per-document residuals zero? (t test)
 
-import { quantile, randomGenerator, tabulate } from "./random.js";
-import { studentTwoSided, surprising } from "./tails.js";
+import { quantile, randomGenerator } from "./random.js";
 
 export const MINIMUM = { documents: 20, tokens: 512, domainTokens: 4000, tokenOccurrences: 50, expectedPairs: 5, pairTokens: 20000 };
 
@@ -60,20 +58,6 @@ export function documentShares(block, T, K, expert, documents, labels, D, mask =
     }
   }
   return tables.map((table) => ({ k: [...table.values()].map((row) => row[0]), n: [...table.values()].map((row) => row[1]) }));
-}
-
-/**
- * p-values of "this sum of per-document residuals is zero", given the sums and the sums of squares over `documents` documents:
- * t = sum / sqrt(D/(D-1) (squares - sum^2/D)), D - 1 degrees of freedom (cluster-robust; Liang and Zeger 1986).
- */
-export function clusterTest(sums, squares, documents) {
-  const spread = documents / (documents - 1);
-  return tabulate(sums.length, (i) => {
-    const sum = sums[i];
-    const variance = spread * (squares[i] - (sum * sum) / documents);
-    const t = variance > 0 ? sum / Math.sqrt(variance) : 0;
-    return surprising(t) ? studentTwoSided(t, documents - 1) : 1;
-  });
 }
 
 /** With fewer tokens, an expert's expected count is below 5: counts are shown instead of rates. */

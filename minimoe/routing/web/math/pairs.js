@@ -7,15 +7,13 @@
 //   pmi(pairs, expected) -> Float64Array(E*E)              log(N_ij / expected), nats: 0 is chance; -Infinity if never together
 //   gammaStrength(observed, variance, expected, use) -> number   prior strength a of the shrinkage, by moments; Infinity: only noise
 //   shrunkLogRatio(observed, expected, strength) -> Float64Array log((N + a) / (expected + a)): 0 where there is nothing but noise
-//   pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask) -> {p, documents}
-//                                                          p (E*E, symmetric): the larger of two p-values, see below
-//   countTest(count, expected, a, b, n, other) -> number   p-value of one co-selection count
-//   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, documents}   all of the above
+//   pairTable(block, T, K, E, documents, mask) -> {n, counts, pairs, expected, pmi, shrunk, q, strength, dispersion, documents}
+//                                                          all of the above, and the tests of joint.js
 
 import { countLayer, countMask } from "./counts.js";
-import { clusterTest, MINIMUM } from "./intervals.js";
+import { jointTests, tokensOfDocuments } from "./joint.js";
 import { tabulate } from "./random.js";
-import { benjaminiHochberg, binomialTwoSided, surprising } from "./tails.js";
+import { benjaminiHochberg } from "./tails.js";
 
 /** PMI of two experts under uniform draws of K of E without replacement (nats). */
 export function pmiChance(E, K) {
@@ -84,72 +82,6 @@ export function shrunkLogRatio(observed, expected, strength) {
   });
 }
 
-/**
- * Two-sided p-values of "i and j are selected together as often as by chance". The first treats tokens as independent (binomial, N_i
- * trials); the second treats documents as the sampling unit (cluster-robust t test) and needs 20 of them. The larger is used, so that
- * neither a few long documents nor a skewed small count is significant.
- */
-function pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask = null) {
-  const cluster = documents
-    ? pairClusters(block, T, K, E, n, pairs, expected, documents, mask)
-    : { p: null, documents: 0 };
-  const p = new Float64Array(E * E).fill(NaN);
-  for (let i = 0; i < E; i++) {
-    for (let j = 0; j < i; j++) {
-      const at = i * E + j;
-      if (!(expected[at] > 0)) continue;
-      p[at] = p[j * E + i] = countTest(pairs[at], expected[at], counts[i], counts[j], n, cluster.p ? cluster.p[at] : 0);
-    }
-  }
-  return { p, documents: cluster.documents };
-}
-
-/** The larger of `other` and the binomial p-value of a count whose two events happened `a` and `b` times in n tokens. */
-export function countTest(count, expected, a, b, n, other) {
-  if (other === 1 || !surprising((count - expected) / Math.sqrt(expected * (1 - a / n) * (1 - b / n)))) return 1;
-  const trials = Math.max(a, b); // the more frequent one: closer to the hypergeometric variance
-  return Math.max(other, binomialTwoSided(count, trials, Math.min(1, expected / trials)));
-}
-
-function pairClusters(block, T, K, E, n, pairs, expected, documents, mask) {
-  const groups = tokensOfDocuments(documents, T, mask);
-  if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
-  // Residual of document d: N_ij(d) - n_d r_ij with r = expected / n. Its square needs only pairs that occur in d, plus n_d^2 r^2.
-  const squares = new Float64Array(E * E);
-  const perDocument = new Int32Array(E * E);
-  let lengths = 0;
-  for (const tokens of groups) {
-    lengths += tokens.length ** 2;
-    for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[block[i] * E + block[j]]++;
-    }
-    for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) {
-        for (let j = t * K; j < end; j++) {
-          const at = block[i] * E + block[j];
-          if (!perDocument[at]) continue; // already done for this document
-          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
-          perDocument[at] = 0;
-        }
-      }
-    }
-  }
-  const sums = tabulate(E * E, (at) => pairs[at] - expected[at]);
-  for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
-  return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
-}
-
-/** The kept tokens, grouped by document; tokens without a document (negative) are excluded. */
-export function tokensOfDocuments(documents, T, mask = null) {
-  const groups = new Map();
-  for (let t = 0; t < T; t++) {
-    if (documents[t] < 0 || (mask && !mask[t])) continue;
-    if (!groups.has(documents[t])) groups.set(documents[t], []);
-    groups.get(documents[t]).push(t);
-  }
-  return [...groups.values()];
-}
-
 /** All data of view H for one layer: counts, PMI above chance, the shrunk value, and q-values over the E (E-1) / 2 pairs. */
 export function pairTable(block, T, K, E, documents = null, mask = null) {
   const n = countMask(mask, T);
@@ -161,7 +93,8 @@ export function pairTable(block, T, K, E, documents = null, mask = null) {
     return expected[at] * (1 - counts[i] / n) * (1 - counts[at - i * E] / n);
   });
   const strength = gammaStrength(pairs, variance, expected);
-  const tests = pairTests(block, T, K, E, counts, n, pairs, expected, documents, mask);
+  const groups = documents ? tokensOfDocuments(documents, T, mask) : [];
+  const tests = jointTests({ from: block, to: block, K, E, n, counts: pairs, expected, first: counts, second: counts, groups });
   const upper = tests.p.map((value, at) => (at % E < Math.floor(at / E) ? value : NaN)); // each pair is one test
   const q = benjaminiHochberg(upper);
   for (let i = 0; i < E; i++) for (let j = 0; j < i; j++) q[j * E + i] = q[i * E + j];
@@ -175,6 +108,7 @@ export function pairTable(block, T, K, E, documents = null, mask = null) {
     shrunk: shrunkLogRatio(pairs, expected, strength),
     q,
     strength,
+    dispersion: tests.dispersion,
     documents: tests.documents,
   };
 }

@@ -2,14 +2,15 @@
 //
 //   transitions(from, to, T, K, E, mask) -> Int32Array(E*E)     N_ab: tokens with a in layer l AND b in layer l+1; row a, column b
 //   transitionLift(joint, countsA, countsB, n, E) -> Float64Array   N_ab n / (N_a N_b); 1 is chance; NaN where a marginal is 0
-//   transitionTable(from, to, T, K, E, documents, mask) -> {n, countsA, countsB, joint, expected, lift, shrunk, q, strength, documents}
+//   transitionTable(from, to, T, K, E, documents, mask) -> {n, countsA, countsB, joint, expected, lift, shrunk, q, strength, dispersion, documents}
 //                                                              shrunk: natural log of the shrunk lift; q over all E*E transitions
+//   alikeTransitions(from, to, T, K, E, keys, mask) -> Float64Array(E*E)   expected among tokens of equal ids (keys)
 //   pathInformation(joint, countsA, countsB, n, E) -> number    share of the next layer's slot entropy that is explained by one slot of
 //                                                              this layer, chance subtracted: 0 under uniform routing
 
 import { countLayer, countMask } from "./counts.js";
-import { clusterTest, MINIMUM } from "./intervals.js";
-import { countTest, gammaStrength, shrunkLogRatio, tokensOfDocuments } from "./pairs.js";
+import { jointTests, tokensOfDocuments } from "./joint.js";
+import { gammaStrength, shrunkLogRatio } from "./pairs.js";
 import { tabulate } from "./random.js";
 import { benjaminiHochberg } from "./tails.js";
 
@@ -51,40 +52,37 @@ export function transitionTable(from, to, T, K, E, documents = null, mask = null
     }
   }
   const strength = gammaStrength(joint, variance, expected);
-  const cluster = transitionClusters(from, to, K, E, n, joint, expected, documents ? tokensOfDocuments(documents, T, mask) : []);
-  const p = new Float64Array(E * E).fill(NaN);
-  for (let at = 0; at < E * E; at++) {
-    if (!(expected[at] > 0)) continue;
-    p[at] = countTest(joint[at], expected[at], countsA[Math.floor(at / E)], countsB[at % E], n, cluster.p ? cluster.p[at] : 0);
-  }
+  const groups = documents ? tokensOfDocuments(documents, T, mask) : [];
+  const tests = jointTests({ from, to, K, E, n, counts: joint, expected, first: countsA, second: countsB, groups });
   const shrunk = shrunkLogRatio(joint, expected, strength);
-  return { n, countsA, countsB, joint, expected, lift, shrunk, q: benjaminiHochberg(p), strength, documents: cluster.documents };
+  return { n, countsA, countsB, joint, expected, lift, shrunk, q: benjaminiHochberg(tests.p), strength, dispersion: tests.dispersion, documents: tests.documents };
 }
 
-function transitionClusters(from, to, K, E, n, joint, expected, groups) {
-  if (groups.length < MINIMUM.documents) return { p: null, documents: groups.length };
-  const squares = new Float64Array(E * E); // sums over documents of (N_ab(d) - n_d expected / n)^2, as in pairs.js
-  const perDocument = new Int32Array(E * E);
-  let lengths = 0;
-  for (const tokens of groups) {
-    lengths += tokens.length ** 2;
-    for (const t of tokens) {
-      for (let i = t * K, end = i + K; i < end; i++) for (let j = t * K; j < end; j++) perDocument[from[i] * E + to[j]]++;
-    }
+/**
+ * Expected transitions if each token's second layer were dealt anew among the kept tokens of its id: the sum over ids x of
+ * N_x(a) N_x(b) / N_x. What is beyond it, the words of the text do not explain.
+ */
+export function alikeTransitions(from, to, T, K, E, keys, mask = null) {
+  const places = new Map();
+  for (let t = 0; t < T; t++) {
+    if (mask && !mask[t]) continue;
+    if (!places.has(keys[t])) places.set(keys[t], []);
+    places.get(keys[t]).push(t);
+  }
+  const expected = new Float64Array(E * E);
+  const [here, there] = [new Int32Array(E), new Int32Array(E)];
+  for (const tokens of places.values()) {
+    here.fill(0);
+    there.fill(0);
     for (const t of tokens) {
       for (let i = t * K, end = i + K; i < end; i++) {
-        for (let j = t * K; j < end; j++) {
-          const at = from[i] * E + to[j];
-          if (!perDocument[at]) continue;
-          squares[at] += perDocument[at] * (perDocument[at] - (2 * tokens.length * expected[at]) / n);
-          perDocument[at] = 0;
-        }
+        here[from[i]]++;
+        there[to[i]]++;
       }
     }
+    for (let a = 0; a < E; a++) if (here[a]) for (let b = 0; b < E; b++) if (there[b]) expected[a * E + b] += (here[a] * there[b]) / tokens.length;
   }
-  const sums = tabulate(E * E, (at) => joint[at] - expected[at]);
-  for (let at = 0; at < E * E; at++) squares[at] += lengths * (expected[at] / n) ** 2;
-  return { p: clusterTest(sums, squares, groups.length), documents: groups.length };
+  return expected;
 }
 
 /**

@@ -171,7 +171,7 @@ registerView({
         still.run(() => neighbourList.replaceChildren(cardNeighbours(app, pairs())));
       },
       table() {
-        const columns = ["token", "lift", "share selected", "selected", "n", "low", "high", "chance (share of all tokens)", "q"];
+        const columns = ["token", "lift", "share selected", "selected", "n", "low", "high", "documents", "chance (share of all tokens)", "q"];
         return {
           columns,
           rows: topTokens(card().vocabulary, 200, options().list).map((row) => [
@@ -182,6 +182,7 @@ registerView({
             row.all,
             row.low,
             row.high,
+            row.documents,
             card().selected / card().n,
             row.q,
           ]),
@@ -225,7 +226,7 @@ function readCard(app, mask, layer, expert) {
   const { T, K } = data;
   const block = data.experts(layer);
   const names = data.header.domains;
-  const vocabulary = tokenCounts(block, T, K, expert, data.tokens, data.table.length, mask);
+  const vocabulary = tokenCounts(block, T, K, expert, data.tokens, data.table.length, data.documents, mask);
   const across = app.acrossDomains(); // compare all domains, regardless of the domain filter
   const shares = documentShares(block, T, K, expert, data.documents, data.domains, names.length, across.size === T ? null : across.mask);
   const domains = shares.map(({ k, n }, d) => {

@@ -145,7 +145,7 @@ export function cardTokens(app, card, order) {
       cells: [
         app.data.keyText(row.key),
         `${formatTimes(row.lift)} (${formatNumber(row.low, 2)}–${formatNumber(row.high, 2)})`,
-        `${formatCount(row.used)} / ${formatCount(row.all)}`,
+        `${formatCount(row.used)} / ${formatCount(row.all)}${row.documents ? ` in ${plural(row.documents, "text")}` : ""}`,
         formatQ(row.q).slice(2),
       ],
       pale: row.all < MINIMUM.tokenOccurrences || !(row.q <= 0.05),
@@ -255,7 +255,7 @@ export function showFound(app, panel, into, text, memo) {
     );
     const chosen = Uint8Array.from(data.tokens, (key) => (wanted.has(key) ? 1 : 0));
     const n = countMask(mask ? chosen.map((one, t) => one & mask[t]) : chosen, data.T);
-    return { n, rows: n >= 10 ? findExperts(data.blocks, data.T, data.K, data.E, chosen, mask, 10) : [] };
+    return { n, rows: n >= 10 ? findExperts(data.blocks, data.T, data.K, data.E, chosen, data.documents, mask, 10) : [] };
   });
   panel.title(`Which experts are selected for “${text}” more often than for other tokens?`);
   if (rows.n < 10) {
@@ -266,7 +266,7 @@ export function showFound(app, panel, into, text, memo) {
     return;
   }
   panel.note(
-    `n ${formatCount(rows.n)} occurrences. q over all ${formatCount(data.L * data.E)} experts; tokens taken as independent.`,
+    `n ${formatCount(rows.n)} occurrences. q over all ${formatCount(data.L * data.E)} experts; ${rows.rows[0]?.documents ? `it holds against the ${plural(rows.rows[0].documents, "document")} with this token.` : "tokens taken as independent, since no documents are known."}`,
   );
   into.replaceChildren(
     chartList(

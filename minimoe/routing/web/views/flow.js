@@ -4,7 +4,7 @@ import { foldOverUniform } from "../math/counts.js";
 import { formatCount, formatNumber, formatShare, formatTimes } from "../core/format.js";
 import { chartFold } from "../charts/colour.js";
 import { CHART_BOLD, CHART_SMALL, chartText } from "../charts/draw.js";
-import { formatQ } from "../charts/parts.js";
+import { formatQ, ratioWords } from "../charts/parts.js";
 
 export const PATH_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
 const FLOW_LOAD = 1.5; // experts above this multiple of the uniform load get a node (as in OLMoE's cross-layer notebook)
@@ -174,7 +174,7 @@ export function transitionLines(app, row, table, a, b) {
     `${app.name(row, a)} → ${app.name(row + 1, b)}`,
     `${formatCount(table.joint[at])} of n ${formatCount(table.n)} tokens took both`,
     `by chance ${formatNumber(table.expected[at])}`,
-    `lift ${formatTimes(table.lift[at])} (chance 1×); shrunk ${formatTimes(Math.exp(table.shrunk[at]))}`,
+    `lift ${ratioWords(table.joint[at], table.expected[at], table.dispersion[at])}, chance 1×; shrunk ${formatTimes(Math.exp(table.shrunk[at]))}`,
     `${formatShare(table.joint[at] / table.countsA[a])} of ${app.name(row, a)}'s tokens, ${formatShare(table.countsB[b] / table.n)} of all`,
     formatQ(table.q[at]),
   ];

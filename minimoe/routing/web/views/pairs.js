@@ -1,6 +1,7 @@
 // View H: experts of one layer that are selected for the same tokens.
 
 import { MINIMUM } from "../math/intervals.js";
+import { ratioInterval } from "../math/joint.js";
 import { pairTable, pmiChance } from "../math/pairs.js";
 import { seriate } from "../math/seriate.js";
 import { selectionAsCode, statisticAsCode } from "../core/code.js";
@@ -12,7 +13,7 @@ import { chartFold } from "../charts/colour.js";
 import { CHART_BOLD, chartCanvas, chartDot, chartMatrix, chartText } from "../charts/draw.js";
 import {
   bothEnds, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo, setViewOptions,
-  shortOfTokens, viewOptions, whenStill,
+  documentWords, ratioWords, shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 
 const PAIR_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
@@ -94,9 +95,7 @@ registerView({
           (n < MINIMUM.pairTokens
             ? `Below ${formatCount(MINIMUM.pairTokens)} tokens a single pair is uncertain: leave the q filter on. `
             : "") +
-          (documents >= MINIMUM.documents
-            ? "q holds against documents and against tokens."
-            : "q takes tokens as independent (too few documents)."),
+          documentWords(documents),
       );
       chart.redraw();
       strongestList.replaceChildren(pairList(app, table(), passes));
@@ -128,6 +127,8 @@ registerView({
               t.shrunk[i * E + j],
               t.q[i * E + j],
               t.n,
+              t.pairs[i * E + j] / t.expected[i * E + j],
+              ...Object.values(ratioInterval(t.pairs[i * E + j], t.expected[i * E + j], t.dispersion[i * E + j])),
             ]);
         return {
           columns: [
@@ -140,11 +141,14 @@ registerView({
             "shrunk (nats)",
             "q",
             "n tokens",
+            "times chance",
+            "low",
+            "high",
           ],
           rows: rows.sort((a, b) => b[6] - a[6]),
         };
       },
-      code: () => statisticAsCode(app, "pmi", `${selectionAsCode(app)}pmi(chosen.experts[layer], num_experts, chosen.documents)`),
+      code: () => statisticAsCode(app, "pmi", `${selectionAsCode(app)}pairs = pmi(chosen.experts[layer], num_experts, chosen.documents)\npairs.counts, pairs.expected, pairs.ratio.value, pairs.q  # (expert, expert)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const { E } = app.data;
@@ -188,10 +192,11 @@ function pairsFound(table, E, passes) {
 function pairList(app, table, passes) {
   const passing = pairsFound(table, app.data.E, passes);
   if (!passing.length) return element("p", { class: "mm-part-note" }, "No pair passes: nothing here stands out from chance.");
+  const none = passing.some(({ at }) => table.pairs[at] > table.expected[at]) ? "" : "None of them is above chance: these are selected together less often. ";
   const rows = bothEnds(passing, 9, 4).map(({ i, j, at }) => ({
     cells: [
       `${app.name(app.state.layer, i)} + E${j}`,
-      formatTimes(table.pairs[at] / table.expected[at]),
+      ratioWords(table.pairs[at], table.expected[at], table.dispersion[at]),
       `${formatCount(table.pairs[at])} / ${formatNumber(table.expected[at])}`,
       formatQ(table.q[at]).slice(2),
     ],
@@ -204,13 +209,13 @@ function pairList(app, table, passes) {
     chartList(
       [
         { text: "pair" },
-        { text: "times chance", right: true },
+        { text: "times chance (95%)", right: true },
         { text: "together / by chance", right: true },
         { text: "q", right: true },
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "pair")} that pass.`),
+    element("p", { class: "mm-part-note" }, `${none}${rows.length} of ${plural(passing.length, "pair")} that pass.`),
   );
 }
 
@@ -291,7 +296,7 @@ function drawPairs(app, board, table, places, passes) {
         `${app.name(layer, i)} and ${app.name(layer, j)}`,
         `together for ${formatCount(table.pairs[at])} of n ${formatCount(table.n)} tokens`,
         `by chance ${formatNumber(table.expected[at])}`,
-        `${formatTimes(table.pairs[at] / table.expected[at])} chance (PMI ${formatNumber(table.pmi[at])} nats above it)`,
+        `${ratioWords(table.pairs[at], table.expected[at], table.dispersion[at])} chance (PMI ${formatNumber(table.pmi[at])} nats above it)`,
         `shrunk for small counts: ${formatTimes(Math.exp(table.shrunk[at]))}; ${formatQ(table.q[at])}`,
         `${formatShare(table.pairs[at] / table.counts[i])} of ${app.name(layer, i)}'s tokens, ${formatShare(table.pairs[at] / table.counts[j])} of E${j}'s`,
       ];

@@ -1,7 +1,8 @@
 // View I: transitions between the experts of consecutive layers.
 
 import { MINIMUM } from "../math/intervals.js";
-import { pathInformation, transitionTable } from "../math/paths.js";
+import { ratioInterval } from "../math/joint.js";
+import { alikeTransitions, pathInformation, transitionTable } from "../math/paths.js";
 import { selectionAsCode, statisticAsCode } from "../core/code.js";
 import { choiceGroup, element } from "../core/dom.js";
 import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
@@ -11,7 +12,7 @@ import { chartFold } from "../charts/colour.js";
 import { chartCanvas, chartDot, chartMatrix } from "../charts/draw.js";
 import {
   bothEnds, chartCheck, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo,
-  setViewOptions, shortOfTokens, viewOptions, whenStill,
+  documentWords, ratioWords, setViewOptions, shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { drawFlow, PATH_LIMIT, transitionLines } from "./flow.js";
 
@@ -60,6 +61,11 @@ registerView({
         const { data } = app;
         return transitionTable(data.experts(row()), data.experts(row() + 1), data.T, data.K, data.E, data.documents, mask);
       });
+    const alike = () =>
+      memo(`alike ${row()}`, (mask) => {
+        const { data } = app;
+        return alikeTransitions(data.experts(row()), data.experts(row() + 1), data.T, data.K, data.E, data.tokens, mask);
+      });
     const places = () =>
       memo(`path order ${row()} ${options().order}`, () => pathOrder(table(), app.data.E, options().order === "paths"));
     const passes = (at) => options().q >= 1 || table().q[at] <= options().q;
@@ -87,9 +93,7 @@ registerView({
           (Number.isFinite(strength)
             ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
             : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
-          (documents >= MINIMUM.documents
-            ? "q holds against documents and against tokens."
-            : "q takes tokens as independent (too few documents).") +
+          documentWords(documents) +
           (state.layer > row() ? ` Layer ${data.layers[state.layer]} is the last one.` : ""),
       );
       flow.title(
@@ -99,7 +103,7 @@ registerView({
       );
       matrixChart.redraw();
       flowChart.redraw();
-      strongestList.replaceChildren(transitionList(app, row(), table(), passes));
+      strongestList.replaceChildren(transitionList(app, row(), table(), passes, alike()));
     };
 
     const instance = {
@@ -126,6 +130,8 @@ registerView({
           Math.exp(t.shrunk[at]),
           t.q[at],
           t.n,
+          ...Object.values(ratioInterval(count, t.expected[at], t.dispersion[at])),
+          alike()[at],
         ]);
         return {
           columns: [
@@ -139,12 +145,15 @@ registerView({
             "lift, shrunk",
             "q",
             "n tokens",
+            "low",
+            "high",
+            "by tokens of equal ids",
           ],
           rows: rows.sort((a, b) => b[7] - a[7] || a[8] - b[8]),
         };
       },
       code: () =>
-        statisticAsCode(app, "transition_lift", `${selectionAsCode(app)}transition_lift(chosen.experts[layer], chosen.experts[layer + 1], num_experts, chosen.documents)`),
+        statisticAsCode(app, "transition_lift", `${selectionAsCode(app)}paths = transition_lift(chosen.experts[layer], chosen.experts[layer + 1], num_experts, chosen.documents, token_ids=chosen.tokens)\npaths.counts, paths.expected, paths.ratio.value, paths.q, paths.alike  # (expert, expert of the next layer)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const t = table();
@@ -205,14 +214,16 @@ function transitionsFound(table, passes) {
   return passing.sort((a, b) => table.shrunk[b] - table.shrunk[a] || table.q[a] - table.q[b]);
 }
 
-function transitionList(app, row, table, passes) {
+function transitionList(app, row, table, passes, alike) {
   const { E } = app.data;
   const passing = transitionsFound(table, passes);
   if (!passing.length) return element("p", { class: "mm-part-note" }, "No transition passes: nothing here stands out from chance.");
+  const none = passing.some((at) => table.lift[at] > 1) ? "" : "None of them is above chance: these follow each other less often. ";
   const rows = bothEnds(passing, 9, 4).map((at) => ({
     cells: [
       `${app.name(row, Math.floor(at / E))} → ${app.name(row + 1, at % E)}`,
-      formatTimes(table.lift[at]),
+      ratioWords(table.joint[at], table.expected[at], table.dispersion[at]),
+      formatTimes(table.joint[at] / alike[at]),
       `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at])}`,
       formatQ(table.q[at]).slice(2),
     ],
@@ -225,13 +236,14 @@ function transitionList(app, row, table, passes) {
     chartList(
       [
         { text: "transition" },
-        { text: "lift", right: true },
+        { text: "lift (95%)", right: true },
+        { text: "same words", right: true },
         { text: "tokens / by chance", right: true },
         { text: "q", right: true },
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "transition")} that pass.`),
+    element("p", { class: "mm-part-note" }, `${none}${rows.length} of ${plural(passing.length, "transition")} that pass. “Same words”: times what would be expected if, among tokens of equal ids, both layers chose independently; near 1×, the words of the text explain the transition.`),
   );
 }
 

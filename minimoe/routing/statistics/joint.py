@@ -1,0 +1,101 @@
+"""Whether two events, such as the selection of two experts, happen together as often as by chance (also in
+web/math/joint.js).
+
+Tokens of one document are alike, so a count of tokens varies more between documents than independent tokens would. Two
+estimates of this variation are at hand: a pair's own, which a few documents make unreliable, and one for all pairs
+together, which knows nothing of the pair. The larger of both is taken.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minimoe.routing.statistics.counting import check_labels, indicator
+from minimoe.routing.statistics.resampling import MINIMUM_DOCUMENTS
+from minimoe.routing.statistics.tails import NOTICEABLE, binomial_two_sided, student_two_sided
+
+Z = 1.959964  # a normal variable lies between -Z and Z with 95 %
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """Test of joint counts, (expert, expert) float64: two-sided p, the dispersion of each pair; and `pooled`, that of
+    all pairs. A dispersion is a variance over that of independent tokens, at least 1.
+    """
+
+    p: Tensor
+    dispersion: Tensor
+    pooled: float
+
+
+def joint_test(
+    here: Tensor, there: Tensor, num_experts: int, counts: Tensor, expected: Tensor, documents: Tensor | None
+) -> JointTest:
+    """p-values of "two experts are selected together as often as `expected`" (expert, expert), for every pair.
+
+    here, there: (token, slot) of two layers, or of one layer twice; counts: the observed joint selections; documents
+    (token), -1 or None if unknown. p is the larger of two: that of a binomial count, and that of Student's t for the
+    sum of the residuals of the documents (cluster-robust; Liang and Zeger 1986), whose variance is the larger of the
+    pair's own, from 20 documents on, and the pooled one. A pair that cannot be (expected 0) has p = 1.
+    """
+    tokens = len(here)
+    first, second = (indicator(layer, num_experts).sum(0).double()[:, None] for layer in (here, there))
+    second = second.T
+    possible = expected > 0
+    independent = expected * (1 - first / tokens) * (1 - second / tokens)
+    own, size = cluster_variance(here, there, num_experts, counts, expected, documents)
+    usable = possible & (independent > 0)
+    pooled = 1.0
+    if size >= 2 and bool(usable.any()):
+        pooled = max(1.0, float(own[usable].sum() / independent[usable].sum()))
+    variance = torch.maximum(own, pooled * independent) if size >= MINIMUM_DOCUMENTS else pooled * independent
+    residual = counts.double() - expected
+    z = torch.where(variance > 0, residual / variance.clamp(min=1e-300).sqrt(), 0.0)
+    plain = torch.where(independent > 0, residual / independent.clamp(min=1e-300).sqrt(), 0.0)
+    noticed = possible & (z.abs() >= NOTICEABLE) & (plain.abs() >= NOTICEABLE)
+    p = torch.ones_like(expected)
+    if bool(noticed.any()):
+        trials = torch.maximum(first, second).expand_as(p)[noticed]  # the more frequent: nearer to the hypergeometric
+        exact = binomial_two_sided(counts[noticed], trials, (expected[noticed] / trials).clamp(max=1))
+        clustered = student_two_sided(z[noticed], size - 1) if size >= 2 else torch.zeros_like(exact)
+        p[noticed] = torch.maximum(exact, clustered)
+    dispersion = torch.where(usable, variance / independent.clamp(min=1e-300), 1.0).clamp(min=1)
+    return JointTest(p, dispersion, pooled)
+
+
+def ratio_interval(counts: Tensor, expected: Tensor, dispersion: Tensor) -> tuple[Tensor, Tensor]:
+    """The 95 % interval of counts / expected: log-normal with the dispersion of the pair. Of a pair never seen it goes
+    from 0 to the Poisson limit, -log(0.025) / expected, times the dispersion. NaN where nothing is expected.
+    """
+    safe = torch.where(expected > 0, expected, math.nan)
+    factor = (Z * (dispersion / counts.clamp(min=1)).sqrt()).exp()
+    seen = counts > 0
+    low = torch.where(seen, counts / safe / factor, 0 * safe)
+    high = torch.where(seen, counts / safe * factor, -math.log(0.025) * dispersion / safe)
+    return low, high
+
+
+def cluster_variance(
+    here: Tensor, there: Tensor, num_experts: int, counts: Tensor, expected: Tensor, documents: Tensor | None
+) -> tuple[Tensor, int]:
+    """(variance (expert, expert) float64 of the sums of the documents' residuals, number of documents).
+
+    The residual of a document is its joint count minus its share of the expected one.
+    """
+    nothing = torch.zeros_like(expected)
+    if documents is None:
+        return nothing, 0
+    documents = check_labels("documents", documents, here[None])
+    ids = documents[documents >= 0].unique()
+    if len(ids) < 2:
+        return nothing, len(ids)
+    squares = nothing.clone()
+    for document in ids:
+        inside = (documents == document).nonzero().flatten()
+        table = indicator(here[inside], num_experts).T @ indicator(there[inside], num_experts)
+        squares += (table.double() - expected * (len(inside) / len(here))) ** 2
+    size = len(ids)
+    residual = counts.double() - expected
+    return (size / (size - 1) * (squares - residual**2 / size)).clamp(min=0), size
