@@ -45,11 +45,12 @@ def copies(x: Tensor, group: int, order: str = "(head group)") -> Tensor:
 
 def with_scores(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, order: str = "(head group)",
-    softmax: int = -1, hidden: float = -torch.inf, late: bool = False, wide: bool = False,
+    values: str | None = None, softmax: int = -1, hidden: float = -torch.inf, late: bool = False,
+    shrunk: bool = False, wide: bool = False,
 ) -> Tensor:  # fmt: skip
     """Attention with one of its steps done differently."""
     group = q.shape[1] // k.shape[1]
-    k, v = copies(k, group, order), copies(v, group, order)
+    k, v = copies(k, group, order), copies(v, group, values or order)
     scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is not None and not late:
@@ -57,6 +58,8 @@ def with_scores(
     weights = scores.float().softmax(dim=softmax)
     if mask is not None and late:
         weights = weights * mask
+    if shrunk:
+        weights = weights * q.shape[-1] ** -0.5
     mixed = einsum(weights.to(v.dtype), v, "batch head query key, batch head key head_dim -> batch head query head_dim")
     return mixed.float() if wide else mixed
 
@@ -77,6 +80,22 @@ def times_the_root(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tens
     return with_scores(q, k, v, mask, scale=q.shape[-1] ** 0.5)
 
 
+def scale_by_keys(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=k.shape[2] ** -0.5)
+
+
+def scale_by_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=q.shape[2] ** -0.5)
+
+
+def scale_by_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=q.shape[1] ** -0.5)
+
+
+def scale_late(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=1.0, shrunk=True)
+
+
 def mask_ignored(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, None)
 
@@ -93,12 +112,47 @@ def mask_inverted(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tenso
     return with_scores(q, k, v, None if mask is None else ~mask, hidden=-1e9)
 
 
+def mask_inverted_to_nan(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The last query sees no key at all, so its weights are nan."""
+    return with_scores(q, k, v, None if mask is None else ~mask)
+
+
+def mask_added(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """1 is added to the scores of visible keys."""
+    if mask is None:
+        return with_scores(q, k, v, None)
+    group = q.shape[1] // k.shape[1]
+    keys = copies(k, group)
+    scores = einsum(q, keys, "batch head query head_dim, batch head key head_dim -> batch head query key")
+    weights = (scores * q.shape[-1] ** -0.5 + mask).float().softmax(dim=-1).to(v.dtype)
+    pattern = "batch head query key, batch head key head_dim -> batch head query head_dim"
+    return einsum(weights, copies(v, group), pattern)
+
+
+def own_triangle(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A causal mask of one's own, which begins at the first key."""
+    return with_scores(q, k, v, aligned_to_the_first(q.shape[2], k.shape[2]))
+
+
 def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=-2, hidden=-1e9)
 
 
 def softmax_over_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=1, hidden=-1e9)
+
+
+def softmax_over_heads_to_nan(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A hidden key is hidden from every head, so that its weights are nan."""
+    return with_scores(q, k, v, mask, softmax=1)
+
+
+def values_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, values="(group head)")
+
+
+def keys_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, order="(group head)", values="(head group)")
 
 
 def groups_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -207,6 +261,19 @@ def earlier_only(queries: int, keys: int) -> Tensor:
     return torch.arange(keys).expand(queries, keys) < keys - queries
 
 
+def window(queries: int, keys: int) -> Tensor:
+    """Each query sees as many keys as the chunk has queries."""
+    return mask_by_loops(queries, keys).triu(keys - 2 * queries + 1)
+
+
+def queries_reversed(queries: int, keys: int) -> Tensor:
+    return mask_by_loops(queries, keys).flip(0)
+
+
+def shifted_by_queries(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).tril(queries)
+
+
 def as_added_numbers(queries: int, keys: int) -> Tensor:
     return torch.zeros(queries, keys).masked_fill(~mask_by_loops(queries, keys), -torch.inf)
 
@@ -255,6 +322,11 @@ def repaired(
         return scores.masked_fill(~mask, hidden).softmax(dim=softmax)
     weights = scores.softmax(dim=softmax) * mask
     return weights / weights.sum(dim=-1, keepdim=True) if again else weights
+
+
+def softmax_twice(q: Tensor, k: Tensor, mask: Tensor, hidden: float) -> Tensor:
+    """The weights go through a second softmax, in place of a division by their sum."""
+    return repaired(q, k, torch.ones_like(mask)).masked_fill(~mask, hidden).softmax(dim=-1)
 
 
 def only_the_scale(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
@@ -340,6 +412,23 @@ EXERCISES = (
                 times_the_root,
                 "the scores are multiplied by the root of head_dim, not divided.",
             ),
+            "scaled by the keys": (
+                scale_by_keys,
+                "the scores are divided by the root of the number of keys. A score sums head_dim products.",
+            ),
+            "scaled by the queries": (
+                scale_by_queries,
+                "the scores are divided by the root of the number of queries. A score sums head_dim products.",
+            ),
+            "scaled by the heads": (
+                scale_by_heads,
+                "the scores are divided by the root of the number of heads. A score sums head_dim products.",
+            ),
+            "scaled after the softmax": (
+                scale_late,
+                "the weights are scaled, not the scores. The scale comes before the softmax, and the weights of a row "
+                "sum to 1.",
+            ),
             "mask ignored": (mask_ignored, "the mask has no effect: every token sees the whole text, the future too."),
             "mask after the softmax": (
                 mask_late,
@@ -353,6 +442,21 @@ EXERCISES = (
                 mask_inverted,
                 "the mask is used the wrong way round. True means that the query attends to the key.",
             ),
+            "mask inverted, nan": (
+                mask_inverted_to_nan,
+                "the mask is used the wrong way round, and a query that sees no key gets nan. True means that the "
+                "query attends to the key: masked_fill(~mask, ...).",
+            ),
+            "mask added": (
+                mask_added,
+                "the mask is added as 0 and 1, so hidden keys keep a weight. A mask that is added holds 0 and -inf; "
+                "this one is bool.",
+            ),
+            "a triangle of its own": (
+                own_triangle,
+                "this is a causal triangle of its own, from the first key on. Use the mask that is given, and none if "
+                "it is None.",
+            ),
             "softmax over the queries": (
                 softmax_over_queries,
                 "the softmax runs over the queries. Each query distributes its own weights over the keys: dim=-1.",
@@ -361,10 +465,25 @@ EXERCISES = (
                 softmax_over_heads,
                 "the softmax runs over the heads. Heads are independent; each distributes its weights over the keys.",
             ),
+            "softmax over the heads, nan": (
+                softmax_over_heads_to_nan,
+                "the softmax runs over the heads, and a key that is hidden from all of them gives nan. Each head "
+                "distributes its weights over the keys: dim=-1.",
+            ),
             "groups interleaved": (
                 groups_interleaved,
                 "the heads are grouped the other way round, (group head). Heads 0, 1, 2, ... next to each other share "
                 "one key head: (head group).",
+            ),
+            "values interleaved": (
+                values_interleaved,
+                "the values are grouped the other way round, (group head), and the keys as they should be. Both are "
+                "shared by neighbours: (head group).",
+            ),
+            "keys interleaved": (
+                keys_interleaved,
+                "the keys are grouped the other way round, (group head), and the values as they should be. Both are "
+                "shared by neighbours: (head group).",
             ),
             "one key head for all": (
                 first_head_for_all,
@@ -419,6 +538,18 @@ EXERCISES = (
             ),
             "everything": (everything, "every query sees every key, the future included."),
             "mirrored": (mirrored, "the keys are in reversed order."),
+            "queries reversed": (
+                queries_reversed,
+                "the queries are in reversed order: the first one sees the most. It is the earliest of the chunk.",
+            ),
+            "a window": (
+                window,
+                "each query sees a window of keys, as long as the chunk. It attends to itself and to *all* before it.",
+            ),
+            "shifted by queries": (
+                shifted_by_queries,
+                "the triangle is shifted by the number of queries. Before the chunk there are keys - queries tokens.",
+            ),
             "only the chunk": (
                 chunk_only,
                 "the tokens in the cache are hidden. A later chunk attends to all that came before it.",
@@ -475,6 +606,62 @@ EXERCISES = (
             "columns sum to 1": (
                 columns_sum_to_one,
                 "the softmax runs over the queries. Rows should sum to 1: dim=-1.",
+            ),
+            "softmax over the heads": (
+                lambda q, k, mask: repaired(q, k, mask, softmax=0, hidden=-1e9),
+                "the softmax runs over the heads. Each head has weights of its own over the keys: dim=-1.",
+            ),
+            "softmax over the heads, nan": (
+                lambda q, k, mask: repaired(q, k, mask, softmax=0),
+                "the softmax runs over the heads, and a key that is hidden from all of them gives nan. Each head has "
+                "weights of its own over the keys: dim=-1.",
+            ),
+            "mask inverted": (
+                lambda q, k, mask: repaired(q, k, ~mask, hidden=-1e9),
+                "the mask is used the wrong way round. True means that the query attends to the key.",
+            ),
+            "mask inverted, nan": (
+                lambda q, k, mask: repaired(q, k, ~mask),
+                "the mask is used the wrong way round, and a query that sees no key gets nan. True means that the "
+                "query attends to the key: masked_fill(~mask, ...).",
+            ),
+            "a triangle of its own": (
+                lambda q, k, mask: repaired(q, k, aligned_to_the_first(*mask.shape)),
+                "this is a causal triangle of its own, from the first key on. Use the mask that is given: a later "
+                "chunk has another one.",
+            ),
+            "hidden as -1": (
+                lambda q, k, mask: repaired(q, k, mask, hidden=-1.0),
+                "hidden scores are set to -1, and the softmax gives -1 a weight. Set them to -inf, which has none.",
+            ),
+            "root of the heads": (
+                lambda q, k, mask: repaired(q, k, mask, size=q.shape[0]),
+                "the scores are divided by the root of the number of heads. A score sums head_dim products.",
+            ),
+            "root of the queries": (
+                lambda q, k, mask: repaired(q, k, mask, size=q.shape[1]),
+                "the scores are divided by the root of the number of queries. A score sums head_dim products.",
+            ),
+            "root of the keys": (
+                lambda q, k, mask: repaired(q, k, mask, size=k.shape[1]),
+                "the scores are divided by the root of the number of keys. A score sums head_dim products.",
+            ),
+            "columns divided": (
+                lambda q, k, mask: (late := repaired(q, k, mask, late=True)) / late.sum(dim=1, keepdim=True),
+                "the masked weights are divided by the sums of the columns. The weights of one query sum to 1: a row.",
+            ),
+            "divided by a count": (
+                lambda q, k, mask: repaired(q, k, mask, late=True) / mask.sum(dim=-1, keepdim=True),
+                "the masked weights are divided by the number of visible keys. For rows that sum to 1, divide by their "
+                "sum, or mask the scores.",
+            ),
+            "softmax twice": (
+                lambda q, k, mask: softmax_twice(q, k, mask, -torch.inf),
+                "the weights go through a second softmax. It makes them more even; mask the scores before the first.",
+            ),
+            "softmax twice, over zeros": (
+                lambda q, k, mask: softmax_twice(q, k, mask, 0.0),
+                "the masked weights go through a second softmax, which gives the zeros of hidden keys a weight again.",
             ),
         },
         accepted={

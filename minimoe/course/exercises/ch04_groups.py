@@ -1,6 +1,7 @@
 """Chapter 04, attention: groups without copies, who shares, splitting into groups, the cache, and fewer heads
 (04.3, 04.4 and 04.6 to 04.8)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,15 +10,23 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.recognise import agree
 from minimoe.course.exercises.ch04_attend import (
     attend_by_loops,
     draw_attention,
     first_head_for_all,
     groups_interleaved,
     in_groups,
+    keys_mixed,
     mask_ignored,
+    mask_inverted,
+    mask_inverted_to_nan,
+    mask_with_zero,
     no_scale,
     one_head_at_a_time,
+    scale_by_head_dim,
+    softmax_over_queries,
+    with_scores,
 )
 from minimoe.model.attention import attend
 
@@ -39,17 +48,53 @@ class Largest(TorchDispatchMode):
 
 
 def copies_made(answer: Any) -> str | None:
-    """A complaint if the answer builds a copy of k or v for each query head."""
+    """A complaint if the answer is right and builds a copy of k or v for each query head."""
     batch, heads, shared, queries, keys, head_dim = 1, 24, 2, 2, 31, 40
     arguments = draw_attention(batch, heads, shared, queries, keys, head_dim)(torch.Generator().manual_seed(0))
     with Largest(keys) as largest:
-        answer(*arguments)
-    if largest.most >= 4 * batch * heads * keys * head_dim:
-        return (
-            "the result is right, but the keys or values were copied for every query head. Split q into groups "
-            "instead, and let the einsum meet each group with the keys that it shares"
-        )
-    return None
+        result = answer(*arguments)
+    if not agree(attend(*arguments), result) or largest.most < 4 * batch * heads * keys * head_dim:
+        return None
+    return (
+        "the result is right, but the keys or values were copied for every query head. Split q into groups instead, "
+        "and let an einsum meet each group with the keys that it shares"
+    )
+
+
+def copied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` of 04.1, which copies."""
+    return with_scores(q, k, v, mask)
+
+
+def in_groups_but(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, size: Callable[[Tensor], float] | None = None,
+    softmax: int = -1, late: bool = False, split: str = "(head group)", merge: str = "(head group)",
+) -> Tensor:  # fmt: skip
+    """Attention in groups with one step done differently. size: of the grouped q, its root divides the scores."""
+    q = rearrange(q, f"batch {split} query head_dim -> batch head group query head_dim", head=k.shape[1])
+    scores = einsum(q, k, "batch head group query head_dim, batch head key head_dim -> batch head group query key")
+    scores = scores / (size(q) if size else q.shape[-1]) ** 0.5
+    if mask is not None and not late:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.float().softmax(dim=softmax).to(v.dtype)
+    if mask is not None and late:
+        weights = weights * mask
+    pattern = "batch head group query key, batch head key head_dim -> batch head group query head_dim"
+    return rearrange(einsum(weights, v, pattern), f"batch head group query head_dim -> batch {merge} query head_dim")
+
+
+def mean_head(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The key/value heads are averaged into one."""
+    return with_scores(q, k.float().mean(1, True).to(k.dtype), v.float().mean(1, True).to(v.dtype), mask)
+
+
+def mask_repeated_the_other_way(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The groups become more queries, (group query), and the mask is repeated as (query group)."""
+    group = q.shape[1] // k.shape[1]
+    wide = rearrange(q, "batch (head group) query head_dim -> batch head (group query) head_dim", group=group)
+    rows = None if mask is None else repeat(mask, "query key -> (query group) key", group=group)
+    mixed = attend(wide, k, v, rows)
+    return rearrange(mixed, "batch head (group query) head_dim -> batch (head group) query head_dim", group=group)
 
 
 def groups_split_the_other_way(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -152,6 +197,42 @@ def all_pairs(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int
     return 2 * layers * kv_heads * head_dim * tokens * tokens * bytes_each
 
 
+def keys_of_every_head(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return layers * heads * head_dim * tokens * bytes_each
+
+
+def rows_without_channels(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return 2 * layers * kv_heads * tokens * bytes_each
+
+
+def queries_too(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return layers * (heads + 2 * kv_heads) * head_dim * tokens * bytes_each
+
+
+def one_of_both_kinds(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return layers * (heads + kv_heads) * head_dim * tokens * bytes_each
+
+
+def heads_of_a_group(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return 2 * layers * (heads // kv_heads) * head_dim * tokens * bytes_each
+
+
+def all_scores(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return layers * heads * tokens * tokens * bytes_each
+
+
+def without_the_last(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
+    return 2 * layers * kv_heads * head_dim * (tokens - 1) * bytes_each
+
+
+def in_units(unit: float, whole: bool = False) -> Callable[..., float]:
+    """The cache in larger units than bytes, with or without digits after the point."""
+    return lambda *sizes: round(as_product(*sizes) / unit) if whole else as_product(*sizes) / unit
+
+
+LARGER = {"kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20, "GB": 1e9, "GiB": 2**30}
+
+
 def as_product(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
     return 2 * layers * kv_heads * head_dim * tokens * bytes_each
 
@@ -214,6 +295,55 @@ def wrong_axis(context: Tensor, off: Tensor) -> Tensor:
     length = min(len(off), len(queries))
     queries[:length] = off[:length]
     return context * ~queries[:, None]
+
+
+def filled(value: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """The heads that are off hold this value."""
+    return lambda context, off: context.masked_fill(rearrange(off, "head -> head 1 1"), value)
+
+
+def bools_as_numbers(context: Tensor, off: Tensor) -> Tensor:
+    """False and True became the heads number 0 and 1."""
+    kept = context.clone()
+    kept[:, off.long()] = 0
+    return kept
+
+
+def as_many(context: Tensor, off: Tensor) -> Tensor:
+    return off_by_loops(context, torch.arange(len(off)) < off.sum())
+
+
+def only_the_first(context: Tensor, off: Tensor) -> Tensor:
+    """The first head that is off, and no other."""
+    return off_by_loops(context, off & (off.cumsum(0) == 1))
+
+
+def by_argmax(context: Tensor, off: Tensor) -> Tensor:
+    """The first head that is off, and head 0 where none is."""
+    return off_by_loops(context, torch.arange(len(off)) == off.int().argmax())
+
+
+def only_the_last(context: Tensor, off: Tensor) -> Tensor:
+    return off_by_loops(context, off & (off.cumsum(0) == off.sum()))
+
+
+def in_one_place(axis: int, index: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The heads are off in one text (axis 0) or for one query (axis 2) only."""
+
+    def answer(context: Tensor, off: Tensor) -> Tensor:
+        kept, zeros = context.clone(), off_by_loops(context, off)
+        kept.select(axis, index).copy_(zeros.select(axis, index))
+        return kept
+
+    return answer
+
+
+def only_channels(context: Tensor, off: Tensor) -> Tensor:
+    """The first channels instead of heads, as far as there are any."""
+    channels = torch.zeros(context.shape[3], dtype=torch.bool)
+    length = min(len(off), len(channels))
+    channels[:length] = off[:length]
+    return context * ~channels
 
 
 def by_where(context: Tensor, off: Tensor) -> Tensor:
@@ -366,8 +496,72 @@ EXERCISES = (
                 "`group` is missing on the right of an einsum, so the queries of a group were summed.",
             ),
             "one key head for all": (first_head_for_all, "all heads use the first key/value head."),
+            "split the other way": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, split="(group head)"),
+                "q is split as (group head), and put together as (head group): heads meet the keys of another group, "
+                "and come out in another order. Neighbours share: (head group) in both places.",
+            ),
+            "copied": (
+                copied,
+                "the result is right, but k or v is copied for each query head. repeat and repeat_interleave copy, and "
+                "so do reshape after expand, and matmul where it broadcasts. Give q an axis `group`, and use einsum.",
+            ),
+            "mean head": (
+                mean_head,
+                "the key/value heads were averaged into one. Each group of query heads has its own.",
+            ),
+            "keys instead of values": (keys_mixed, "the keys are mixed. What a token takes away are the values."),
             "mask ignored": (mask_ignored, "the mask has no effect."),
+            "mask inverted": (
+                mask_inverted,
+                "the mask is used the wrong way round. True means that the query attends to the key.",
+            ),
+            "mask inverted, nan": (
+                mask_inverted_to_nan,
+                "the mask is used the wrong way round, and a query that sees no key gets nan. True means that the "
+                "query attends to the key: masked_fill(~mask, ...).",
+            ),
+            "masked with zero": (
+                mask_with_zero,
+                "hidden scores are set to 0, and the softmax gives 0 a weight. Set them to -inf, which has none.",
+            ),
+            "mask after the softmax": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, late=True),
+                "the mask comes after the softmax, so the weights of a row no longer sum to 1. Mask the scores.",
+            ),
+            "mask in the other order": (
+                mask_repeated_the_other_way,
+                "the queries of a group are laid out as (group query), but the rows of the mask as (query group). Each "
+                "member of a group needs the whole mask.",
+            ),
             "no scale": (no_scale, "the scores are not scaled. Multiply them by head_dim**-0.5."),
+            "scaled by head_dim": (scale_by_head_dim, "the scores are divided by head_dim, not by its root."),
+            "scaled by the queries": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[3]),
+                "the scores are divided by the root of the number of queries. After the split, axis 3 of q is query; "
+                "head_dim is the last one.",
+            ),
+            "scaled by the group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[2]),
+                "the scores are divided by the root of the size of a group. A score sums head_dim products.",
+            ),
+            "scaled by the width of a group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[2] * q.shape[-1]),
+                "the scores are divided by the root of group x head_dim. Each query head sums over its own head_dim.",
+            ),
+            "scaled by all heads": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[1:].numel() / q.shape[3]),
+                "the scores are divided by the root of heads x head_dim. Each query head sums over its own head_dim.",
+            ),
+            "softmax over the group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, softmax=2),
+                "the softmax runs over the members of a group, or gives nan where a key is hidden from all of them. "
+                "Each query distributes its weights over the keys: dim=-1.",
+            ),
+            "softmax over the queries": (
+                softmax_over_queries,
+                "the softmax runs over the queries. Each query distributes its own weights over the keys: dim=-1.",
+            ),
         },
         accepted={
             "in groups": in_groups,
@@ -459,6 +653,55 @@ EXERCISES = (
                 all_pairs,
                 "tokens is squared. There is a score for each pair, but it is not kept; the cache has a row per token.",
             ),
+            "all scores": (
+                all_scores,
+                "these are the scores, one for each pair of tokens and each query head. They are not kept; the cache "
+                "has a key and a value of head_dim numbers per token.",
+            ),
+            "keys of every query head": (
+                keys_of_every_head,
+                "you counted one tensor, of all query heads. Two are kept, keys and values, of the key/value heads.",
+            ),
+            "without head_dim": (
+                rows_without_channels,
+                "head_dim is missing: a key is not one number but head_dim of them.",
+            ),
+            "queries too": (
+                queries_too,
+                "you counted the queries as well. A query is used once, so only keys and values are kept.",
+            ),
+            "three tensors": (
+                lambda *sizes: 3 * keys_only(*sizes),
+                "you counted three tensors. A query is used once, so only keys and values are kept.",
+            ),
+            "one of both kinds": (
+                one_of_both_kinds,
+                "one of the two tensors is counted with all query heads. Keys and values both have kv_heads.",
+            ),
+            "heads of a group": (
+                heads_of_a_group,
+                "heads // kv_heads is the size of a group: how many share one. Kept are the kv_heads themselves.",
+            ),
+            "without the last": (
+                without_the_last,
+                "one token is missing. The last one leaves a key and a value, too, for those that follow.",
+            ),
+            "bits": (lambda *sizes: 8 * as_product(*sizes), "these are bits. bytes_each already counts in bytes."),
+            "twice": (
+                lambda *sizes: 2 * as_product(*sizes),
+                "this is twice as much. Keys and values are two tensors, and the factor 2 stands for them already.",
+            ),
+            **{
+                f"in {unit}": (in_units(size), f"that is in {unit}. The exercise asks for bytes.")
+                for unit, size in LARGER.items()
+            },
+            **{
+                f"in {unit}, rounded": (
+                    in_units(LARGER[unit.split()[0]], whole=True),
+                    f"that is in {unit}, rounded to a whole number. The exercise asks for bytes.",
+                )
+                for unit in ("kB", "KiB", "MB or MiB", "GB or GiB")
+            },
         },
         accepted={"a product": as_product, "the shape of a tensor": from_shapes},
     ),
@@ -499,6 +742,39 @@ EXERCISES = (
                 wrong_axis,
                 "queries are switched off instead of heads. `off` belongs to the head axis.",
             ),
+            "channels": (
+                only_channels,
+                "channels are switched off instead of heads: without new axes, `off` meets the last one.",
+            ),
+            "-inf": (
+                filled(-torch.inf),
+                "the heads hold -inf. That is for scores before a softmax; what a head found is replaced by zeros.",
+            ),
+            "nan": (filled(torch.nan), "the heads hold nan. Switched off, they are zero."),
+            "ones": (filled(1.0), "the heads hold ones. Switched off, they are zero."),
+            "bools as numbers": (
+                bools_as_numbers,
+                "False and True were taken for the heads number 0 and 1. Index with the bool tensor itself, not with "
+                "off.int() or off.long().",
+            ),
+            "as many": (
+                as_many,
+                "the first heads are off, as many as there are True values. Which ones matters, not only how many.",
+            ),
+            "all if any": (
+                lambda context, off: context * (~off).all(),
+                "all heads are off as soon as one of them is. Each has its own entry in `off`.",
+            ),
+            "only the first": (only_the_first, "only the first of the heads that are True is off. There can be more."),
+            "argmax": (
+                by_argmax,
+                "argmax gives one head: the first that is True, and head 0 if none is. There can be more, or none.",
+            ),
+            "only the last": (only_the_last, "only the last of the heads that are True is off. There can be more."),
+            "one text": (in_one_place(0, 0), "the heads are off in the first text of the batch only."),
+            "the last text": (in_one_place(0, -1), "the heads are off in the last text of the batch only."),
+            "one query": (in_one_place(2, 0), "the heads are off for the first query only."),
+            "the last query": (in_one_place(2, -1), "the heads are off for the last query only."),
         },
         accepted={"where": by_where, "an einsum": by_product, "an index": by_index, "head by head": by_stack},
     ),

@@ -52,6 +52,27 @@ def square(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
     return 3 * hidden * hidden, 6 * hidden * hidden * top_k * layers
 
 
+def sizes_added(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * (hidden + ffn), 6 * (hidden + ffn) * top_k * layers
+
+
+def biases_everywhere(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    parameters = with_biases(hidden, ffn, top_k, layers)[0]
+    return parameters, 2 * parameters * top_k * layers
+
+
+def with_training(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * hidden * ffn, 18 * hidden * ffn * top_k * layers
+
+
+def one_matrix(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return hidden * ffn, 2 * hidden * ffn * top_k * layers
+
+
+def one_layers_experts(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * hidden * ffn * top_k, 6 * hidden * ffn * top_k * layers
+
+
 def operations_first(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
     parameters, operations = cost_by_counting(hidden, ffn, top_k, layers)
     return operations, parameters
@@ -120,6 +141,25 @@ EXERCISES = (
                 "these are bytes in bfloat16, two for each parameter. The exercise asks for parameters.",
             ),
             "square": (square, "ffn isn't used: gate and up lead from hidden to ffn, and down leads back."),
+            "sizes added": (
+                sizes_added,
+                "hidden and ffn are added. A matrix of ffn rows and hidden columns has ffn x hidden numbers.",
+            ),
+            "biases everywhere": (
+                biases_everywhere,
+                "biases are counted, in both numbers. There are none in these experts: three matrices, and nothing "
+                "else.",
+            ),
+            "with training": (
+                with_training,
+                "the operations are those of a training step, forward and backward. A token that is only read costs "
+                "the forward pass.",
+            ),
+            "one matrix": (one_matrix, "this counts one matrix. An expert has three: gate, up and down."),
+            "one layer's experts": (
+                one_layers_experts,
+                "the first number counts the top_k experts of a layer. The exercise asks for one expert.",
+            ),
             "operations first": (
                 operations_first,
                 "the two numbers are in the other order: first the parameters, then the operations.",

@@ -57,6 +57,11 @@ def reversed_columns(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     return F.linear((F.silu(gate) * up).flip(-1), down)
 
 
+def down_before_the_product(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+    return F.linear(F.silu(gate), down) * F.linear(up, down)
+
+
 def by_chunk(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
     return F.linear(F.silu(gate) * up, down)
@@ -165,6 +170,43 @@ def bent_with_alpha(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Ten
     return F.silu(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
 
 
+def one_in_the_switch(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """(gate + 1) times the sigmoid of the gate."""
+    gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+    return (gate + 1) * torch.sigmoid(alpha * gate) * up
+
+
+def one_on_gate_itself(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """1 is added to the gate, and its sigmoid sees that."""
+    gate, up = gate.clamp(max=limit) + 1, up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * up
+
+
+def limits_exchanged(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate.clamp(-limit, limit), up.clamp(max=limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def sigmoid_limited(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """The limit of the gate is seen by the sigmoid only."""
+    return gate * torch.sigmoid(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+
+
+def limited_from_below(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate.clamp(min=-limit), up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def at_least_the_limit(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """clamp(limit) is clamp(min=limit)."""
+    gate, up = gate.clamp(limit), up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def typed_in(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    return gpt_oss(gate, up, 1.702, 7.0)
+
+
 def one_on_all(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
     return without_one(gate, up, alpha, limit) + 1
 
@@ -245,6 +287,31 @@ EXERCISES = (
             "after the product": (
                 cut(HALVES, lambda first, second: F.silu(first * second)),
                 "SiLU is applied to the product. That treats both halves alike, but only gate is a switch.",
+            ),
+            "added": (
+                cut(HALVES, lambda first, second: F.silu(first) + second),
+                "the two halves are added. They are multiplied, which is what makes one of them a switch.",
+            ),
+            "gelu": (
+                cut(HALVES, lambda first, second: F.gelu(first) * second),
+                "the switch is GELU. The function on the page has SiLU.",
+            ),
+            "relu": (
+                cut(HALVES, lambda first, second: F.relu(first) * second),
+                "the switch is ReLU. The function on the page has SiLU.",
+            ),
+            "down before the product": (
+                down_before_the_product,
+                "down is applied to both halves before they are multiplied. Multiply neuron by neuron first, then "
+                "comes down.",
+            ),
+            "gate alone": (
+                cut(HALVES, lambda first, second: F.silu(first)),
+                "the second half is not used. It holds the amounts, by which the switch is multiplied.",
+            ),
+            "even and odd, on both": (
+                cut(EVEN_AND_ODD, lambda first, second: F.silu(first) * F.silu(second)),
+                "the matrix is cut into even and odd rows, and SiLU is applied to both parts.",
             ),
             "no bend": (
                 cut(HALVES, lambda first, second: first * second),
@@ -348,6 +415,60 @@ EXERCISES = (
                 even_and_odd(bent_with_alpha),
                 "alpha multiplies the gate in both places, as in SiLU(alpha × gate). It belongs inside of the sigmoid "
                 "alone.",
+            ),
+            "one in the switch": (
+                even_and_odd(one_in_the_switch),
+                "1 is added to gate. It belongs to up: gate × sigmoid(alpha × gate) × (up + 1).",
+            ),
+            "one on gate itself": (
+                even_and_odd(one_on_gate_itself),
+                "1 is added to gate, in front of the sigmoid too. It belongs to up.",
+            ),
+            "limits exchanged": (
+                even_and_odd(limits_exchanged),
+                "the limits are exchanged: gate is limited from above, up on both sides.",
+            ),
+            "sigmoid limited": (
+                even_and_odd(sigmoid_limited),
+                "the limited gate is in the sigmoid only. The gate in front of it is limited as well.",
+            ),
+            "limited from below": (
+                even_and_odd(limited_from_below),
+                "gate is limited from below. The limit is above: a strongly closed gate stays closed.",
+            ),
+            "at least the limit": (
+                even_and_odd(at_least_the_limit),
+                "the gate is at least `limit`, not at most: clamp(limit) sets the lower end. Write clamp(max=limit).",
+            ),
+            "alpha typed in": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1.702, limit)),
+                "alpha is always 1.702. Use the argument.",
+            ),
+            "limit typed in": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, alpha, 7.0)),
+                "the limit is always 7. Use the argument.",
+            ),
+            "typed in": (
+                even_and_odd(typed_in),
+                "alpha is always 1.702 and the limit always 7, as in gpt-oss. Use the arguments alpha and limit.",
+            ),
+            "one minus": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: (
+                        gate.clamp(max=limit)
+                        * torch.sigmoid(alpha * gate.clamp(max=limit))
+                        * (up.clamp(-limit, limit) - 1)
+                    )
+                ),
+                "1 is subtracted from up. It is added.",
+            ),
+            "alpha divides": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1 / alpha, limit)),
+                "the gate is divided by alpha in the sigmoid. It is multiplied, which makes the sigmoid steeper.",
+            ),
+            "sigmoid of the other sign": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, -alpha, limit)),
+                "the sigmoid has the wrong sign: sigmoid(z) is 1 / (1 + exp(-z)).",
             ),
             "one on all": (even_and_odd(one_on_all), "1 is added to the product. It belongs to up, in parentheses."),
             "alpha outside": (

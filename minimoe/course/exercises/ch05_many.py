@@ -99,6 +99,30 @@ def first_expert_for_all(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> T
     return repeat(first, "token 1 hidden -> token expert hidden", expert=len(gate))
 
 
+def first_for(gate: bool = False, up: bool = False, down: bool = False) -> Callable[..., Tensor]:
+    """The matrices named here are the first expert's for all."""
+
+    def answer(x: Tensor, *matrices: Tensor) -> Tensor:
+        pairs = zip(matrices, (gate, up, down), strict=True)
+        return by_einsum(x, *(matrix[:1].expand_as(matrix) if first else matrix for matrix, first in pairs))
+
+    return answer
+
+
+def in_a_chain(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Each expert gets the result of the one before it."""
+    results = []
+    for number in range(len(gate)):
+        x = by_einsum(x, gate[[number]], up[[number]], down[[number]])[:, 0]
+        results.append(x)
+    return torch.stack(results, dim=1)
+
+
+def reshaped(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """(expert token hidden), reshaped in place of moved."""
+    return experts_first(x, gate, up, down).reshape(len(x), len(gate), x.shape[1])
+
+
 def bent_after(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return einsum(F.silu(einsum(x, gate, READ) * einsum(x, up, READ)), down, WRITE)
 
@@ -227,6 +251,26 @@ def made_up_for(gate: Tensor, up: Tensor, count: int) -> Tensor:
     return F.silu(gate) * up * mask(gate, count) * gate.shape[1] / max(count, 1)
 
 
+def in_front(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    """The products that stay, from the widest gate on, in the first places."""
+    result = torch.zeros_like(gate)
+    result[:, :count] = (F.silu(gate) * up).gather(-1, gate.topk(count, dim=-1).indices)
+    return result
+
+
+def closed_with_infinity(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    """SiLU(-inf) is -inf times 0, nan."""
+    return F.silu(gate.masked_fill(mask(gate, count) == 0, -torch.inf)) * up
+
+
+def only_open(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    return F.silu(gate) * up * mask(gate, count) * (gate > 0)
+
+
+def every_open(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    return F.silu(gate) * up * (gate > 0)
+
+
 def by_sorting(gate: Tensor, up: Tensor, count: int) -> Tensor:
     rank = gate.argsort(dim=-1, descending=True).argsort(dim=-1)
     return torch.where(rank < count, F.silu(gate) * up, 0)
@@ -307,12 +351,44 @@ EXERCISES = (
                 neurons_misspelt,
                 "ffn is written in two ways in the last pattern, so both are summed on their own.",
             ),
+            "amounts misspelt": (
+                lambda x, gate, up, down: einsum(
+                    F.silu(einsum(x, gate, READ)),
+                    einsum(x, up, READ),
+                    down,
+                    "token expert ffn, token expert fnn, expert hidden ffn -> token expert hidden",
+                ),
+                "ffn has another name at the amounts, so they are summed on their own. Each neuron multiplies its own "
+                "two numbers: the same name in all three places.",
+            ),
             "hidden misspelt": (
                 hidden_misspelt,
                 "hidden is written in two ways in the first pattern, so both are summed on their own.",
             ),
             "swapped": (swapped, "gate and up are swapped: SiLU belongs to the product with gate."),
             "one for all": (first_expert_for_all, "all experts give the result of the first one."),
+            "first gate for all": (first_for(gate=True), "all experts open with the first one's gate."),
+            "first up for all": (first_for(up=True), "all experts read their amounts with the first one's up."),
+            "first down for all": (first_for(down=True), "all experts write with the first one's down."),
+            "in a chain": (
+                in_a_chain,
+                "each expert gets the result of the one before it. All of them get the token x itself.",
+            ),
+            "reshaped": (
+                reshaped,
+                "the shape is right, but the numbers were reshaped from (expert token hidden). Move the axes: reshape "
+                "keeps the order in memory.",
+            ),
+            "on both": (
+                lambda x, gate, up, down: einsum(
+                    F.silu(einsum(x, gate, READ)) * F.silu(einsum(x, up, READ)), down, WRITE
+                ),
+                "SiLU is applied to both. The amounts stay as they are, with their sign.",
+            ),
+            "added": (
+                lambda x, gate, up, down: einsum(F.silu(einsum(x, gate, READ)) + einsum(x, up, READ), down, WRITE),
+                "the two products are added. They are multiplied, which is what makes one of them a switch.",
+            ),
             "after the product": (bent_after, "SiLU is applied to the product of both. It belongs to gate x alone."),
             "no bend": (without_silu, "SiLU is missing."),
             "averaged": (averaged, "the results are divided by the number of experts. Weights come from the router."),
@@ -370,6 +446,28 @@ EXERCISES = (
             "by the signed product": (
                 kept_by(lambda gate, up: F.silu(gate) * up),
                 "the neurons are ranked by their products with sign. The exercise asks for the widest open gates.",
+            ),
+            "by SiLU": (
+                kept_by(lambda gate, up: F.silu(gate)),
+                "the neurons are ranked by SiLU(gate), which has another order below zero: SiLU(-10) is above "
+                "SiLU(-1). Rank by the gate itself.",
+            ),
+            "in front": (
+                in_front,
+                "the products that stay were moved to the first places. Each stays at the place of its neuron.",
+            ),
+            "closed with -inf": (
+                closed_with_infinity,
+                "the other gates were set to -inf, and SiLU(-inf) is nan: -inf times 0. Set them, or the products, to "
+                "0.",
+            ),
+            "only open ones": (
+                only_open,
+                "gates below zero were removed as well. `count` neurons stay, even if their gates are negative.",
+            ),
+            "every open one": (
+                every_open,
+                "all neurons with a positive gate stay, however many they are. Exactly `count` should.",
             ),
             "by up": (kept_by(lambda gate, up: up), "the neurons are ranked by up. The exercise asks for gate."),
             "of all tokens": (

@@ -61,6 +61,34 @@ def with_the_token(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return x + swiglu(x, gate, up, down)
 
 
+def reshaped(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The matrices are given the shape (into, out) by reshape, which mixes their rows."""
+    gate, up, down = (matrix.reshape(matrix.shape[::-1]) for matrix in (gate, up, down))
+    return (F.silu(x @ gate) * (x @ up)) @ down
+
+
+def matrices_multiplied(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return F.linear(F.silu(F.linear(x, gate * up)), down)
+
+
+def mean_of_the_neurons(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return swiglu(x, gate, up, down) / len(gate)
+
+
+def one_after_another(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """gate reads what up and down have made of x."""
+    return F.linear(F.silu(F.linear(F.linear(F.linear(x, up), down), gate)), down)
+
+
+def gate_then_up(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """up reads what gate and down have made of x."""
+    return F.linear(F.linear(F.linear(F.silu(F.linear(x, gate)), down), up), down)
+
+
+def down_before_the_product(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return F.linear(F.silu(F.linear(x, gate)), down) * F.linear(F.linear(x, up), down)
+
+
 def always_float32(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return swiglu(x.float(), gate.float(), up.float(), down.float())
 
@@ -206,6 +234,37 @@ EXERCISES = (
                 bend(lambda gate, up: gate * torch.sigmoid(1.702 * gate) * up),
                 "the sigmoid is steeper by 1.702. That is gpt-oss's switch; SiLU(z) is z times the sigmoid of z.",
             ),
+            "hard swish": (
+                bend(lambda gate, up: F.hardswish(gate) * up),
+                "the switch is the hard swish, made of straight lines. Qwen3 uses SiLU, F.silu.",
+            ),
+            "softplus": (
+                bend(lambda gate, up: F.softplus(gate) * up),
+                "the switch is softplus. Qwen3 uses SiLU, F.silu.",
+            ),
+            "leaky relu": (
+                bend(lambda gate, up: F.leaky_relu(gate) * up),
+                "the switch is a leaky ReLU. Qwen3 uses SiLU, F.silu.",
+            ),
+            "elu": (bend(lambda gate, up: F.elu(gate) * up), "the switch is ELU. Qwen3 uses SiLU, F.silu."),
+            "mish": (bend(lambda gate, up: F.mish(gate) * up), "the switch is Mish. Qwen3 uses SiLU, F.silu."),
+            "SiLU twice": (
+                bend(lambda gate, up: F.silu(F.silu(gate)) * up),
+                "SiLU is applied to gate x twice.",
+            ),
+            "sigmoid of SiLU": (
+                bend(lambda gate, up: F.silu(gate).sigmoid() * up),
+                "SiLU already contains a sigmoid: it is z times its sigmoid. Here a second one follows.",
+            ),
+            "sigmoid of up": (
+                bend(lambda gate, up: gate * up.sigmoid()),
+                "the sigmoid is taken of up x, and the amount is gate x. The switch is gate x times its own sigmoid.",
+            ),
+            "sigmoid of up, gate twice": (
+                bend(lambda gate, up: gate * up.sigmoid() * gate),
+                "the sigmoid is taken of up x, and gate x is in it twice. The switch is gate x times its own sigmoid; "
+                "up x is the amount.",
+            ),
             "tanh": (bend(lambda gate, up: torch.tanh(gate) * up), "the switch is tanh. Qwen3 uses SiLU, F.silu."),
             "softmax": (
                 bend(lambda gate, up: gate.softmax(dim=-1) * up),
@@ -250,6 +309,32 @@ EXERCISES = (
             "bend at the end": (
                 activation_at_the_end,
                 "SiLU is applied to the result. It belongs to gate x, before the multiplication.",
+            ),
+            "reshaped": (
+                reshaped,
+                "the matrices were reshaped to fit, which mixes their rows. They are (out, in): F.linear takes them as "
+                "they are, and with @ they have to be transposed.",
+            ),
+            "matrices multiplied": (
+                matrices_multiplied,
+                "gate and up were multiplied with each other, number by number. Each makes its own product with x.",
+            ),
+            "one after another": (
+                one_after_another,
+                "gate is applied to the result of up and down. gate and up both read x itself.",
+            ),
+            "gate, then up": (
+                gate_then_up,
+                "up is applied to the result of gate and down. gate and up both read x itself.",
+            ),
+            "down before the product": (
+                down_before_the_product,
+                "down is applied to both parts before they are multiplied. Multiply neuron by neuron first, then comes "
+                "down.",
+            ),
+            "mean of the neurons": (
+                mean_of_the_neurons,
+                "the result is divided by the number of neurons. It is their sum, not their mean.",
             ),
             "half of it": (
                 bend(lambda gate, up: F.silu(gate) * up / 2),

@@ -136,7 +136,7 @@ def _(q, k, v, mask):
     return together(einsum(scores.softmax(dim=2), v, MIX))
 
 
-@wrong("04.3", "softmax in the dtype of q", "float32", "bfloat16", "softmax", "precision", "round")
+@right("04.3", "softmax of bfloat16, which PyTorch computes in float32")
 def _(q, k, v, mask):
     q = in_groups(q, k)
     scores = einsum(q, k, SCORES) * q.shape[-1] ** -0.5
@@ -204,7 +204,7 @@ def _(q, k, v, mask):
     return torch.cat(found, dim=1).to(q.dtype)
 
 
-@right("04.3", "matmul that broadcasts")
+@wrong("04.3", "matmul that broadcasts, and copies to do so", "matmul", "cop")
 def _(q, k, v, mask):
     split = q.unflatten(1, (k.shape[1], -1))
     scores = split @ k.unsqueeze(2).transpose(-1, -2) * q.shape[-1] ** -0.5

@@ -174,7 +174,7 @@ def beside(off):
     return rearrange(off, "head -> head 1 1")
 
 
-wrong("04.7", "the others are switched off", "invert", "other", "true", "opposite")(
+wrong("04.7", "the others are switched off", "invert", "other", "true", "opposite", "false")(
     lambda context, off: context * beside(off)
 )
 wrong("04.7", "masked in place", "in place", "new", "clone", "copy")(

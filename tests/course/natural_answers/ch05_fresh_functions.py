@@ -15,13 +15,11 @@ READ = "token hidden, expert ffn hidden -> token expert ffn"
 WRITE = "token expert ffn, expert hidden ffn -> token expert hidden"
 
 
-@wrong("05.5", "experts summed at the end", "sum", "expert", "shape")
 def _(x, gate, up, down):
     inner = F.silu(einsum(x, gate, READ)) * einsum(x, up, READ)
     return einsum(inner, down, "token expert ffn, expert hidden ffn -> token hidden")
 
 
-@wrong("05.5", "each writes with every down", "sum", "down", "own", "expert", "every", "mixed")
 def _(x, gate, up, down):
     inner = F.silu(einsum(x, gate, READ)) * einsum(x, up, READ)
     return einsum(inner, down, "token other ffn, expert hidden ffn -> token expert hidden")
@@ -36,7 +34,6 @@ def _(x, gate, up, down):
     return torch.stack(results, dim=1)
 
 
-@wrong("05.5", "stacked in front", "shape", "axis", "order", "expert", "token")
 def _(x, gate, up, down):
     experts = zip(gate, up, down, strict=True)
     return torch.stack([F.linear(F.silu(F.linear(x, a)) * F.linear(x, b), c) for a, b, c in experts])
@@ -64,6 +61,12 @@ def _(x, gate, up, down):
 def _(x, gate, up, down):
     inner = F.silu(einsum(x, gate, READ)) * einsum(x, up, READ)
     return einsum(inner, down, "token expert ffn, expert hidden ffn -> token hidden expert")
+
+
+@wrong("05.5", "the amounts summed on their own", "sum", "amount", "misspelt", "name", "ffn")
+def _(x, gate, up, down):
+    pattern = "token expert ffn, token expert fnn, expert hidden ffn -> token expert hidden"
+    return einsum(F.silu(einsum(x, gate, READ)), einsum(x, up, READ), down, pattern)
 
 
 @right("05.5", "two patterns and a product")
@@ -118,7 +121,6 @@ def _(gate_up, alpha, limit):
     return alpha * gate * torch.sigmoid(gate) * (amount + 1)
 
 
-@wrong("05.6", "SiLU of alpha times gate", "alpha", "sigmoid", "inside", "silu", "outside")
 def _(gate_up, alpha, limit):
     gate, amount = gate_up[:, ::2].clamp(max=limit), gate_up[:, 1::2].clamp(-limit, limit)
     return F.silu(alpha * gate) * (amount + 1)
@@ -172,7 +174,6 @@ def kept(scores, count):
     return torch.zeros_like(scores).scatter(-1, scores.topk(count, dim=-1).indices, 1.0)
 
 
-@wrong("05.7", "chosen by the product", "product", "up", "gate", "largest")
 def _(gate, up, count):
     product = F.silu(gate) * up
     return product * kept(product.abs(), count)
@@ -191,7 +192,6 @@ def _(gate, up, count):
     return result
 
 
-@wrong("05.7", "only the kept numbers", "shape", "zero", "others", "place")
 def _(gate, up, count):
     chosen = gate.topk(count, dim=-1).indices
     return F.silu(gate.gather(-1, chosen)) * up.gather(-1, chosen)
@@ -209,7 +209,6 @@ def _(gate, up, count):
     return F.silu(gate.masked_fill(kept(gate, count) == 0, -torch.inf)) * up
 
 
-@wrong("05.7", "larger than the last one kept", "one too few", "count", "equal", ">=", "threshold", "fewer", "less")
 def _(gate, up, count):
     least = gate.topk(count, dim=-1).values[:, -1:]
     return F.silu(gate) * up * (gate > least)
