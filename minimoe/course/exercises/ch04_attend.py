@@ -1,5 +1,9 @@
 """Chapter 04, attention: `attend`, the causal mask of a chunk, and a bug hunt (04.1, 04.2 and 04.5)."""
 
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Any
+
 import torch
 from einops import einsum, rearrange, repeat
 from torch import Tensor
@@ -46,16 +50,19 @@ def copies(x: Tensor, group: int, order: str = "(head group)") -> Tensor:
 def with_scores(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, order: str = "(head group)",
     values: str | None = None, softmax: int = -1, hidden: float = -torch.inf, late: bool = False,
-    shrunk: bool = False, wide: bool = False,
+    ignored: bool = False, inverted: bool = False, shrunk: bool = False, wide: bool = False,
+    normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Attention with one of its steps done differently."""
+    """Attention with one of its steps done differently. normalise: in the place of the softmax."""
     group = q.shape[1] // k.shape[1]
+    if mask is not None:
+        mask = None if ignored else ~mask if inverted else mask
     k, v = copies(k, group, order), copies(v, group, values or order)
     scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is not None and not late:
         scores = scores.masked_fill(~mask, hidden)
-    weights = scores.float().softmax(dim=softmax)
+    weights = normalise(scores.float()) if normalise else scores.float().softmax(dim=softmax)
     if mask is not None and late:
         weights = weights * mask
     if shrunk:
@@ -134,6 +141,21 @@ def own_triangle(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor
     return with_scores(q, k, v, aligned_to_the_first(q.shape[2], k.shape[2]))
 
 
+def mask_inverted_to_zero(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A query that sees no key gets zeros, as from PyTorch's fused function."""
+    return mask_inverted_to_nan(q, k, v, mask).nan_to_num(0.0)
+
+
+def normalised(normalise: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Attention with another function of the scores (batch, head, query, key) in the place of the softmax."""
+    return lambda q, k, v, mask: with_scores(q, k, v, mask, normalise=normalise)
+
+
+def alike(scores: Tensor) -> Tensor:
+    """The same weight for every visible key."""
+    return torch.where(scores > -torch.inf, 0.0, scores).softmax(dim=-1)
+
+
 def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=-2, hidden=-1e9)
 
@@ -206,6 +228,51 @@ def in_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return rearrange(mixed, "batch head group query head_dim -> batch (head group) query head_dim")
 
 
+Options = Callable[[Tensor], dict[str, Any]]
+# Steps done differently, of which answers often have two. name -> (options of with_scores for this q, what it is)
+SCALES: Mapping[str, tuple[Options, str]] = {
+    "no scale": (lambda q: {"scale": 1.0}, "the scores are not scaled by head_dim**-0.5"),
+    "head_dim without a root": (
+        lambda q: {"scale": 1 / q.shape[-1]},
+        "the scores are divided by head_dim, not by its root",
+    ),
+    "scaled by all heads": (
+        lambda q: {"scale": (q.shape[1] * q.shape[-1]) ** -0.5},
+        "the scores are divided by the root of heads x head_dim, not of head_dim",
+    ),
+}
+MASKS: Mapping[str, tuple[Options, str]] = {
+    "mask ignored": (lambda q: {"ignored": True}, "the mask has no effect"),
+    "mask after the softmax": (lambda q: {"late": True}, "the mask comes after the softmax, not before it"),
+    "masked with zero": (lambda q: {"hidden": 0.0}, "hidden scores are set to 0 in place of -inf"),
+    "mask inverted": (lambda q: {"inverted": True, "hidden": -1e9}, "the mask is used the wrong way round"),
+    "mask inverted, nan": (
+        lambda q: {"inverted": True},
+        "the mask is used the wrong way round, so a query that sees no key gets nan",
+    ),
+}
+GROUPS: Mapping[str, tuple[Options, str]] = {
+    "groups interleaved": (
+        lambda q: {"order": "(group head)"},
+        "the heads are grouped as (group head), while neighbours should share: (head group)",
+    ),
+}
+
+
+def two_mistakes() -> dict[str, tuple[Any, str]]:
+    """Mutants of `attend` that have two of these mistakes, each in another step."""
+
+    def both(one: Options, other: Options) -> Callable[..., Tensor]:
+        return lambda q, k, v, mask: with_scores(q, k, v, mask, **one(q), **other(q))
+
+    return {
+        f"{name} and {second}": (both(one, other), f"two things: {says}; and {also}.")
+        for steps, others in combinations((SCALES, MASKS, GROUPS), 2)
+        for name, (one, says) in steps.items()
+        for second, (other, also) in others.items()
+    }
+
+
 # One head, one query, two keys with the scaled scores 0 and ln 3, so that the weights are 1/4 and 3/4
 BY_HAND = (
     torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]]),
@@ -274,6 +341,27 @@ def shifted_by_queries(queries: int, keys: int) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool).tril(queries)
 
 
+def triangle_in_front(queries: int, keys: int) -> Tensor:
+    """The keys of the chunk come first, then those before it."""
+    return mask_by_loops(queries, keys).roll(queries, dims=1)
+
+
+def parts_of_a_mask() -> dict[str, Callable[[Tensor], Tensor]]:
+    """What each query does with itself, with the earlier and later tokens of the chunk, and with those before it."""
+
+    def chunk(mask: Tensor) -> Tensor:
+        return mask[:, mask.shape[1] - mask.shape[0] :]
+
+    return {
+        "the tokens before the chunk": lambda mask: mask[:, : mask.shape[1] - mask.shape[0]],
+        "the earlier tokens of the chunk": lambda mask: chunk(mask)[
+            tuple(torch.tril_indices(len(mask), len(mask), -1))
+        ],
+        "each query's own position": lambda mask: chunk(mask).diagonal(),
+        "the later tokens": lambda mask: chunk(mask)[tuple(torch.triu_indices(len(mask), len(mask), 1))],
+    }
+
+
 def as_added_numbers(queries: int, keys: int) -> Tensor:
     return torch.zeros(queries, keys).masked_fill(~mask_by_loops(queries, keys), -torch.inf)
 
@@ -313,15 +401,70 @@ def draw_weights(head: int, queries: int, keys: int, head_dim: int) -> Arguments
 
 def repaired(
     q: Tensor, k: Tensor, mask: Tensor, *, late: bool = False, size: float | None = None, again: bool = False,
-    softmax: int = -1, hidden: float = -torch.inf,
+    softmax: int = -1, hidden: float = -torch.inf, inverted: bool = False,
 ) -> Tensor:  # fmt: skip
     """The weights, with one of the bugs left in, or another one put in its place."""
+    mask = ~mask if inverted else mask
     scores = einsum(q, k, "head query head_dim, head key head_dim -> head query key")
     scores = scores * (q.shape[-1] if size is None else size) ** -0.5
     if not late:
         return scores.masked_fill(~mask, hidden).softmax(dim=softmax)
     weights = scores.softmax(dim=softmax) * mask
     return weights / weights.sum(dim=-1, keepdim=True) if again else weights
+
+
+def every_head_at_once(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """One softmax over the keys of all heads together."""
+    scores = einsum(q, k, "head query head_dim, head key head_dim -> query head key") * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(~rearrange(mask, "query key -> query 1 key"), -torch.inf)
+    weights = rearrange(scores, "query head key -> query (head key)").softmax(dim=-1)
+    return rearrange(weights, "query (head key) -> head query key", head=len(q))
+
+
+PARTS_OF_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "the weights of hidden keys": lambda weights: weights.triu(weights.shape[2] - weights.shape[1] + 1),
+    "the weights of visible keys": lambda weights: weights.tril(weights.shape[2] - weights.shape[1]),
+    "the sums of the rows": lambda weights: weights.sum(dim=-1),
+}
+Weights = Callable[..., Tensor]
+SIZES: Mapping[str, tuple[Callable[[Tensor], float], str]] = {
+    "no scale": (lambda q: 1.0, "the scores are not scaled by head_dim**-0.5"),
+    "head_dim without a root": (
+        lambda q: float(q.shape[-1] ** 2),
+        "the scores are divided by head_dim, not by its root",
+    ),
+    "the scale as it was": (
+        lambda q: float(q.shape[0] * q.shape[-1]),
+        "the scale still divides by the root of heads x head_dim",
+    ),
+    "root of the heads": (
+        lambda q: float(q.shape[0]),
+        "the scores are divided by the root of the number of heads, not of head_dim",
+    ),
+}
+HIDDEN: Mapping[str, tuple[dict[str, Any], str]] = {
+    "the mask as it was": ({"late": True}, "the mask still comes after the softmax"),
+    "hidden as zero": ({"hidden": 0.0}, "hidden scores are set to 0 in place of -inf"),
+    "mask inverted": ({"inverted": True, "hidden": -1e9}, "the mask is used the wrong way round"),
+    "mask inverted, nan": (
+        {"inverted": True},
+        "the mask is used the wrong way round, so a query that sees no key gets nan",
+    ),
+}
+
+
+def two_wrong_repairs() -> dict[str, tuple[Any, str]]:
+    """Mutants in which both places are wrong, in the way of the page or in another one."""
+
+    def both(size: Callable[[Tensor], float], options: dict[str, Any]) -> Weights:
+        return lambda q, k, mask: repaired(q, k, mask, size=size(q), **options)
+
+    return {
+        f"{name} and {second}": (both(size, options), f"two things: {says}; and {also}.")
+        for name, (size, says) in SIZES.items()
+        for second, (options, also) in HIDDEN.items()
+        if (name, second) != ("the scale as it was", "the mask as it was")
+    }
 
 
 def softmax_twice(q: Tensor, k: Tensor, mask: Tensor, hidden: float) -> Tensor:
@@ -490,6 +633,37 @@ EXERCISES = (
                 "all heads use the first key/value head. Each group has its own.",
             ),
             "keys instead of values": (keys_mixed, "the keys are mixed. What a token takes away are the values."),
+            "scaled by the key heads": (
+                lambda q, k, v, mask: with_scores(q, k, v, mask, scale=k.shape[1] ** -0.5),
+                "the scores are divided by the root of the number of key/value heads. A score sums head_dim products.",
+            ),
+            "mask inverted, zero": (
+                mask_inverted_to_zero,
+                "the mask is used the wrong way round, and a query that sees no key gets zeros. True means that the "
+                "query attends to the key.",
+            ),
+            "alike": (
+                normalised(alike),
+                "every visible key has the same weight. The weights are a softmax of the scores.",
+            ),
+            "one takes all": (
+                normalised(lambda scores: F.one_hot(scores.argmax(-1), scores.shape[-1]).float()),
+                "the key with the largest score takes all. A softmax gives the others a share, too.",
+            ),
+            "sigmoid": (
+                normalised(torch.sigmoid),
+                "the scores go through a sigmoid, each on its own. A softmax makes shares that sum to 1.",
+            ),
+            "never divided": (
+                normalised(torch.exp),
+                "this is exp of the scores, not divided by its sum over the keys. A softmax makes shares that sum to "
+                "1.",
+            ),
+            "divided without exp": (
+                normalised(lambda scores: (kept := scores.masked_fill(scores == -torch.inf, 0)) / kept.sum(-1, True)),
+                "the scores are divided by their sum, without exp. A softmax takes exp first.",
+            ),
+            **two_mistakes(),
             "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),
             "left in float32": (
                 always_float32,
@@ -511,6 +685,7 @@ EXERCISES = (
         ),
         now_you_know="a causal mask is a triangle that ends at the last key, however many queries there are.",
         oracle=mask_by_loops,
+        parts=parts_of_a_mask(),
         teaches=causal_mask,
         cases=(
             Case("three tokens at once", (3, 3), torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()),
@@ -550,6 +725,28 @@ EXERCISES = (
                 shifted_by_queries,
                 "the triangle is shifted by the number of queries. Before the chunk there are keys - queries tokens.",
             ),
+            "the wrong sign": (
+                lambda queries, keys: torch.ones(queries, keys, dtype=torch.bool).tril(queries - keys),
+                "the triangle is shifted to the wrong side: by queries - keys. The tokens before the chunk are "
+                "visible, so it is keys - queries.",
+            ),
+            "in front": (
+                triangle_in_front,
+                "the triangle is at the first keys, and the tokens after it are all visible. The chunk is at the end: "
+                "first all keys before it, then the triangle.",
+            ),
+            "one row for all": (
+                lambda queries, keys: (torch.arange(keys) <= keys - queries).expand(queries, keys),
+                "all queries see what the first one sees. Each sees one key more than the one before.",
+            ),
+            "itself alone": (
+                lambda queries, keys: mask_by_loops(queries, keys).triu(keys - queries),
+                "each query sees itself alone. It attends to all before it as well.",
+            ),
+            "all others": (
+                lambda queries, keys: ~mask_by_loops(queries, keys).triu(keys - queries),
+                "each query sees all others but not itself. It attends to itself and to all before it.",
+            ),
             "only the chunk": (
                 chunk_only,
                 "the tokens in the cache are hidden. A later chunk attends to all that came before it.",
@@ -579,6 +776,7 @@ EXERCISES = (
         ),
         now_you_know="a mask belongs before the softmax, and a score is scaled by the size of one head.",
         oracle=weights_by_loops,
+        parts=PARTS_OF_WEIGHTS,
         cases=(
             Case("one head, three tokens", draw_weights(1, 3, 3, 4)),
             Case("three heads", draw_weights(3, 4, 4, 8)),
@@ -646,6 +844,35 @@ EXERCISES = (
                 lambda q, k, mask: repaired(q, k, mask, size=k.shape[1]),
                 "the scores are divided by the root of the number of keys. A score sums head_dim products.",
             ),
+            "root of a root": (
+                lambda q, k, mask: repaired(q, k, mask, size=q.shape[-1] ** 0.5),
+                "the scores are divided by the root of the root of head_dim. Take the root once: head_dim**-0.5.",
+            ),
+            "-inf after the softmax": (
+                lambda q, k, mask: repaired(q, k, torch.ones_like(mask)).masked_fill(~mask, -torch.inf),
+                "hidden weights are -inf. The scores are set to -inf, before the softmax turns them into 0.",
+            ),
+            "logarithm": (
+                lambda q, k, mask: repaired(q, k, mask).log(),
+                "these are the logarithms of the weights, as from log_softmax.",
+            ),
+            "all heads at once": (
+                every_head_at_once,
+                "one softmax runs over the keys of all heads together. The weights of each head sum to 1 on their own.",
+            ),
+            "divided by everything": (
+                lambda q, k, mask: (late := repaired(q, k, mask, late=True)) / late.sum(),
+                "the masked weights are divided by the sum of all of them. Each row sums to 1 on its own: dim=-1.",
+            ),
+            "divided by each head's sum": (
+                lambda q, k, mask: (late := repaired(q, k, mask, late=True)) / late.sum(dim=(1, 2), keepdim=True),
+                "the masked weights are divided by the sum of the head. Each row sums to 1 on its own: dim=-1.",
+            ),
+            "divided by the largest": (
+                lambda q, k, mask: (late := repaired(q, k, mask, late=True)) / late.amax(dim=-1, keepdim=True),
+                "the masked weights are divided by the largest of the row. For rows that sum to 1, divide by the sum.",
+            ),
+            **two_wrong_repairs(),
             "columns divided": (
                 lambda q, k, mask: (late := repaired(q, k, mask, late=True)) / late.sum(dim=1, keepdim=True),
                 "the masked weights are divided by the sums of the columns. The weights of one query sum to 1: a row.",

@@ -1,7 +1,9 @@
 """Chapter 04, attention: groups without copies, who shares, splitting into groups, the cache, and fewer heads
 (04.3, 04.4 and 04.6 to 04.8)."""
 
+import math
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -23,9 +25,11 @@ from minimoe.course.exercises.ch04_attend import (
     mask_inverted_to_nan,
     mask_with_zero,
     no_scale,
+    no_softmax,
     one_head_at_a_time,
     scale_by_head_dim,
     softmax_over_queries,
+    two_mistakes,
     with_scores,
 )
 from minimoe.model.attention import attend
@@ -86,6 +90,19 @@ def in_groups_but(
 def mean_head(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """The key/value heads are averaged into one."""
     return with_scores(q, k.float().mean(1, True).to(k.dtype), v.float().mean(1, True).to(v.dtype), mask)
+
+
+def first_of_each_group(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """All members of a group get what the first one found."""
+    found, group = attend(q, k, v, mask), q.shape[1] // k.shape[1]
+    return repeat(found[:, ::group], "batch head query head_dim -> batch (head group) query head_dim", group=group)
+
+
+def summed_in_the_mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """All members of a group get the sum of what they found, since `group` is missing in the second einsum."""
+    found, group = attend(q, k, v, mask).float(), q.shape[1] // k.shape[1]
+    total = rearrange(found, "batch (head group) query head_dim -> batch head group query head_dim", group=group).sum(2)
+    return repeat(total.to(q.dtype), "batch head query head_dim -> batch (head group) query head_dim", group=group)
 
 
 def mask_repeated_the_other_way(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -230,6 +247,53 @@ def in_units(unit: float, whole: bool = False) -> Callable[..., float]:
     return lambda *sizes: round(as_product(*sizes) / unit) if whole else as_product(*sizes) / unit
 
 
+# Factors of the product done differently, of which answers often have two. name -> (the factor, what it is)
+FACTORS: dict[str, tuple[int, Callable[..., float], str]] = {
+    "keys only": (0, lambda *sizes: 1, "the values are missing"),
+    "three tensors": (0, lambda *sizes: 3, "three tensors are counted, while only keys and values are kept"),
+    "one layer": (1, lambda *sizes: 1, "only one layer is counted"),
+    "query heads": (2, lambda layers, heads, kv_heads, *_: heads, "the query heads are counted"),
+    "both kinds of heads": (
+        2,
+        lambda layers, heads, kv_heads, *_: heads + kv_heads,
+        "query heads and key/value heads are added up, while only the latter are kept",
+    ),
+    "heads of a group": (
+        2,
+        lambda layers, heads, kv_heads, *_: heads // kv_heads,
+        "the size of a group, heads // kv_heads, is in the place of kv_heads",
+    ),
+    "one head": (2, lambda *sizes: 1, "only one key/value head is counted"),
+    "without head_dim": (3, lambda *sizes: 1, "head_dim is missing"),
+    "one token": (4, lambda *sizes: 1, "only one token is counted"),
+    "numbers": (5, lambda *sizes: 1, "numbers are counted, not bytes"),
+}
+
+
+AS_ONE = {("keys only", "query heads"), ("keys only", "both kinds of heads")}  # mutants of their own
+
+
+def with_factors(*others: tuple[int, Callable[..., float]]) -> Callable[..., float]:
+    """The product of 2, layers, kv_heads, head_dim, tokens and bytes_each, with some of the factors replaced."""
+
+    def answer(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> float:
+        factors: list[float] = [2, layers, kv_heads, head_dim, tokens, bytes_each]
+        for place, factor in others:
+            factors[place] = factor(layers, heads, kv_heads, head_dim, tokens, bytes_each)
+        return math.prod(factors)
+
+    return answer
+
+
+def two_wrong_factors() -> dict[str, tuple[Any, str]]:
+    """Mutants of the cache's size in which two factors are wrong."""
+    return {
+        f"{name} and {second}": (with_factors((place, one), (other_place, other)), f"two things: {says}; and {also}.")
+        for (name, (place, one, says)), (second, (other_place, other, also)) in combinations(FACTORS.items(), 2)
+        if place != other_place and (name, second) not in AS_ONE
+    }
+
+
 LARGER = {"kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20, "GB": 1e9, "GiB": 2**30}
 
 
@@ -344,6 +408,20 @@ def only_channels(context: Tensor, off: Tensor) -> Tensor:
     length = min(len(off), len(channels))
     channels[:length] = off[:length]
     return context * ~channels
+
+
+def as_the_others(context: Tensor, off: Tensor) -> Tensor:
+    """The heads that are off hold the mean of those that are not."""
+    if bool(off.all()):
+        return torch.zeros_like(context)
+    mean = context[:, ~off].float().mean(dim=1, keepdim=True).to(context.dtype)
+    return torch.where(rearrange(off, "head -> head 1 1"), mean, context)
+
+
+def first_channel(context: Tensor, off: Tensor) -> Tensor:
+    kept = context.clone()
+    kept[..., 0] = off_by_loops(context, off)[..., 0]
+    return kept
 
 
 def by_where(context: Tensor, off: Tensor) -> Tensor:
@@ -495,6 +573,17 @@ EXERCISES = (
                 summed_over_the_group,
                 "`group` is missing on the right of an einsum, so the queries of a group were summed.",
             ),
+            "first of each group": (
+                first_of_each_group,
+                "all members of a group get what the first of them found. Each has its own query.",
+            ),
+            "summed in the mix": (
+                summed_in_the_mix,
+                "`group` is missing on the right of the second einsum, so what the members of a group found was "
+                "summed.",
+            ),
+            "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),
+            **two_mistakes(),
             "one key head for all": (first_head_for_all, "all heads use the first key/value head."),
             "split the other way": (
                 lambda q, k, v, mask: in_groups_but(q, k, v, mask, split="(group head)"),
@@ -653,6 +742,18 @@ EXERCISES = (
                 all_pairs,
                 "tokens is squared. There is a score for each pair, but it is not kept; the cache has a row per token.",
             ),
+            "both kinds of heads": (
+                with_factors((2, lambda layers, heads, kv_heads, *_: heads + kv_heads)),
+                "query heads and key/value heads are added up. Only key/value heads are kept.",
+            ),
+            "heads times heads": (
+                with_factors((2, lambda layers, heads, kv_heads, *_: heads * kv_heads)),
+                "query heads and key/value heads are multiplied. Only key/value heads are kept.",
+            ),
+            "saved twice": (
+                with_factors((2, lambda layers, heads, kv_heads, *_: kv_heads * kv_heads / heads)),
+                "the size is divided by the number of heads that share one. kv_heads is already the smaller number.",
+            ),
             "all scores": (
                 all_scores,
                 "these are the scores, one for each pair of tokens and each query head. They are not kept; the cache "
@@ -702,6 +803,7 @@ EXERCISES = (
                 )
                 for unit in ("kB", "KiB", "MB or MiB", "GB or GiB")
             },
+            **two_wrong_factors(),
         },
         accepted={"a product": as_product, "the shape of a tensor": from_shapes},
     ),
@@ -756,6 +858,23 @@ EXERCISES = (
                 bools_as_numbers,
                 "False and True were taken for the heads number 0 and 1. Index with the bool tensor itself, not with "
                 "off.int() or off.long().",
+            ),
+            "halved": (
+                lambda context, off: torch.where(rearrange(off, "head -> head 1 1"), context / 2, context),
+                "the heads are half as large. Switched off, they are zero.",
+            ),
+            "other sign": (
+                lambda context, off: torch.where(rearrange(off, "head -> head 1 1"), -context, context),
+                "the heads have the other sign. Switched off, they are zero.",
+            ),
+            "as the others": (
+                as_the_others,
+                "the heads were replaced by the mean of the other heads. Switched off, they are zero.",
+            ),
+            "first channel": (first_channel, "only the first channel of each head is off. All head_dim of them go."),
+            "as many at the end": (
+                lambda context, off: off_by_loops(context, torch.arange(len(off)) >= len(off) - off.sum()),
+                "the last heads are off, as many as there are True values. Which ones matters, not only how many.",
             ),
             "as many": (
                 as_many,
