@@ -1,5 +1,7 @@
 """Chapter 05, SwiGLU: what an expert costs in parameters and operations (05.4)."""
 
+from collections.abc import Callable
+
 from minimoe.course.checker.exercise import Case, Exercise
 
 
@@ -73,6 +75,19 @@ def one_layers_experts(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[
     return 3 * hidden * ffn * top_k, 6 * hidden * ffn * top_k * layers
 
 
+def twice_wrong(operations: Callable[[int, int], int]) -> Callable[[int, int, int, int], tuple[int, int]]:
+    """Two matrices, and of their 2 * hidden * ffn parameters another number of operations (of top_k and layers)."""
+    return lambda hidden, ffn, top_k, layers: (2 * hidden * ffn, 2 * hidden * ffn * operations(top_k, layers))
+
+
+TWICE_WRONG: dict[str, tuple[Callable[[int, int], int], str]] = {
+    "multiplications": (lambda top_k, layers: top_k * layers, "only multiplications are counted"),
+    "one expert a layer": (lambda top_k, layers: 2 * layers, "top_k is not used"),
+    "one layer": (lambda top_k, layers: 2 * top_k, "the operations are those of one layer"),
+    "one expert once": (lambda top_k, layers: 2, "the operations are those of one expert"),
+}
+
+
 def operations_first(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
     parameters, operations = cost_by_counting(hidden, ffn, top_k, layers)
     return operations, parameters
@@ -112,8 +127,8 @@ EXERCISES = (
             Case("the 235B", (4096, 1536, 8, 94)),
         ),
         parts={
-            "the number of parameters": lambda result: result[0],
-            "the number of operations": lambda result: result[1],
+            "the parameter count": lambda result: result[0],
+            "the operation count": lambda result: result[1],
         },
         mutants={
             "two matrices": (two_matrices, "this counts two matrices. An expert has three: gate, up and down."),
@@ -159,6 +174,17 @@ EXERCISES = (
             "one layer's experts": (
                 one_layers_experts,
                 "the first number counts the top_k experts of a layer. The exercise asks for one expert.",
+            ),
+            **{
+                f"two matrices, {name}": (
+                    twice_wrong(operations),
+                    f"two things: two matrices are counted in place of three; and {says}.",
+                )
+                for name, (operations, says) in TWICE_WRONG.items()
+            },
+            "all layers": (
+                lambda hidden, ffn, top_k, layers: (3 * hidden * ffn * layers, 6 * hidden * ffn * top_k * layers),
+                "the first number counts an expert in each layer. The exercise asks for one expert.",
             ),
             "operations first": (
                 operations_first,

@@ -1,7 +1,9 @@
 """Chapter 05, SwiGLU: gate and up in one matrix, and gpt-oss's version (05.3 and 05.6)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
+from minimoe.course.exercises.ch05_swiglu import BENDS, swapped
 
 # 05.3 a fused matrix --------------------------------------------------------------------------------------------------
 
@@ -215,6 +218,64 @@ def sigmoid_alone(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tenso
     return torch.sigmoid(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
 
 
+Steps = dict[str, Any]
+# Steps of the function done differently, of which answers often have two: for each option its values and what they are
+STEPS: Mapping[str, tuple[tuple[Any, str], ...]] = {
+    "order": (
+        ("halves", "the columns are cut into halves, not into even and odd ones"),
+        ("swapped", "gate and up are swapped: the even columns are the gates"),
+    ),
+    "limits": (
+        ("none", "limit is not used"),
+        ("gate", "up has no limit"),
+        ("up", "gate has no limit"),
+        ("both sides", "the gate is limited from below, too"),
+        ("above", "up is limited from above only"),
+    ),
+    "one": ((None, "1 is missing at up"), ("all", "1 is added to the product, not to up")),
+    "switch": (
+        (lambda gate, alpha: F.silu(gate), "alpha is not used"),
+        (lambda gate, alpha: F.silu(alpha * gate), "alpha multiplies the gate in both places, not only in the sigmoid"),
+        (lambda gate, alpha: torch.sigmoid(alpha * gate), "the switch is a sigmoid alone, without gate in front of it"),
+        (lambda gate, alpha: gate * torch.sigmoid(1.702 * gate), "alpha is always 1.702, whatever the argument is"),
+        (
+            lambda gate, alpha: F.gelu(gate),
+            "the switch is GELU, which gate × sigmoid(alpha × gate) only comes close to",
+        ),
+        (lambda gate, alpha: F.relu(gate), "the switch is ReLU"),
+    ),
+}
+
+
+def with_steps(gate_up: Tensor, alpha: float, limit: float, steps: Steps) -> Tensor:
+    """gpt-oss's function with some of its steps done differently, as in STEPS."""
+    gate, up = gate_up[:, 0::2], gate_up[:, 1::2]
+    if "order" in steps:
+        gate, up = gate_up.chunk(2, dim=-1) if steps["order"] == "halves" else (up, gate)
+    limits = steps.get("limits", "right")
+    if limits not in ("none", "up"):
+        gate = gate.clamp(-limit if limits == "both sides" else None, limit)
+    if limits not in ("none", "gate"):
+        up = up.clamp(None if limits == "above" else -limit, limit)
+    switch = steps["switch"](gate, alpha) if "switch" in steps else gate * torch.sigmoid(alpha * gate)
+    one = steps.get("one", "up")
+    return switch * (up + 1) if one == "up" else switch * up + (one == "all")
+
+
+def two_mistakes() -> dict[str, tuple[Any, str]]:
+    """Mutants in which two of these steps are done differently."""
+
+    def both(steps: Steps) -> Callable[..., Tensor]:
+        return lambda gate_up, alpha, limit: with_steps(gate_up, alpha, limit, steps)
+
+    return {
+        f"{says}; {also}": (both({first: one, second: other}), f"two things: {says}; and {also}.")
+        for first, second in combinations(STEPS, 2)
+        for one, says in STEPS[first]
+        for other, also in STEPS[second]
+    }
+
+
 def by_rearrange(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
     gate, up = rearrange(gate_up, "token (ffn two) -> two token ffn", two=2)
     return gpt_oss(gate, up, alpha, limit)
@@ -288,18 +349,6 @@ EXERCISES = (
                 cut(HALVES, lambda first, second: F.silu(first * second)),
                 "SiLU is applied to the product. That treats both halves alike, but only gate is a switch.",
             ),
-            "added": (
-                cut(HALVES, lambda first, second: F.silu(first) + second),
-                "the two halves are added. They are multiplied, which is what makes one of them a switch.",
-            ),
-            "gelu": (
-                cut(HALVES, lambda first, second: F.gelu(first) * second),
-                "the switch is GELU. The function on the page has SiLU.",
-            ),
-            "relu": (
-                cut(HALVES, lambda first, second: F.relu(first) * second),
-                "the switch is ReLU. The function on the page has SiLU.",
-            ),
             "down before the product": (
                 down_before_the_product,
                 "down is applied to both halves before they are multiplied. Multiply neuron by neuron first, then "
@@ -309,17 +358,28 @@ EXERCISES = (
                 cut(HALVES, lambda first, second: F.silu(first)),
                 "the second half is not used. It holds the amounts, by which the switch is multiplied.",
             ),
-            "even and odd, on both": (
-                cut(EVEN_AND_ODD, lambda first, second: F.silu(first) * F.silu(second)),
-                "the matrix is cut into even and odd rows, and SiLU is applied to both parts.",
-            ),
+            **{
+                name: (cut(HALVES, BENDS[name][0]), BENDS[name][1])
+                for name in BENDS.keys()
+                - {"on both", "after the product", "no bend", "no up", "softmax over the tokens"}
+            },
+            **{
+                f"{name}, swapped": (
+                    cut(HALVES, swapped(name)),
+                    f"two things: gate and up are still swapped; and {BENDS[name][1]}",
+                )
+                for name in ("relu", "gelu", "quick gelu", "tanh")
+            },
+            **{
+                f"{name}, even and odd": (
+                    cut(EVEN_AND_ODD, BENDS[name][0]),
+                    f"two things: the matrix is cut into even and odd rows in place of halves; and {BENDS[name][1]}",
+                )
+                for name in ("sigmoid", "relu", "gelu", "no bend", "after the product", "on both", "no up", "no gate")
+            },
             "no bend": (
                 cut(HALVES, lambda first, second: first * second),
                 "SiLU is missing. Then the order of the halves doesn't matter, but the function is another one.",
-            ),
-            "sigmoid": (
-                cut(HALVES, lambda first, second: first.sigmoid() * second),
-                "the switch is a sigmoid. SiLU(z) is z times its sigmoid.",
             ),
             "gate for both": (
                 cut(HALVES, lambda first, second: F.silu(first) * first),
@@ -466,6 +526,13 @@ EXERCISES = (
                 even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1 / alpha, limit)),
                 "the gate is divided by alpha in the sigmoid. It is multiplied, which makes the sigmoid steeper.",
             ),
+            "gelu": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: F.gelu(gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+                ),
+                "the switch is GELU. gate × sigmoid(alpha × gate) comes close to it for one alpha, and isn't the same.",
+            ),
+            **two_mistakes(),
             "sigmoid of the other sign": (
                 even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, -alpha, limit)),
                 "the sigmoid has the wrong sign: sigmoid(z) is 1 / (1 + exp(-z)).",
