@@ -156,6 +156,10 @@ def alike(scores: Tensor) -> Tensor:
     return torch.where(scores > -torch.inf, 0.0, scores).softmax(dim=-1)
 
 
+def cosines(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, mask, scale=1.0)
+
+
 def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=-2, hidden=-1e9)
 
@@ -228,6 +232,11 @@ def in_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return rearrange(mixed, "batch head group query head_dim -> batch (head group) query head_dim")
 
 
+# A mistake in the mask leaves the last query alone, which sees every key
+PARTS_OF_QUERIES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "the earlier queries": lambda result: result[:, :, :-1],
+    "the last query": lambda result: result[:, :, -1:],
+}
 Options = Callable[[Tensor], dict[str, Any]]
 # Steps done differently, of which answers often have two. name -> (options of with_scores for this q, what it is)
 SCALES: Mapping[str, tuple[Options, str]] = {
@@ -353,12 +362,10 @@ def parts_of_a_mask() -> dict[str, Callable[[Tensor], Tensor]]:
         return mask[:, mask.shape[1] - mask.shape[0] :]
 
     return {
-        "the tokens before the chunk": lambda mask: mask[:, : mask.shape[1] - mask.shape[0]],
-        "the earlier tokens of the chunk": lambda mask: chunk(mask)[
-            tuple(torch.tril_indices(len(mask), len(mask), -1))
-        ],
-        "each query's own position": lambda mask: chunk(mask).diagonal(),
-        "the later tokens": lambda mask: chunk(mask)[tuple(torch.triu_indices(len(mask), len(mask), 1))],
+        "the cached tokens": lambda mask: mask[:, : mask.shape[1] - mask.shape[0]],
+        "the chunk's earlier tokens": lambda mask: chunk(mask)[tuple(torch.tril_indices(len(mask), len(mask), -1))],
+        "the queries' own positions": lambda mask: chunk(mask).diagonal(),
+        "the chunk's later tokens": lambda mask: chunk(mask)[tuple(torch.triu_indices(len(mask), len(mask), 1))],
     }
 
 
@@ -526,6 +533,7 @@ EXERCISES = (
         now_you_know="attention is two einsums with a softmax in between: who looks at whom, and what they take away.",
         oracle=attend_by_loops,
         teaches=attend,
+        parts=PARTS_OF_QUERIES,
         cases=(
             Case(
                 "one query, two keys whose weights are 1/4 and 3/4",
@@ -662,6 +670,15 @@ EXERCISES = (
             "divided without exp": (
                 normalised(lambda scores: (kept := scores.masked_fill(scores == -torch.inf, 0)) / kept.sum(-1, True)),
                 "the scores are divided by their sum, without exp. A softmax takes exp first.",
+            ),
+            "cosines": (
+                cosines,
+                "q and k are scaled to length 1, so the scores are cosines. They are products, divided by the root of "
+                "head_dim.",
+            ),
+            "with the query": (
+                lambda q, k, v, mask: q + with_scores(q, k, v, mask),
+                "q was added. Attention returns what was found; the layer adds it to the hidden state.",
             ),
             **two_mistakes(),
             "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),

@@ -746,6 +746,20 @@ EXERCISES = (
                 with_factors((2, lambda layers, heads, kv_heads, *_: heads + kv_heads)),
                 "query heads and key/value heads are added up. Only key/value heads are kept.",
             ),
+            "every earlier token": (
+                with_factors((4, lambda *sizes: sizes[4] * (sizes[4] + 1) / 2)),
+                "the sizes of the cache at every token were added up. It is one cache that grows: count it at the end.",
+            ),
+            "heads plus channels": (
+                lambda layers, heads, kv_heads, head_dim, tokens, bytes_each: (
+                    2 * layers * (kv_heads + head_dim) * tokens * bytes_each
+                ),
+                "kv_heads and head_dim are added. Each head has head_dim numbers: multiply them.",
+            ),
+            "one layer less": (
+                with_factors((1, lambda *sizes: sizes[0] - 1)),
+                "one layer is missing. Every layer has attention, the first and the last too.",
+            ),
             "heads times heads": (
                 with_factors((2, lambda layers, heads, kv_heads, *_: heads * kv_heads)),
                 "query heads and key/value heads are multiplied. Only key/value heads are kept.",
@@ -872,6 +886,14 @@ EXERCISES = (
                 "the heads were replaced by the mean of the other heads. Switched off, they are zero.",
             ),
             "first channel": (first_channel, "only the first channel of each head is off. All head_dim of them go."),
+            "shifted": (
+                lambda context, off: off_by_loops(context, off.roll(1)),
+                "each head that is off is one too far. Entry n of `off` is head number n, counted from 0.",
+            ),
+            "reversed": (
+                lambda context, off: off_by_loops(context, off.flip(0)),
+                "`off` is read from its end. Entry n is head number n.",
+            ),
             "as many at the end": (
                 lambda context, off: off_by_loops(context, torch.arange(len(off)) >= len(off) - off.sum()),
                 "the last heads are off, as many as there are True values. Which ones matters, not only how many.",

@@ -526,6 +526,16 @@ EXERCISES = (
                 even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1 / alpha, limit)),
                 "the gate is divided by alpha in the sigmoid. It is multiplied, which makes the sigmoid steeper.",
             ),
+            "never closed": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate.clamp(min=0), up, alpha, limit)),
+                "negative gates are set to 0. The gate has no limit below: it passes a little of negative numbers.",
+            ),
+            "beyond the limit removed": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: gpt_oss(gate, up.masked_fill(up.abs() > limit, 0), alpha, limit)
+                ),
+                "amounts beyond the limit are set to 0. They are set to the limit: clamp.",
+            ),
             "gelu": (
                 even_and_odd(
                     lambda gate, up, alpha, limit: F.gelu(gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)

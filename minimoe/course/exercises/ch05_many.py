@@ -549,6 +549,16 @@ EXERCISES = (
                 lambda gate, up, count: F.silu(gate) * up * (gate.argsort(dim=-1, descending=True) < count),
                 "argsort gives the numbers of the neurons in order, not the rank of each. Use topk, or argsort twice.",
             ),
+            "softmax": (
+                lambda gate, up, count: (
+                    gate.masked_fill(mask(gate, count) == 0, -torch.inf).softmax(dim=-1).nan_to_num(0.0) * up
+                ),
+                "the gates that stay go through a softmax, as in a router. Each neuron has SiLU(gate).",
+            ),
+            "up of the others": (
+                lambda gate, up, count: torch.where(mask(gate, count) > 0, F.silu(gate) * up, up),
+                "the others pass up in place of 0. Silenced, a neuron passes nothing.",
+            ),
             "mean": (
                 lambda gate, up, count: F.silu(gate) * up * mask(gate, count) / max(count, 1),
                 "the products that stay are divided by `count`. Leave them as they are.",
