@@ -84,7 +84,7 @@ def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
         if says:
             explained = True
             sentences.append(sentence(name or "Your result", says))
-        elif right:
+        elif right and wrong:
             explained = True  # it is at least known which part is wrong
             sentences.append(f"Wrong: {name}.")
     return " ".join(sentences) if explained else None

@@ -58,6 +58,16 @@ def test_the_parts_that_are_right_are_named():
     assert "Right: order. Wrong: share." in text
 
 
+def test_no_part_is_wrong_if_only_the_argument_was_changed():
+    def in_place(x):
+        answer = right(x)
+        x.zero_()
+        return answer
+
+    verdict = judge(exercise(), in_place)
+    assert verdict.explanation is None and "in place" in verdict.text and "Wrong:" not in verdict.text
+
+
 def test_the_first_stage_that_a_part_equals_is_named():
     verdict = judge(exercise(), lambda x: Pair(right(x).order, x.sort(-1, descending=True).values))
     assert verdict.misconception is None
