@@ -355,14 +355,22 @@ def triangle_in_front(queries: int, keys: int) -> Tensor:
     return mask_by_loops(queries, keys).roll(queries, dims=1)
 
 
+def before(mask: Tensor) -> int:
+    """The number of keys (last axis) before the first of the queries (the axis before it)."""
+    queries, keys = mask.shape[-2:]
+    if queries > keys:
+        raise ValueError("a mask with more queries than keys has no parts")
+    return keys - queries
+
+
 def parts_of_a_mask() -> dict[str, Callable[[Tensor], Tensor]]:
     """What each query does with itself, with the earlier and later tokens of the chunk, and with those before it."""
 
     def chunk(mask: Tensor) -> Tensor:
-        return mask[:, mask.shape[1] - mask.shape[0] :]
+        return mask[:, before(mask) :]
 
     return {
-        "the cached tokens": lambda mask: mask[:, : mask.shape[1] - mask.shape[0]],
+        "the cached tokens": lambda mask: mask[:, : before(mask)],
         "the chunk's earlier tokens": lambda mask: chunk(mask)[tuple(torch.tril_indices(len(mask), len(mask), -1))],
         "the queries' own positions": lambda mask: chunk(mask).diagonal(),
         "the chunk's later tokens": lambda mask: chunk(mask)[tuple(torch.triu_indices(len(mask), len(mask), 1))],
@@ -429,8 +437,8 @@ def every_head_at_once(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
 
 
 PARTS_OF_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "the weights of hidden keys": lambda weights: weights.triu(weights.shape[2] - weights.shape[1] + 1),
-    "the weights of visible keys": lambda weights: weights.tril(weights.shape[2] - weights.shape[1]),
+    "the weights of hidden keys": lambda weights: weights.triu(before(weights) + 1),
+    "the weights of visible keys": lambda weights: weights.tril(before(weights)),
     "the sums of the rows": lambda weights: weights.sum(dim=-1),
 }
 Weights = Callable[..., Tensor]
