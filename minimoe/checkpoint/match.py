@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimoe.checkpoint.foreign import refuse_names
 from minimoe.checkpoint.layout import HEAD, LAYER, Expected, Piece, concerns, expected_tensors
+from minimoe.checkpoint.other_formats import refuse_names
 from minimoe.checkpoint.safetensors.header import Header, TensorEntry
 from minimoe.checkpoint.safetensors.shards import Shards, listed
 from minimoe.checkpoint.size_mismatch import compare_sizes

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minimoe.checkpoint.atomic_save import finish_interrupted_save
-from minimoe.checkpoint.foreign import refuse_foreign
 from minimoe.checkpoint.layout import concerns
+from minimoe.checkpoint.other_formats import refuse_foreign
 from minimoe.checkpoint.remote import hub
 from minimoe.checkpoint.remote.metadata_files import fetch_small_files, is_complete, local_folder
 from minimoe.checkpoint.remote.range_cache import RangeCache, check_cap, default_cap, default_folder

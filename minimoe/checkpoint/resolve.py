@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from minimoe import paths
-from minimoe.checkpoint.foreign import refuse_file
 from minimoe.checkpoint.layout import INDEX as INDEX
 from minimoe.checkpoint.layout import SINGLE as SINGLE
+from minimoe.checkpoint.other_formats import refuse_file
 from minimoe.errors import BadArgument, NotFound
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -6,11 +6,11 @@ from typing import Any
 
 from minimoe.errors import UnsupportedModel, shown
 from minimoe.model.config import ModelConfig
-from minimoe.quantisation.foreign import ADVICE, READS, describe
 from minimoe.quantisation.format import BLOCK, Format, is_packed
 from minimoe.quantisation.fp8 import Fp8
 from minimoe.quantisation.gptq import GptqInt4
 from minimoe.quantisation.groupwise import INT4, INT8, METHOD
+from minimoe.quantisation.unsupported_formats import ADVICE, READS, describe
 
 PLAIN, FP8, GPTQ_INT4 = Format(), Fp8(), GptqInt4()
 OWN = {"int4": INT4, "int8": INT8}

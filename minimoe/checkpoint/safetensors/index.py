@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minimoe.checkpoint.foreign import weight_files
 from minimoe.checkpoint.layout import INDEX, SINGLE
+from minimoe.checkpoint.other_formats import weight_files
 from minimoe.checkpoint.resolve import download_command, no_weights
 from minimoe.checkpoint.safetensors.header import read_header
 from minimoe.checkpoint.safetensors.pread import PositionedFile, RemoteDirectory

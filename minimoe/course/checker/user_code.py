@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from minimoe.course.checker.answer_diff import kind
-from minimoe.course.checker.meanings import meaning_of
+from minimoe.course.checker.exception_meanings import meaning_of
 
 
 class Raised:

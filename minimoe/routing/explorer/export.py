@@ -23,6 +23,7 @@ from minimoe.routing.explorer.payload import pack
 from minimoe.routing.explorer.precomputed import whole_trace_statistics
 from minimoe.routing.explorer.state import check_state
 from minimoe.routing.explorer.static_picture import fallback
+from minimoe.routing.trace.trace import RoutingTrace
 
 PAGE = """\
 <!doctype html>
@@ -56,18 +57,23 @@ def export_html(
     state: dict[str, Any] | None = None,
     tour: list[dict[str, Any]] | None = None,
     ablations: Sequence[Ablation | dict[str, Any] | None] | None = None,
+    background: RoutingTrace | str | Path | None = None,
 ) -> Path:
     """Write the explorer of one or more traces to `path`, and return the path. 94 layers x 4,096 tokens take 8 MB.
 
-    state: the initial state. ablations: precomputed results of view J (as returned by `ablate`), one per trace. Raises
-    BadTrace for an inconsistent trace, BadArgument for an invalid argument or a path that is not a file, NotFound for a
-    missing folder, WriteFailed.
+    state: the initial state. ablations: precomputed results of view J (as returned by `ablate`), one per trace.
+    background: a long trace of the same model, or its path, in which the page looks up the experts of a text of fewer
+    than 512 tokens; by default the course's own, if it comes from the same routers. Raises BadTrace for an inconsistent
+    trace or a background of other routers, BadArgument for an invalid argument or a path that is not a file, NotFound
+    for a missing folder, WriteFailed.
     """
     file = atomic.check_writable(path)
     traces = given_traces(trace_or_traces)
     initial = check_state(state or {}, traces)
     results = None if ablations is None else precomputed(ablations, len(traces))
-    header, blob = pack(traces, initial, tour, statistics=whole_trace_statistics, ablations=results)
+    header, blob = pack(
+        traces, initial, tour, statistics=whole_trace_statistics, ablations=results, background=background
+    )
     content = page(header, blob, title or f"Which experts? {traces[0].title}", fallback(traces[0]).html)
     atomic.write(file, content.encode())
     return file

@@ -16,6 +16,7 @@ The u8 codes are rounded and meant for drawing; expert ids are exact, and so is 
 import base64
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from minimoe.errors import BadArgument
+from minimoe.routing.explorer.background import background_of
 from minimoe.routing.explorer.opening import opening_state
 from minimoe.routing.trace.roles import ROLES
 from minimoe.routing.trace.trace import RoutingTrace
@@ -31,6 +33,7 @@ VERSION = 1
 DTYPES = {"u8": "<u1", "u16": "<u2", "u32": "<u4", "f32": "<f4"}
 NO_DOCUMENT, NO_DOMAIN = 65535, 255
 MARGIN_QUANTILE = 0.995  # larger margins are clipped, since a few outliers would reduce the resolution of all others
+LONGEST_NAME = 512  # tokens of a text that names its trace
 MODEL_KEYS = (
     "model_type", "num_hidden_layers", "hidden_size", "vocab_size", "dtype", "device", "engine", "router_sha256",
     "revision", "quantisation", "capture", "versions",
@@ -46,12 +49,14 @@ def pack(
     live: bool = False,
     statistics: Callable[[RoutingTrace], dict[str, Any]] | None = None,
     ablations: Sequence[dict[str, Any] | None] | None = None,
+    background: RoutingTrace | str | Path | None = None,
 ) -> tuple[dict[str, Any], bytes]:
     """(header, blob) of one or more traces; the page shows the first and has a menu for the others.
 
     statistics: computes the whole-trace numbers that need permutations (see precomputed.py). ablations: one precomputed
-    result of view J per trace, or None. live: whether a kernel with the model answers requests. Raises BadTrace if a
-    trace is inconsistent, and BadArgument without traces.
+    result of view J per trace, or None. live: whether a kernel with the model answers requests. background: shown
+    beside traces of fewer than 512 tokens (see background.py). Raises BadTrace if a trace is inconsistent, and
+    BadArgument without traces.
     """
     if not traces:
         raise BadArgument("traces is empty, expected at least one RoutingTrace.")
@@ -63,6 +68,7 @@ def pack(
     for number, trace in enumerate(traces):
         entry = describe(trace)
         entry["statistics"] = statistics(trace) if statistics is not None else {}
+        entry["background"] = background_of(trace, background)
         if ablations is not None and ablations[number] is not None:
             entry["ablation"] = ablations[number]
         entry["fields"] = {}
@@ -84,6 +90,7 @@ def describe(trace: RoutingTrace) -> dict[str, Any]:
     return {
         "title": trace.title,
         "label": metadata.get("label") or "no label",
+        "name": short_name(trace),
         "provenance": trace.provenance,
         "model": {key: metadata[key] for key in MODEL_KEYS if key in metadata},
         "layers": trace.layers.tolist(),
@@ -102,6 +109,17 @@ def describe(trace: RoutingTrace) -> dict[str, Any]:
         "planted": metadata.get("planted"),
         "opening": opening_state(trace),
     }
+
+
+def short_name(trace: RoutingTrace) -> str:
+    """How a menu names the trace: its text if it is short and has no documents, else its label or title."""
+    if len(trace) <= LONGEST_NAME and not trace.metadata.get("documents"):
+        known = trace.metadata.get("token_bytes", {})
+        pieces = [base64.b64decode(known.get(str(token), "")) for token in trace.tokens.tolist()]
+        text = b"".join(pieces).decode(errors="replace").strip()
+        if text:
+            return f"“{text[:40]}{'…' if len(text) > 40 else ''}”"
+    return f"{trace.metadata.get('label') or trace.title}, {len(trace):,} tokens"
 
 
 def token_table(trace: RoutingTrace) -> list[str]:

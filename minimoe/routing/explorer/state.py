@@ -13,7 +13,7 @@ VIEWS = ("router", "ribbon", "card", "domains", "load", "pairs", "paths", "ablat
 CHOICES = {
     "view": VIEWS,
     "order": ("index", "load", "domain"),
-    "scalar": ("margin", "entropy", "top1", "uses"),
+    "scalar": ("shared", "margin", "entropy", "top1", "uses"),
     "scale": ("log", "linear"),
     "placement": ("contiguous", "balanced"),
     "theme": ("auto", "light", "dark"),

@@ -1,7 +1,8 @@
 """The static fallback of the explorer: the atlas as an image, three facts as its text alternative, and a small table.
 
 It is shown where no JavaScript runs: in an untrusted notebook, on a code host and on paper. Colour: log2 of how often
-an expert was selected relative to uniform routing, orange for more often, purple for less often, grey for equal.
+an expert was selected relative to uniform routing, orange for more often, purple for less often, grey for equal; pale
+where that may be chance.
 """
 
 import base64
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from minimoe.routing.statistics.beyond_chance import beyond_chance
 from minimoe.routing.statistics.counting import selection_counts
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -25,7 +27,11 @@ CLIP = 3.0  # log2 of the fold over uniform at which the colours end
 PUOR = ("2d004b", "542788", "8073ac", "b2abd2", "d8daeb", "eeeeee", "fee0b6", "fdb863", "e08214", "b35806", "7f3b08")
 ANCHORS = np.array([list(bytes.fromhex(stop)) for stop in PUOR], dtype=float)
 NEVER = (255, 255, 255)  # an expert that no token selected
+EMPTY, FADED = np.array([241.0, 242.0, 244.0]), 0.16  # as in web/explorer.css and web/core/scales.js
 CELL = 6  # pixels
+LEFT, TOP, RIGHT, BOTTOM = 46, 18, 20, 84  # margins for the axes and the scale
+LEAST = 260  # pixels of the scale
+INK = "#1c2024"
 
 Array = NDArray[Any]
 
@@ -58,7 +64,7 @@ def fallback(trace: RoutingTrace, mark: str = "") -> Fallback:
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("expert", "selected by", "share", "times uniform"))
     html = (
         f'<figure class="{f"{CLASS} {mark}".strip()}"><figcaption>{escape(trace.title)}</figcaption>'
-        f'<img src="{source}" alt="{escape(alt, quote=True)}" style="max-width: 100%; image-rendering: pixelated">'
+        f'<img src="{source}" alt="{escape(alt, quote=True)}" style="max-width: 100%; image-rendering: auto">'
         f"<table><caption>The {len(strongest(trace, counts))} most selected experts of all layers; "
         f"{uniform_share(trace):.2%} of the tokens would be uniform.</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></figure>"
@@ -88,18 +94,56 @@ def colours(folds: Array) -> Array:
     return rounded
 
 
+def faded(cells: Array, pale: Array) -> Array:
+    """(layer, expert, 3) u8: cells within chance keep 16 % of their colour, as on the live page. pale: bool."""
+    mixed = np.rint(EMPTY + FADED * (cells.astype(float) - EMPTY)).astype(np.uint8)
+    result: Array = np.where(pale[..., None], mixed, cells)
+    return result
+
+
 def draw(trace: RoutingTrace, counts: Array, alt: str) -> bytes:
     """The atlas as a PNG: layers from top to bottom, experts from left to right, with `alt` as its description."""
-    cells = colours(log_fold(trace, counts))
+    count = int(trace.metadata["num_experts"])
+    beyond = beyond_chance(trace.experts, count, trace.documents, trace.domains).numpy()
+    cells = faded(colours(log_fold(trace, counts)), ~beyond)
     height = max(CELL, math.ceil(96 / len(cells)))  # at least 96 pixels in total, for traces with few layers
-    enlarged = cells.repeat(height, axis=0).repeat(CELL, axis=1)
+    enlarged = framed(cells.repeat(height, axis=0).repeat(CELL, axis=1), trace.layers.tolist(), height)
     description = PngImagePlugin.PngInfo()
     description.add_itxt("Description", alt)
     buffer = io.BytesIO()
-    Image.fromarray(enlarged, "RGB").quantize(256, dither=Image.Dither.NONE).save(
+    enlarged.quantize(256, dither=Image.Dither.NONE).save(
         buffer, "PNG", optimize=True, pnginfo=description
     )
     return buffer.getvalue()
+
+
+def framed(atlas: Array, layers: list[int], height: int) -> Image.Image:
+    """The atlas with its axes and, below, the scale of its colours. `height`: pixels of a layer."""
+    tall, wide = atlas.shape[:2]
+    picture = Image.new("RGB", (LEFT + max(wide, LEAST) + RIGHT, TOP + tall + BOTTOM), "white")
+    picture.paste(Image.fromarray(atlas, "RGB"), (LEFT, TOP))
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(12)
+
+    def write(x: float, y: float, text: str, anchor: str) -> None:
+        pen.text((x, y), text, fill=INK, font=font, anchor=anchor)
+
+    write(LEFT - 6, TOP - 4, "layer", "rs")
+    every = max(1, math.ceil(14 / height))
+    for row in range(0, len(layers), every):
+        write(LEFT - 6, TOP + (row + 0.5) * height, str(layers[row]), "rm")
+    experts = wide // CELL
+    step = next(step for step in (4, 8, 16, 32, 64, 128, 10**9) if step * CELL >= 40 and experts / step <= 24)
+    for expert in range(0, experts, step):
+        write(LEFT + (expert + 0.5) * CELL, TOP + tall + 4, str(expert), "mt")
+    write(LEFT + wide / 2, TOP + tall + 20, "expert", "mt")
+    scale = colours(np.linspace(-CLIP, CLIP, LEAST)[None])[0]
+    below = TOP + tall + 40
+    picture.paste(Image.fromarray(scale[None].repeat(8, axis=0), "RGB"), (LEFT, below))
+    for fold in range(-3, 4):
+        name = "uniform" if fold == 0 else f"{2**fold}x" if fold > 0 else f"1/{2**-fold}"
+        write(LEFT + (fold + CLIP) / (2 * CLIP) * (LEAST - 1), below + 12, name, "mt")
+    write(LEFT, below + 28, "selected, times uniform routing; pale: within chance", "lt")
+    return picture
 
 
 def strongest(trace: RoutingTrace, counts: Array) -> list[tuple[str, ...]]:

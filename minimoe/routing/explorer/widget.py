@@ -5,6 +5,7 @@ only `state`, a small dictionary, is stored in it.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from minimoe.routing.explorer.static_picture import CLASS, Fallback, fallback
 from minimoe.routing.trace.trace import RoutingTrace
 
 if TYPE_CHECKING:
-    from minimoe.routing.explorer.ablation_requests import Kernel
+    from minimoe.routing.explorer.requests import Kernel
 
 
 class Explorer(anywidget.AnyWidget):
@@ -41,18 +42,30 @@ class Explorer(anywidget.AnyWidget):
         kernel: "Kernel | None" = None,
         state: Mapping[str, Any] | None = None,
         tour: list[dict[str, Any]] | None = None,
+        background: RoutingTrace | str | Path | None = None,
     ):
         """`traces` must be validated; `kernel` answers the requests of view J (None: no model, no ablation)."""
-        self.traces, self.kernel = list(traces), kernel
+        self.traces, self.kernel, self.tour, self.background = list(traces), kernel, tour, background
+        self.statistics: dict[int, dict[str, Any]] = {}  # of each trace by its id, since they take a while
         self.mark = f"{CLASS}-{uuid4().hex[:12]}"
         self.static: Fallback = fallback(self.traces[0], self.mark)
-        self.header, self.blob = pack(
-            self.traces, dict(state or {}), tour, live=kernel is not None, statistics=whole_trace_statistics
-        )
-        self.header["fallback"] = self.mark  # class of the static picture, which the live view hides
+        self.pack(dict(state or {}))
         number = (state or {}).get("trace", 0)
         super().__init__(state={"rev": 0, **DEFAULTS, **opening_state(self.traces[number]), **(state or {})})
         self.on_msg(self.answer)
+
+    def pack(self, state: dict[str, Any]) -> None:
+        """Set the header and the block of numbers that the browser asks for."""
+
+        def statistics(trace: RoutingTrace) -> dict[str, Any]:
+            if id(trace) not in self.statistics:
+                self.statistics[id(trace)] = whole_trace_statistics(trace)
+            return self.statistics[id(trace)]
+
+        live = self.kernel is not None
+        self.header, self.blob = pack(self.traces, state, self.tour, live, statistics, background=self.background)
+        self.header["reads"] = self.kernel is not None and self.kernel.tokenizer is not None
+        self.header["fallback"] = self.mark  # class of the static picture, which the live view hides
 
     @traitlets.default("_esm")
     def _read_module(self) -> str:
@@ -90,6 +103,28 @@ class Explorer(anywidget.AnyWidget):
             self.send({"kind": "trace", "header": self.header}, [self.blob])
         elif kind == "ablate" and self.kernel is not None:
             self.send(self.kernel.answer(message))
+        elif kind == "read" and self.kernel is not None:
+            reply = self.kernel.read(message)
+            self.send(reply)
+            if "error" not in reply:
+                self.show_traces(self.kernel.traces)
+
+    def show(self, text: str) -> "Explorer":
+        """Read a text with the model and show its trace; the other traces stay in the menu. Raises BadArgument."""
+        if self.kernel is None or self.kernel.tokenizer is None:
+            raise BadArgument("this explorer has no model to read with; pass a model and a tokenizer to explore.")
+        self.kernel.add(text)
+        self.show_traces(self.kernel.traces)
+        return self
+
+    def show_traces(self, traces: Sequence[RoutingTrace]) -> None:
+        """Show these traces, the first of them first, from its opening state."""
+        self.traces = list(traces)
+        theme = self.state.get("theme", "auto")
+        state = {**DEFAULTS, **opening_state(self.traces[0]), "theme": theme}
+        self.pack(state)
+        self.state = state
+        self.send({"kind": "trace", "header": self.header, "replace": True}, [self.blob])
 
     def _ipython_display_(self) -> None:
         """Display a static picture and table for viewers without JavaScript, then the widget, which hides them."""

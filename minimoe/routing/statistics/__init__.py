@@ -6,6 +6,7 @@ and permuted; a search among many experts is judged by q-values. Expert ids are 
 """
 
 from minimoe.routing.statistics.agreement import router_agreement, router_saturation
+from minimoe.routing.statistics.beyond_chance import beyond_chance, count_band, design_effect
 from minimoe.routing.statistics.chance import (
     Estimate,
     benjamini_hochberg,
@@ -53,10 +54,13 @@ __all__ = [
     "Transitions",
     "balanced_placement",
     "benjamini_hochberg",
+    "beyond_chance",
     "coactivation",
     "coefficient_of_variation",
     "context_information",
     "contiguous_placement",
+    "count_band",
+    "design_effect",
     "document_counts",
     "domain_distance",
     "domain_specialisation",

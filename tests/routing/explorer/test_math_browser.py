@@ -14,7 +14,7 @@ from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser
 E, K, DEVICES = 32, 4, 8
-SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
+SCRIPT = """({ ids, domains, documents, p, L, T, E, K, devices }) => {
   SOURCE
   { // a block of its own: these names may equal the module's
   const blocks = Array.from({ length: L }, (_, l) => Uint8Array.from(ids.slice(l * T * K, (l + 1) * T * K)));
@@ -24,6 +24,7 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
   const joint = transitions(blocks[0], blocks[1], T, K, E, null);
   const pairs = coactivation(blocks[0], T, K, E, null);
   const of = (d) => recount(blocks.slice(0, 1), T, K, E, Uint8Array.from(domains, (domain) => Number(domain === d)));
+  const effects = designEffects({ L, T, K, E, blocks, domains, documents });
   const some = Uint8Array.from({ length: T }, (_, t) => (t % 3 === 0 ? 1 : 0));
   return {
     counts, some: recount(blocks, T, K, E, some), fold: foldOverUniform(counts, T, E, K),
@@ -33,6 +34,10 @@ SCRIPT = """({ ids, domains, p, L, T, E, K, devices }) => {
     contiguous: rows.map((row) => deviceLoads(contiguousPlacement(E, devices), row)),
     balanced: rows.map((row) => imbalance(deviceLoads(balancedPlacement(row, devices), row))),
     wilson: wilson(37, 400),
+    effects,
+    bands: [[1, 0.5], [35, 1 / 16], [2012, 1 / 16], [4096, 0.002], [50, 1]].map(([n, p]) => countBand(n, p)),
+    within: Array.from(counts, (count, i) =>
+      withinChance(count, T, K / E, effects[i], countBand(T, K / E))),
     largest: [[512, 128, 8], [2012, 128, 8], [100, 64, 6], [7, 5, 5]].map(
       ([n, E, K]) => [largestChance(n, E, K / E), sortedChance(n, E, K)]),
   };
@@ -55,6 +60,7 @@ def said(chromium, trace):
     script = SCRIPT.replace("SOURCE", module_source().replace("export default", "void"))  # a function exports nothing
     arguments = {
         "ids": trace.experts.flatten().tolist(), "domains": trace.domains.tolist(), "p": P.tolist(),
+        "documents": trace.documents.tolist(),
         "L": 4, "T": len(trace), "E": E, "K": K, "devices": DEVICES,
     }  # fmt: skip
     with open_browser(chromium) as browser:
@@ -103,6 +109,17 @@ def test_q_values_and_intervals(said):
     middle = (k / n + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(k / n * (1 - k / n) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert (said["wilson"]["low"], said["wilson"]["high"]) == pytest.approx((middle - half, middle + half))
+
+
+def test_counts_beyond_chance(said, trace):
+    effect = statistics.design_effect(trace.experts, E, trace.documents, trace.domains)
+    assert np.allclose(said["effects"], effect.flatten(), rtol=1e-5)  # float32 on the page
+    for (n, p), band in zip([(1, 0.5), (35, 1 / 16), (2012, 1 / 16), (4096, 0.002)], said["bands"], strict=False):
+        assert (band["low"], band["high"]) == statistics.count_band(n, p)
+        assert 0 <= band["outside"] <= 0.05
+    assert said["bands"][4] == {"low": 50, "high": 50, "outside": 0}  # every expert, for every token
+    beyond = statistics.beyond_chance(trace.experts, E, trace.documents, trace.domains)
+    assert said["within"] == (~beyond).flatten().tolist()
 
 
 def test_placement(said, trace):

@@ -6,13 +6,17 @@ One page serves most tests; each leaves it as it found it. `data-ready` and `dat
 import base64
 import json
 import re
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 import minimoe
 from minimoe.routing.explorer.static_picture import PUOR
+from minimoe.routing.statistics import count_band, design_effect
 from tests.browser import open_browser
 
 pytestmark = pytest.mark.browser
@@ -110,6 +114,11 @@ def diverging(fold):
     return np.array([np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3)])
 
 
+def pale(colour, empty=(241, 242, 244)):
+    """What is left of a colour within chance: 16 % of it, over the colour of an empty cell."""
+    return np.array(empty) * 0.84 + np.asarray(colour) * 0.16
+
+
 def test_it_opens_from_a_file_with_the_network_off(page, file):
     assert len(page.requests) == 1 and page.requests[0].startswith("file:")
     assert file.stat().st_size < 2_000_000
@@ -122,10 +131,16 @@ def test_it_opens_from_a_file_with_the_network_off(page, file):
 
 def test_pixels_of_the_atlas_are_the_numbers(page, trace):
     mask = (trace.domains == 1).numpy()
+    effect = design_effect(trace.experts, E, trace.documents, trace.domains).numpy()
+    page.wait_for_timeout(300)  # the design effects are computed when the page is idle
+    seen = {True: 0, False: 0}
     for patch, selected, seed in (({"domain": None}, slice(None), 0), ({"domain": 1}, mask, 1)):
-        change(page, {"theme": "light", "order": "index", "scale": "log", "rows": None, **patch})
+        change(page, {"theme": "light", "order": "index", "scale": "log", "rows": None, "lights": False, **patch})
         counts = counts_of(trace, selected)
         n = TOKENS if patch["domain"] is None else int(mask.sum())
+        low, high = count_band(n, K / E)
+        far = np.abs(counts - n * K / E) > 1.96 * np.sqrt(n * K / E * (1 - K / E) * effect)
+        beyond = far & ((counts < low) | (counts > high))
         draw = np.random.default_rng(seed)
         cells = [(int(draw.integers(LAYERS)), int(draw.integers(E))) for _ in range(20)]
         got = page.evaluate(
@@ -140,7 +155,10 @@ def test_pixels_of_the_atlas_are_the_numbers(page, trace):
         for (layer, expert), pixel in zip(cells, got, strict=True):
             if counts[layer, expert]:
                 wanted = diverging(np.log2(counts[layer, expert] / (n * K / E)))
+                seen[bool(beyond[layer, expert])] += 1
+                wanted = wanted if beyond[layer, expert] else pale(wanted)
                 assert np.abs(np.array(pixel[:3]) - wanted).max() <= 4, (layer, expert)
+    assert min(seen.values()) > 0, "cells within chance and beyond it"
 
 
 def test_the_tooltip_says_what_was_counted(page, trace):
@@ -158,6 +176,84 @@ def test_the_tooltip_says_what_was_counted(page, trace):
         low, high = map(float, re.search(r"interval ([\d.]+)–([\d.]+)%", told).groups())
         assert low <= 100 * share <= high < low + 12
     page.mouse.move(2, 2)
+
+
+LIGHTS = """([at, E]) => {
+  const svg = document.querySelector(".mm-atlas-lights"), wide = Number(svg.getAttribute("width"));
+  const column = (one) => Math.floor(Number(one.getAttribute("cx")) * E / wide);
+  const lights = (kind) => [...svg.querySelectorAll(`.mt-light-${kind}`)].map(column);
+  return { token: Number(svg.dataset.token), current: lights("current"), pinned: lights("pinned") };
+}"""
+
+
+def test_the_experts_of_the_token_are_lit_in_every_layer(page, trace):
+    change(page, {"token": 40, "pinned": None, "order": "index", "rows": None, "lights": True})
+    lit = page.evaluate(LIGHTS, [READY, E])
+    assert lit["token"] == 40 and lit["pinned"] == []
+    assert lit["current"] == trace.experts[:, 40].flatten().tolist()
+    change(page, {"pinned": 7, "rows": [2, 4]})
+    both = page.evaluate(LIGHTS, [READY, E])
+    assert both["current"] == trace.experts[2:4, 40].flatten().tolist()
+    assert both["pinned"] == trace.experts[2:4, 7].flatten().tolist()
+    here, there = trace.experts[:, 40].tolist(), trace.experts[:, 7].tolist()
+    shared = [len(set(one) & set(other)) for one, other in zip(here, there, strict=True)]
+    told = page.locator(".mm-lights-words").inner_text()
+    assert (
+        f"share {', '.join(map(str, shared))} of {K} experts" in told and "Two random sets share 1 on average" in told
+    )
+    change(page, {"order": "load", "rows": None})
+    counts = counts_of(trace)
+    ranks = np.argsort(np.argsort(-counts, axis=1, kind="stable"), axis=1)
+    lit = page.evaluate(LIGHTS, [READY, E])["current"]
+    assert lit == [ranks[layer, expert] for layer in range(LAYERS) for expert in trace.experts[layer, 40].tolist()]
+    change(page, {"lights": False})
+    assert page.evaluate(LIGHTS, [READY, E])["current"] == []
+
+
+def test_a_token_under_the_pointer_is_lit_until_the_pointer_leaves(page, trace):
+    change(page, {"token": 40, "pinned": None, "lights": True})
+    box = page.locator(".mm-strip canvas").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 12)
+    page.wait_for_function("() => document.querySelector('.mm-atlas-lights').dataset.token !== '40'")
+    pointed = page.evaluate(LIGHTS, [READY, E])["token"]
+    assert page.evaluate(LIGHTS, [READY, E])["current"] == trace.experts[:, pointed].flatten().tolist()
+    page.mouse.move(2, 2)
+    page.wait_for_function("() => document.querySelector('.mm-atlas-lights').dataset.token === '40'")
+    assert state(page)["token"] == 40
+
+
+def test_a_new_page_says_what_it_shows_offers_the_tour_and_listens_to_keys(browser, file):
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True)
+    page = context.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_function("() => document.querySelector('.mm-headline-words').textContent.includes('experts')")
+    offer = page.locator(".mm-offer")
+    assert offer.is_visible() and "tour" in offer.inner_text()
+    page.keyboard.press("f")  # nothing has the focus
+    page.wait_for_function("at => document.querySelector(at).minimoe.state.view === 'domains'", arg=READY)
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("t")
+    page.locator(".mm-tour").wait_for()
+    assert not offer.is_visible()
+    context.close()
+
+
+def test_the_headline_counts_what_view_f_counts(browser, tmp_path):
+    trace = minimoe.synthetic_trace(layers=3, tokens=2800, num_experts=32, top_k=4, seed=1)
+    page = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True).new_page()
+    page.goto(minimoe.export_html(trace, tmp_path / "page.html").as_uri())
+    page.wait_for_function("() => document.querySelector('.mm-headline-words').textContent.startsWith('For ')")
+    told = page.locator(".mm-headline-words").inner_text()
+    found = int(re.search(r"([\d,]+) of 96 experts", told)[1])
+    names = re.search(r"For (\S+), .* than for (\S+) \(", told).groups()
+    codes = {"English": "en", "Chinese": "zh", "mathematics": "math", "code": "code"}
+    second, first = (trace.domain_names.index(codes[name]) for name in names)
+    change(page, {"view": "domains", "compare": {"a": first, "b": second, "matched": False}})
+    alt = "document.querySelector(at).minimoe.layout.panel('domains').instance.alt()"
+    page.wait_for_function(f"at => {alt}.includes('q ≤ 5%')", arg=READY)
+    assert found > 0 and f"{found} of 96 experts differ" in page.evaluate(f"at => {alt}", READY)
+    assert re.search(r"0 (in each of 10 deals|to \d in 10 deals)", told)
+    page.context.close()
 
 
 def test_a_walk_with_the_keyboard_reaches_every_view(page):
@@ -267,6 +363,61 @@ def test_where_there_is_too_little_nothing_overlaps_and_no_number_is_given(page)
         assert controls["y"] + controls["height"] <= message["y"], view
         for name in ("Table", "CSV"):
             assert panel.locator(".mm-tools button", has_text=name).is_disabled(), view
+
+
+def test_a_refusal_names_the_filter_and_offers_to_lift_it(page):
+    change(page, {"view": "load", "range": [0, 40], "domain": 0, "expert": 3})
+    message = page.locator('[data-view="load"] .mm-shortage')
+    told = message.inner_text()
+    assert "needs at least 512 tokens" in told and "Only the domain en and a range of the text are selected" in told
+    assert "tokens of 1,500" in told
+    message.get_by_role("button", name="use all 1,500 tokens").click()
+    page.wait_for_function("() => document.querySelector('[data-view=load] .mm-shortage').hidden")
+    assert state(page)["range"] is None and state(page)["domain"] is None
+
+
+def test_experts_worth_a_visit_are_those_that_were_planted(browser, tmp_path):
+    trace = minimoe.synthetic_trace(layers=3, tokens=2800, num_experts=32, top_k=4, seed=1)
+    page = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True).new_page()
+    page.goto(minimoe.export_html(trace, tmp_path / "page.html", state={"view": "card"}).as_uri())
+    page.get_by_text("Experts worth a visit").click()
+    rows = page.locator("details .mm-list tbody tr").all_inner_texts()
+    found = {tuple(row.split()[:2]) for row in rows}
+    planted = trace.metadata["planted"]["specialists"]
+    assert {(f"L{one['layer']}·E{one['expert']}", one["domain"]) for one in planted} <= found
+    assert len(rows) <= 8
+    page.context.close()
+
+
+def test_the_picture_of_a_view_says_where_it_comes_from(page):
+    change(page, {"view": "load", "range": None, "domain": None, "theme": "light"})
+    for view, inside in (("atlas", "uniform"), ("load", "tokens"), ("strip", "shared"), ("router", "rank 9")):
+        change(page, {"view": view if view in VIEWS.values() else "router"})
+        page.locator(f'[data-view="{view}"] .mm-tools button', has_text="Picture").click()
+        image = page.locator("dialog img")
+        image.wait_for()
+        source = image.get_attribute("src")
+        svg = unquote(source.partition(",")[2])
+        tree = ElementTree.fromstring(svg)
+        words = " ".join(" ".join(tree.itertext()).split())
+        assert "synthetic, 6 layers x 1,500 tokens (synthetic)" in words and "all 1,500 tokens" in words, view
+        assert inside in words, (view, words)
+        assert page.evaluate("() => document.querySelector('dialog img').decode().then(() => true)")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save PNG").click()
+        assert saved.value.suggested_filename == f"minimoe-{view}-synthetic.png"
+        drawn = Image.open(saved.value.path())
+        assert drawn.size == (2 * int(tree.get("width")), 2 * int(tree.get("height")))
+        assert len(drawn.convert("RGB").getcolors(10**6)) > 20, "not an empty sheet"
+        page.get_by_role("button", name="Close").click()
+
+
+def test_the_link_leads_to_the_same_state(page):
+    change(page, {"layer": 3, "view": "ribbon", "token": 12})
+    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.get_by_role("button", name="Copy a link to what is shown now").click()
+    link = page.evaluate("window.copied")
+    assert link.startswith("file:") and {"layer=3", "view=ribbon", "token=12"} <= set(link.partition("#")[2].split("&"))
 
 
 def test_pairs_and_paths_follow_a_brush_that_has_come_to_rest(page, trace):

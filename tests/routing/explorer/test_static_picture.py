@@ -12,13 +12,18 @@ from PIL import Image
 from minimoe.routing.explorer.bundle import WEB
 from minimoe.routing.explorer.static_picture import (
     ANCHORS,
+    BOTTOM,
     CELL,
+    LEFT,
     PUOR,
+    TOP,
     colours,
     draw,
+    faded,
     fallback,
     log_fold,
 )
+from minimoe.routing.statistics import beyond_chance
 
 
 def naive_counts(trace):
@@ -34,9 +39,12 @@ def test_pixels_are_the_fold_over_uniform(small_trace):
     counts = naive_counts(small_trace)
     static = fallback(small_trace)
     picture = np.asarray(Image.open(io.BytesIO(static.png)).convert("RGB")).astype(int)
-    tall = picture.shape[0] // 6
+    tall = (picture.shape[0] - TOP - BOTTOM) // 6
+    picture = picture[TOP : TOP + 6 * tall, LEFT : LEFT + 32 * CELL]
     assert picture.shape == (6 * tall, 32 * CELL, 3)
-    wanted = colours(np.log2(counts / (600 * 4 / 32))).astype(int)
+    beyond = beyond_chance(small_trace.experts, 32, small_trace.documents, small_trace.domains).numpy()
+    assert 0 < beyond.sum() < beyond.size
+    wanted = faded(colours(np.log2(counts / (600 * 4 / 32))), ~beyond).astype(int)
     got = picture[tall // 2 :: tall, CELL // 2 :: CELL]
     assert np.abs(got - wanted).max() <= 8  # 256 colours in the file
 

@@ -8,7 +8,8 @@ import torch
 
 import minimoe
 from minimoe.errors import BadArgument, BadTrace
-from minimoe.routing.token_view import show, widget
+from minimoe.routing.token_view import widget
+from minimoe.routing.trace import reader
 from tests.routing.conftest import LetterTokenizer, small_model
 
 TEXT = "ABCDAB"
@@ -140,7 +141,7 @@ def test_the_picture_comes_first(view, monkeypatch):
         ({"tokenizer": "mini"}, "tokenizer is str"),
         ({"tokenizer": LetterTokenizer(first="0"), "text": "Az"}, "token id 74, but the model's vocab_size is 64"),
         ({"model_or_trace": "mini"}, "model_or_trace is str"),
-        ({"text": "A" * (show.MOST_TOKENS + 1)}, "2,049 tokens, expected at most 2,048"),
+        ({"text": "A" * (reader.MOST_TOKENS + 1)}, "2,049 tokens, expected at most 2,048"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(model, tokenizer, changes, message):

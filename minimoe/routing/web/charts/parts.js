@@ -157,6 +157,7 @@ const CHART_STYLE = `
 .mm-part-title { margin: 0 0 2px; font-size: 13px; font-weight: 600; }
 .mm-part-note { margin: 0 0 4px; font-size: 12px; line-height: 1.4; color: var(--mm-muted); }
 .mm-chart { display: block; }
+.mm-part > summary { cursor: pointer; font-size: 13px; color: var(--mm-accent); min-height: 24px; }
 .mm-part-wide { grid-column: 1 / -1; }
 .mm-controls { display: flex; flex-wrap: wrap; gap: 6px 16px; align-items: center; margin: 0 0 10px; font-size: 12px; }
 .mm-controls input[type="search"] { min-height: 24px; width: 11em; }

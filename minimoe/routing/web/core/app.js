@@ -4,6 +4,7 @@ import { createBar } from "./bar.js";
 import { resolveColours } from "./colour.js";
 import { openTrace } from "./data.js";
 import { append, element, setText } from "./dom.js";
+import { createHeadline } from "./headline.js";
 import { openDialog } from "./help.js";
 import { createKernel } from "./kernel.js";
 import { listenForKeys } from "./keys.js";
@@ -52,7 +53,7 @@ export function createApp(root, model, header, blob) {
       clearTimeout(timers.flash);
       timers.flash = setTimeout(() => (flash.hidden = true), 1600);
     },
-    dialog: (title, children) => openDialog(app, title, children),
+    dialog: (title, children, wide) => openDialog(app, title, children, wide),
     focusView(id) {
       app.drawNow();
       const node = app.layout.panel(id)?.node;
@@ -78,6 +79,7 @@ export function createApp(root, model, header, blob) {
     if (changed.has("trace")) rebuild();
     if (changed.has("theme") || changed.has("all")) dress();
     app.bar.update();
+    app.headline.update();
     app.tour?.update(changed);
     app.layout.update(changed);
     root.dataset.rev = String(app.state.rev);
@@ -99,6 +101,7 @@ export function createApp(root, model, header, blob) {
     if (keys.includes("trace")) {
       if (!known(app.state.trace)) app.state.trace = 0;
       app.data = open(app.state.trace);
+      app.pointed = null;
       app.state = cleanState(app.state, app.data);
     }
     if (keys.some((key) => SELECTION_KEYS.includes(key))) pending.add("selection");
@@ -128,6 +131,13 @@ export function createApp(root, model, header, blob) {
     const { theme } = app.state;
     change({ ...target, theme }, changedKeys(app.state, target));
     app.announce(back ? "Undone." : "Redone.");
+  };
+  /** Preview the token under the pointer; null ends it. Not part of the state. */
+  app.pointed = null;
+  app.point = (token) => {
+    if (token === app.pointed) return;
+    app.pointed = token;
+    app.redraw(["pointed"]);
   };
   app.undo = () => step(true);
   app.redo = () => step(false);
@@ -159,7 +169,8 @@ export function createApp(root, model, header, blob) {
   app.bar = createBar(app);
   app.layout = createLayout(app);
   app.tour = createTour(app);
-  append(app.page, [app.bar.node, app.tour?.node, app.layout.node]);
+  app.headline = createHeadline(app);
+  append(app.page, [app.bar.node, app.headline.node, app.tour?.node, app.layout.node]);
   listenForKeys(app, stop.signal);
   listenForThemes(app, stop.signal);
 
@@ -174,6 +185,7 @@ export function createApp(root, model, header, blob) {
     cancelAnimationFrame(frame);
     Object.values(timers).forEach(clearTimeout);
     model.off("change:state", fromOutside);
+    app.headline.destroy();
     app.kernel?.destroy();
     app.layout.destroy();
   };

@@ -1,6 +1,8 @@
 // The title bar: always shows the provenance of the trace. A synthetic trace is hatched.
 
+import { copyText, viewAsCode } from "./code.js";
 import { element, setAttributes, setText } from "./dom.js";
+import { encodeHash } from "./state.js";
 import { openHelp } from "./help.js";
 
 /** Returns {node, update()}. */
@@ -10,15 +12,16 @@ export function createBar(app) {
   const redo = button("↷", "Redo (Ctrl+Y)", () => app.redo());
   const tour = button("Tour", "Guided tour (T)", () => app.set({ tour: app.state.tour === null ? 0 : null }));
   const theme = button("◐", "", () => app.set({ theme: app.theme() === "dark" ? "light" : "dark" }, { record: false }));
+  const link = button("Link", "Copy a link to what is shown now", () => copyLink(app));
   const title = element("span");
   const menu = app.header.traces.length > 1
     ? element("select", { "aria-label": "Trace", onchange: (event) => app.set({ trace: Number(event.target.value) }) },
-      app.header.traces.map((entry, i) => element("option", { value: i }, entry.label === "no label" ? entry.title : entry.label)))
+      app.header.traces.map((entry, i) => element("option", { value: i }, entry.name)))
     : null;
   const tag = element("span", { class: "mm-tag-slot" });
   const node = element("header", { class: "mm-bar" },
     element("h2", {}, "Which experts?"), tag, element("span", { class: "mm-title" }, title), menu,
-    element("div", { class: "mm-bar-tools" }, undo, redo, tour, theme, button("?", "Help and keys (?)", () => openHelp(app))));
+    element("div", { class: "mm-bar-tools" }, undo, redo, link, tour, theme, button("?", "Help and keys (?)", () => openHelp(app))));
   return {
     node,
     update() {
@@ -35,4 +38,10 @@ export function createBar(app) {
       setAttributes(theme, { title: `To the ${other} theme`, "aria-label": `To the ${other} theme` });
     },
   };
+}
+
+/** Copy the address of this state; in a notebook, which has none, the Python call that shows the same. */
+function copyLink(app) {
+  if (app.model.get("standalone")) return copyText(app, `${location.href.split("#")[0]}#${encodeHash(app.state)}`, "Link");
+  return copyText(app, viewAsCode(app), "Python code");
 }

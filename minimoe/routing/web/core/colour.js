@@ -10,6 +10,7 @@ const PUOR = {
 };
 // Okabe-Ito palette: the first colours for the domains of the course, the rest of the eight for further domains
 const DOMAIN_COLOURS = { en: "#0072B2", zh: "#CC79A7", code: "#E69F00", math: "#009E73" };
+const DOMAIN_WORDS = { en: "English", zh: "Chinese", math: "mathematics" };
 const DOMAIN_LETTERS = { en: "E", zh: "Z", code: "C", math: "M" };
 const OTHER_COLOURS = ["#56B4E9", "#D55E00", "#F0E442", "#999999"];
 
@@ -30,6 +31,12 @@ export function packColour([red, green, blue], alpha = 255) {
 /** "rgb(r, g, b)" of a packed colour. */
 export function unpackColour(packed) {
   return `rgb(${packed & 255}, ${(packed >>> 8) & 255}, ${(packed >>> 16) & 255})`;
+}
+
+/** The colour between two packed colours: `part` 0 gives the first, 1 the second. */
+export function mixColours(first, second, part) {
+  const channel = (shift) => Math.round(((first >>> shift) & 255) * (1 - part) + ((second >>> shift) & 255) * part);
+  return packColour([channel(0), channel(8), channel(16)]);
 }
 
 /** Interpolate `steps` evenly spaced packed colours between the stops. */
@@ -62,6 +69,12 @@ export function domainColour(data, d) {
   if (d < 0) return "#8c8c8c";
   const name = data.header.domains[d];
   return DOMAIN_COLOURS[name] ?? OTHER_COLOURS[d % OTHER_COLOURS.length];
+}
+
+/** The domain's name in a sentence: "English" for en. */
+export function domainWord(data, d) {
+  const name = data.header.domains[d];
+  return DOMAIN_WORDS[name] ?? name;
 }
 
 /** The domain's letter, shown with the colour so that colour is never the only cue. */

@@ -47,6 +47,7 @@ export function openTrace(entry, blob) {
   const data = {
     L, T, K, E, blocks, domains, documents, table, glyphs, has,
     layers: entry.layers,
+    noun: "place",
     header: entry,
     tokens: fields.token,
     fields,

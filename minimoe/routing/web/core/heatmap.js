@@ -1,12 +1,13 @@
 // A raster on a canvas: one ImageData pixel per cell, scaled up without smoothing; 94 x 4,096 cells take a few milliseconds.
 //
 //   const map = heatmap(canvas, {app, hover(cell|null, event), select(cell, event), brush(from, to, done, event)})
-//   map.set({rows, columns, values | value(i, j), scale, hatch, gapAfter})   values and their scale; draws in the same frame
+//   map.set({rows, columns, values | value(i, j), scale, faded, hatch, gapAfter})   values and their scale; draws in the same frame
 //   map.mark({cursor: {row, column} | null, marks: [{row, column}], rowsOn: [row], bars: [{from, to}]})  outlines on top; cheap
 //   map.cellAt(clientX, clientY) -> {row, column} | null;  map.box(row, column) -> {x, y, width, height} in client pixels
 //   map.redraw(), map.destroy()
 //
-// values: array of rows * columns (row-major), NaN = background. hatch: Uint8Array of the same size, 1 = too little data.
+// values: array of rows * columns (row-major), NaN = background. hatch: Uint8Array of the same size, 1 = too little data;
+// faded: the same, 1 = within chance, drawn pale.
 // Columns (or rows) in excess of the device pixels are averaged before colouring. hover receives null when the pointer leaves.
 
 import { element } from "./dom.js";
@@ -112,6 +113,11 @@ export function heatmap(canvas, { app, hover = null, select = null, brush = null
   };
 }
 
+/** The packed colour of cell `i` of a spec with values: pale within chance. */
+export function cellColour({ values, faded, scale }, i) {
+  return faded?.[i] ? scale.faded(values[i]) : scale.packed(values[i]);
+}
+
 /** Colour every cell into `raster` (one pixel per cell, or averaged to the canvas size), then scale it onto the canvas. */
 function paintRaster(canvas, raster, spec) {
   const columns = Math.min(spec.columns, canvas.width);
@@ -122,11 +128,13 @@ function paintRaster(canvas, raster, spec) {
   const pixels = new Uint32Array(image.data.buffer);
   const { packed } = spec.scale;
   if (columns === spec.columns && rows === spec.rows) {
-    if (spec.values) for (let i = 0; i < pixels.length; i++) pixels[i] = packed(spec.values[i]);
+    if (spec.values) for (let i = 0; i < pixels.length; i++) pixels[i] = cellColour(spec, i);
     else for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) pixels[i * columns + j] = packed(spec.value(i, j));
   } else {
     const values = spec.values ?? Float32Array.from({ length: spec.rows * spec.columns }, (_, i) => spec.value(Math.floor(i / spec.columns), i % spec.columns));
-    averageCells(values, spec.rows, spec.columns, rows, columns, (i, mean) => (pixels[i] = packed(mean)));
+    const pale = new Uint8Array(pixels.length);
+    if (spec.faded) averageCells(spec.faded, spec.rows, spec.columns, rows, columns, (i, mean) => (pale[i] = mean > 0.5 ? 1 : 0));
+    averageCells(values, spec.rows, spec.columns, rows, columns, (i, mean) => (pixels[i] = pale[i] ? spec.scale.faded(mean) : packed(mean)));
   }
   pen.putImageData(image, 0, 0);
   const context = canvas.getContext("2d");

@@ -21,10 +21,10 @@ const KEYS = [
 ];
 
 /** A modal dialog inside the root. On close (Esc) it is removed and the focus restored. */
-export function openDialog(app, title, children) {
+export function openDialog(app, title, children, wide = false) {
   const id = uniqueId("dialog");
   const back = document.activeElement;
-  const dialog = element("dialog", { class: "mm-dialog", "aria-labelledby": id },
+  const dialog = element("dialog", { class: wide ? "mm-dialog mm-dialog-wide" : "mm-dialog", "aria-labelledby": id },
     element("h2", { id }, title), ...children, element("form", { method: "dialog" }, element("button", {}, "Close")));
   dialog.addEventListener("close", () => {
     dialog.remove();

@@ -5,10 +5,15 @@ import { openHelp } from "./help.js";
 import { isTyping } from "./panel.js";
 import { viewsOf } from "./registry.js";
 
-/** Listen on the root until `signal` aborts. */
+/**
+ * Listen on the root until `signal` aborts; on the whole document if the page is nothing but this explorer (an exported page, or Voila),
+ * so that the keys work before anything has the focus.
+ */
 export function listenForKeys(app, signal) {
-  app.root.addEventListener("keydown", (event) => {
+  const alone = app.model.get("standalone") || document.body.dataset.voila !== undefined;
+  (alone ? document : app.root).addEventListener("keydown", (event) => {
     if (event.defaultPrevented) return;
+    if (!app.root.contains(event.target) && document.querySelectorAll(".minimoe").length > 1) return; // two explorers: which one is meant?
     if (event.key === "Escape" && isTyping(event.target)) return void app.search?.close();
     if (isTyping(event.target) || event.altKey || app.root.querySelector("dialog[open]")) return;
     const command = event.ctrlKey || event.metaKey;

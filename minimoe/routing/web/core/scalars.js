@@ -1,9 +1,11 @@
-// The values that can colour a token in one layer: margin, entropy, probability of the first expert, or use of one expert.
+// The values that can colour a token in one layer: experts shared with the token at the caret, margin, entropy, probability of the first
+// expert, or use of one expert.
 
 import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
 
 export const SCALARS = {
+  shared: { title: "shared experts", words: "experts shared with the token at the caret, in all layers", weights: false },
   margin: { title: "margin", words: "margin between the last selected and the first left-out expert (difference of router logits)", weights: true },
   entropy: { title: "entropy", words: "entropy of the router's probabilities (bits)", weights: true },
   top1: { title: "top-1", words: "probability of the first expert", weights: true },
@@ -13,7 +15,7 @@ export const SCALARS = {
 /** {values(l, out) -> Float32Array(T), scale, say(value) -> text, label} of one scalar, cached; all layers share the scale. */
 export function readScalar(app, kind) {
   const { state } = app;
-  const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind;
+  const name = kind === "uses" ? `uses ${state.layer} ${state.expert}` : kind === "shared" ? `shared ${state.token}` : kind;
   if (app.scalarCache?.colours !== app.colours || app.scalarCache.data !== app.data) app.scalarCache = { colours: app.colours, data: app.data, kept: new Map() };
   if (app.scalarCache.kept.size > 50) app.scalarCache.kept.clear();
   if (!app.scalarCache.kept.has(name)) app.scalarCache.kept.set(name, makeScalar(app, kind));
@@ -24,6 +26,7 @@ export function readScalar(app, kind) {
 function makeScalar(app, kind) {
   const { data, state } = app;
   const { T, K, fields } = data;
+  if (kind === "shared") return sharedScalar(app);
   if (kind === "margin" && data.has.weights) {
     const high = Math.max(1e-6, codeQuantile(fields.margins, 0.95) * data.header.margin_scale);
     const factor = data.header.margin_scale / 255;
@@ -60,6 +63,38 @@ function makeScalar(app, kind) {
     say: (value) => (expert === null ? name : `${name} ${value ? "selected" : "not selected"}`),
     values: (l, out = new Float32Array(T)) => fillFrom(out, (t) => (expert !== null && data.slotOf(l, t, expert) >= 0 ? 1 : NaN)),
   };
+}
+
+/** How many experts of all layers a token shares with the one at the caret; pale where two random tokens would share as many. */
+function sharedScalar(app) {
+  const { data } = app;
+  const { L, T, K, E } = data;
+  const { token } = app.state;
+  const shared = sharedWith(data, token);
+  const others = shared.reduce((most, count, t) => (t === token ? most : Math.max(most, count)), 0);
+  const expected = (L * K * K) / E;
+  const spread = Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)); // of L hypergeometric counts
+  const chance = Math.floor(expected + 1.96 * spread) + 0.5;
+  const high = Math.min(L * K, Math.max(others, Math.ceil(chance) + 1));
+  const text = data.text(token);
+  return {
+    label: `experts shared with ${text} in all layers`,
+    scale: sequentialScale(app, 0, high, { label: `experts shared with “${text}”, all layers`, chance: [-0.5, chance], ticks: [{ value: chance, text: `pale: chance, up to ${Math.floor(chance)}`, strong: true }, { value: high, text: `${high < L * K ? "≥ " : ""}${high}` }] }),
+    say: (value) => `${value} of ${L * K} experts shared with ${text}`,
+    values: (l, out = new Float32Array(T)) => fillFrom(out, (t) => shared[t]),
+  };
+}
+
+/** The number of experts of all layers that every token shares with `token`. */
+function sharedWith({ T, K, E, blocks }, token) {
+  const out = new Uint16Array(T);
+  const own = new Uint8Array(E);
+  for (const block of blocks) {
+    own.fill(0);
+    for (let i = token * K; i < token * K + K; i++) own[block[i]] = 1;
+    for (let t = 0, i = 0; t < T; t++) for (let slot = 0; slot < K; slot++, i++) out[t] += own[block[i]];
+  }
+  return out;
 }
 
 /** out[t] = value(t) */

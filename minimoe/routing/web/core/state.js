@@ -2,8 +2,8 @@
 
 export const DEFAULT_STATE = {
   rev: 0, trace: 0, layer: 0, expert: null, token: 0, range: null, domain: null, match: null, pinned: null, rows: null, order: "index",
-  scalar: "margin", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
-  theme: "auto", wide: false, step: 3, tour: null, ablation: {},
+  scalar: "shared", scale: "log", view: "router", compare: { a: 0, b: 1, matched: false }, devices: 8, placement: "contiguous",
+  theme: "auto", wide: false, step: 3, tour: null, ablation: {}, lights: true,
 };
 const MOST_DEVICES = 64; // as in minimoe/routing/explorer/state.py
 const MOST_STEPS = 100; // of a guided tour
@@ -30,13 +30,13 @@ export function cleanState(state, data) {
     if (!Array.isArray(pair) || !pair.every(Number.isInteger) || pair[0] < 0 || pair[1] <= pair[0] || pair[1] > size) reset(key);
   }
   if (clean.match !== null && typeof clean.match !== "string") reset("match");
-  if (!data.has.weights && clean.scalar !== "uses") clean.scalar = "uses";
-  const choices = { order: ["index", "load", "domain"], scalar: ["margin", "entropy", "top1", "uses"], scale: ["log", "linear"],
+  if (!data.has.weights && !["shared", "uses"].includes(clean.scalar)) clean.scalar = "shared";
+  const choices = { order: ["index", "load", "domain"], scalar: ["shared", "margin", "entropy", "top1", "uses"], scale: ["log", "linear"],
     placement: ["contiguous", "balanced"], theme: ["auto", "light", "dark"] };
   for (const [key, allowed] of Object.entries(choices)) if (!allowed.includes(clean[key])) reset(key);
   if (!(Number.isInteger(clean.devices) && clean.devices >= 1 && clean.devices <= MOST_DEVICES)) reset("devices");
   if (!inside(clean.step, 5)) reset("step");
-  if (typeof clean.wide !== "boolean") reset("wide");
+  for (const key of ["wide", "lights"]) if (typeof clean[key] !== "boolean") reset(key);
   if (clean.tour !== null && !inside(clean.tour, MOST_STEPS)) reset("tour");
   const domains = Math.max(data.header.domains.length, 2);
   clean.compare = { ...DEFAULT_STATE.compare, ...clean.compare };

@@ -80,7 +80,7 @@ function expectedOrder(n, E, p) {
 }
 
 /** Calls act(P(load <= x)) for the loads x of a binomial (n, p) within 12 standard deviations of the mean; returns the smallest. */
-function eachLoad(n, p, act) {
+export function eachLoad(n, p, act) {
   const reach = 12 * Math.sqrt(n * p * (1 - p)) + 12;
   const first = Math.max(0, Math.floor(n * p - reach));
   const last = Math.min(n, Math.ceil(n * p + reach));

@@ -17,7 +17,7 @@ export function createExpertTable({ choose }) {
       return element("td", {}, element("button", { type: "button", onclick: () => choose({ l, expert }) }, String(expert)), weight === null ? "" : ` ${formatNumber(weight, 2)}`);
     };
     const rows = data.layers.map((number, l) => element("tr", {}, element("th", { scope: "row" }, `layer ${number}`), Array.from({ length: data.K }, (_, slot) => cell(l, slot))));
-    place.replaceChildren(element("table", {}, element("caption", {}, `The experts of “${data.tokens[token]}” (token ${token}) with their weights, the largest first`), element("tbody", {}, rows)));
+    place.replaceChildren(element("table", {}, element("caption", {}, `The experts of “${data.text(token)}” (token ${token}) with their weights, the largest first`), element("tbody", {}, rows)));
   };
   node.addEventListener("toggle", build);
   return {

@@ -1,15 +1,18 @@
 // The widget of one token through all layers: the text, the map of its experts, the comparison with a pinned token, and a field for new text.
 
-import { createLights, heaviestWeight } from "../charts/lights.js";
+import { tokenName, wordsOfExpert, wordsOfPair, wordsOfToken } from "../charts/light_words.js";
+import { heaviestWeight } from "../charts/lights.js";
+import { LIGHTS_STYLE } from "../charts/lights_style.js";
 import { element, setText } from "../core/dom.js";
+import { createKernel } from "../core/kernel.js";
+import { createTextField } from "../core/text_field.js";
 import { tokensUsing } from "../math/shared.js";
 import { readTokenData } from "./data.js";
 import { createExpertTable } from "./expert_table.js";
-import { createTextField } from "./text_field.js";
+import { createLights } from "./map.js";
 import { createTextStrip } from "./text_strip.js";
 import { followTheme, hideStatic } from "./page.js";
 import { TOKEN_STYLE } from "./style.js";
-import { tokenName, wordsOfExpert, wordsOfPair, wordsOfToken } from "./words.js";
 
 const HELP = "Point at a token, or use the arrow keys in the text.";
 
@@ -45,8 +48,10 @@ export function showToken({ model, el }) {
   const title = element("p", { class: "mt-note" });
   const words = element("p", { class: "mt-words", role: "status", "aria-live": "polite" });
   const map = element("div", { class: "mt-drawing" }, lights.node);
-  const field = model.get("header").live ? createTextField(model) : null;
-  root.append(element("style", {}, TOKEN_STYLE), title, text.node, text.legend, element("div", { class: "mt-bar" }, button, words), map, field?.node ?? "", table.node);
+  const kernel = model.get("header").live ? createKernel(model) : null;
+  const field = kernel ? createTextField({ ask: (words) => kernel.request("trace", { text: words }), kind: "mt" }) : null;
+  const receive = (message) => kernel?.receive(message);
+  root.append(element("style", {}, TOKEN_STYLE + LIGHTS_STYLE), title, text.node, text.legend, element("div", { class: "mt-bar" }, button, words), map, field?.node ?? "", table.node);
   el.append(root);
 
   const open = () => {
@@ -55,7 +60,7 @@ export function showToken({ model, el }) {
     Object.assign(shown, { token: model.get("token"), pinned: model.get("pinned"), preview: null, pointed: null, held: null });
     setText(title, data.title);
     text.build(data);
-    field?.show(data.text);
+    field?.show(data.whole);
     draw();
   };
   const sentence = (lit, spot) => {
@@ -79,6 +84,7 @@ export function showToken({ model, el }) {
   const fromPython = () => change({ token: model.get("token"), pinned: model.get("pinned") });
   const observer = new ResizeObserver(() => data && change({}));
   observer.observe(map);
+  model.on("msg:custom", receive);
   model.on("change:header", open);
   model.on("change:token change:pinned", fromPython);
   followTheme(root, stop.signal);
@@ -90,7 +96,8 @@ export function showToken({ model, el }) {
     cancelAnimationFrame(frame);
     model.off("change:header", open);
     model.off("change:token change:pinned", fromPython);
-    field?.destroy();
+    model.off("msg:custom", receive);
+    kernel?.destroy();
     bringBack();
     root.remove();
   };

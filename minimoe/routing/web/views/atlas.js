@@ -1,14 +1,19 @@
 // View B, the atlas: one row per layer, one cell per expert, coloured by selection frequency relative to uniform routing.
 
+import { wordsOfPair, wordsOfToken } from "../charts/light_words.js";
+import { chartCheck } from "../charts/parts.js";
+import { designEffects } from "../math/beyond_chance.js";
 import { loadChance, loadSummary } from "../math/information.js";
-import { atlasMinimum, wilson } from "../math/intervals.js";
+import { wilson } from "../math/intervals.js";
 import { selectionAsCode } from "../core/code.js";
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, choiceGroup, element, setText } from "../core/dom.js";
-import { formatShare, plural } from "../core/format.js";
+import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 import { heatmap } from "../core/heatmap.js";
+import { togglePin } from "../core/keys.js";
 import { registerView } from "../core/registry.js";
 import { legendBar } from "../core/scales.js";
+import { createAtlasLights } from "./atlas_lights.js";
 import { drawAtlasMargin, drawLens } from "./atlas_margin.js";
 import { atlasOrder, atlasValues, expertLines, expertSentence, orderDomain } from "./atlas_numbers.js";
 
@@ -17,7 +22,7 @@ registerView({
   letter: "B",
   place: "atlas",
   title: "Atlas",
-  question: "Which experts were selected more often than by chance, in every layer?",
+  question: "How often was each expert selected, and is that more than chance?",
   create: (app, container) => createAtlas(app, container),
 });
 
@@ -37,9 +42,14 @@ function createAtlas(app, container) {
   const ticks = element("div", { class: "mm-atlas-ticks", "aria-hidden": "true" });
   const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "in use"), element("span", {}, "busiest"));
   const note = element("p", { class: "mm-note" });
+  const lights = createAtlasLights(app, grid);
+  const lit = chartCheck("light the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
+  const pin = element("button", { type: "button", onclick: () => (app.state.pinned === null ? togglePin(app) : app.set({ pinned: null })) });
+  const told = element("p", { class: "mm-lights-words" });
   append(container, [
-    element("div", { class: "mm-controls" }, element("span", { class: "mm-muted" }, "Experts"), order.node, scale.node, whole, legend.node),
-    element("div", { class: "mm-atlas" }, element("span", { class: "mm-atlas-corner", "aria-hidden": "true" }, "layer"), heads, gutter, grid, margin, ticks), note,
+    element("div", { class: "mm-controls" }, element("span", { class: "mm-muted" }, "Experts"), order.node, scale.node, lit.node, whole, legend.node),
+    element("div", { class: "mm-atlas" }, element("span", { class: "mm-atlas-corner", "aria-hidden": "true" }, "layer"), heads, gutter, grid, margin, ticks),
+    element("div", { class: "mm-lights-row" }, pin, told), note,
   ]);
 
   let counts = null;
@@ -50,6 +60,7 @@ function createAtlas(app, container) {
   let chance = null;
   let size = null; // of the margin canvas; updated by the observer
   let framed = null;
+  let effects = null; // of documents, computed once when the page is idle
   const cursor = { row: 0, column: 0 };
   const span = () => app.state.rows ?? [0, L];
   const expertAt = ({ row, column }) => ({ l: span()[0] + row, e: places[(span()[0] + row) * E + column] });
@@ -152,7 +163,7 @@ function createAtlas(app, container) {
     framed = key;
     size = null;
     const rows = last - first;
-    const tall = Math.round(Math.max(rows * 5.6, Math.min(rows * 56, 360)));
+    const tall = Math.round(Math.max(rows * 5.6, Math.min(rows * 84, 380)));
     for (const node of [grid, gutter, margin]) node.style.height = `${tall}px`;
     const step = [1, 2, 5, 10, 20].find((size) => (tall / rows) * size >= 15) ?? 50;
     const labels = [];
@@ -166,11 +177,12 @@ function createAtlas(app, container) {
   const redraw = () => {
     const [first, last] = span();
     frame();
-    drawn = atlasValues(app, counts, places);
-    spec = { rows: last - first, columns: E, values: drawn.values(first, last), scale: drawn.scale };
+    drawn = atlasValues(app, counts, places, effects);
+    spec = { rows: last - first, columns: E, values: drawn.values(first, last), faded: drawn.faded(first, last), scale: drawn.scale };
     map.set(spec);
     legend.set(drawn.scale);
     scale.node.hidden = drawn.kind === "count";
+    setText(note, `${chanceWords(app, drawn)} ${app.state.order === "index" ? "A column is only a number: expert 17 of one layer and expert 17 of the next have nothing in common." : "Each layer is ordered by itself: a column is a rank, not an expert."}`);
     size ??= [margin.clientWidth, margin.clientHeight];
     drawAtlasMargin(app, margin, size, summaries, chance, first, last);
   };
@@ -179,12 +191,24 @@ function createAtlas(app, container) {
     places = atlasOrder(app, counts);
     summaries = Array.from({ length: L }, (_, l) => loadSummary(counts.subarray(l * E, (l + 1) * E)));
     chance = loadChance(Math.max(1, app.selectionSize()), E, K);
-    const n = app.selectionSize();
-    setText(note, n < atlasMinimum(data)
-      ? `${plural(n, "token")}: too few for rates, so the counts themselves are shown. From ${atlasMinimum(data)} tokens on, an expert is expected at least five times by chance.`
-      : app.state.order === "index" ? "A column is only a number: expert 17 of one layer and expert 17 of the next have nothing in common." : "Each layer is ordered by itself: a column is a rank, not an expert.");
   };
+  const shine = () => {
+    const shown = app.state.lights;
+    const token = app.pointed ?? app.state.token;
+    const { pinned } = app.state;
+    const comparing = pinned !== null && pinned !== token;
+    if (shown) lights.draw({ first: span()[0], last: span()[1], places });
+    else lights.clear();
+    pin.hidden = told.hidden = !shown;
+    setText(told, comparing ? wordsOfPair(data, pinned, token) : wordsOfToken(data, token));
+    setText(pin, pinned === null ? "Pin to compare" : "Stop comparing");
+  };
+  const idle = setTimeout(() => {
+    effects = designEffects(data);
+    app.redraw(["effects"]);
+  }, 60);
   const observer = new ResizeObserver(() => {
+    if (places) shine();
     size = [margin.clientWidth, margin.clientHeight];
     if (drawn && size[0]) drawAtlasMargin(app, margin, size, summaries, chance, ...span());
   });
@@ -193,10 +217,12 @@ function createAtlas(app, container) {
     update(changed) {
       const numbers = !counts || ["all", "selection", "order", "trace"].some((key) => changed.has(key)) || (app.state.order === "domain" && (changed.has("compare") || changed.has("domain")));
       if (numbers) recountAll();
-      if (numbers || changed.has("scale") || changed.has("rows")) redraw();
+      if (numbers || ["scale", "rows", "effects"].some((key) => changed.has(key))) redraw();
       else if (changed.has("layer")) drawAtlasMargin(app, margin, size, summaries, chance, ...span());
+      if (numbers || ["rows", "token", "pinned", "pointed", "lights", "theme"].some((key) => changed.has(key))) shine();
       order.set(app.state.order);
       scale.set(app.state.scale);
+      lit.set(app.state.lights);
       whole.hidden = app.state.rows === null;
       mark();
       if (!focused()) reader.refresh(spec.rows, E, cursor.row, cursor.column);
@@ -221,12 +247,21 @@ function createAtlas(app, container) {
     keys: () => false,
     code: () => `from minimoe.routing.statistics import fold_over_uniform\n\n${selectionAsCode(app)}fold_over_uniform(chosen.experts, chosen.metadata["num_experts"], chosen.documents)`,
     destroy() {
+      clearTimeout(idle);
       observer.disconnect();
       brush();
       reader.destroy();
       map.destroy();
     },
   };
+}
+
+/** How many cells are beyond chance, and how many dice would give. */
+function chanceWords(app, { kind, band, beyond, expected }) {
+  const { L, E, K } = app.data;
+  const n = app.selectionSize();
+  const range = kind === "count" ? `${band.low} to ${band.high} selections` : `${formatNumber((band.low * E) / (n * K), 2)} to ${formatNumber((band.high * E) / (n * K), 2)} times uniform`;
+  return `${formatCount(beyond)} of ${plural(L * E, "cell")} ${beyond === 1 ? "is" : "are"} beyond chance and in full colour; dice would colour about ${formatCount(expected)}. Pale cells may be chance: for independent tokens, 95% of the cells lie at ${range}. In use: as if so many experts shared the load of the layer alike; busiest: in times its fair share; lines: uniform routing.`;
 }
 
 /** Dragging over the layer numbers zooms to those layers; a double click shows all. Returns the function that removes the listeners. */

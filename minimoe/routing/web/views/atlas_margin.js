@@ -1,5 +1,9 @@
 // Right of the atlas, two thin bars per layer: evenness of the load (entropy), and excess load of the busiest expert (MaxVio).
 
+import { unpackColour } from "../core/colour.js";
+import { formatNumber, formatTimes } from "../core/format.js";
+import { cellColour } from "../core/heatmap.js";
+
 /** Draw them for layers first..last. `summaries`: loadSummary of each layer; `chance`: loadChance at this n. */
 export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, first, last) {
   const ratio = window.devicePixelRatio || 1;
@@ -18,6 +22,21 @@ export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, fi
     pen.fillRect(half + 10, y, (half * summaries[l].maxViolation) / most, tall);
   }
   pen.globalAlpha = 1;
+  if (row >= 26) {
+    pen.font = `11px ${app.colours.font}`;
+    pen.textBaseline = "middle";
+    for (let l = first; l < last; l++) {
+      const y = (l - first + 0.5) * row - 1;
+      const plate = (text, x) => {
+        pen.fillStyle = app.colours.background;
+        pen.fillRect(x - 2, y - 8, pen.measureText(text).width + 4, 16);
+        pen.fillStyle = app.colours.text;
+        pen.fillText(text, x, y);
+      };
+      plate(formatNumber(summaries[l].effective), 7);
+      plate(formatTimes(1 + summaries[l].maxViolation), half + 13);
+    }
+  }
   pen.fillStyle = app.colours.text;
   for (const x of [4 + (half * chance.effective) / app.data.E, half + 10 + (half * chance.maxViolation) / most]) pen.fillRect(Math.min(x, wide - 1), 0, 1, high);
 }
@@ -35,7 +54,7 @@ export function drawLens(app, canvas, spec, { row, column }) {
   const left = Math.max(0, Math.min(spec.columns - columns, column - 5));
   for (let i = 0; i < Math.min(rows, spec.rows); i++) {
     for (let j = 0; j < Math.min(columns, spec.columns); j++) {
-      pen.fillStyle = spec.scale.css(spec.values[(top + i) * spec.columns + left + j]);
+      pen.fillStyle = unpackColour(cellColour(spec, (top + i) * spec.columns + left + j));
       pen.fillRect(j * size, i * size, size - 1, size - 1);
     }
   }

@@ -1,5 +1,6 @@
 // The numbers behind the atlas: the column order of each row, the value of each cell, and the content of a cell's tooltip.
 
+import { countBand, withinChance } from "../math/beyond_chance.js";
 import { recount } from "../math/counts.js";
 import { atlasMinimum, documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
@@ -26,25 +27,44 @@ export function orderDomain(app) {
   return app.state.domain ?? Math.min(app.state.compare?.a ?? 0, app.data.header.domains.length - 1);
 }
 
-/** {kind: "count" | "fold" | "share", values(first, last) in column order, scale} for the current selection. */
-export function atlasValues(app, counts, order) {
-  const { E, K } = app.data;
+/**
+ * {kind: "count" | "fold" | "share", values(first, last) in column order, faded(first, last): 1 within chance, scale, beyond: the number of
+ * cells beyond chance, expected: that of dice} for the current selection. `effects`: designEffects of the trace.
+ */
+export function atlasValues(app, counts, order, effects) {
+  const { L, E, K } = app.data;
   const n = app.selectionSize();
   const few = n < atlasMinimum(app.data);
+  const band = countBand(n, K / E);
+  const pale = Uint8Array.from(counts, (count, i) => (withinChance(count, n, K / E, effects?.[i] ?? 1, band) ? 1 : 0));
+  const fold = (count) => Math.log2((Math.max(count, 1e-9) * E) / (n * K));
   const cell = few ? (count) => (count ? count : NaN)
-    : app.state.scale === "log" ? (count) => (count ? Math.log2((count * E) / (n * K)) : NaN) : (count) => (count ? count / n : NaN);
-  const label = few ? `tokens that selected the expert, out of ${n}` : undefined;
-  const scale = few ? sequentialScale(app, 0, Math.max(1, n), { label, ticks: [{ value: 0, text: "0" }, { value: Math.max(1, n), text: String(n) }] })
-    : app.state.scale === "log" ? foldScale(app) : shareScale(app, Math.min(1, (4 * K) / E));
+    : app.state.scale === "log" ? (count) => (count ? fold(count) : NaN) : (count) => (count ? count / n : NaN);
+  const [low, high] = [band.low - 0.5, band.high + 0.5];
+  const scale = few ? countScale(app, n, counts, [low, high])
+    : app.state.scale === "log" ? foldScale(app, { chance: [fold(low), fold(high)] }) : shareScale(app, Math.min(1, (4 * K) / E), { chance: [low / n, high / n] });
+  const arrange = (Kind, value) => (first, last) => {
+    const out = new Kind((last - first) * E);
+    for (let l = first, i = 0; l < last; l++) for (let column = 0; column < E; column++, i++) out[i] = value(l * E + order[l * E + column]);
+    return out;
+  };
   return {
     kind: few ? "count" : app.state.scale === "log" ? "fold" : "share",
     scale,
-    values(first, last) {
-      const out = new Float32Array((last - first) * E);
-      for (let l = first, i = 0; l < last; l++) for (let column = 0; column < E; column++, i++) out[i] = cell(counts[l * E + order[l * E + column]]);
-      return out;
-    },
+    band,
+    beyond: L * E - pale.reduce((sum, one) => sum + one, 0),
+    expected: L * E * band.outside,
+    values: arrange(Float32Array, (at) => cell(counts[at])),
+    faded: arrange(Uint8Array, (at) => pale[at]),
   };
+}
+
+/** The scale of counts, from 0 to the largest one, with a tick at each of few. */
+function countScale(app, n, counts, chance) {
+  const high = Math.max(1, counts.reduce((most, count) => Math.max(most, count), 0));
+  const step = [1, 2, 5, 10, 20, 50].find((size) => high / size <= 8) ?? 100;
+  const ticks = Array.from({ length: Math.floor(high / step) + 1 }, (_, i) => ({ value: i * step, text: String(i * step) }));
+  return sequentialScale(app, 0, high, { label: `tokens that selected the expert, out of ${n}`, ticks, chance });
 }
 
 /** Statistics of one expert: {count, n, share, fold, chance, low, high, documents}. Bootstrap over documents, Wilson without them. */

@@ -1,5 +1,6 @@
 // View E, the expert card: evidence about one expert with counts and intervals, without naming its function.
 
+import { worthAVisit } from "../math/findings.js";
 import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { pairTable } from "../math/pairs.js";
 import { tokenCounts, topTokens } from "../math/vocabulary.js";
@@ -9,9 +10,10 @@ import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } f
 import { registerView } from "../core/registry.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartPanel, chartRoom, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
+  chartList, chartPanel, chartRoom, formatQ, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
+import { backgroundParts, smallNote } from "./card_small.js";
 
 registerView({
   id: "card",
@@ -64,6 +66,25 @@ registerView({
       "Together with which experts of its layer?",
       "Beyond chance for pairs drawn without replacement. Pale: q above 5%.",
     );
+    const there = chartPanel("Where was it used in a long text?");
+    const thereList = element("div");
+    there.node.append(thereList);
+    const visitList = element("div");
+    const visit = element("details", { class: "mm-part mm-part-wide", hidden: true }, element("summary", {}, "Experts worth a visit"),
+      element("p", { class: "mm-part-note" }, "Of every domain at most three that it uses more than all other domains together, over the whole trace; q over all experts and layers."), visitList);
+    let visited = null;
+    const listVisits = () => {
+      if (visited === app.data) return;
+      visited = app.data;
+      const { data } = app;
+      const rows = worthAVisit(data);
+      visit.hidden = rows.length === 0;
+      visitList.replaceChildren(chartList(
+        [{ text: "expert" }, { text: "domain" }, { text: "of its tokens", right: true }, { text: "of all others", right: true }, { text: "q", right: true }],
+        rows.map(({ l, e, d, share, rest, q }) => ({ cells: [app.name(l, e), data.header.domains[d], formatShare(share), formatShare(rest), formatQ(q).slice(2)], on: () => app.set({ layer: l, expert: e }) })),
+      ));
+    };
+    const small = () => app.selectionSize() < MINIMUM.tokens;
     const tokenList = element("div");
     const contextList = element("div");
     const neighbourList = element("div");
@@ -75,6 +96,8 @@ registerView({
     neighbours.node.append(neighbourList);
     panels.append(
       searchPanel.node,
+      visit,
+      there.node,
       domains.node,
       weights.node,
       tokens.node,
@@ -90,15 +113,16 @@ registerView({
     const domainChart = chartCanvas(app, domains.node, {
       height: () => Math.max(1, app.data.header.domains.length) * 34 + 62,
       label: () => `Share of tokens of each domain for which ${app.name(app.state.layer, app.state.expert)} is selected.`,
-      draw: (board) => app.state.expert !== null && !instance.shortage() && drawCardDomains(app, board, card()),
+      draw: (board) => app.state.expert !== null && !small() && drawCardDomains(app, board, card()),
     });
     const weightChart = chartCanvas(app, weights.node, {
       height: 190,
       label: () => `Histogram of the weight of ${app.name(app.state.layer, app.state.expert)}.`,
       draw: (board) =>
-        app.state.expert !== null && !instance.shortage() && app.data.has.weights && drawCardWeights(app, board, card()),
+        app.state.expert !== null && !small() && app.data.has.weights && drawCardWeights(app, board, card()),
     });
     const still = whenStill(60);
+    const visitStill = whenStill(80);
 
     const instance = {
       update() {
@@ -111,7 +135,24 @@ registerView({
         title.id = app.state.expert === null ? "" : `expert-${app.data.layers[app.state.layer]}-${app.state.expert}`;
         showFound(app, searchPanel, foundList, options().search, memo);
         if (this.shortage()) return still.stop();
+        visitStill.run(listVisits);
         const one = card();
+        const few = small();
+        for (const part of [domains, weights, neighbours]) part.node.hidden = few;
+        list.node.hidden = few;
+        there.node.hidden = !few || !app.data.header.background;
+        if (few) {
+          still.stop();
+          tokens.title("In this text");
+          tokens.note(smallNote(app, one));
+          tokenList.replaceChildren();
+          contextList.replaceChildren(cardContexts(app, one, options().contexts));
+          if (there.node.hidden) return;
+          there.note(`In ${app.data.header.background.title}. Uniform: ${formatShare(app.data.K / app.data.E)} of the tokens.`);
+          thereList.replaceChildren(backgroundParts(app, app.state.layer, app.state.expert));
+          return;
+        }
+        tokens.title("For which tokens?");
         const { low, high } = one.interval;
         tokens.note(
           `Selected for ${formatCount(one.selected)} of ${formatCount(one.n)} tokens: ${formatShare(one.selected / one.n)} (95% ${formatInterval(low, high)}), ` +
@@ -164,12 +205,12 @@ registerView({
         );
       },
       shortage() {
-        if (app.state.expert === null) return "No expert is chosen: click a cell of the atlas.";
-        return shortOfTokens(app, MINIMUM.tokens, "An expert's card");
+        return app.state.expert === null ? "No expert is chosen: click a cell of the atlas." : null;
       },
       keys: (event) => moveExpert(app, event),
       destroy() {
         still.stop();
+        visitStill.stop();
         domainChart.destroy();
         weightChart.destroy();
       },

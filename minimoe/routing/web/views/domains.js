@@ -5,21 +5,20 @@ import { jensenShannonRows } from "../math/information.js";
 import { MINIMUM } from "../math/intervals.js";
 import { matchedBand, matchedNull, matchedWeights } from "../math/matched.js";
 import { statisticAsCode } from "../core/code.js";
-import { choiceGroup } from "../core/dom.js";
+import { choiceGroup, element } from "../core/dom.js";
 import { formatCount, formatNumber } from "../core/format.js";
 import { registerView } from "../core/registry.js";
 import { atlasHeight, drawDomainAtlases, drawDomainDifference } from "../charts/domains.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartCheck, chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+  chartCheck, chartList, chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
 } from "../charts/parts.js";
 
 registerView({
   id: "domains",
   letter: "F",
   title: "Domains",
-  question:
-    "Do code, mathematics, Chinese and English select different experts, beyond what two random groups of documents would?",
+  question: "Do two kinds of text select different experts, beyond what two random groups of documents would?",
   create(app, container) {
     const memo = selectionMemo(app, app.acrossDomains); // without the domain filter, which would leave one domain only
     const still = whenStill();
@@ -41,9 +40,19 @@ registerView({
     controls.append(first.node, second.node, matched.node, certain.node);
     const atlases = chartPanel("One atlas a domain, one scale");
     const difference = chartPanel("Where do they differ?");
+    const overview = chartPanel("All pairs of domains", "Experts of all layers that one of the two uses more or less often than the other (q ≤ 5%), over the whole trace.");
+    const domainPairList = element("div");
+    overview.node.append(domainPairList);
     atlases.node.classList.add("mm-part-wide");
     difference.node.classList.add("mm-part-wide");
-    panels.append(atlases.node, difference.node);
+    panels.append(atlases.node, difference.node, overview.node);
+    const listPairs = () => {
+      const pairs = app.differences ?? [];
+      overview.node.hidden = pairs.length < 2;
+      const named = (d) => app.data.header.domains[d];
+      const rows = pairs.map(({ a, b, many }) => ({ cells: [`${named(a)} and ${named(b)}`, `${formatCount(many)} of ${formatCount(app.data.L * app.data.E)}`], on: () => compare({ a, b }) }));
+      domainPairList.replaceChildren(chartList([{ text: "pair" }, { text: "experts that differ", right: true }], rows));
+    };
 
     const pair = () => app.state.compare;
     // The side of each token (0, 1, -1: neither) and its weight; null if all weights are 1.
@@ -127,6 +136,7 @@ registerView({
               : "") +
             (app.state.domain === null ? "" : "All domains are counted here, whichever one is selected above."),
         );
+        listPairs();
         atlasChart.redraw();
         differenceChart.redraw();
         later();

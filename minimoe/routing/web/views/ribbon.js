@@ -32,15 +32,17 @@ function createRibbon(app, container) {
   let spec = null;
   const span = () => app.state.range ?? [0, T];
 
-  /** Number of experts shared with the pinned token, Float32Array(L*T), cached until the pin changes. */
+  /** The token that all others are compared with: the pinned one, or that at the caret if the strip is coloured so; else null. */
+  const compared = () => app.state.pinned ?? (app.state.scalar === "shared" ? app.state.token : null);
+  /** Number of experts shared with this token, Float32Array(L*T), cached until it changes. */
   const overlaps = () => {
-    const key = `${app.state.trace} ${app.state.pinned}`;
+    const key = `${app.state.trace} ${compared()}`;
     if (overlap.key === key) return overlap.layers;
     const out = overlap.layers ?? new Float32Array(L * T);
     for (let l = 0; l < L; l++) {
       const block = data.blocks[l];
       const on = new Uint8Array(E);
-      for (let slot = 0; slot < K; slot++) on[block[app.state.pinned * K + slot]] = 1;
+      for (let slot = 0; slot < K; slot++) on[block[compared() * K + slot]] = 1;
       for (let t = 0, i = 0; t < T; t++) {
         let shared = 0;
         for (let slot = 0; slot < K; slot++, i++) shared += on[block[i]];
@@ -61,10 +63,10 @@ function createRibbon(app, container) {
     return { all: shown.all, scale: scalar.scale, say: scalar.say, label: scalar.label };
   };
   const read = () => {
-    if (app.state.pinned === null) return confidence();
+    if (compared() === null) return confidence();
     const chance = (K * K) / E;
     const ticks = [{ value: 0, text: "0" }, { value: chance, text: `${formatNumber(chance, 2)} chance`, strong: true }, { value: K, text: `all ${K}` }];
-    return { all: overlaps(), scale: sequentialScale(app, 0, K, { label: "experts shared with the pinned token", ticks }), say: (value) => `${value} of ${K} experts shared with the pinned token (chance ${formatNumber(chance, 2)})`, label: "experts shared with the pinned token" };
+    return { all: overlaps(), scale: sequentialScale(app, 0, K, { label: `experts shared with “${data.text(compared())}”`, ticks }), say: (value) => `${value} of ${K} experts shared with “${data.text(compared())}” (chance ${formatNumber(chance, 2)})`, label: "shared_experts" };
   };
   let numbers = null;
   const cellWords = ({ row, column }) => {
@@ -97,7 +99,7 @@ function createRibbon(app, container) {
   return {
     update(changed) {
       const { range, pinned, scalar } = app.state;
-      if (!spec || ["all", "range", "pinned", "trace"].some((key) => changed.has(key)) || (pinned === null && changed.has("scalar"))) {
+      if (!spec || ["all", "range", "pinned", "trace"].some((key) => changed.has(key)) || (pinned === null && (changed.has("scalar") || (scalar === "shared" && changed.has("token"))))) {
         numbers = read();
         const [from, to] = span();
         const wide = to - from;
@@ -112,8 +114,8 @@ function createRibbon(app, container) {
         map.set(spec);
         legend.set(numbers.scale);
         tickLayers();
-        setText(head, pinned === null ? `Colour: ${numbers.label}${scalar === "uses" ? " (the strip shows the chosen expert)" : ""}. Press P to pin the caret's token and compare all others with it.`
-          : `Compared with ${data.text(pinned)}, place ${formatCount(pinned)}. By chance two tokens share ${formatNumber((K * K) / E, 2)} of ${K} experts.`);
+        setText(head, compared() === null ? `Colour: ${numbers.label}${scalar === "uses" ? " (the strip shows the chosen expert)" : ""}. Press P to pin the caret's token and compare all others with it.`
+          : `Compared with ${data.text(compared())}, place ${formatCount(compared())}${pinned === null ? ", at the caret" : ", pinned"}. By chance two tokens share ${formatNumber((K * K) / E, 2)} of ${K} experts.`);
         setText(foot, range ? `tokens ${formatCount(from)} to ${formatCount(to - 1)} →` : `all ${plural(T, "token")} →`);
       }
       const pinnedColumn = pinned === null ? -1 : pinned - span()[0];
@@ -129,10 +131,10 @@ function createRibbon(app, container) {
       return { columns: ["layer", "place", "token", numbers.label], rows };
     },
     alt: () => `Ribbon of ${T} tokens by ${L} layers; at the caret: ${sentence()}.`,
-    shortage: () => (!data.has.weights && app.state.pinned === null ? "This trace holds no router probabilities. Pin a token (P) to see which tokens share its experts." : null),
+    shortage: () => (!data.has.weights && compared() === null ? "This trace holds no router probabilities. Pin a token (P) to see which tokens share its experts." : null),
     keys: () => false,
-    code: () => (app.state.pinned === null ? "trace.margins, trace.entropies, trace.probabilities[..., 0]  # (layer, token)"
-      : `shared = (trace.experts[:, :, :, None] == trace.experts[:, ${app.state.pinned}, None, None, :]).any(-1).sum(-1)  # (layer, token)`),
+    code: () => (compared() === null ? "trace.margins, trace.entropies, trace.probabilities[..., 0]  # (layer, token)"
+      : `shared = (trace.experts[:, :, :, None] == trace.experts[:, ${compared()}, None, None, :]).any(-1).sum(-1)  # (layer, token)`),
     destroy() {
       reader.destroy();
       map.destroy();

@@ -8,6 +8,7 @@ import { formatCount, plural } from "../core/format.js";
 import { registerView } from "../core/registry.js";
 import { readScalar, SCALARS } from "../core/scalars.js";
 import { legendBar } from "../core/scales.js";
+import { createTextField } from "../core/text_field.js";
 import { drawStrip } from "./strip_draw.js";
 import { layoutStrip, STRIP_LINE, tokenInLine } from "./strip_layout.js";
 import { createOverview, tokenFacts } from "./strip_overview.js";
@@ -18,7 +19,7 @@ registerView({
   letter: "A",
   place: "strip",
   title: "Tokens",
-  question: "Which text went through the model, and where was the router sure?",
+  question: "Which text went through the model, and which of its tokens were routed alike?",
   create: (app, container) => createStrip(app, container),
 });
 
@@ -37,6 +38,7 @@ function createStrip(app, container) {
   const domains = choiceGroup("Tokens of the domain", names, domainKey(app), (d) => app.set({ domain: d === "all" ? null : Number(d.slice(1)) }));
   domains.buttons.forEach((button, key) => key !== "all" && button.style.setProperty("box-shadow", `inset 0 -3px 0 ${domainColour(data, Number(key.slice(1)))}`));
   const search = createSearch(app);
+  const own = app.header.reads ? createTextField({ ask: (text) => app.kernel.request("read", { text }), kind: "mm" }) : null;
   const words = element("span", { class: "mm-note" });
   const clear = element("button", { type: "button", class: "mm-quiet mm-all", onclick: () => app.set({ range: null, domain: null, match: null }) });
   const legend = legendBar(app);
@@ -45,6 +47,7 @@ function createStrip(app, container) {
   const scroller = element("div", { class: "mm-strip" }, space);
   const overview = createOverview(app);
   append(container, [
+    own?.node ?? null,
     element("div", { class: "mm-controls" }, element("span", { class: "mm-muted" }, "Colour"), colourBy.node, data.header.domains.length > 1 ? domains.node : null, search.node, legend.node),
     scroller, overview.node, element("div", { class: "mm-controls mm-strip-foot" }, words, clear),
   ]);
@@ -123,12 +126,14 @@ function createStrip(app, container) {
     if (pressed !== null && t >= 0 && t !== pressed) return app.set({ token: t, range: [Math.min(t, pressed), Math.max(t, pressed) + 1] });
     if (t !== hovered) {
       hovered = t;
+      if (event.pointerType === "mouse") app.point(t < 0 ? null : t);
       draw();
     }
     if (t >= 0) app.tooltip.show(event.clientX, event.clientY, [`${data.text(t)}  ·  place ${formatCount(t)}`, ...tokenFacts(app, t)]);
   }, options);
   canvas.addEventListener("pointerleave", () => {
     hovered = -1;
+    app.point(null);
     app.tooltip.hide();
     draw();
   }, options);
@@ -158,7 +163,7 @@ function createStrip(app, container) {
 
   return {
     update(changed) {
-      const recolour = scalar === null || ["all", "layer", "scalar", "trace"].some((key) => changed.has(key)) || (changed.has("expert") && app.state.scalar === "uses");
+      const recolour = scalar === null || ["all", "layer", "scalar", "trace"].some((key) => changed.has(key)) || (changed.has("expert") && app.state.scalar === "uses") || (changed.has("token") && app.state.scalar === "shared");
       if (recolour) {
         scalar = readScalar(app, app.state.scalar);
         values = scalar.values(app.state.layer, values ?? undefined);

@@ -53,7 +53,7 @@ function drawToken(app, pen, layout, t, y, { values, scale, mask }) {
   const run = data.glyphs.length[t];
   const first = data.glyphs.first[t];
   const known = values[t] === values[t];
-  const packed = known && mask[t] ? scale.packed(values[t]) : colours.empty;
+  const packed = known && mask[t] ? scale.shown(values[t]) : colours.empty;
   pen.fillStyle = unpackColour(packed);
   pen.fillRect(x, y + 2, width, STRIP_LINE - 4);
   if (run > 1 && t > first) {

@@ -38,7 +38,7 @@ export function createOverview(app) {
     node,
     resize: paintBands,
     update(values, scale) {
-      map.set({ rows: 1, columns: app.data.T, values, scale });
+      map.set({ rows: 1, columns: app.data.T, values, scale, faded: scale.chance ? Uint8Array.from(values, (value) => (value >= scale.chance[0] && value <= scale.chance[1] ? 1 : 0)) : null });
     },
     mark() {
       const { range, token, pinned } = app.state;

@@ -1,13 +1,14 @@
-// The sentences of the widget: what is drawn, what an expert did, and what two tokens share, beside chance.
+// The sentences beside the lights: what is drawn, what an expert did, and what two tokens share, beside chance.
+// `data` as in lights.js, with text(t) and `noun`: how the number of a token is called on this page.
 
 import { formatCount, formatNumber } from "../core/format.js";
 import { sharedExperts, tokensUsing } from "../math/shared.js";
 
 const LIST_MOST = 8; // layers that are listed one by one
 
-/** "␣cat (token 1)" */
+/** “␣cat” (token 1) */
 export function tokenName(data, t) {
-  return `“${data.tokens[t]}” (token ${t})`;
+  return `“${data.text(t)}” (${data.noun} ${formatCount(t)})`;
 }
 
 /** What is drawn for one token. */

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from minimoe import paths
 from minimoe.checkpoint.layout import EMBEDDING, INDEX, LAYER, SINGLE
 from minimoe.errors import NotFound, NotSafetensors, UnsupportedModel, WrongModel, shown
-from minimoe.quantisation import foreign as packed
+from minimoe.quantisation import unsupported_formats as packed
 
 ADAPTER = "adapter_model.safetensors"
 SAFETENSORS = "Download the safetensors checkpoint of the same model"

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+from minimoe.errors import BadArgument
 from minimoe.routing.ablation.ablate import ablate
-from minimoe.routing.explorer.ablation_requests import KEYS, Kernel
+from minimoe.routing.explorer.explore import explore
+from minimoe.routing.explorer.requests import KEYS, Kernel
 from minimoe.routing.trace.trace import record_routing
 from tests.routing.conftest import small_model
 
@@ -93,3 +95,36 @@ def test_unexpected_exception_becomes_an_error_message(kernel, monkeypatch):
 def test_trace_without_its_beginning_is_rejected(kernel):
     cut = kernel.traces[0].select(torch.arange(3, 12))
     assert "beginning was not recorded" in ask(Kernel(kernel.model, [cut]), layer=2, experts=[3])["error"]
+
+
+def test_a_typed_text_becomes_the_first_trace(tokenizer):
+    model = small_model()
+    with record_routing(model, tokenizer) as trace:
+        model([tokenizer.encode("ABCDEF")])
+    live = Kernel(model, [trace], tokenizer)
+    for text in ("AB", "CAD", "BA", "DAB", "ACE", "FEE"):
+        reply = live.read({"kind": "read", "id": 4, "request": {"text": text}})
+        assert reply == {"kind": "read", "id": 4, "result": {"tokens": len(text)}}
+    assert [len(each) for each in live.traces] == [3, 3, 3, 2, 3, 6], "the last five texts, then the given trace"
+    assert live.traces[-1] is trace
+    for request, sentence in (({"text": ""}, "no tokens"), ({}, "text is missing"), (None, "request is NoneType")):
+        reply = live.read({"kind": "read", "id": 5, "request": request})
+        assert sentence in reply["error"] and len(live.traces) == 6
+
+
+def test_show_puts_a_text_before_the_given_traces(tokenizer):
+    model = small_model()
+    with record_routing(model, tokenizer) as trace:
+        model([tokenizer.encode("ABCDEF")])
+    explorer = explore(trace, model, tokenizer)
+    sent = []
+    explorer.send = lambda content, buffers=None: sent.append((content, buffers))
+    explorer.state = {"layer": 2, "token": 5, "theme": "dark"}
+    explorer.show("CAB")
+    (message, (blob,)) = sent[0]
+    assert message["kind"] == "trace" and message["replace"] and blob == explorer.blob
+    assert [entry["tokens"] for entry in message["header"]["traces"]] == [3, 6]
+    assert message["header"]["traces"][0]["name"] == "“CAB”"
+    assert explorer.state["token"] < 3 and explorer.state["trace"] == 0 and explorer.state["theme"] == "dark"
+    with pytest.raises(BadArgument, match="has no model to read with"):
+        explore(trace).show("CAB")

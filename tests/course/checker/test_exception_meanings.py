@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from minimoe.course.checker.check import judge
-from minimoe.course.checker.meanings import meaning_of
+from minimoe.course.checker.exception_meanings import meaning_of
 from tests.course.checker.test_explanations import exercise
 
 x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""The Python side of view J: answers ablation requests from the browser with a result or an error message.
+"""The Python side of the explorer: answers requests from the browser with a result or an error message.
+
+An ablation (view J):
 
 request   {"layer": 2,                      absolute layer number; all other keys are optional
            "experts": [17], "mode": "mask", "top_k": null, "everywhere": false, "controls": 20, "seed": 0,
@@ -6,9 +8,14 @@ request   {"layer": 2,                      absolute layer number; all other key
            "documents": null | [0, 4],      sequence numbers; null: an evenly spread sample, with a note
            "prompt": null | "The cat"}      a text to continue without and with the change
 answer    {"kind": "ablated", "id": n, "result": {...}}  (see `Ablation.to_json`), or with "error": "sentence"
+
+A text of one's own:
+
+request   {"text": "The cat sleeps."}
+answer    {"kind": "read", "id": n, "result": {"tokens": 5}}, or with "error"; the new trace follows in its own message
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +24,7 @@ from torch import Tensor
 from minimoe.errors import BadArgument, MinimoeError
 from minimoe.model.transformer import Transformer
 from minimoe.routing.ablation.ablate import ablate
+from minimoe.routing.trace.reader import Reader
 from minimoe.routing.trace.replay import whole_sequence
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 TOKENS = 512  # approximate size of the default sample of documents: an ablation then takes seconds
 MOST_TOKENS = 8192
+MOST_TEXTS = 5  # typed into the page
 MOST_CONTROLS = 100
 LONGEST_PROMPT = 4000  # characters
 KEYS = ("layer", "experts", "mode", "top_k", "everywhere", "controls", "seed", "trace", "documents", "prompt")
@@ -32,27 +41,44 @@ PASSED_ON = ("experts", "mode", "top_k", "everywhere", "controls", "seed")
 
 
 class Kernel:
-    """Answers the requests of view J with a live model. `answer` never raises, whatever the browser sends."""
+    """Answers requests with a live model. `answer` and `read` never raise, whatever the browser sends."""
 
     def __init__(self, model: Transformer, traces: Sequence[RoutingTrace], tokenizer: "Tokenizer | None" = None):
         self.model, self.traces, self.tokenizer = model, list(traces), tokenizer
+        self.given = len(self.traces)  # texts that were typed come before these
+
+    def add(self, text: Any) -> RoutingTrace:
+        """Read a text and put its trace first. At most five typed texts are kept. Raises BadArgument."""
+        trace = Reader(self.model, self.tokenizer, self.traces[-1].metadata.get("label")).trace(text)
+        typed = self.traces[: len(self.traces) - self.given]
+        self.traces = [trace, *typed[: MOST_TEXTS - 1], *self.traces[len(typed) :]]
+        return trace
+
+    def read(self, message: Any) -> dict[str, Any]:
+        """The reply to {"kind": "read", "id": n, "request": {"text": ...}}."""
+        return self.reply(message, "read", lambda request: {"tokens": len(self.add(request.get("text")))})
 
     def answer(self, message: Any) -> dict[str, Any]:
         """The reply to {"kind": "ablate", "id": n, "request": {...}}."""
+        return self.reply(message, "ablated", self.ablate)
+
+    def reply(self, message: Any, kind: str, act: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """The reply to a request: the result of `act`, or the sentence of its error."""
         fields = message if isinstance(message, Mapping) else {}
         number = fields.get("id")
-        reply: dict[str, Any] = {"kind": "ablated", "id": number if isinstance(number, int | str) else None}
+        reply: dict[str, Any] = {"kind": kind, "id": number if isinstance(number, int | str) else None}
         try:
-            return reply | {"result": self.ablate(fields.get("request"))}
+            request = fields.get("request")
+            if not isinstance(request, Mapping):
+                raise BadArgument(f"request is {type(request).__name__}, expected an object such as {{'layer': 2}}.")
+            return reply | {"result": act(request)}
         except MinimoeError as error:
             return reply | {"error": str(error)}
         except Exception as error:  # out of memory, a lost device, ...: the browser always needs a reply
-            return reply | {"error": f"The ablation stopped: {type(error).__name__}: {error}"}
+            return reply | {"error": f"The model stopped: {type(error).__name__}: {error}"}
 
-    def ablate(self, request: Any) -> dict[str, Any]:
+    def ablate(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """`Ablation.to_json()` for a request. Raises BadArgument or BadTrace."""
-        if not isinstance(request, Mapping):
-            raise BadArgument(f"request is {type(request).__name__}, expected an object such as {{'layer': 2}}.")
         unknown = [key for key in request if key not in KEYS]
         if unknown or "layer" not in request:
             problem = f"request has the unknown key {unknown[0]!r}" if unknown else "request has no 'layer'"
