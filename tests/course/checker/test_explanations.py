@@ -80,6 +80,23 @@ def test_a_relation_is_named():
     )
 
 
+def related(mistake):
+    """The explanation of an answer that returns `mistake` of a random tensor, in two calls of different sizes."""
+    sizes = [
+        Case("drawn", lambda generator, size=size: (torch.randn(4, size, generator=generator),)) for size in (2, 5)
+    ]
+    identity = exercise(oracle=lambda x: x, cases=tuple(sizes), mutants={}, stages=())
+    return judge(identity, mistake).explanation
+
+
+def test_relations_that_differ_from_call_to_call_are_told_by_what_they_have_in_common():
+    assert related(lambda x: x.flip(-1)) == "Your result has the right values along its axis 1, in another order."
+    assert related(lambda x: x / x.shape[-1]) == (
+        "Your result is the right one times a factor that differs from call to call."
+    )
+    assert related(lambda x: x.flip(-1) if x.shape[-1] == 2 else x / 2) is None
+
+
 def test_two_mistakes_at_once_are_a_pair():
     verdict = judge(exercise(), lambda x: Pair(x.argsort(-1), right(x).share ** 2))
     assert verdict.mutant == "ascending + squared"
