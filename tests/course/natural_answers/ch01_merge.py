@@ -63,7 +63,7 @@ def _(symbols, pair):
 def _(symbols, pair):
     for i in range(len(symbols) - 1):
         if (symbols[i], symbols[i + 1]) == pair:
-            return symbols[:i] + ["".join(pair)] + symbols[i + 2 :]
+            return [*symbols[:i], "".join(pair), *symbols[i + 2 :]]
     return list(symbols)
 
 
@@ -204,7 +204,7 @@ def _(symbols, pair):
 @right("01.2", "for with a flag")
 def _(symbols, pair):
     result, skip = [], False
-    for here, behind in zip(symbols, symbols[1:] + [None], strict=True):
+    for here, behind in zip(symbols, [*symbols[1:], None], strict=True):
         if skip:
             skip = False
         elif (here, behind) == pair:
@@ -244,7 +244,7 @@ def _(symbols, pair):
     symbols = list(symbols)
     while pair in (pairs := list(pairwise(symbols))):
         at = pairs.index(pair)
-        symbols = symbols[:at] + ["".join(pair)] + symbols[at + 2 :]
+        symbols = [*symbols[:at], "".join(pair), *symbols[at + 2 :]]
     return symbols
 
 
