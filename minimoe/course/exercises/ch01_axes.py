@@ -1,6 +1,4 @@
-"""Chapter 01, tokens and axes: a mosaic, tokens per character, the embedding as an einsum (01.1, 01.5 and 01.6)."""
-
-from collections.abc import Callable, Sequence
+"""Chapter 01, axes: a mosaic, and the embedding as an einsum (01.1 and 01.6)."""
 
 import torch
 from einops import einsum, rearrange
@@ -76,68 +74,6 @@ def by_permute(pictures: Tensor, down: int) -> Tensor:
 
 
 NUMBERED = torch.arange(4.0)[:, None, None].expand(4, 2, 2)  # four pictures, each filled with its number
-
-# 01.5 tokens per character -------------------------------------------------------------------------------------------
-
-Encode = Callable[[str], Sequence[int]]
-
-
-def letters(text: str) -> list[int]:
-    return [ord(letter) for letter in text]
-
-
-def words(text: str) -> list[int]:
-    return [len(word) for word in text.split()]
-
-
-def utf8(text: str) -> list[int]:
-    return list(text.encode("utf-8"))
-
-
-def rate_by_counting(texts: list[str], encode: Encode) -> float:
-    """All tokens of all texts, divided by all of their characters."""
-    tokens = characters = 0
-    for text in texts:
-        tokens, characters = tokens + len(encode(text)), characters + len(text)
-    return tokens / characters
-
-
-def mean_of_rates(texts: list[str], encode: Encode) -> float:
-    return sum(len(encode(text)) / len(text) for text in texts) / len(texts)
-
-
-def other_way(texts: list[str], encode: Encode) -> float:
-    return 1 / rate_by_counting(texts, encode)
-
-
-def per_byte(texts: list[str], encode: Encode) -> float:
-    return sum(len(encode(text)) for text in texts) / sum(len(text.encode()) for text in texts)
-
-
-def first_text(texts: list[str], encode: Encode) -> float:
-    return len(encode(texts[0])) / len(texts[0])
-
-
-def different_tokens(texts: list[str], encode: Encode) -> float:
-    return len({token for text in texts for token in encode(text)}) / sum(map(len, texts))
-
-
-def per_text(texts: list[str], encode: Encode) -> float:
-    return sum(len(encode(text)) for text in texts) / len(texts)
-
-
-def without_spaces(texts: list[str], encode: Encode) -> float:
-    return sum(len(encode(text)) for text in texts) / sum(len(text.replace(" ", "")) for text in texts)
-
-
-def in_one(texts: list[str], encode: Encode) -> float:
-    return sum(map(len, map(encode, texts))) / sum(map(len, texts))
-
-
-def by_tensor(texts: list[str], encode: Encode) -> float:
-    counts = torch.tensor([[len(encode(text)), len(text)] for text in texts], dtype=torch.float64).sum(dim=0)
-    return float(counts[0] / counts[1])
-
 
 # 01.6 the embedding as an einsum -------------------------------------------------------------------------------------
 
@@ -256,41 +192,6 @@ EXERCISES = (
             ),
         },
         accepted={"one pattern": by_pattern, "cat of cats": by_cat, "permute": by_permute},
-    ),
-    Exercise(
-        id="01.5",
-        title="Estimate, then measure: tokens by language",
-        kind="estimate",
-        minutes=10,
-        difficulty=1,
-        hints=(
-            "How many tokens do all texts have together, and how many characters?",
-            "Count both over all texts, and divide once.",
-            "sum(len(encode(text)) for text in texts) / sum(len(text) for text in texts).",
-        ),
-        now_you_know="a language that the merges have never seen costs several times as many tokens.",
-        oracle=rate_by_counting,
-        cases=(
-            Case("every letter is a token: 1", (["cat", "a bird"], letters), 1.0),
-            Case("every word is a token: 3 of 9 characters", (["cat", "a bird"], words), 3 / 9),
-            Case("every byte is a token: 2 characters, 4 bytes", (["é", "é"], utf8), 2.0),
-            Case("a long text and a short one", (["one two three four five six", "猫"], words)),
-            Case("bytes of several languages", (["cat", "猫看见", "été"], utf8)),
-        ),
-        mutants={
-            "mean of rates": (
-                mean_of_rates,
-                "the rates of the texts are averaged, so a short text counts as much as a long one. Add up first, then "
-                "divide.",
-            ),
-            "other way": (other_way, "these are characters per token. Tokens per character was asked."),
-            "per byte": (per_byte, "you divided by bytes. A character may have up to four."),
-            "first text": (first_text, "only the first text is counted."),
-            "different tokens": (different_tokens, "equal tokens are counted once. Each occurrence costs."),
-            "per text": (per_text, "these are tokens per text. Divide by the characters."),
-            "without spaces": (without_spaces, "spaces are left out. They are characters, too."),
-        },
-        accepted={"sums": in_one, "a tensor": by_tensor},
     ),
     Exercise(
         id="01.6",
