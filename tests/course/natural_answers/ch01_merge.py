@@ -204,7 +204,7 @@ def _(symbols, pair):
 @right("01.2", "for with a flag")
 def _(symbols, pair):
     result, skip = [], False
-    for here, behind in zip(symbols, [*symbols[1:], None], strict=True):
+    for here, behind in zip(symbols, [*symbols[1:], None], strict=False):
         if skip:
             skip = False
         elif (here, behind) == pair:

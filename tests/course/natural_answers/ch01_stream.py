@@ -139,7 +139,7 @@ def _(tokens):
     return shown
 
 
-@wrong("01.7", "only the first byte looked at", "byte", "complete", "length", "wait", "error", "piece", "token")
+@wrong("01.7", "waits for a token that ends with one byte", "byte", "wait", "ascii", "letter")
 def _(tokens):
     shown, buffer = [], b""
     for token in tokens:

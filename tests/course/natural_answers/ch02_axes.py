@@ -115,7 +115,7 @@ def _(x, weight, eps):
     return rms_norm(x, weight, eps)
 
 
-@wrong("02.4", "weight before the cast", "cast", "weight", "dtype", "before", "order")
+@right("02.4", "weight before the cast, since the page does not say")
 def _(x, weight, eps):
     heads = rearrange(x, "b p (head head_dim) -> b p head head_dim", head_dim=len(weight)).float()
     normed = weight.float() * heads * torch.rsqrt(heads.pow(2).mean(-1, keepdim=True) + eps)

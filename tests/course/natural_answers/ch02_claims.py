@@ -37,13 +37,13 @@ wrong("02.2", "size and mean are both forgotten", "plus", "mean", "equal", "1,00
 wrong("02.2", "all true", "1,000", "token", "zero", "0", "eps")(dict.fromkeys(TRUTH, True))
 wrong("02.2", "all false", "plus", "sign", "order", "equal", "mean", "square")(dict.fromkeys(TRUTH, False))
 wrong("02.2", "everything the other way round", "1,000", "sign", "token", "order", "eps", "zero")(other(*TRUTH))
-wrong("02.2", "one place left open", "open", "...", "missing", "answer", "true or false")(TRUTH | {ZERO: ...})
+wrong("02.2", "words in quotes", "true", "false", "str")({sentence: str(truth) for sentence, truth in TRUTH.items()})
 wrong("02.2", "two at a time", "times", "token", "1,000", "size", "own")(other(TIMES, TOKEN))
 right("02.2", "bool")(TRUTH)
 right("02.2", "0 and 1")({sentence: int(truth) for sentence, truth in TRUTH.items()})
 right("02.2", "numpy")({sentence: np.bool_(truth) for sentence, truth in TRUTH.items()})
 right("02.2", "torch")({sentence: torch.tensor(truth) for sentence, truth in TRUTH.items()})
-right("02.2", "words")({sentence: str(truth).upper() for sentence, truth in TRUTH.items()})
+right("02.2", "1.0 and 0.0")({sentence: float(truth) for sentence, truth in TRUTH.items()})
 right("02.2", "in another order")(dict(reversed(TRUTH.items())))
 
 # 02.6 norm_parameters ------------------------------------------------------------------------------------------------
