@@ -1,7 +1,7 @@
 """Chapter 01, axes: a mosaic, and the embedding as an einsum (01.1 and 01.6)."""
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum, rearrange, reduce
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,6 +56,28 @@ def reshaped(pictures: Tensor, down: int) -> Tensor:
     """The shape is right, the rows are those of other pictures."""
     number, rows, columns = pictures.shape
     return pictures.reshape(down * rows, number // down * columns)
+
+
+def columns_interleaved(pictures: Tensor, down: int) -> Tensor:
+    return rearrange(pictures, "(down right) row column -> (down row) (column right)", down=down)
+
+
+def down_beside(pictures: Tensor, down: int) -> Tensor:
+    return rearrange(pictures, "(down right) row column -> (down row) (right column)", right=down)
+
+
+def in_a_column(pictures: Tensor, down: int) -> Tensor:
+    return rearrange(pictures, "picture row column -> (picture row) column")
+
+
+def from_the_bottom(pictures: Tensor, down: int) -> Tensor:
+    rows = rearrange(pictures, "(down right) row column -> down row (right column)", down=down)
+    return rearrange(rows.flip(0), "down row column -> (down row) column")
+
+
+def on_top(pictures: Tensor, down: int) -> Tensor:
+    """The pictures of a row are reduced to their largest values."""
+    return reduce(pictures, "(down right) row column -> (down row) column", "max", down=down)
 
 
 def by_pattern(pictures: Tensor, down: int) -> Tensor:
@@ -129,6 +151,31 @@ def ids_as_numbers(token_ids: Tensor, weight: Tensor) -> Tensor:
     return einsum(token_ids.to(weight.dtype), weight[0], "batch position, hidden -> batch position hidden")
 
 
+def one_to_the_left(token_ids: Tensor, weight: Tensor) -> Tensor:
+    return weight[token_ids - 1]
+
+
+def times_the_root(token_ids: Tensor, weight: Tensor) -> Tensor:
+    return by_einsum(token_ids, weight) * weight.shape[1] ** 0.5
+
+
+def of_length_one(token_ids: Tensor, weight: Tensor) -> Tensor:
+    return by_einsum(token_ids, F.normalize(weight, dim=-1))
+
+
+def softened(token_ids: Tensor, weight: Tensor) -> Tensor:
+    rows = one_hot(token_ids, weight).softmax(dim=-1)
+    return einsum(rows, weight, "batch position vocab, vocab hidden -> batch position hidden")
+
+
+def hidden_first(token_ids: Tensor, weight: Tensor) -> Tensor:
+    return einsum(one_hot(token_ids, weight), weight, "batch position vocab, vocab hidden -> batch hidden position")
+
+
+def summed_over_hidden(token_ids: Tensor, weight: Tensor) -> Tensor:
+    return einsum(one_hot(token_ids, weight), weight, "batch position vocab, vocab hidden -> batch position")
+
+
 def by_index(token_ids: Tensor, weight: Tensor) -> Tensor:
     return weight[token_ids]
 
@@ -190,6 +237,20 @@ EXERCISES = (
                 "the shape is right, but the numbers were reshaped without moving an axis, so pictures are cut in "
                 "strips.",
             ),
+            "columns interleaved": (
+                columns_interleaved,
+                "the columns of the pictures are interleaved. The outer name comes first: (right column).",
+            ),
+            "down beside": (
+                down_beside,
+                "`down` is taken for the number of pictures beside each other. It is the number of rows of pictures.",
+            ),
+            "in a column": (in_a_column, "all pictures stand in one column. `down` says how many rows there are."),
+            "from the bottom": (from_the_bottom, "the first pictures are in the last row. They belong into the first."),
+            "on top": (
+                on_top,
+                "`right` is missing behind the arrow, so the pictures of a row lie on top of each other.",
+            ),
         },
         accepted={"one pattern": by_pattern, "cat of cats": by_cat, "permute": by_permute},
     ),
@@ -233,6 +294,18 @@ EXERCISES = (
                 ids_as_numbers,
                 "the id is used as a number and multiplied. An id is a name: it says which row.",
             ),
+            "one to the left": (one_to_the_left, "each id picks the row before its own. Ids are counted from 0."),
+            "times the root": (
+                times_the_root,
+                "the rows are multiplied by the root of hidden, as some models do. Qwen3 takes them as they are.",
+            ),
+            "of length one": (of_length_one, "the rows are scaled to length 1. They are taken as they are."),
+            "softened": (
+                softened,
+                "after a softmax the vectors are no longer one-hot, so each result is a mixture of all rows.",
+            ),
+            "hidden first": (hidden_first, "hidden and position are swapped in the result."),
+            "summed over hidden": (summed_over_hidden, "`hidden` is missing on the right, so each row is summed."),
         },
         accepted={"an einsum": by_einsum, "an index": by_index, "a matrix product": by_matmul, "rows": by_select},
     ),

@@ -1,6 +1,9 @@
 """Chapter 01, tokens: one merge, and all merges (01.2 and 01.3)."""
 
+import re
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 from minimoe.course.checker.exercise import Case, Exercise
 
@@ -85,9 +88,55 @@ def last_lost(symbols: list[str], pair: Pair) -> list[str]:
 
 
 def in_the_text(symbols: list[str], pair: Pair) -> list[str]:
-    """Joins what reads like the pair, wherever the borders are."""
-    text, target = "|".join(symbols), "".join(pair)
-    return text.replace("|".join(target), target).split("|") if symbols else []
+    """Joins what reads like the pair, wherever the borders are, and cuts the rest into letters."""
+    target = "".join(pair)
+    parts = re.split(f"({re.escape(target)})", "".join(symbols))
+    return [symbol for part in parts for symbol in ([part] if part == target else part)]
+
+
+def used_twice(symbols: list[str], pair: Pair) -> list[str]:
+    """A symbol that is the second of one pair is also the first of the next."""
+    joined, used = [], set()
+    for place, two in enumerate(pairwise(symbols)):
+        if two == pair:
+            joined.append("".join(pair))
+            used |= {place, place + 1}
+        elif place not in used:
+            joined.append(two[0])
+    return joined + ([] if len(symbols) - 1 in used else symbols[-1:])
+
+
+def with_spaces(symbols: list[str], pair: Pair) -> list[str]:
+    """The symbols as a text with spaces; a symbol that ends with the first of the pair is hit, too."""
+    return " ".join(symbols).replace(" ".join(pair), "".join(pair)).split(" ")
+
+
+def walk(symbols: list[str], joins: Callable[[str, str], Any]) -> list[Any]:
+    """From left to right; `joins` gives what takes the place of two neighbours, or None."""
+    joined: list[Any] = []
+    place = 0
+    while place < len(symbols):
+        two = symbols[place : place + 2]
+        taken = joins(two[0], two[1]) if len(two) == 2 else None
+        joined.append(symbols[place] if taken is None else taken)
+        place += 1 if taken is None else 2
+    return joined
+
+
+def space_between(symbols: list[str], pair: Pair) -> list[str]:
+    return walk(symbols, lambda a, b: f"{a} {b}" if (a, b) == pair else None)
+
+
+def left_as_tuples(symbols: list[str], pair: Pair) -> list[Any]:
+    return walk(symbols, lambda a, b: pair if (a, b) == pair else None)
+
+
+def first_compared(symbols: list[str], pair: Pair) -> list[str]:
+    return walk(symbols, lambda a, b: a + b if a == pair[0] else None)
+
+
+def rest_lost(symbols: list[str], pair: Pair) -> list[str]:
+    return [symbol for symbol in merge_by_marks(symbols, pair) if symbol == "".join(pair)]
 
 
 def by_index(symbols: list[str], pair: Pair) -> list[str]:
@@ -192,6 +241,87 @@ def letters(text: str, ranks: dict[Pair, int]) -> list[str]:
     return list(text)
 
 
+def by_rule(text: str, ranks: dict[Pair, int], choose: Callable[[list[Pair]], Pair]) -> list[str]:
+    """Repeated merges of the known pair that `choose` takes."""
+    symbols = list(text)
+    while known := [pair for pair in pairwise(symbols) if pair in ranks]:
+        symbols = merge_by_marks(symbols, choose(known))
+    return symbols
+
+
+def most_frequent(text: str, ranks: dict[Pair, int]) -> list[str]:
+    return by_rule(text, ranks, lambda known: max(known, key=known.count))
+
+
+def in_order_of_the_table(text: str, ranks: dict[Pair, int]) -> list[str]:
+    symbols = list(text)
+    for pair in ranks:
+        symbols = merge_by_marks(symbols, pair)
+    return symbols
+
+
+def by_twos(text: str, ranks: dict[Pair, int]) -> list[str]:
+    """Only the pairs that begin at an even place are seen."""
+    symbols = list(text)
+    while known := [pair for pair in list(pairwise(symbols))[::2] if pair in ranks]:
+        symbols = merge_by_marks(symbols, min(known, key=lambda pair: ranks[pair]))
+    return symbols
+
+
+def unknown_joined(text: str, ranks: dict[Pair, int]) -> list[str]:
+    """A pair without a rank counts as 0, so in the end all is joined."""
+    symbols = list(text)
+    while len(symbols) > 1:
+        symbols = merge_by_marks(symbols, min(pairwise(symbols), key=lambda pair: ranks.get(pair, 0)))
+    return symbols
+
+
+def stopped_by_an_unknown(text: str, ranks: dict[Pair, int]) -> list[str]:
+    """A pair without a rank counts as -1, so it comes first and ends the loop."""
+    symbols = list(text)
+    while len(symbols) > 1:
+        pair = min(pairwise(symbols), key=lambda pair: ranks.get(pair, -1))
+        if pair not in ranks:
+            break
+        symbols = merge_by_marks(symbols, pair)
+    return symbols
+
+
+def several_in_one_walk(text: str, ranks: dict[Pair, int]) -> list[str]:
+    symbols, before = list(text), None
+    while symbols != before:
+        before, symbols = symbols, walk(symbols, lambda a, b: a + b if (a, b) in ranks else None)
+    return symbols
+
+
+def from_words(text: str, ranks: dict[Pair, int]) -> list[str]:
+    return text.split()
+
+
+def from_bytes(text: str, ranks: dict[Pair, int]) -> list[Any]:
+    return [bytes([byte]) for byte in text.encode()]
+
+
+def spaces_lost(text: str, ranks: dict[Pair, int]) -> list[str]:
+    return bpe_by_rounds(text.strip(), ranks)
+
+
+def letters_lost(text: str, ranks: dict[Pair, int]) -> list[str]:
+    return [symbol for symbol in bpe_by_rounds(text, ranks) if len(symbol) > 1]
+
+
+def ranks_of_merges(text: str, ranks: dict[Pair, int]) -> list[int]:
+    used: list[int] = []
+
+    def lowest(known: list[Pair]) -> Pair:
+        pair = min(known, key=lambda pair: ranks[pair])
+        used.append(ranks[pair])
+        return pair
+
+    by_rule(text, ranks, lowest)
+    return used
+
+
 def with_infinity(text: str, ranks: dict[Pair, int]) -> list[str]:
     parts = list(text)
     while len(parts) > 1:
@@ -229,6 +359,7 @@ EXERCISES = (
             Case("a pair that does not occur", (list("dog"), ("o", "d"))),
             Case("a single symbol", (["x"], ("x", "y"))),
             Case("no symbols", ([], ("x", "y"))),
+            Case("symbols that end like the first of the pair", (["ba", "b", "a", "b"], ("a", "b")), ["ba", "b", "ab"]),
         ),
         mutants={
             "first only": (first_only, "only the first occurrence is joined. All of them are, from left to right."),
@@ -241,6 +372,18 @@ EXERCISES = (
                 in_the_text,
                 "symbols are taken apart again. The pair is two symbols, not all letters that read alike.",
             ),
+            "used twice": (
+                used_twice,
+                "a symbol is used in two pairs. In a a a, the one in the middle belongs to the first.",
+            ),
+            "with spaces": (
+                with_spaces,
+                "the pair is looked for in a text with spaces, where the end of a symbol passes for a whole one.",
+            ),
+            "space between": (space_between, "there is a space between the two parts. Join them without one."),
+            "left as tuples": (left_as_tuples, "the pair is put in as a tuple. Join its parts to one string."),
+            "first compared": (first_compared, "only the first symbol of the pair is compared. Both have to be equal."),
+            "rest lost": (rest_lost, "only the joined symbols are there. All the others are kept, in their places."),
         },
         accepted={"by index": by_index, "by recursion": by_recursion, "a stack": by_stack},
     ),
@@ -267,6 +410,10 @@ EXERCISES = (
             Case("a long merge beside short ones", ("abcabd", {("a", "b"): 0, ("ab", "c"): 2, ("c", "a"): 1})),
             Case("one letter", ("a", RANKS), ["a"]),
             Case("no letters", ("", RANKS), []),
+            Case("spaces are symbols, too", (" a lib ", RANKS | {(" ", "a"): 6}), [" a", " ", "lib", " "]),
+            Case("the table is not in order", ("abc", {("b", "c"): 1, ("a", "b"): 0}), ["ab", "c"]),
+            Case("a pair that begins at the second letter", ("xab", {("a", "b"): 0}), ["x", "ab"]),
+            Case("a frequent pair of a high rank", ("abcbc", {("a", "b"): 0, ("b", "c"): 1}), ["ab", "c", "bc"]),
         ),
         mutants={
             "leftmost first": (
@@ -284,6 +431,35 @@ EXERCISES = (
                 "the longest known token is taken from the left, as WordPiece does it. Here the ranks decide.",
             ),
             "letters": (letters, "nothing is joined."),
+            "most frequent": (
+                most_frequent,
+                "the pair that is most frequent here is joined first. That was so in training; now its rank decides.",
+            ),
+            "order of the table": (
+                in_order_of_the_table,
+                "the pairs are joined in the order of the dict. The order is that of the ranks.",
+            ),
+            "by twos": (by_twos, "only every second pair of neighbours is looked at. A symbol has one on each side."),
+            "unknown joined": (
+                unknown_joined,
+                "pairs that are not in `ranks` are joined, too, as if they had the lowest rank.",
+            ),
+            "stopped by an unknown": (
+                stopped_by_an_unknown,
+                "it stops early: a pair that is not in `ranks` counts as the lowest, instead of being left out.",
+            ),
+            "several in one walk": (
+                several_in_one_walk,
+                "all known pairs are joined in one walk from the left. Join one pair, then look again.",
+            ),
+            "from words": (from_words, "the symbols are words. Begin with single letters."),
+            "from bytes": (
+                from_bytes,
+                "the symbols are bytes, which `ranks` does not know. Begin with letters, as str.",
+            ),
+            "spaces lost": (spaces_lost, "spaces at the ends are lost. A space is a symbol like any other."),
+            "letters lost": (letters_lost, "single letters are lost. What cannot be joined stays as it is."),
+            "ranks": (ranks_of_merges, "these are the ranks of the merges. The symbols were asked."),
         },
         accepted={"each merge once, in order": once_each_in_order, "with infinity": with_infinity},
     ),

@@ -1,5 +1,6 @@
 """Chapter 01, tokens: tokens per character, and predictions about a text (01.5 and 01.8)."""
 
+import statistics
 from collections.abc import Callable, Sequence
 
 import torch
@@ -59,6 +60,38 @@ def without_spaces(texts: list[str], encode: Encode) -> float:
     return sum(len(encode(text)) for text in texts) / sum(len(text.replace(" ", "")) for text in texts)
 
 
+def joined(texts: list[str], encode: Encode) -> float:
+    return len(encode("".join(texts))) / len("".join(texts))
+
+
+def joined_by_lines(texts: list[str], encode: Encode) -> float:
+    return len(encode("\n".join(texts))) / len("\n".join(texts))
+
+
+def per_word(texts: list[str], encode: Encode) -> float:
+    return sum(len(encode(text)) for text in texts) / sum(len(text.split()) for text in texts)
+
+
+def ids_added(texts: list[str], encode: Encode) -> float:
+    return sum(sum(encode(text)) for text in texts) / sum(map(len, texts))
+
+
+def whole_division(texts: list[str], encode: Encode) -> float:
+    return sum(len(encode(text)) for text in texts) // sum(map(len, texts))
+
+
+def last_text(texts: list[str], encode: Encode) -> float:
+    return len(encode(texts[-1])) / len(texts[-1])
+
+
+def median_of_rates(texts: list[str], encode: Encode) -> float:
+    return statistics.median(len(encode(text)) / len(text) for text in texts)
+
+
+def per_letter(texts: list[str], encode: Encode) -> float:
+    return sum(len(encode(text)) for text in texts) / sum(map(str.isalpha, "".join(texts)))
+
+
 def in_one(texts: list[str], encode: Encode) -> float:
     return sum(map(len, map(encode, texts))) / sum(map(len, texts))
 
@@ -100,6 +133,8 @@ EXERCISES = (
             Case("every byte is a token: 2 characters, 4 bytes", (["é", "é"], utf8), 2.0),
             Case("a long text and a short one", (["one two three four five six", "猫"], words)),
             Case("bytes of several languages", (["cat", "猫看见", "été"], utf8)),
+            Case("a comma is a character", (["Hi, cat!", "yes"], letters), 1.0),
+            Case("three texts of words", (["a b c", "one two", "a"], words)),
         ),
         mutants={
             "mean of rates": (
@@ -113,6 +148,23 @@ EXERCISES = (
             "different tokens": (different_tokens, "equal tokens are counted once. Each occurrence costs."),
             "per text": (per_text, "these are tokens per text. Divide by the characters."),
             "without spaces": (without_spaces, "spaces are left out. They are characters, too."),
+            "joined": (
+                joined,
+                "the texts are joined before they are encoded, so tokens may run across the borders. Encode each text.",
+            ),
+            "joined by lines": (
+                joined_by_lines,
+                "the texts are joined with line ends between them, which are counted, too. Encode each text.",
+            ),
+            "per word": (per_word, "these are tokens per word. Divide by the characters."),
+            "ids added": (ids_added, "the ids are added up. They are names: count how many there are."),
+            "whole division": (whole_division, "`//` divides to a whole number. Use `/`."),
+            "last text": (last_text, "only the last text is counted. Is a sum set to 0 inside of the loop?"),
+            "median of rates": (
+                median_of_rates,
+                "that is the median of the rates of the texts. Add up first, then divide.",
+            ),
+            "per letter": (per_letter, "you divided by letters alone. Spaces and punctuation are characters, too."),
         },
         accepted={"sums": in_one, "a tensor": by_tensor},
     ),

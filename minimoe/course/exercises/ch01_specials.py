@@ -48,7 +48,7 @@ def unescaped(text: str, specials: Sequence[str]) -> list[str]:
 
 def first_of_each(text: str, specials: Sequence[str]) -> list[str]:
     parts = [text]
-    for special in specials:
+    for special in sorted(specials, key=len, reverse=True):
         for number, part in enumerate(parts):
             if part not in specials and special in part:
                 before, _, after = part.partition(special)
@@ -59,6 +59,49 @@ def first_of_each(text: str, specials: Sequence[str]) -> list[str]:
 
 def stripped(text: str, specials: Sequence[str]) -> list[str]:
     return [part.strip() for part in split_by_scanning(text, specials) if part.strip()]
+
+
+def only_specials(text: str, specials: Sequence[str]) -> list[str]:
+    return [part for part in split_by_scanning(text, specials) if part in specials]
+
+
+def either(specials: Sequence[str]) -> str:
+    """An expression for any of the special tokens, the longest first."""
+    return "|".join(re.escape(special) for special in sorted(specials, key=len, reverse=True))
+
+
+def cut_before(text: str, specials: Sequence[str]) -> list[str]:
+    """Each special token and the text behind it are one part."""
+    return [part for part in re.split(f"(?={either(specials)})", text) if part]
+
+
+def runs_as_one(text: str, specials: Sequence[str]) -> list[str]:
+    """Special tokens without a text between them are one part."""
+    parts: list[str] = []
+    for part in split_by_scanning(text, specials):
+        if part in specials and parts and parts[-1].endswith(tuple(specials)):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return parts
+
+
+def end_lost(text: str, specials: Sequence[str]) -> list[str]:
+    parts = split_by_scanning(text, specials)
+    return parts if parts and parts[-1] in specials else parts[:-1]
+
+
+def by_letters(text: str, specials: Sequence[str]) -> list[str]:
+    return re.findall(f"{either(specials)}|.", text, re.DOTALL)
+
+
+def line_ends_lost(text: str, specials: Sequence[str]) -> list[str]:
+    """The dot matches no line end."""
+    return re.findall(f"{either(specials)}|.+?(?=$|{either(specials)})", text)
+
+
+def capitals_ignored(text: str, specials: Sequence[str]) -> list[str]:
+    return [part for part in re.split(f"({either(specials)})", text, flags=re.IGNORECASE) if part]
 
 
 def by_expression(text: str, specials: Sequence[str]) -> list[str]:
@@ -109,6 +152,7 @@ EXERCISES = (
             Case("one is the beginning of another", ("x<a>1<a>", ["<a>", "<a>1"])),
             Case("spaces and line ends are kept", (" <think>\n\n</think> ", ["<think>", "</think>"])),
             Case("no text", ("", ["<think>"]), []),
+            Case("capitals count", ("a<Think>b", ["<think>"]), ["a<Think>b"]),
         ),
         mutants={
             "specials lost": (specials_lost, "the special tokens themselves are missing. They are parts, too."),
@@ -120,6 +164,22 @@ EXERCISES = (
             ),
             "first of each": (first_of_each, "each special token is found once only. Find all of them."),
             "stripped": (stripped, "spaces or line ends are lost. They belong to the text."),
+            "only specials": (
+                only_specials,
+                "only the special tokens are there. The text between them is a part, too.",
+            ),
+            "cut before": (cut_before, "a special token and the text behind it are one part. Cut on both sides of it."),
+            "runs as one": (runs_as_one, "special tokens beside each other are one part. Each is a part of its own."),
+            "end lost": (end_lost, "the text behind the last special token is lost."),
+            "by letters": (by_letters, "the text between special tokens is cut into letters. It is one part."),
+            "line ends lost": (
+                line_ends_lost,
+                "line ends are lost: in a regular expression the dot matches no line end, unless re.DOTALL is set.",
+            ),
+            "capitals ignored": (
+                capitals_ignored,
+                "capitals are ignored. A special token is found only as it is written.",
+            ),
         },
         accepted={"an expression": by_expression, "one after another": by_replacing},
     ),

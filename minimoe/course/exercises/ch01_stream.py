@@ -79,6 +79,69 @@ def forgets_the_rest(tokens: list[bytes]) -> list[str]:
     return shown
 
 
+def tokens_dropped(tokens: list[bytes]) -> list[str]:
+    """A token that is not a text on its own is forgotten as a whole."""
+    return [token.decode("utf-8") if is_whole(token) else "" for token in tokens]
+
+
+def never_emptied(tokens: list[bytes]) -> list[str]:
+    shown, kept = [], b""
+    for token in tokens:
+        kept += token
+        shown.append(kept.decode("utf-8") if is_whole(kept) else "")
+    return shown
+
+
+def fresh_decoders(tokens: list[bytes]) -> list[str]:
+    return [codecs.getincrementaldecoder("utf-8")("replace").decode(token) for token in tokens]
+
+
+def replaced_difference(tokens: list[bytes]) -> list[str]:
+    """What is new in the text so far, in which an unfinished character is a question mark."""
+    shown, before = [], ""
+    for place in range(len(tokens)):
+        now = b"".join(tokens[: place + 1]).decode("utf-8", errors="replace")
+        shown.append(now[len(before) :])
+        before = now
+    return shown
+
+
+def at_the_first_byte(tokens: list[bytes]) -> list[str]:
+    """Each character with the token in which it begins."""
+    starts = [number for number, token in enumerate(tokens) for _ in token]
+    shown, place = ["" for _ in tokens], 0
+    for character in b"".join(tokens).decode("utf-8", errors="ignore"):
+        shown[starts[place]] += character
+        place += len(character.encode("utf-8"))
+    return shown
+
+
+def waits_for_ascii(tokens: list[bytes]) -> list[str]:
+    shown, kept = [], b""
+    for token in tokens:
+        kept += token
+        ready = bool(kept) and kept[-1] < 128
+        shown.append(kept.decode("utf-8", errors="replace") if ready else "")
+        kept = b"" if ready else kept
+    return shown
+
+
+def silent_left_out(tokens: list[bytes]) -> list[str]:
+    return [text for text in stream_by_waiting(tokens) if text]
+
+
+def one_more(tokens: list[bytes]) -> list[str]:
+    return [*stream_by_waiting(tokens), ""]
+
+
+def in_one_entry(tokens: list[bytes]) -> list[str]:
+    return [b"".join(tokens).decode("utf-8", errors="replace")]
+
+
+def by_characters(tokens: list[bytes]) -> list[str]:
+    return list(b"".join(tokens).decode("utf-8", errors="replace"))
+
+
 def by_codec(tokens: list[bytes]) -> list[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     return [decoder.decode(token) for token in tokens]
@@ -133,6 +196,34 @@ EXERCISES = (
                 forgets_the_rest,
                 "the unfinished bytes are thrown away instead of being kept for the next token.",
             ),
+            "tokens dropped": (
+                tokens_dropped,
+                "a token with a piece of a character is dropped. Keep its bytes for the next token.",
+            ),
+            "never emptied": (
+                never_emptied,
+                "what was shown is shown again: the bytes that are kept have to be emptied of it.",
+            ),
+            "fresh decoders": (
+                fresh_decoders,
+                "each token has a new decoder, which knows nothing of the bytes before. Use one for all tokens.",
+            ),
+            "replaced difference": (
+                replaced_difference,
+                "an unfinished character is shown as a question mark, and later it counts as shown.",
+            ),
+            "at the first byte": (
+                at_the_first_byte,
+                "a character is shown with the token in which it begins. It is complete only in the last one.",
+            ),
+            "waits for ASCII": (
+                waits_for_ascii,
+                "it waits for a token whose last byte is an ASCII character. Others are complete before that.",
+            ),
+            "silent left out": (silent_left_out, 'a token that completes nothing has no entry. Return "" for it.'),
+            "one more": (one_more, "there is one entry too many: one for each token, and nothing at the end."),
+            "in one entry": (in_one_entry, "there is one entry for the whole text. Return one for each token."),
+            "by characters": (by_characters, "there is one entry for each character. Return one for each token."),
         },
         accepted={"an incremental decoder": by_codec, "the difference": by_difference},
     ),
