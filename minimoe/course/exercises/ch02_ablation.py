@@ -31,17 +31,26 @@ def without_by_identity(skipped: Tensor) -> Callable[[Tensor, Tensor, float], Te
 
 
 def as_results(answer: Any) -> Any:
-    """The results of the function that the answer returns: for the skipped weight, for one with other numbers, and for
-    one with the same numbers."""
+    """The results of the function that the answer returns, call by call.
 
-    def results(x: Tensor, weight: Tensor, eps: float) -> tuple[Any, Any, Any]:
+    For the skipped weight, for one with other numbers, for one with the same numbers, for a shorter one, as q has, and
+    for the skipped one again.
+    """
+
+    def results(x: Tensor, weight: Tensor, eps: float) -> tuple[Any, ...]:
         normed = answer(weight)
-        return normed(x, weight, eps), normed(x, 2 * weight, eps), normed(x, weight.clone(), eps)
+        return (
+            normed(x, weight, eps),
+            normed(x, 2 * weight, eps),
+            normed(x, weight.clone(), eps),
+            normed(x[..., 1:], weight[1:].clone(), eps),
+            normed(x, weight, eps),
+        )
 
     return results if callable(answer) else answer
 
 
-def reference(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def reference(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, ...]:
     return as_results(without_by_identity)(x, weight, eps)
 
 
@@ -71,6 +80,26 @@ def weight_kept(skipped: Tensor) -> Callable[..., Tensor]:
 
 def only_the_weight(skipped: Tensor) -> Callable[..., Tensor]:
     return lambda x, weight, eps: rms_norm(x, torch.ones_like(weight) if weight is skipped else weight, eps)
+
+
+def by_shape(skipped: Tensor) -> Callable[..., Tensor]:
+    return lambda x, weight, eps: x if weight.shape == skipped.shape else rms_norm(x, weight, eps)
+
+
+def first_call_only(skipped: Tensor) -> Callable[..., Tensor]:
+    calls: list[Tensor] = []
+
+    def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        if weight is skipped and not calls:
+            calls.append(x)
+            return x
+        return rms_norm(x, weight, eps)
+
+    return normed
+
+
+def with_its_own_eps(skipped: Tensor) -> Callable[..., Tensor]:
+    return lambda x, weight, eps: x if weight is skipped else rms_norm(x, weight, 1e-6)
 
 
 def by_definition(skipped: Tensor) -> Callable[..., Tensor]:
@@ -127,6 +156,46 @@ EXERCISES = (
                 lambda layers, hidden, head_dim: layers * (3 * hidden + 2 * head_dim),
                 "the last norm was counted in each layer. The model has one.",
             ),
+            "v normed": (
+                lambda layers, hidden, head_dim: layers * (2 * hidden + 3 * head_dim) + hidden,
+                "v was counted, too. Only q and k are normed: they meet in a product.",
+            ),
+            "embedding normed": (
+                lambda layers, hidden, head_dim: layers * (2 * hidden + 2 * head_dim) + 2 * hidden,
+                "there is no norm behind the embedding: the first norm of layer 0 reads it.",
+            ),
+            "number of norms": (
+                lambda layers, hidden, head_dim: 4 * layers + 1,
+                "that is the number of norms. Each has as many weights as its vectors have channels.",
+            ),
+            "QK-norm once": (
+                lambda layers, hidden, head_dim: layers * 2 * hidden + 2 * head_dim + hidden,
+                "the norms of q and k were counted once. Each layer has its own.",
+            ),
+            "for each head": (
+                lambda layers, hidden, head_dim: layers * 4 * hidden + hidden,
+                "q and k have a weight for each channel of one head (head_dim), which all heads share.",
+            ),
+            "matrices": (
+                lambda layers, hidden, head_dim: layers * 2 * (hidden**2 + head_dim**2) + hidden**2,
+                "a norm has a vector of weights, one for each channel, not a matrix.",
+            ),
+            "one layer": (
+                lambda layers, hidden, head_dim: 2 * hidden + 2 * head_dim + hidden,
+                "only one layer was counted.",
+            ),
+            "a layer more": (
+                lambda layers, hidden, head_dim: (layers + 1) * (2 * hidden + 2 * head_dim),
+                "the last norm was counted as a whole layer. It is a single norm of the hidden state.",
+            ),
+            "last norm of a head": (
+                lambda layers, hidden, head_dim: layers * (2 * hidden + 2 * head_dim) + head_dim,
+                "the last norm is as long as the hidden state, not as a head.",
+            ),
+            "no parentheses": (
+                lambda layers, hidden, head_dim: layers * 2 * hidden + 2 * head_dim,
+                "q and k were counted once, and the norm before the head is missing. Are there parentheses missing?",
+            ),
         },
         accepted={
             "a formula": lambda layers, hidden, head_dim: layers * (2 * hidden + 2 * head_dim) + hidden,
@@ -154,15 +223,18 @@ EXERCISES = (
             Case("five tokens", draw_vectors(5, 8)),
             Case("a batch of texts", draw_vectors(2, 3, 6)),
             Case("bfloat16", draw_vectors(4, 16, dtype=torch.bfloat16), tolerance=0.01),
+            Case("a large eps", draw_vectors(3, 5, eps=0.5)),
         ),
         parts={
             "the skipped norm": lambda results: results[0],
             "another norm": lambda results: results[1],
             "a norm with equal weights": lambda results: results[2],
+            "a norm of shorter vectors": lambda results: results[3],
+            "the skipped norm, called again": lambda results: results[4],
         },
         mutants={
             "skips all": (skips_all, "no norm is computed at all. Only one is left out."),
-            "skips none": (skips_none, "all norms are computed."),
+            "skips none": (skips_none, "all norms are computed: none is skipped."),
             "the others": (the_others, "the wrong ones are skipped: all but this one."),
             "by value": (
                 by_value,
@@ -171,6 +243,15 @@ EXERCISES = (
             "zeros": (zeros, "the skipped norm returns zeros. Without a norm, x goes on as it is."),
             "weight kept": (weight_kept, "the weight is still multiplied. Without the norm, x goes on as it is."),
             "only the weight": (only_the_weight, "only the weight is left out. The division should go, too."),
+            "by shape": (
+                by_shape,
+                "all norms whose weight has this shape are skipped. Only one is meant: compare with `is`.",
+            ),
+            "first call only": (
+                first_call_only,
+                "only the first call is skipped. The model calls each norm once for every text.",
+            ),
+            "its own eps": (with_its_own_eps, "eps is a number of its own here. Pass on the one that is given."),
         },
         accepted={"a lambda": without_by_identity, "a function inside": by_definition},
     ),

@@ -1,12 +1,15 @@
 """Chapter 02, RMSNorm: QK-norm, and the sizes of a stream (02.4 and 02.5)."""
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor
+from torch.nn import functional as F
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise
-from minimoe.course.exercises.ch02_norm import ROOT, norm_by_loops
-from minimoe.model.norm import rms_norm
+from minimoe.course.exercises.ch02_norm import ROOT, eps_outside, layer_norm, norm_by_loops
+from minimoe.model.norm import at_least_float32, rms_norm
 
 # 02.4 QK-norm --------------------------------------------------------------------------------------------------------
 
@@ -19,10 +22,12 @@ def qk_by_loops(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return normed
 
 
-def draw_heads(batch: int, position: int, head: int, head_dim: int, dtype: torch.dtype = torch.float32) -> Arguments:
+def draw_heads(
+    batch: int, position: int, head: int, head_dim: int, dtype: torch.dtype = torch.float32, scale: float = 1.0
+) -> Arguments:
     def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
         sizes = torch.arange(1.0, 1.0 + head)
-        x = torch.randn(batch, position, head, head_dim, generator=generator) * sizes[:, None]
+        x = torch.randn(batch, position, head, head_dim, generator=generator) * (scale * sizes[:, None])
         weight = torch.rand(head_dim, generator=generator) + 0.5
         return (
             rearrange(x, "batch position head head_dim -> batch position (head head_dim)").to(dtype),
@@ -76,6 +81,28 @@ def first_head_only(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def put_together_wrong(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     normed = rms_norm(rearrange(x, HEADS, head_dim=len(weight)), weight, eps)
     return rearrange(normed, "batch position head head_dim -> batch position (head_dim head)")
+
+
+def of_heads(norm: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[[Tensor, Tensor, float], Tensor]:
+    """A norm of vectors, for each head on its own."""
+    return lambda x, weight, eps: rearrange(norm(rearrange(x, HEADS, head_dim=len(weight)), weight, eps), FLAT)
+
+
+def over_positions_too(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """One size for all positions of a head."""
+    split = rearrange(x, HEADS, head_dim=len(weight)).to(at_least_float32(x.dtype))
+    size = reduce(split**2, "batch position head head_dim -> batch 1 head 1", "mean")
+    return rearrange(weight * (split * torch.rsqrt(size + eps)).to(x.dtype), FLAT)
+
+
+def heads_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The heads stand before the positions when the shape is restored."""
+    split = rearrange(x, "batch position (head head_dim) -> batch head position head_dim", head_dim=len(weight))
+    return rms_norm(split, weight, eps).reshape(x.shape)
+
+
+def not_joined(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return rms_norm(rearrange(x, HEADS, head_dim=len(weight)), weight, eps)
 
 
 def by_patterns(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -137,6 +164,26 @@ def positions_first(x: Tensor) -> Tensor:
     return reduce(x**2, "layer batch position hidden -> layer (position batch)", "mean") ** 0.5
 
 
+def mean_alone(x: Tensor) -> Tensor:
+    return reduce(x, "layer batch position hidden -> layer (batch position)", "mean")
+
+
+def deviations(x: Tensor) -> Tensor:
+    return rearrange(x, "layer batch position hidden -> layer (batch position) hidden").std(dim=-1)
+
+
+def largest(x: Tensor) -> Tensor:
+    return reduce(x.abs(), "layer batch position hidden -> layer (batch position)", "max")
+
+
+def texts_averaged(x: Tensor) -> Tensor:
+    return reduce(x**2, "layer batch position hidden -> layer position", "mean") ** 0.5
+
+
+def root_before_division(x: Tensor) -> Tensor:
+    return reduce(x**2, "layer batch position hidden -> layer (batch position)", "sum").sqrt() / x.shape[-1]
+
+
 def by_one_pattern(x: Tensor) -> Tensor:
     return reduce(x**2, "layer batch position hidden -> layer (batch position)", "mean") ** 0.5
 
@@ -171,6 +218,7 @@ EXERCISES = (
             Case("one head", draw_heads(1, 3, 1, 6)),
             Case("one token", draw_heads(1, 1, 4, 8)),
             Case("bfloat16", draw_heads(1, 3, 2, 16, torch.bfloat16), tolerance=0.02),
+            Case("small numbers, so that eps matters", draw_heads(1, 2, 3, 4, scale=1e-3)),
         ),
         mutants={
             "over all heads": (
@@ -188,6 +236,24 @@ EXERCISES = (
             "put together wrong": (
                 put_together_wrong,
                 "the norm is right, but the channels come out as (head_dim head). Join them as they were split.",
+            ),
+            "over positions, too": (
+                over_positions_too,
+                "all positions share the size of a head. Each position has its own: the mean runs over head_dim only.",
+            ),
+            "heads first": (
+                heads_first,
+                "the norm is right, but heads and positions were exchanged and come out in this order. Move them back.",
+            ),
+            "not joined": (not_joined, "the norm is right, but the heads are not joined again: (head head_dim)."),
+            "eps outside": (
+                of_heads(eps_outside),
+                "eps is added after the root. It goes under it, to the mean square.",
+            ),
+            "LayerNorm": (of_heads(layer_norm), "the mean of each head is subtracted, as in LayerNorm."),
+            "to length one": (
+                of_heads(lambda x, weight, eps: weight * F.normalize(x.float(), dim=-1).to(x.dtype)),
+                "each head is brought to length 1. Its size is to be 1: the mean of its squares, not their sum.",
             ),
         },
         accepted={"two patterns": by_patterns, "a view": by_view, "head by head": by_split},
@@ -219,6 +285,17 @@ EXERCISES = (
             "lengths": (lengths, "the squares are summed: that is the length. The mean is needed."),
             "per layer": (per_layer, "all tokens of a layer are averaged. Each has a size of its own."),
             "positions first": (positions_first, "the tokens are ordered by position first: (batch position), please."),
+            "mean alone": (mean_alone, "that is the mean itself. Square, mean, root."),
+            "standard deviation": (deviations, "that is the standard deviation: the mean was subtracted first."),
+            "largest": (largest, "that is the largest number of each vector. The mean of the squares is needed."),
+            "texts averaged": (
+                texts_averaged,
+                "all texts of the batch are averaged. Each token has a size of its own.",
+            ),
+            "root before the division": (
+                root_before_division,
+                "the root of the sum is divided by hidden. Divide first, then take the root: that is a mean.",
+            ),
         },
         accepted={"one pattern": by_one_pattern, "two patterns": by_two_patterns},
     ),

@@ -14,13 +14,13 @@ from minimoe.model.norm import at_least_float32, rms_norm
 
 
 def norm_by_loops(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """One vector after another, in float64."""
+    """One vector after another, in float64; back in the dtype of x before the weight."""
     rows = rearrange(x, "... hidden -> (...) hidden")
     normed = torch.empty(rows.shape, dtype=torch.float64)
     for row in range(len(rows)):
         values = rows[row].double()
         normed[row] = values / (float(sum(value * value for value in values)) / len(values) + eps) ** 0.5
-    return (weight.double() * normed).reshape(x.shape).to(x.dtype)
+    return weight * normed.to(x.dtype).reshape(x.shape)
 
 
 def draw_vectors(*shape: int, dtype: torch.dtype = torch.float32, scale: float = 1.0, eps: float = 1e-6) -> Arguments:
@@ -33,6 +33,17 @@ def draw_vectors(*shape: int, dtype: torch.dtype = torch.float32, scale: float =
         return (x * size).to(dtype), weight.to(dtype), eps
 
     return arguments
+
+
+def draw_clear_bfloat16(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Vectors in bfloat16 whose normed values are not near the middle between two neighbours.
+
+    So they round alike after any order of summation, and only the order of cast and weight makes a difference.
+    """
+    x, weight = torch.randn(64, 48, generator=generator).bfloat16(), torch.rand(48, generator=generator) + 0.5
+    normed = F.rms_norm(x.double(), (48,), eps=1e-6)
+    clear = ((1 - 1e-5) * normed).bfloat16() == ((1 + 1e-5) * normed).bfloat16()
+    return x[clear.all(dim=-1)][:8], weight.bfloat16(), 1e-6
 
 
 def variant(
@@ -102,6 +113,49 @@ def left_in_float32(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return variant(x, weight, eps, cast=False).to(at_least_float32(x.dtype))
 
 
+def weight_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The weight is multiplied in float32, before the cast."""
+    wide = x.to(at_least_float32(x.dtype))
+    return (weight * wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def squares_in_the_models_dtype(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    squares = x.pow(2).to(at_least_float32(x.dtype))
+    return weight * (x * torch.rsqrt(squares.mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def times_size(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.to(at_least_float32(x.dtype))
+    return weight * (wide * (wide.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt()).to(x.dtype)
+
+
+def standard_deviation(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.to(at_least_float32(x.dtype))
+    return weight * (wide * torch.rsqrt(wide.var(dim=-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def to_length_one(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * F.normalize(x.to(at_least_float32(x.dtype)), dim=-1, eps=eps).to(x.dtype)
+
+
+def divided_by_weight(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return variant(x, weight, eps, used=False) / weight
+
+
+def clamped(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The mean square is at least eps."""
+    wide = x.to(at_least_float32(x.dtype))
+    return weight * (wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True).clamp(min=eps))).to(x.dtype)
+
+
+def eps_squared(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return variant(x, weight, eps**2)
+
+
+def mean_of_roots(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / (x.pow(2) + eps).sqrt().mean(dim=-1, keepdim=True)
+
+
 def by_functional(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = F.rms_norm(x.to(at_least_float32(x.dtype)), (x.shape[-1],), eps=eps)
     return weight * wide.to(x.dtype)
@@ -152,6 +206,32 @@ def one_row_of_sizes(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * x / (x.pow(2).mean(dim=0) + eps).sqrt()
 
 
+def eps_twice(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / ((x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt() + eps)
+
+
+def eps_to_x(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / (x + eps).pow(2).mean(dim=-1, keepdim=True).sqrt()
+
+
+def eps_after_the_root(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """A lower limit of the size."""
+    return weight * x / x.pow(2).mean(dim=-1, keepdim=True).sqrt().clamp(min=eps)
+
+
+def size_of_the_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / (x[0].pow(2).mean() + eps).sqrt()
+
+
+def mean_size(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return weight * x / (x.pow(2).mean(dim=-1) + eps).sqrt().mean()
+
+
+def weight_in_the_size(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    scaled = weight * x
+    return scaled / (scaled.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt()
+
+
 def repaired(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return weight * x / (x.pow(2).mean(dim=-1, keepdim=True) + eps).sqrt()
 
@@ -197,6 +277,12 @@ EXERCISES = (
             Case("small numbers, so that eps matters", draw_vectors(3, 5, scale=1e-3)),
             Case("a large eps", draw_vectors(3, 5, eps=0.5)),
             Case("bfloat16: statistics in float32", draw_vectors(6, 64, dtype=torch.bfloat16), tolerance=0.008),
+            Case("a vector of zeros", (torch.tensor([[0.0, 0.0, 0.0], [1.0, -2.0, 2.0]]), torch.ones(3), 1e-6)),
+            Case(
+                "float16: the square of 300 is too large for it",
+                (torch.tensor([[300.0, 1, -2, 5]]).half(), torch.tensor([1.0, 2, 0.5, 1]).half(), 1e-6),
+            ),
+            Case("bfloat16, to the bit: cast, then weight", draw_clear_bfloat16, tolerance=0),
         ),
         mutants={
             "LayerNorm": (layer_norm, "the mean is subtracted first, as in LayerNorm. RMSNorm leaves it where it is."),
@@ -213,6 +299,30 @@ EXERCISES = (
             "weight plus one": (weight_plus_one, "1 is added to the weight. Some models store it so; Qwen3 does not."),
             "mean of absolutes": (mean_of_absolutes, "that is the mean of the absolute values. Square, mean, root."),
             "left in float32": (left_in_float32, "the result is float32 although x isn't. Cast back."),
+            "weight first": (
+                weight_first,
+                "the weight is multiplied before the cast, so the last bit differs now and then. Cast, then multiply.",
+            ),
+            "in the model's dtype": (
+                in_the_models_dtype,
+                "all is computed in x's dtype: float16 overflows, bfloat16 rounds. Use float32 up to the cast.",
+            ),
+            "squares in the model's dtype": (
+                squares_in_the_models_dtype,
+                "the squares are computed in x's dtype, where they overflow or are rounded. Go to float32 before that.",
+            ),
+            "times the size": (times_size, "x is multiplied by its size. Divide by it."),
+            "standard deviation": (
+                standard_deviation,
+                "that is the standard deviation, for which the mean is subtracted. RMSNorm leaves it where it is.",
+            ),
+            "to length one": (
+                to_length_one,
+                "each vector is brought to length 1. Its size is to be 1: the mean of its squares, not their sum.",
+            ),
+            "divided by the weight": (divided_by_weight, "the result is divided by the weight. Multiply."),
+            "clamped": (clamped, "eps is a lower limit of the mean square here. It is added, whatever the size."),
+            "eps squared": (eps_squared, "eps is squared. It is added to the mean square as it is."),
         },
         accepted={"torch's own": by_functional, "reduce, in float64": by_reduce, "vector_norm": by_vector_norm},
     ),
@@ -283,6 +393,7 @@ EXERCISES = (
             Case("five tokens", draw_vectors(5, 8)),
             Case("one token", draw_vectors(1, 6)),
             Case("small numbers, so that eps matters", draw_vectors(3, 5, scale=1e-3)),
+            Case("a token of zeros", (torch.tensor([[0.0, 0.0], [3.0, -1.0]]), torch.tensor([1.0, 2.0]), 1e-6)),
         ),
         given=suspicious,
         mutants={
@@ -298,6 +409,28 @@ EXERCISES = (
             ),
             "LayerNorm": (layer_norm, "the mean is subtracted first, as in LayerNorm."),
             "sum for mean": (sum_not_mean, "the squares are summed. Their mean is needed."),
+            "no eps": (no_eps, "eps is gone. It belongs under the root, where it keeps 0 / 0 away."),
+            "no weight": (no_weight, "the weight is missing."),
+            "no root": (no_root, "the root is missing. eps stands under it, so it has to enclose the sum."),
+            "eps twice": (eps_twice, "eps is under the root now, and still outside, too."),
+            "eps to x": (eps_to_x, "eps is added to x before the square. Add it to the mean of the squares."),
+            "a lower limit": (
+                eps_after_the_root,
+                "eps is a lower limit of the size here. Add it to the mean square, under the root.",
+            ),
+            "size of the first": (
+                size_of_the_first,
+                "all tokens have the size of the first. Each has a size of its own.",
+            ),
+            "mean size": (mean_size, "all tokens share the mean of their sizes. Each has a size of its own."),
+            "mean of roots": (
+                mean_of_roots,
+                "the root is taken before the mean: that is a mean of absolute values. Square, mean, root.",
+            ),
+            "weight in the size": (
+                weight_in_the_size,
+                "the weight is multiplied before the size is measured. Measure x itself, and multiply after that.",
+            ),
         },
         accepted={"mean with dim": repaired, "rsqrt": repaired_with_rsqrt, "torch's own": by_functional},
     ),
