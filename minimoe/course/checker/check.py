@@ -220,11 +220,17 @@ def mismatch_of(
     if got is None and expected is not None:
         return Mismatch("your function returns nothing (None); is a `return` missing?", True)
     mismatch = difference(expected, got, case.tolerance)
-    before = [value for value in arguments if isinstance(value, torch.Tensor)]
-    after = [value for value in passed if isinstance(value, torch.Tensor)]
-    if mismatch is None and any(difference(a, b, 0.0) for a, b in zip(before, after, strict=True)):
+    if mismatch is None and any(changed(a, b) for a, b in zip(arguments, passed, strict=True)):
         return Mismatch("the result is right, but the call changed its argument in place; work on a copy", False)
     return mismatch
+
+
+def changed(before: Any, after: Any) -> bool:
+    """Whether a call changed an argument in place: a tensor, or a list of texts or numbers."""
+    if isinstance(before, torch.Tensor):
+        return difference(before, after, 0.0) is not None
+    plain = isinstance(before, list) and all(isinstance(value, (str, bytes, int, float)) for value in before)
+    return plain and before != after
 
 
 def show(verdict: Verdict) -> bool:

@@ -7,6 +7,7 @@ from einops import einsum, rearrange
 import minimoe
 from minimoe.course.checker import exercise as registry
 from minimoe.course.checker import hints, progress
+from minimoe.course.checker.check import judge
 from minimoe.course.checker.exercise import Case, Exercise
 from minimoe.errors import BadArgument
 
@@ -94,6 +95,18 @@ def test_form_of_a_later_case_comes_before_a_value_of_an_earlier_one():
 def test_other_wrong_answers(answer, says):
     verdict = minimoe.check("99.1", answer)
     assert verdict.status == "wrong" and says in verdict.text
+
+
+def test_a_list_that_is_changed_in_place_is_noticed():
+    exercise = fake(cases=(Case("two words", (["b", "a"],)),), oracle=sorted, mutants={})
+
+    def in_place(words):
+        words.sort()
+        return words
+
+    verdict = judge(exercise, in_place)
+    assert verdict.status == "wrong" and "changed its argument in place" in verdict.text
+    assert judge(exercise, sorted).status == "ok"
 
 
 def test_an_error_is_shown_as_the_readers_own_line():
