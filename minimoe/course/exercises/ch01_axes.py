@@ -246,7 +246,7 @@ EXERCISES = (
                 "`down` is taken for the number of pictures beside each other. It is the number of rows of pictures.",
             ),
             "in a column": (in_a_column, "all pictures stand in one column. `down` says how many rows there are."),
-            "from the bottom": (from_the_bottom, "the first pictures are in the last row. They belong into the first."),
+            "from the bottom": (from_the_bottom, "the first pictures are in the last row. They belong in the first."),
             "on top": (
                 on_top,
                 "`right` is missing behind the arrow, so the pictures of a row lie on top of each other.",

@@ -159,7 +159,7 @@ EXERCISES = (
             "per word": (per_word, "these are tokens per word. Divide by the characters."),
             "ids added": (ids_added, "the ids are added up. They are names: count how many there are."),
             "whole division": (whole_division, "`//` divides to a whole number. Use `/`."),
-            "last text": (last_text, "only the last text is counted. Is a sum set to 0 inside of the loop?"),
+            "last text": (last_text, "only the last text is counted. Is a count set to 0 inside the loop?"),
             "median of rates": (
                 median_of_rates,
                 "that is the median of the rates of the texts. Add up first, then divide.",

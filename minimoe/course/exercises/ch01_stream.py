@@ -202,7 +202,7 @@ EXERCISES = (
             ),
             "never emptied": (
                 never_emptied,
-                "what was shown is shown again: the bytes that are kept have to be emptied of it.",
+                "what was shown is shown again. Once a text is shown, forget its bytes.",
             ),
             "fresh decoders": (
                 fresh_decoders,
@@ -210,7 +210,7 @@ EXERCISES = (
             ),
             "replaced difference": (
                 replaced_difference,
-                "an unfinished character is shown as a question mark, and later it counts as shown.",
+                "an unfinished character is shown as a question mark, and what it becomes is never shown.",
             ),
             "at the first byte": (
                 at_the_first_byte,

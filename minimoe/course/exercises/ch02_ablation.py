@@ -194,7 +194,7 @@ EXERCISES = (
             ),
             "no parentheses": (
                 lambda layers, hidden, head_dim: layers * 2 * hidden + 2 * head_dim,
-                "q and k were counted once, and the norm before the head is missing. Are there parentheses missing?",
+                "q and k were counted once, and the last norm is missing. Did you forget parentheses?",
             ),
         },
         accepted={
@@ -251,7 +251,7 @@ EXERCISES = (
                 first_call_only,
                 "only the first call is skipped. The model calls each norm once for every text.",
             ),
-            "its own eps": (with_its_own_eps, "eps is a number of its own here. Pass on the one that is given."),
+            "its own eps": (with_its_own_eps, "eps is a fixed number. Pass on the one that the function receives."),
         },
         accepted={"a lambda": without_by_identity, "a function inside": by_definition},
     ),

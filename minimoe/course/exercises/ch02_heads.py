@@ -243,7 +243,7 @@ EXERCISES = (
             ),
             "heads first": (
                 heads_first,
-                "the norm is right, but heads and positions were exchanged and come out in this order. Move them back.",
+                "the norm is right, but the heads stand before the positions in the result. Move them back first.",
             ),
             "not joined": (not_joined, "the norm is right, but the heads are not joined again: (head head_dim)."),
             "eps outside": (
@@ -253,7 +253,7 @@ EXERCISES = (
             "LayerNorm": (of_heads(layer_norm), "the mean of each head is subtracted, as in LayerNorm."),
             "to length one": (
                 of_heads(lambda x, weight, eps: weight * F.normalize(x.float(), dim=-1).to(x.dtype)),
-                "each head is brought to length 1. Its size is to be 1: the mean of its squares, not their sum.",
+                "each head is brought to length 1. Its size should be 1: take the mean of the squares, not their sum.",
             ),
         },
         accepted={"two patterns": by_patterns, "a view": by_view, "head by head": by_split},

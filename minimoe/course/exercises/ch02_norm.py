@@ -119,6 +119,11 @@ def weight_first(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return (weight * wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
 
 
+def factors_in_the_models_dtype(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """As in_the_models_dtype, in the order in which it is often written: other roundings."""
+    return weight * x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + eps)
+
+
 def squares_in_the_models_dtype(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     squares = x.pow(2).to(at_least_float32(x.dtype))
     return weight * (x * torch.rsqrt(squares.mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
@@ -282,7 +287,7 @@ EXERCISES = (
                 "float16: the square of 300 is too large for it",
                 (torch.tensor([[300.0, 1, -2, 5]]).half(), torch.tensor([1.0, 2, 0.5, 1]).half(), 1e-6),
             ),
-            Case("bfloat16, to the bit: cast, then weight", draw_clear_bfloat16, tolerance=0),
+            Case("bfloat16: the cast before the weight", draw_clear_bfloat16, tolerance=1e-4),
         ),
         mutants={
             "LayerNorm": (layer_norm, "the mean is subtracted first, as in LayerNorm. RMSNorm leaves it where it is."),
@@ -307,6 +312,10 @@ EXERCISES = (
                 in_the_models_dtype,
                 "all is computed in x's dtype: float16 overflows, bfloat16 rounds. Use float32 up to the cast.",
             ),
+            "in the model's dtype, from the left": (
+                factors_in_the_models_dtype,
+                "all is computed in x's dtype: float16 overflows, bfloat16 rounds. Use float32 up to the cast.",
+            ),
             "squares in the model's dtype": (
                 squares_in_the_models_dtype,
                 "the squares are computed in x's dtype, where they overflow or are rounded. Go to float32 before that.",
@@ -318,10 +327,10 @@ EXERCISES = (
             ),
             "to length one": (
                 to_length_one,
-                "each vector is brought to length 1. Its size is to be 1: the mean of its squares, not their sum.",
+                "each vector is brought to length 1. Its size should be 1: the mean of the squares, not their sum.",
             ),
             "divided by the weight": (divided_by_weight, "the result is divided by the weight. Multiply."),
-            "clamped": (clamped, "eps is a lower limit of the mean square here. It is added, whatever the size."),
+            "clamped": (clamped, "eps is used as a lower limit of the mean square. Add it instead."),
             "eps squared": (eps_squared, "eps is squared. It is added to the mean square as it is."),
         },
         accepted={"torch's own": by_functional, "reduce, in float64": by_reduce, "vector_norm": by_vector_norm},
@@ -411,12 +420,12 @@ EXERCISES = (
             "sum for mean": (sum_not_mean, "the squares are summed. Their mean is needed."),
             "no eps": (no_eps, "eps is gone. It belongs under the root, where it keeps 0 / 0 away."),
             "no weight": (no_weight, "the weight is missing."),
-            "no root": (no_root, "the root is missing. eps stands under it, so it has to enclose the sum."),
+            "no root": (no_root, "the root is missing. It covers the sum of the mean square and eps."),
             "eps twice": (eps_twice, "eps is under the root now, and still outside, too."),
             "eps to x": (eps_to_x, "eps is added to x before the square. Add it to the mean of the squares."),
             "a lower limit": (
                 eps_after_the_root,
-                "eps is a lower limit of the size here. Add it to the mean square, under the root.",
+                "eps is used as a lower limit of the size. Add it to the mean square, under the root.",
             ),
             "size of the first": (
                 size_of_the_first,
