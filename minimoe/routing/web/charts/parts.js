@@ -83,11 +83,6 @@ export function chartList(columns, rows) {
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
 }
 
-/** The first `first` and the last `last` items of a list, without duplicates. */
-export function bothEnds(list, first, last) {
-  return list.length <= first + last ? list : [...list.slice(0, first), ...list.slice(-last)];
-}
-
 /** A labelled drop-down; choices {value: text}. `set(value)` changes the choice without an event. */
 export function chartSelect(label, choices, value, choose) {
   const control = element(
@@ -197,9 +192,29 @@ export function ratioWords(count, expected, dispersion) {
 }
 
 /** What a q-value of joint counts holds against. */
-export function documentWords(documents) {
-  if (documents >= MINIMUM.documents) return "q holds against documents and against tokens.";
-  return documents >= 2 ? `q widens every pair by what the ${documents} documents differ by on the whole.` : "q takes tokens as independent: no documents are known.";
+export function documentWords(data, documents) {
+  const copies = copyWords(data);
+  if (documents >= MINIMUM.documents) return `q holds against documents and against tokens.${copies}`;
+  if (documents >= 2) return `q widens every pair by what the ${documents} documents differ by on the whole.${copies}`;
+  return documents === 1 ? `q takes tokens as independent: they are of one document.${copies}` : "q takes tokens as independent: no documents are known.";
+}
+
+/** " 4 documents are copies of others; every text counts once.", or nothing. */
+export function copyWords({ header }) {
+  const copies = header.copies ?? 0;
+  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; every text counts once.` : "";
+}
+
+/** Python that counts copies as the page does; empty if the trace has none. */
+export function copiesAsCode({ header }) {
+  return header.copies ? "from minimoe.routing.trace.documents import merge_copies\n\ntrace = merge_copies(trace)  # every text counts once\n" : "";
+}
+
+/** Of findings sorted from most above chance to most below: the first of those above, the last of those below; `none` if none is above. */
+export function aboveAndBelow(sorted, isAbove, first, last) {
+  const above = sorted.filter(isAbove);
+  const below = sorted.filter((one) => !isAbove(one));
+  return { none: above.length === 0, rows: [...above.slice(0, first), ...below.slice(Math.max(0, below.length - last))] };
 }
 
 /** The message for a selection that is too small, or null. */
