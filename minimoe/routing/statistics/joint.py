@@ -121,9 +121,10 @@ def share_test(
 
     products (...): sums over documents of used^2, used times and times^2; documents (...): in how many documents the
     tokens of a row lie; None if documents are unknown. The two tests of `joint_test`, with the documents of the row.
-    Pooled over the dimensions `together` is the correlation of two tokens of one document, (variance / independent - 1)
-    / (m - 1), with m = sum(times^2) / sum(times) the tokens of the row that a token meets in its document, itself
-    included (Kish 1965). A row of one document cannot be told from that document: its p is 1.
+    Its own variance is that of its counts around its own share, so that a preference that all documents have is not
+    taken for scatter. Pooled over the dimensions `together` is the correlation of two tokens of one document, (own /
+    tokenwise - 1) / (m - 1), with m = sum(times^2) / sum(times) the tokens of the row that a token meets in its
+    document, itself included (Kish 1965). A row of one document cannot be told from that document: its p is 1.
     """
     used, times, base = torch.broadcast_tensors(used.double(), times.double(), base.double())
     independent = times * base * (1 - base)
@@ -135,15 +136,17 @@ def share_test(
         return ShareTest(torch.where(plain.abs() >= NOTICEABLE, exact, 1.0), torch.ones_like(used))
     squares, mixed, sizes = (torch.broadcast_to(each.double(), used.shape) for each in products)
     size = torch.broadcast_to(documents.double(), used.shape)
-    between = squares - 2 * base * mixed + base**2 * sizes - residual**2 / size.clamp(min=1)
-    own = torch.where(size >= 2, (size / (size - 1).clamp(min=1) * between).clamp(min=0), 0.0)
+    share = used / times.clamp(min=1)
+    free = 1 - sizes / times.clamp(min=1) ** 2  # of independent tokens, the squares below sum to `free` of the variance
+    several = (size >= 2) & (free > 0)
+    around = (squares - 2 * share * mixed + share**2 * sizes).clamp(min=0)
+    own = torch.where(several, around / free.clamp(min=1e-300), 0.0)
     meets = sizes / times.clamp(min=1e-300)
-    several = (size >= 2) & (independent > 0)
-    excess = torch.where(several, own - independent, 0.0).sum(together, keepdim=True)
-    room = torch.where(several, independent * (meets - 1), 0.0).sum(together, keepdim=True)
+    tokenwise = times**2 / (times - 1).clamp(min=1) * share * (1 - share)
+    excess = torch.where(several, own - tokenwise, 0.0).sum(together, keepdim=True)
+    room = torch.where(several, tokenwise * (meets - 1), 0.0).sum(together, keepdim=True)
     correlation = torch.where(room > 0, excess / room.clamp(min=1e-300), 0.0).clamp(0, 1)
-    pooled = 1 + correlation * (meets - 1).clamp(min=0)
-    variance = torch.maximum(torch.where(size >= MINIMUM_DOCUMENTS, own, 0.0), pooled * independent)
+    variance = torch.maximum(own, (1 + correlation * (meets - 1).clamp(min=0)) * independent)
     z = torch.where(variance > 0, residual / variance.clamp(min=1e-300).sqrt(), plain)
     clustered = student_two_sided(z, (size - 1).clamp(min=1))
     noticed = (size >= 2) & (z.abs() >= NOTICEABLE) & (plain.abs() >= NOTICEABLE)

@@ -104,28 +104,31 @@ export function ratioInterval(count, expected, dispersion) {
 
 /**
  * Whether the tokens of a row select an expert as often as `base`, for rows {used, all, base, u2, ua, a2, documents}: u2, ua, a2 are the
- * sums over documents of used^2, used all, all^2. The same two tests, with the documents of the row. Pooled is the correlation of two
- * tokens of one document: (variance / independent - 1) / (a2 / all - 1); Kish 1965. A row of one document cannot be told from that
- * document, so its p is 1, unless no documents are known at all.
+ * sums over documents of used^2, used all, all^2. The same two tests, with the documents of the row. Its own variance is that of its
+ * counts around its own share, so that a preference that all documents have is not taken for scatter. Pooled is the correlation of two
+ * tokens of one document: (own / tokenwise - 1) / (a2 / all - 1); Kish 1965. A row of one document cannot be told from that document, so
+ * its p is 1, unless no documents are known at all.
  */
 export function shareTests(rows, known) {
   const p = new Float64Array(rows.length).fill(1);
   const dispersion = new Float64Array(rows.length).fill(1);
   const independent = rows.map(({ all, base }) => all * base * (1 - base));
   const residuals = rows.map(({ used, all, base }) => used - base * all);
-  const own = rows.map(({ base, u2, ua, a2, documents }, i) =>
-    documents < 2 ? 0 : Math.max(0, (documents / (documents - 1)) * (u2 - 2 * base * ua + base ** 2 * a2 - residuals[i] ** 2 / documents)),
-  );
   let [excess, room] = [0, 0];
-  rows.forEach(({ documents, all, a2 }, i) => {
-    if (!(documents >= 2) || !(independent[i] > 0)) return;
-    excess += own[i] - independent[i];
-    room += independent[i] * (a2 / all - 1);
+  const own = rows.map(({ used, all, u2, ua, a2, documents }) => {
+    const free = 1 - a2 / all ** 2; // of independent tokens, the squares below sum to `free` of the variance
+    if (!(documents >= 2) || !(free > 0)) return 0;
+    const share = used / all;
+    const around = Math.max(0, u2 - 2 * share * ua + share ** 2 * a2) / free;
+    const tokenwise = (all ** 2 / Math.max(1, all - 1)) * share * (1 - share);
+    excess += around - tokenwise;
+    room += tokenwise * (a2 / all - 1);
+    return around;
   });
   const correlation = room > 0 ? Math.min(1, Math.max(0, excess / room)) : 0;
   rows.forEach(({ used, all, base, a2, documents }, i) => {
     const plain = residuals[i] / Math.sqrt(independent[i]);
-    const variance = known ? Math.max(documents >= MINIMUM.documents ? own[i] : 0, (1 + correlation * Math.max(0, a2 / all - 1)) * independent[i]) : independent[i];
+    const variance = known ? Math.max(own[i], (1 + correlation * Math.max(0, a2 / all - 1)) * independent[i]) : independent[i];
     if (independent[i] > 0) dispersion[i] = Math.max(1, variance / independent[i]);
     const z = residuals[i] / Math.sqrt(variance);
     if ((known && documents < 2) || !surprising(plain) || (variance > 0 && !surprising(z))) return;
