@@ -140,7 +140,9 @@ def test_pairs(pages, name, selection):
             ("low", found.ratio.low), ("high", found.ratio.high),
         ):  # fmt: skip
             assert number(cell[column]) == approximately(value[a, b]), (column, a, b)
-    assert ("40 documents are copies of others; every text counts once." in words) == (name == "copied")
+    assert ("40 documents are copies of others; a text and its copies count as one document." in words) == (
+        name == "copied"
+    )
     assert ("merge_copies" in code) == (name == "copied")
 
 

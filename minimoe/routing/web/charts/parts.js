@@ -3,7 +3,7 @@
 import { MINIMUM } from "../math/intervals.js";
 import { ratioInterval } from "../math/joint.js";
 import { element, setText } from "../core/dom.js";
-import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 
 /** Options of one view: its defaults, overridden by the values in the state under its id. */
 export function viewOptions(app, id, defaults) {
@@ -185,10 +185,11 @@ export function chartRoom(container) {
   return { controls, panels };
 }
 
-/** "2.1× (1.4–3.2)": observed over expected with its interval. */
+/** "2.1× (1.4–3.2)": observed over expected with its interval; two digits, since small counts have no more. */
 export function ratioWords(count, expected, dispersion) {
   const { low, high } = ratioInterval(count, expected, dispersion);
-  return `${formatTimes(count / expected)} (${formatNumber(low, 2)}–${formatNumber(high, 2)})`;
+  const short = (value) => (value < 0.01 ? "0" : formatNumber(value, 2));
+  return `${short(count / expected)}× (${short(low)}–${short(high)})`;
 }
 
 /** What a q-value of joint counts holds against. */
@@ -199,15 +200,15 @@ export function documentWords(data, documents) {
   return documents === 1 ? `q takes tokens as independent: they are of one document.${copies}` : "q takes tokens as independent: no documents are known.";
 }
 
-/** " 4 documents are copies of others; every text counts once.", or nothing. */
+/** " 4 documents are copies of others; a text and its copies count as one document.", or nothing. */
 export function copyWords({ header }) {
   const copies = header.copies ?? 0;
-  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; every text counts once.` : "";
+  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; a text and its copies count as one document.` : "";
 }
 
 /** Python that counts copies as the page does; empty if the trace has none. */
 export function copiesAsCode({ header }) {
-  return header.copies ? "from minimoe.routing.trace.documents import merge_copies\n\ntrace = merge_copies(trace)  # every text counts once\n" : "";
+  return header.copies ? "from minimoe.routing.trace.documents import merge_copies\n\ntrace = merge_copies(trace)  # a text and its copies are one document\n" : "";
 }
 
 /** Of findings sorted from most above chance to most below: the first of those above, the last of those below; `none` if none is above. */

@@ -195,7 +195,7 @@ function pairList(app, table, passes) {
   const { none, rows: listed } = aboveAndBelow(passing, ({ at }) => table.pairs[at] > table.expected[at], 9, 4);
   const rows = listed.map(({ i, j, at }) => ({
     cells: [
-      `${app.name(app.state.layer, i)} + E${j}`,
+      `E${i} + E${j}`,
       ratioWords(table.pairs[at], table.expected[at], table.dispersion[at]),
       `${formatCount(table.pairs[at])} / ${formatNumber(table.expected[at])}`,
       formatQ(table.q[at]).slice(2),
@@ -209,9 +209,9 @@ function pairList(app, table, passes) {
     none && element("p", { class: "mm-part-note" }, "None above chance. The pairs furthest below it:"),
     chartList(
       [
-        { text: "pair" },
+        { text: `layer ${app.data.layers[app.state.layer]}` },
         { text: "times chance (95%)", right: true },
-        { text: "together / by chance", right: true },
+        { text: "seen / chance", right: true },
         { text: "q", right: true },
       ],
       rows,

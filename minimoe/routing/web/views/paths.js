@@ -222,10 +222,10 @@ function transitionList(app, row, table, passes, alike) {
   const { none, rows: listed } = aboveAndBelow(passing, (at) => table.lift[at] > 1, 9, 4);
   const rows = listed.map((at) => ({
     cells: [
-      `${app.name(row, Math.floor(at / E))} → ${app.name(row + 1, at % E)}`,
+      `E${Math.floor(at / E)} → E${at % E}`,
       ratioWords(table.joint[at], table.expected[at], table.dispersion[at]),
-      alike[at] > 0 ? formatTimes(table.joint[at] / alike[at]) : "–",
-      `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at])}`,
+      alike[at] > 0 ? `${formatNumber(table.joint[at] / alike[at], 2)}×` : "–",
+      `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at], table.expected[at] < 100 ? 2 : 3)}`,
       formatQ(table.q[at]).slice(2),
     ],
     on: () => app.set({ layer: row, expert: Math.floor(at / E) }),
@@ -237,10 +237,10 @@ function transitionList(app, row, table, passes, alike) {
     none && element("p", { class: "mm-part-note" }, "None above chance. The transitions furthest below it:"),
     chartList(
       [
-        { text: "transition" },
+        { text: `layer ${app.data.layers[row]} → ${app.data.layers[row + 1]}` },
         { text: "lift (95%)", right: true },
         { text: "same words", right: true },
-        { text: "tokens / by chance", right: true },
+        { text: "n / chance", right: true },
         { text: "q", right: true },
       ],
       rows,
