@@ -11,7 +11,8 @@ import { registerView } from "../core/registry.js";
 import { atlasHeight, drawDomainAtlases, drawDomainDifference } from "../charts/domains.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartCheck, chartList, chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+  chartCheck, chartList, chartPanel, chartRoom, chartSelect, copiesAsCode, moveExpert, selectionMemo, setViewOptions, viewOptions,
+  whenStill,
 } from "../charts/parts.js";
 
 registerView({
