@@ -1,6 +1,7 @@
 """The parts of a result, such as the experts and the weights of a routing: which are right, and what a wrong one is."""
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
@@ -16,6 +17,10 @@ from minimoe.course.checker.relations import comparable, one_sided, relation
 from minimoe.course.checker.user_code import Raised, run
 
 MOST_VALUES = 4  # a longer tuple is a list of numbers rather than of parts
+MOVED = re.compile(  # relations of which one may hold in a call and another in the next
+    r"(?:is reversed|is shifted by one|has the right values) (along its axis \d+|in it)(?:, in another order)?"
+)
+SCALED = re.compile("is .* times the right one")
 WHOLE = ""  # the name of a result without parts
 
 
@@ -84,7 +89,7 @@ def explain_parts(exercise: Exercise, results: Sequence[Result]) -> str | None:
         if says:
             explained = True
             sentences.append(sentence(name or "Your result", says))
-        elif right:
+        elif right and wrong:
             explained = True  # it is at least known which part is wrong
             sentences.append(f"Wrong: {name}.")
     return " ".join(sentences) if explained else None
@@ -169,8 +174,19 @@ def relation_of(extract: Callable[[Any], Any], results: Sequence[Result]) -> str
             found.add(relation(expected, part, result.tolerance))
     if numbers:
         return None if found else number_relation(numbers)
-    says = found.pop() if len(found) == 1 else None
+    says = found.pop() if len(found) == 1 else in_common(found)
     return says or (one_sided(tensors, results[0].tolerance) if tensors else None)
+
+
+def in_common(relations: set[str | None]) -> str | None:
+    """What different relations to the right value have in common: an axis in another order, or a factor; or None."""
+    texts = [says or "" for says in relations]
+    places = {move and move[1] for move in map(MOVED.fullmatch, texts)}
+    if len(places) == 1 and (place := places.pop()):
+        return f"has the right values {place}, in another order"
+    if texts and all(map(SCALED.fullmatch, texts)):
+        return "is the right one times a factor that differs from call to call"
+    return None
 
 
 def is_number(value: Any) -> bool:

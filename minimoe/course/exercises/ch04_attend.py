@@ -1,4 +1,8 @@
-"""Chapter 04, attention: `attend`, the causal mask of a chunk, and a bug hunt (04.1, 04.2 and 04.5)."""
+"""Chapter 04, attention: `attend` (04.1)."""
+
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Any
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -45,18 +49,24 @@ def copies(x: Tensor, group: int, order: str = "(head group)") -> Tensor:
 
 def with_scores(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, scale: float | None = None, order: str = "(head group)",
-    softmax: int = -1, hidden: float = -torch.inf, late: bool = False, wide: bool = False,
+    values: str | None = None, softmax: int = -1, hidden: float = -torch.inf, late: bool = False,
+    ignored: bool = False, inverted: bool = False, shrunk: bool = False, wide: bool = False,
+    normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Attention with one of its steps done differently."""
+    """Attention with one of its steps done differently. normalise: in the place of the softmax."""
     group = q.shape[1] // k.shape[1]
-    k, v = copies(k, group, order), copies(v, group, order)
+    if mask is not None:
+        mask = None if ignored else ~mask if inverted else mask
+    k, v = copies(k, group, order), copies(v, group, values or order)
     scores = einsum(q, k, "batch head query head_dim, batch head key head_dim -> batch head query key")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is not None and not late:
         scores = scores.masked_fill(~mask, hidden)
-    weights = scores.float().softmax(dim=softmax)
+    weights = normalise(scores.float()) if normalise else scores.float().softmax(dim=softmax)
     if mask is not None and late:
         weights = weights * mask
+    if shrunk:
+        weights = weights * q.shape[-1] ** -0.5
     mixed = einsum(weights.to(v.dtype), v, "batch head query key, batch head key head_dim -> batch head query head_dim")
     return mixed.float() if wide else mixed
 
@@ -77,6 +87,22 @@ def times_the_root(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tens
     return with_scores(q, k, v, mask, scale=q.shape[-1] ** 0.5)
 
 
+def scale_by_keys(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=k.shape[2] ** -0.5)
+
+
+def scale_by_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=q.shape[2] ** -0.5)
+
+
+def scale_by_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=q.shape[1] ** -0.5)
+
+
+def scale_late(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, scale=1.0, shrunk=True)
+
+
 def mask_ignored(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, None)
 
@@ -93,12 +119,70 @@ def mask_inverted(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tenso
     return with_scores(q, k, v, None if mask is None else ~mask, hidden=-1e9)
 
 
+def mask_inverted_to_nan(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The last query sees no key at all, so its weights are nan."""
+    return with_scores(q, k, v, None if mask is None else ~mask)
+
+
+def mask_added(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """1 is added to the scores of visible keys."""
+    if mask is None:
+        return with_scores(q, k, v, None)
+    group = q.shape[1] // k.shape[1]
+    keys = copies(k, group)
+    scores = einsum(q, keys, "batch head query head_dim, batch head key head_dim -> batch head query key")
+    weights = (scores * q.shape[-1] ** -0.5 + mask).float().softmax(dim=-1).to(v.dtype)
+    pattern = "batch head query key, batch head key head_dim -> batch head query head_dim"
+    return einsum(weights, copies(v, group), pattern)
+
+
+def aligned_to_the_first(queries: int, keys: int) -> Tensor:
+    return torch.ones(queries, keys, dtype=torch.bool).tril()
+
+
+def own_triangle(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A causal mask of one's own, which begins at the first key."""
+    return with_scores(q, k, v, aligned_to_the_first(q.shape[2], k.shape[2]))
+
+
+def mask_inverted_to_zero(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A query that sees no key gets zeros, as from PyTorch's fused function."""
+    return mask_inverted_to_nan(q, k, v, mask).nan_to_num(0.0)
+
+
+def normalised(normalise: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Attention with another function of the scores (batch, head, query, key) in the place of the softmax."""
+    return lambda q, k, v, mask: with_scores(q, k, v, mask, normalise=normalise)
+
+
+def alike(scores: Tensor) -> Tensor:
+    """The same weight for every visible key."""
+    return torch.where(scores > -torch.inf, 0.0, scores).softmax(dim=-1)
+
+
+def cosines(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, mask, scale=1.0)
+
+
 def softmax_over_queries(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=-2, hidden=-1e9)
 
 
 def softmax_over_heads(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return with_scores(q, k, v, mask, softmax=1, hidden=-1e9)
+
+
+def softmax_over_heads_to_nan(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """A hidden key is hidden from every head, so that its weights are nan."""
+    return with_scores(q, k, v, mask, softmax=1)
+
+
+def values_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, values="(group head)")
+
+
+def keys_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return with_scores(q, k, v, mask, order="(group head)", values="(head group)")
 
 
 def groups_interleaved(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -152,6 +236,56 @@ def in_groups(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return rearrange(mixed, "batch head group query head_dim -> batch (head group) query head_dim")
 
 
+# A mistake in the mask leaves the last query alone, which sees every key
+PARTS_OF_QUERIES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "the earlier queries": lambda result: result[:, :, :-1],
+    "the last query": lambda result: result[:, :, -1:],
+}
+Options = Callable[[Tensor], dict[str, Any]]
+# Steps done differently, of which answers often have two. name -> (options of with_scores for this q, what it is)
+SCALES: Mapping[str, tuple[Options, str]] = {
+    "no scale": (lambda q: {"scale": 1.0}, "the scores are not scaled by head_dim**-0.5"),
+    "head_dim without a root": (
+        lambda q: {"scale": 1 / q.shape[-1]},
+        "the scores are divided by head_dim, not by its root",
+    ),
+    "scaled by all heads": (
+        lambda q: {"scale": (q.shape[1] * q.shape[-1]) ** -0.5},
+        "the scores are divided by the root of heads x head_dim, not of head_dim",
+    ),
+}
+MASKS: Mapping[str, tuple[Options, str]] = {
+    "mask ignored": (lambda q: {"ignored": True}, "the mask has no effect"),
+    "mask after the softmax": (lambda q: {"late": True}, "the mask comes after the softmax, not before it"),
+    "masked with zero": (lambda q: {"hidden": 0.0}, "hidden scores are set to 0 in place of -inf"),
+    "mask inverted": (lambda q: {"inverted": True, "hidden": -1e9}, "the mask is used the wrong way round"),
+    "mask inverted, nan": (
+        lambda q: {"inverted": True},
+        "the mask is used the wrong way round, so a query that sees no key gets nan",
+    ),
+}
+GROUPS: Mapping[str, tuple[Options, str]] = {
+    "groups interleaved": (
+        lambda q: {"order": "(group head)"},
+        "the heads are grouped as (group head), while neighbours should share: (head group)",
+    ),
+}
+
+
+def two_mistakes() -> dict[str, tuple[Any, str]]:
+    """Mutants of `attend` that have two of these mistakes, each in another step."""
+
+    def both(one: Options, other: Options) -> Callable[..., Tensor]:
+        return lambda q, k, v, mask: with_scores(q, k, v, mask, **one(q), **other(q))
+
+    return {
+        f"{name} and {second}": (both(one, other), f"two things: {says}; and {also}.")
+        for steps, others in combinations((SCALES, MASKS, GROUPS), 2)
+        for name, (one, says) in steps.items()
+        for second, (other, also) in others.items()
+    }
+
+
 # One head, one query, two keys with the scaled scores 0 and ln 3, so that the weights are 1/4 and 3/4
 BY_HAND = (
     torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]]),
@@ -159,140 +293,6 @@ BY_HAND = (
     torch.tensor([[[[4.0, 0.0, 8.0, 0.0], [0.0, 4.0, 8.0, 0.0]]]]),
     None,
 )
-
-# 04.2 the mask of a chunk --------------------------------------------------------------------------------------------
-
-
-def mask_by_loops(queries: int, keys: int) -> Tensor:
-    """Query number n is at position keys - queries + n, and attends to itself and to all before."""
-    start = keys - queries
-    return torch.tensor([[key <= start + query for key in range(keys)] for query in range(queries)])
-
-
-def aligned_to_the_first(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool).tril()
-
-
-def without_itself(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries - 1)
-
-
-def one_ahead(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries + 1)
-
-
-def into_the_future(queries: int, keys: int) -> Tensor:
-    return ~mask_by_loops(queries, keys)
-
-
-def after_itself(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries)
-
-
-def everything(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys, dtype=torch.bool)
-
-
-def mirrored(queries: int, keys: int) -> Tensor:
-    return mask_by_loops(queries, keys).flip(1)
-
-
-def chunk_only(queries: int, keys: int) -> Tensor:
-    mask = mask_by_loops(queries, keys)
-    mask[:, : keys - queries] = False
-    return mask
-
-
-def earlier_only(queries: int, keys: int) -> Tensor:
-    return torch.arange(keys).expand(queries, keys) < keys - queries
-
-
-def as_added_numbers(queries: int, keys: int) -> Tensor:
-    return torch.zeros(queries, keys).masked_fill(~mask_by_loops(queries, keys), -torch.inf)
-
-
-def by_tril(queries: int, keys: int) -> Tensor:
-    return torch.ones(queries, keys).tril(diagonal=keys - queries) == 1
-
-
-def by_slicing(queries: int, keys: int) -> Tensor:
-    return torch.tril(torch.ones(keys, keys, dtype=torch.bool))[keys - queries :]
-
-
-# 04.5 the bug hunt ---------------------------------------------------------------------------------------------------
-
-
-def suspicious(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """q: (head, query, head_dim), k: (head, key, head_dim) -> attention weights (head, query, key)."""
-    scores = einsum(q, k, "head query head_dim, head key head_dim -> head query key")
-    weights = (scores * (q.shape[0] * q.shape[-1]) ** -0.5).softmax(dim=-1)
-    return weights * mask
-
-
-def weights_by_loops(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    """The weights of `attend_by_loops`, read off with values that are the rows of the identity."""
-    wide = F.pad(q, (0, 0))[None]
-    v = torch.eye(k.shape[1]).expand(1, k.shape[0], -1, -1)
-    return attend_by_loops(wide, k[None], v, mask)[0]
-
-
-def draw_weights(head: int, queries: int, keys: int, head_dim: int) -> Arguments:
-    def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        q = 2 * torch.randn(head, queries, head_dim, generator=generator)
-        return q, torch.randn(head, keys, head_dim, generator=generator), causal_mask(queries, keys, q.device)
-
-    return arguments
-
-
-def repaired(
-    q: Tensor, k: Tensor, mask: Tensor, *, late: bool = False, size: float | None = None, again: bool = False,
-    softmax: int = -1, hidden: float = -torch.inf,
-) -> Tensor:  # fmt: skip
-    """The weights, with one of the bugs left in, or another one put in its place."""
-    scores = einsum(q, k, "head query head_dim, head key head_dim -> head query key")
-    scores = scores * (q.shape[-1] if size is None else size) ** -0.5
-    if not late:
-        return scores.masked_fill(~mask, hidden).softmax(dim=softmax)
-    weights = scores.softmax(dim=softmax) * mask
-    return weights / weights.sum(dim=-1, keepdim=True) if again else weights
-
-
-def only_the_scale(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, late=True)
-
-
-def only_the_mask(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, size=q.shape[0] * q.shape[-1])
-
-
-def unscaled(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, size=1.0)
-
-
-def divided_by_head_dim(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, size=float(q.shape[-1] ** 2))
-
-
-def hidden_as_zero(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, hidden=0.0)
-
-
-def columns_sum_to_one(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, softmax=-2, hidden=-1e9)
-
-
-def renormalised(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask, late=True, again=True)
-
-
-def before_the_softmax(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    return repaired(q, k, mask)
-
-
-def by_matmul(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
-    scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
-    return torch.softmax(torch.where(mask, scores, torch.tensor(float("-inf"))), dim=2)
-
 
 EXERCISES = (
     Exercise(
@@ -311,6 +311,7 @@ EXERCISES = (
         now_you_know="attention is two einsums with a softmax in between: who looks at whom, and what they take away.",
         oracle=attend_by_loops,
         teaches=attend,
+        parts=PARTS_OF_QUERIES,
         cases=(
             Case(
                 "one query, two keys whose weights are 1/4 and 3/4",
@@ -340,6 +341,23 @@ EXERCISES = (
                 times_the_root,
                 "the scores are multiplied by the root of head_dim, not divided.",
             ),
+            "scaled by the keys": (
+                scale_by_keys,
+                "the scores are divided by the root of the number of keys. A score sums head_dim products.",
+            ),
+            "scaled by the queries": (
+                scale_by_queries,
+                "the scores are divided by the root of the number of queries. A score sums head_dim products.",
+            ),
+            "scaled by the heads": (
+                scale_by_heads,
+                "the scores are divided by the root of the number of heads. A score sums head_dim products.",
+            ),
+            "scaled after the softmax": (
+                scale_late,
+                "the weights are scaled, not the scores. The scale comes before the softmax, and the weights of a row "
+                "sum to 1.",
+            ),
             "mask ignored": (mask_ignored, "the mask has no effect: every token sees the whole text, the future too."),
             "mask after the softmax": (
                 mask_late,
@@ -353,6 +371,21 @@ EXERCISES = (
                 mask_inverted,
                 "the mask is used the wrong way round. True means that the query attends to the key.",
             ),
+            "mask inverted, nan": (
+                mask_inverted_to_nan,
+                "the mask is used the wrong way round, and a query that sees no key gets nan. True means that the "
+                "query attends to the key: masked_fill(~mask, ...).",
+            ),
+            "mask added": (
+                mask_added,
+                "the mask is added as 0 and 1, so hidden keys keep a weight. A mask that is added holds 0 and -inf; "
+                "this one is bool.",
+            ),
+            "a triangle of its own": (
+                own_triangle,
+                "this is a causal triangle of its own, from the first key on. Use the mask that is given, and none if "
+                "it is None.",
+            ),
             "softmax over the queries": (
                 softmax_over_queries,
                 "the softmax runs over the queries. Each query distributes its own weights over the keys: dim=-1.",
@@ -361,16 +394,71 @@ EXERCISES = (
                 softmax_over_heads,
                 "the softmax runs over the heads. Heads are independent; each distributes its weights over the keys.",
             ),
+            "softmax over the heads, nan": (
+                softmax_over_heads_to_nan,
+                "the softmax runs over the heads, and a key that is hidden from all of them gives nan. Each head "
+                "distributes its weights over the keys: dim=-1.",
+            ),
             "groups interleaved": (
                 groups_interleaved,
                 "the heads are grouped the other way round, (group head). Heads 0, 1, 2, ... next to each other share "
                 "one key head: (head group).",
+            ),
+            "values interleaved": (
+                values_interleaved,
+                "the values are grouped the other way round, (group head), and the keys as they should be. Both are "
+                "shared by neighbours: (head group).",
+            ),
+            "keys interleaved": (
+                keys_interleaved,
+                "the keys are grouped the other way round, (group head), and the values as they should be. Both are "
+                "shared by neighbours: (head group).",
             ),
             "one key head for all": (
                 first_head_for_all,
                 "all heads use the first key/value head. Each group has its own.",
             ),
             "keys instead of values": (keys_mixed, "the keys are mixed. What a token takes away are the values."),
+            "scaled by the key heads": (
+                lambda q, k, v, mask: with_scores(q, k, v, mask, scale=k.shape[1] ** -0.5),
+                "the scores are divided by the root of the number of key/value heads. A score sums head_dim products.",
+            ),
+            "mask inverted, zero": (
+                mask_inverted_to_zero,
+                "the mask is used the wrong way round, and a query that sees no key gets zeros. True means that the "
+                "query attends to the key.",
+            ),
+            "alike": (
+                normalised(alike),
+                "every visible key has the same weight. The weights are a softmax of the scores.",
+            ),
+            "one takes all": (
+                normalised(lambda scores: F.one_hot(scores.argmax(-1), scores.shape[-1]).float()),
+                "the key with the largest score takes all. A softmax gives the others a share, too.",
+            ),
+            "sigmoid": (
+                normalised(torch.sigmoid),
+                "the scores go through a sigmoid, each on its own. A softmax makes shares that sum to 1.",
+            ),
+            "never divided": (
+                normalised(torch.exp),
+                "this is exp of the scores, not divided by its sum over the keys. A softmax makes shares that sum to "
+                "1.",
+            ),
+            "divided without exp": (
+                normalised(lambda scores: (kept := scores.masked_fill(scores == -torch.inf, 0)) / kept.sum(-1, True)),
+                "the scores are divided by their sum, without exp. A softmax takes exp first.",
+            ),
+            "cosines": (
+                cosines,
+                "q and k are scaled to length 1, so the scores are cosines. They are products, divided by the root of "
+                "head_dim.",
+            ),
+            "with the query": (
+                lambda q, k, v, mask: q + with_scores(q, k, v, mask),
+                "q was added. Attention returns what was found; the layer adds it to the hidden state.",
+            ),
+            **two_mistakes(),
             "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),
             "left in float32": (
                 always_float32,
@@ -378,109 +466,5 @@ EXERCISES = (
             ),
         },
         accepted={"the fused kernel": fused, "head by head": one_head_at_a_time, "in groups": in_groups},
-    ),
-    Exercise(
-        id="04.2",
-        title="The mask of a later chunk",
-        kind="fill in",
-        minutes=8,
-        difficulty=2,
-        hints=(
-            "The queries are the last ones of the text. At which position is the first of them?",
-            "Query number n is at position keys - queries + n, and sees the keys at 0 to its own position.",
-            'position = torch.arange(keys); rearrange(position[keys - queries :], "query -> query 1") >= position.',
-        ),
-        now_you_know="a causal mask is a triangle that ends at the last key, however many queries there are.",
-        oracle=mask_by_loops,
-        teaches=causal_mask,
-        cases=(
-            Case("three tokens at once", (3, 3), torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]).bool()),
-            Case(
-                "two queries, after three tokens in the cache",
-                (2, 5),
-                torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]).bool(),
-            ),
-            Case("four queries, nine keys", (4, 9)),
-            Case("one new token sees everything", (1, 6)),
-            Case("a single token", (1, 1)),
-        ),
-        mutants={
-            "aligned to the first key": (
-                aligned_to_the_first,
-                "the triangle begins at the first key, as if the chunk were the start of the text. Its first query is "
-                "at position keys - queries.",
-            ),
-            "without itself": (without_itself, "a token does not see itself. Its own position is included."),
-            "one ahead": (one_ahead, "each query sees one key too many: the token after it."),
-            "inverted": (into_the_future, "True and False are swapped: True means that the query attends to the key."),
-            "itself and what follows": (
-                after_itself,
-                "each query sees itself and what comes *after* it. The triangle belongs on the other side.",
-            ),
-            "everything": (everything, "every query sees every key, the future included."),
-            "mirrored": (mirrored, "the keys are in reversed order."),
-            "only the chunk": (
-                chunk_only,
-                "the tokens in the cache are hidden. A later chunk attends to all that came before it.",
-            ),
-            "only the cache": (
-                earlier_only,
-                "the queries see the tokens before the chunk only, neither themselves nor each other.",
-            ),
-            "numbers to add": (
-                as_added_numbers,
-                "these are numbers to be added to the scores. Expected: bool, True where a query attends to a key.",
-            ),
-        },
-        accepted={"a triangle": by_tril, "the last rows of the square": by_slicing},
-    ),
-    Exercise(
-        id="04.5",
-        title="Bug hunt: weights that do not add up",
-        kind="bug hunt",
-        minutes=12,
-        difficulty=3,
-        hints=(
-            "Add up the weights of a row. What should come out, and from which step on is it wrong?",
-            "There are two bugs. One is the place of the mask. The other is a number in the scale: how many products "
-            "does one score sum?",
-            "scores * head_dim**-0.5, then masked_fill(~mask, -inf), then the softmax over the keys.",
-        ),
-        now_you_know="a mask belongs before the softmax, and a score is scaled by the size of one head.",
-        oracle=weights_by_loops,
-        cases=(
-            Case("one head, three tokens", draw_weights(1, 3, 3, 4)),
-            Case("three heads", draw_weights(3, 4, 4, 8)),
-            Case("a later chunk: two queries, six keys", draw_weights(2, 2, 6, 5)),
-            Case("one token", draw_weights(4, 1, 1, 6)),
-        ),
-        given=suspicious,
-        mutants={
-            "as it was": (suspicious, "this is still the function on the page, with both of its bugs."),
-            "only the scale": (
-                only_the_scale,
-                "the scale is right now. The mask still comes after the softmax, so the rows do not sum to 1.",
-            ),
-            "only the mask": (
-                only_the_mask,
-                "the mask is right now. The scale still divides by the root of heads x head_dim, so the weights are "
-                "too even.",
-            ),
-            "no scale": (unscaled, "the scores are no longer scaled at all. Multiply them by head_dim**-0.5."),
-            "divided by head_dim": (divided_by_head_dim, "the scores are divided by head_dim, not by its root."),
-            "hidden as zero": (
-                hidden_as_zero,
-                "hidden scores are set to 0, and the softmax gives 0 a weight. Set them to -inf.",
-            ),
-            "columns sum to 1": (
-                columns_sum_to_one,
-                "the softmax runs over the queries. Rows should sum to 1: dim=-1.",
-            ),
-        },
-        accepted={
-            "mask before the softmax": before_the_softmax,
-            "matmul and where": by_matmul,
-            "mask, then divide by the sum": renormalised,
-        },
     ),
 )

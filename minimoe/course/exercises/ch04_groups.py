@@ -1,6 +1,6 @@
-"""Chapter 04, attention: groups without copies, who shares, splitting into groups, the cache, and fewer heads
-(04.3, 04.4 and 04.6 to 04.8)."""
+"""Chapter 04, attention: groups without copies, who shares, and splitting into groups (04.3, 04.4 and 04.8)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,15 +9,25 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise
+from minimoe.course.checker.misconceptions import agree
 from minimoe.course.exercises.ch04_attend import (
     attend_by_loops,
     draw_attention,
     first_head_for_all,
     groups_interleaved,
     in_groups,
+    keys_mixed,
     mask_ignored,
+    mask_inverted,
+    mask_inverted_to_nan,
+    mask_with_zero,
     no_scale,
+    no_softmax,
     one_head_at_a_time,
+    scale_by_head_dim,
+    softmax_over_queries,
+    two_mistakes,
+    with_scores,
 )
 from minimoe.model.attention import attend
 
@@ -39,17 +49,66 @@ class Largest(TorchDispatchMode):
 
 
 def copies_made(answer: Any) -> str | None:
-    """A complaint if the answer builds a copy of k or v for each query head."""
+    """A complaint if the answer is right and builds a copy of k or v for each query head."""
     batch, heads, shared, queries, keys, head_dim = 1, 24, 2, 2, 31, 40
     arguments = draw_attention(batch, heads, shared, queries, keys, head_dim)(torch.Generator().manual_seed(0))
     with Largest(keys) as largest:
-        answer(*arguments)
-    if largest.most >= 4 * batch * heads * keys * head_dim:
-        return (
-            "the result is right, but the keys or values were copied for every query head. Split q into groups "
-            "instead, and let the einsum meet each group with the keys that it shares"
-        )
-    return None
+        result = answer(*arguments)
+    if not agree(attend(*arguments), result) or largest.most < 4 * batch * heads * keys * head_dim:
+        return None
+    return (
+        "the result is right, but the keys or values were copied for every query head. Split q into groups instead, "
+        "and let an einsum meet each group with the keys that it shares"
+    )
+
+
+def copied(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` of 04.1, which copies."""
+    return with_scores(q, k, v, mask)
+
+
+def in_groups_but(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, size: Callable[[Tensor], float] | None = None,
+    softmax: int = -1, late: bool = False, split: str = "(head group)", merge: str = "(head group)",
+) -> Tensor:  # fmt: skip
+    """Attention in groups with one step done differently. size: of the grouped q, its root divides the scores."""
+    q = rearrange(q, f"batch {split} query head_dim -> batch head group query head_dim", head=k.shape[1])
+    scores = einsum(q, k, "batch head group query head_dim, batch head key head_dim -> batch head group query key")
+    scores = scores / (size(q) if size else q.shape[-1]) ** 0.5
+    if mask is not None and not late:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    weights = scores.float().softmax(dim=softmax).to(v.dtype)
+    if mask is not None and late:
+        weights = weights * mask
+    pattern = "batch head group query key, batch head key head_dim -> batch head group query head_dim"
+    return rearrange(einsum(weights, v, pattern), f"batch head group query head_dim -> batch {merge} query head_dim")
+
+
+def mean_head(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The key/value heads are averaged into one."""
+    return with_scores(q, k.float().mean(1, True).to(k.dtype), v.float().mean(1, True).to(v.dtype), mask)
+
+
+def first_of_each_group(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """All members of a group get what the first one found."""
+    found, group = attend(q, k, v, mask), q.shape[1] // k.shape[1]
+    return repeat(found[:, ::group], "batch head query head_dim -> batch (head group) query head_dim", group=group)
+
+
+def summed_in_the_mix(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """All members of a group get the sum of what they found, since `group` is missing in the second einsum."""
+    found, group = attend(q, k, v, mask).float(), q.shape[1] // k.shape[1]
+    total = rearrange(found, "batch (head group) query head_dim -> batch head group query head_dim", group=group).sum(2)
+    return repeat(total.to(q.dtype), "batch head query head_dim -> batch (head group) query head_dim", group=group)
+
+
+def mask_repeated_the_other_way(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """The groups become more queries, (group query), and the mask is repeated as (query group)."""
+    group = q.shape[1] // k.shape[1]
+    wide = rearrange(q, "batch (head group) query head_dim -> batch head (group query) head_dim", group=group)
+    rows = None if mask is None else repeat(mask, "query key -> (query group) key", group=group)
+    mixed = attend(wide, k, v, rows)
+    return rearrange(mixed, "batch head (group query) head_dim -> batch (head group) query head_dim", group=group)
 
 
 def groups_split_the_other_way(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -111,128 +170,6 @@ SHARING = {
     "twice as many key/value heads: the cache doubles": True,
     "o_proj is square": False,
 }
-
-# 04.6 the cache ------------------------------------------------------------------------------------------------------
-
-
-def cache_bytes_by_hand(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    """One number after another: keys and values, of each layer, KV head, token and channel."""
-    return sum(kv_heads * head_dim * tokens * bytes_each for _ in range(layers) for _ in ("keys", "values"))
-
-
-def keys_only(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return layers * kv_heads * head_dim * tokens * bytes_each
-
-
-def every_query_head(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * heads * head_dim * tokens * bytes_each
-
-
-def one_layer(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * kv_heads * head_dim * tokens * bytes_each
-
-
-def one_kv_head(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * head_dim * tokens * bytes_each
-
-
-def head_dim_split(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> float:
-    return 2 * layers * kv_heads * (head_dim / heads) * tokens * bytes_each
-
-
-def numbers_not_bytes(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * kv_heads * head_dim * tokens
-
-
-def per_token(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * kv_heads * head_dim * bytes_each
-
-
-def all_pairs(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * kv_heads * head_dim * tokens * tokens * bytes_each
-
-
-def as_product(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    return 2 * layers * kv_heads * head_dim * tokens * bytes_each
-
-
-def from_shapes(layers: int, heads: int, kv_heads: int, head_dim: int, tokens: int, bytes_each: int) -> int:
-    shape = torch.Size((2, layers, 1, kv_heads, tokens, head_dim))
-    return shape.numel() * bytes_each
-
-
-# 04.7 heads switched off ---------------------------------------------------------------------------------------------
-
-
-def off_by_loops(context: Tensor, off: Tensor) -> Tensor:
-    """A copy in which every head that is True in `off` is filled with zeros."""
-    kept = context.clone()
-    for head in range(context.shape[1]):
-        if off[head]:
-            kept[:, head] = 0
-    return kept
-
-
-def draw_heads(
-    batch: int, head: int, query: int, head_dim: int, off: list[int], dtype: torch.dtype = torch.float32
-) -> Arguments:
-    def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        context = torch.randn(batch, head, query, head_dim, generator=generator).to(dtype)
-        return context, torch.tensor([number in off for number in range(head)])
-
-    return arguments
-
-
-def the_others(context: Tensor, off: Tensor) -> Tensor:
-    return off_by_loops(context, ~off)
-
-
-def nothing_off(context: Tensor, off: Tensor) -> Tensor:
-    return context.clone()
-
-
-def all_off(context: Tensor, off: Tensor) -> Tensor:
-    return torch.zeros_like(context)
-
-
-def rescaled(context: Tensor, off: Tensor) -> Tensor:
-    return off_by_loops(context, off) * len(off) / max(1, int((~off).sum()))
-
-
-def taken_out(context: Tensor, off: Tensor) -> Tensor:
-    return context[:, ~off]
-
-
-def averaged(context: Tensor, off: Tensor) -> Tensor:
-    means = context.float().mean(dim=2, keepdim=True).to(context.dtype)
-    return torch.where(off[:, None, None], means, context)
-
-
-def wrong_axis(context: Tensor, off: Tensor) -> Tensor:
-    """The first queries instead of heads, as far as there are any."""
-    queries = torch.zeros(context.shape[2], dtype=torch.bool)
-    length = min(len(off), len(queries))
-    queries[:length] = off[:length]
-    return context * ~queries[:, None]
-
-
-def by_where(context: Tensor, off: Tensor) -> Tensor:
-    return torch.where(rearrange(off, "head -> head 1 1"), torch.zeros_like(context), context)
-
-
-def by_product(context: Tensor, off: Tensor) -> Tensor:
-    return einsum(context, (~off).to(context.dtype), "batch head query head_dim, head -> batch head query head_dim")
-
-
-def by_index(context: Tensor, off: Tensor) -> Tensor:
-    result = context.clone()
-    result[:, off] = 0.0
-    return result
-
-
-def by_stack(context: Tensor, off: Tensor) -> Tensor:
-    return torch.stack([head * (not gone) for head, gone in zip(context.unbind(1), off.tolist(), strict=True)], dim=1)
-
 
 # 04.8 splitting into groups ------------------------------------------------------------------------------------------
 
@@ -365,9 +302,84 @@ EXERCISES = (
                 summed_over_the_group,
                 "`group` is missing on the right of an einsum, so the queries of a group were summed.",
             ),
+            "first of each group": (
+                first_of_each_group,
+                "all members of a group get what the first of them found. Each has its own query.",
+            ),
+            "summed in the mix": (
+                summed_in_the_mix,
+                "`group` is missing on the right of the second einsum, so what the members of a group found was "
+                "summed.",
+            ),
+            "no softmax": (no_softmax, "there is no softmax: the scores themselves are the weights."),
+            **two_mistakes(),
             "one key head for all": (first_head_for_all, "all heads use the first key/value head."),
+            "split the other way": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, split="(group head)"),
+                "q is split as (group head), and put together as (head group): heads meet the keys of another group, "
+                "and come out in another order. Neighbours share: (head group) in both places.",
+            ),
+            "copied": (
+                copied,
+                "the result is right, but k or v is copied for each query head. repeat and repeat_interleave copy, and "
+                "so do reshape after expand, and matmul where it broadcasts. Give q an axis `group`, and use einsum.",
+            ),
+            "mean head": (
+                mean_head,
+                "the key/value heads were averaged into one. Each group of query heads has its own.",
+            ),
+            "keys instead of values": (keys_mixed, "the keys are mixed. What a token takes away are the values."),
             "mask ignored": (mask_ignored, "the mask has no effect."),
+            "mask inverted": (
+                mask_inverted,
+                "the mask is used the wrong way round. True means that the query attends to the key.",
+            ),
+            "mask inverted, nan": (
+                mask_inverted_to_nan,
+                "the mask is used the wrong way round, and a query that sees no key gets nan. True means that the "
+                "query attends to the key: masked_fill(~mask, ...).",
+            ),
+            "masked with zero": (
+                mask_with_zero,
+                "hidden scores are set to 0, and the softmax gives 0 a weight. Set them to -inf, which has none.",
+            ),
+            "mask after the softmax": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, late=True),
+                "the mask comes after the softmax, so the weights of a row no longer sum to 1. Mask the scores.",
+            ),
+            "mask in the other order": (
+                mask_repeated_the_other_way,
+                "the queries of a group are laid out as (group query), but the rows of the mask as (query group). Each "
+                "member of a group needs the whole mask.",
+            ),
             "no scale": (no_scale, "the scores are not scaled. Multiply them by head_dim**-0.5."),
+            "scaled by head_dim": (scale_by_head_dim, "the scores are divided by head_dim, not by its root."),
+            "scaled by the queries": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[3]),
+                "the scores are divided by the root of the number of queries. After the split, axis 3 of q is query; "
+                "head_dim is the last one.",
+            ),
+            "scaled by the group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[2]),
+                "the scores are divided by the root of the size of a group. A score sums head_dim products.",
+            ),
+            "scaled by the width of a group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[2] * q.shape[-1]),
+                "the scores are divided by the root of group x head_dim. Each query head sums over its own head_dim.",
+            ),
+            "scaled by all heads": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, size=lambda q: q.shape[1:].numel() / q.shape[3]),
+                "the scores are divided by the root of heads x head_dim. Each query head sums over its own head_dim.",
+            ),
+            "softmax over the group": (
+                lambda q, k, v, mask: in_groups_but(q, k, v, mask, softmax=2),
+                "the softmax runs over the members of a group, or gives nan where a key is hidden from all of them. "
+                "Each query distributes its weights over the keys: dim=-1.",
+            ),
+            "softmax over the queries": (
+                softmax_over_queries,
+                "the softmax runs over the queries. Each query distributes its own weights over the keys: dim=-1.",
+            ),
         },
         accepted={
             "in groups": in_groups,
@@ -420,87 +432,6 @@ EXERCISES = (
             "as numbers": {question: int(answer) for question, answer in SHARING.items()},
             "as tensors": {question: torch.tensor(answer) for question, answer in SHARING.items()},
         },
-    ),
-    Exercise(
-        id="04.6",
-        title="Estimate, then measure: the cache",
-        kind="estimate",
-        minutes=10,
-        difficulty=2,
-        hints=(
-            "What is kept of every earlier token, in each layer?",
-            "A key and a value for each key/value head, each with head_dim numbers.",
-            "2 * layers * kv_heads * head_dim * tokens * bytes_each.",
-        ),
-        now_you_know="the cache grows with the tokens, the layers and the key/value heads; query heads are free.",
-        oracle=cache_bytes_by_hand,
-        cases=(
-            Case("one layer, one head of four channels, three tokens, 2 bytes: 48", (1, 1, 1, 4, 3, 2), 48),
-            Case("eight query heads share two", (3, 8, 2, 16, 5, 2)),
-            Case("float32", (2, 6, 3, 8, 7, 4)),
-            Case("a long text in 1 byte each", (5, 4, 4, 32, 1000, 1)),
-            Case("no tokens yet", (4, 8, 2, 16, 0, 2)),
-        ),
-        mutants={
-            "keys only": (keys_only, "the values are missing: two tensors are kept, keys and values."),
-            "every query head": (
-                every_query_head,
-                "you counted the query heads. Only key/value heads are kept, which is the point of grouping.",
-            ),
-            "one layer": (one_layer, "that is one layer. Each layer keeps its own keys and values."),
-            "one head": (one_kv_head, "that is one key/value head. Each of them is kept."),
-            "head_dim divided": (
-                head_dim_split,
-                "head_dim was divided by the number of heads. It is already the size of one head.",
-            ),
-            "numbers": (numbers_not_bytes, "these are numbers, not bytes: each takes bytes_each."),
-            "one token": (per_token, "that is a single token."),
-            "all pairs": (
-                all_pairs,
-                "tokens is squared. There is a score for each pair, but it is not kept; the cache has a row per token.",
-            ),
-        },
-        accepted={"a product": as_product, "the shape of a tensor": from_shapes},
-    ),
-    Exercise(
-        id="04.7",
-        title="Ablate: how many heads can go?",
-        kind="ablate",
-        minutes=15,
-        difficulty=3,
-        hints=(
-            "Each head leaves head_dim numbers per token. Switched off, it leaves zeros.",
-            "context is (batch, head, query, head_dim), off is (head). Give `off` three more axes, or index with it.",
-            'torch.where(rearrange(off, "head -> head 1 1"), torch.zeros_like(context), context).',
-        ),
-        now_you_know="most heads of the mini can go one at a time; a few of them, and all together, cannot.",
-        oracle=off_by_loops,
-        cases=(
-            Case(
-                "two heads, the first is off",
-                (torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]]), torch.tensor([True, False])),
-                torch.tensor([[[[0.0, 0.0]], [[3.0, 4.0]]]]),
-            ),
-            Case("heads 1 and 4 of 6", draw_heads(2, 6, 3, 4, [1, 4])),
-            Case("none is off", draw_heads(1, 3, 2, 5, [])),
-            Case("all are off", draw_heads(1, 3, 2, 5, [0, 1, 2])),
-            Case("bfloat16, equal to the bit", draw_heads(1, 4, 3, 6, [2], torch.bfloat16), tolerance=0),
-        ),
-        mutants={
-            "the others": (the_others, "the wrong heads are off: those that are False."),
-            "none": (nothing_off, "no head is off."),
-            "all": (all_off, "all heads are off."),
-            "rescaled": (
-                rescaled,
-                "the remaining heads were made larger, as dropout does in training. Leave them as they are.",
-            ),
-            "averaged": (averaged, "the heads were replaced by their mean over the text. Switched off, they are zero."),
-            "the wrong axis": (
-                wrong_axis,
-                "queries are switched off instead of heads. `off` belongs to the head axis.",
-            ),
-        },
-        accepted={"where": by_where, "an einsum": by_product, "an index": by_index, "head by head": by_stack},
     ),
     Exercise(
         id="04.8",

@@ -1,5 +1,7 @@
 """Chapter 05, SwiGLU: what an expert costs in parameters and operations (05.4)."""
 
+from collections.abc import Callable
+
 from minimoe.course.checker.exercise import Case, Exercise
 
 
@@ -52,6 +54,40 @@ def square(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
     return 3 * hidden * hidden, 6 * hidden * hidden * top_k * layers
 
 
+def sizes_added(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * (hidden + ffn), 6 * (hidden + ffn) * top_k * layers
+
+
+def biases_everywhere(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    parameters = with_biases(hidden, ffn, top_k, layers)[0]
+    return parameters, 2 * parameters * top_k * layers
+
+
+def with_training(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * hidden * ffn, 18 * hidden * ffn * top_k * layers
+
+
+def one_matrix(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return hidden * ffn, 2 * hidden * ffn * top_k * layers
+
+
+def one_layers_experts(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
+    return 3 * hidden * ffn * top_k, 6 * hidden * ffn * top_k * layers
+
+
+def twice_wrong(operations: Callable[[int, int], int]) -> Callable[[int, int, int, int], tuple[int, int]]:
+    """Two matrices, and of their 2 * hidden * ffn parameters another number of operations (of top_k and layers)."""
+    return lambda hidden, ffn, top_k, layers: (2 * hidden * ffn, 2 * hidden * ffn * operations(top_k, layers))
+
+
+TWICE_WRONG: dict[str, tuple[Callable[[int, int], int], str]] = {
+    "multiplications": (lambda top_k, layers: top_k * layers, "only multiplications are counted"),
+    "one expert a layer": (lambda top_k, layers: 2 * layers, "top_k is not used"),
+    "one layer": (lambda top_k, layers: 2 * top_k, "the operations are those of one layer"),
+    "one expert once": (lambda top_k, layers: 2, "the operations are those of one expert"),
+}
+
+
 def operations_first(hidden: int, ffn: int, top_k: int, layers: int) -> tuple[int, int]:
     parameters, operations = cost_by_counting(hidden, ffn, top_k, layers)
     return operations, parameters
@@ -91,8 +127,8 @@ EXERCISES = (
             Case("the 235B", (4096, 1536, 8, 94)),
         ),
         parts={
-            "the number of parameters": lambda result: result[0],
-            "the number of operations": lambda result: result[1],
+            "the parameter count": lambda result: result[0],
+            "the operation count": lambda result: result[1],
         },
         mutants={
             "two matrices": (two_matrices, "this counts two matrices. An expert has three: gate, up and down."),
@@ -120,6 +156,36 @@ EXERCISES = (
                 "these are bytes in bfloat16, two for each parameter. The exercise asks for parameters.",
             ),
             "square": (square, "ffn isn't used: gate and up lead from hidden to ffn, and down leads back."),
+            "sizes added": (
+                sizes_added,
+                "hidden and ffn are added. A matrix of ffn rows and hidden columns has ffn x hidden numbers.",
+            ),
+            "biases everywhere": (
+                biases_everywhere,
+                "biases are counted, in both numbers. There are none in these experts: three matrices, and nothing "
+                "else.",
+            ),
+            "with training": (
+                with_training,
+                "the operations are those of a training step, forward and backward. A token that is only read costs "
+                "the forward pass.",
+            ),
+            "one matrix": (one_matrix, "this counts one matrix. An expert has three: gate, up and down."),
+            "one layer's experts": (
+                one_layers_experts,
+                "the first number counts the top_k experts of a layer. The exercise asks for one expert.",
+            ),
+            **{
+                f"two matrices, {name}": (
+                    twice_wrong(operations),
+                    f"two things: two matrices are counted in place of three; and {says}.",
+                )
+                for name, (operations, says) in TWICE_WRONG.items()
+            },
+            "all layers": (
+                lambda hidden, ffn, top_k, layers: (3 * hidden * ffn * layers, 6 * hidden * ffn * top_k * layers),
+                "the first number counts an expert in each layer. The exercise asks for one expert.",
+            ),
             "operations first": (
                 operations_first,
                 "the two numbers are in the other order: first the parameters, then the operations.",

@@ -1,7 +1,9 @@
 """Chapter 05, SwiGLU: gate and up in one matrix, and gpt-oss's version (05.3 and 05.6)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
+from minimoe.course.exercises.ch05_swiglu import BENDS, swapped
 
 # 05.3 a fused matrix --------------------------------------------------------------------------------------------------
 
@@ -55,6 +58,11 @@ HALVES, EVEN_AND_ODD = "token (two ffn) -> two token ffn", "token (ffn two) -> t
 def reversed_columns(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
     return F.linear((F.silu(gate) * up).flip(-1), down)
+
+
+def down_before_the_product(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    gate, up = F.linear(x, gate_up).chunk(2, dim=-1)
+    return F.linear(F.silu(gate), down) * F.linear(up, down)
 
 
 def by_chunk(x: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
@@ -165,12 +173,107 @@ def bent_with_alpha(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Ten
     return F.silu(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
 
 
+def one_in_the_switch(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """(gate + 1) times the sigmoid of the gate."""
+    gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+    return (gate + 1) * torch.sigmoid(alpha * gate) * up
+
+
+def one_on_gate_itself(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """1 is added to the gate, and its sigmoid sees that."""
+    gate, up = gate.clamp(max=limit) + 1, up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * up
+
+
+def limits_exchanged(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate.clamp(-limit, limit), up.clamp(max=limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def sigmoid_limited(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """The limit of the gate is seen by the sigmoid only."""
+    return gate * torch.sigmoid(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+
+
+def limited_from_below(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    gate, up = gate.clamp(min=-limit), up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def at_least_the_limit(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """clamp(limit) is clamp(min=limit)."""
+    gate, up = gate.clamp(limit), up.clamp(-limit, limit)
+    return gate * torch.sigmoid(alpha * gate) * (up + 1)
+
+
+def typed_in(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    return gpt_oss(gate, up, 1.702, 7.0)
+
+
 def one_on_all(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
     return without_one(gate, up, alpha, limit) + 1
 
 
 def sigmoid_alone(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
     return torch.sigmoid(alpha * gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+
+
+Steps = dict[str, Any]
+# Steps of the function done differently, of which answers often have two: for each option its values and what they are
+STEPS: Mapping[str, tuple[tuple[Any, str], ...]] = {
+    "order": (
+        ("halves", "the columns are cut into halves, not into even and odd ones"),
+        ("swapped", "gate and up are swapped: the even columns are the gates"),
+    ),
+    "limits": (
+        ("none", "limit is not used"),
+        ("gate", "up has no limit"),
+        ("up", "gate has no limit"),
+        ("both sides", "the gate is limited from below, too"),
+        ("above", "up is limited from above only"),
+    ),
+    "one": ((None, "1 is missing at up"), ("all", "1 is added to the product, not to up")),
+    "switch": (
+        (lambda gate, alpha: F.silu(gate), "alpha is not used"),
+        (lambda gate, alpha: F.silu(alpha * gate), "alpha multiplies the gate in both places, not only in the sigmoid"),
+        (lambda gate, alpha: torch.sigmoid(alpha * gate), "the switch is a sigmoid alone, without gate in front of it"),
+        (lambda gate, alpha: gate * torch.sigmoid(1.702 * gate), "alpha is always 1.702, whatever the argument is"),
+        (
+            lambda gate, alpha: F.gelu(gate),
+            "the switch is GELU, which gate × sigmoid(alpha × gate) only comes close to",
+        ),
+        (lambda gate, alpha: F.relu(gate), "the switch is ReLU"),
+    ),
+}
+
+
+def with_steps(gate_up: Tensor, alpha: float, limit: float, steps: Steps) -> Tensor:
+    """gpt-oss's function with some of its steps done differently, as in STEPS."""
+    gate, up = gate_up[:, 0::2], gate_up[:, 1::2]
+    if "order" in steps:
+        gate, up = gate_up.chunk(2, dim=-1) if steps["order"] == "halves" else (up, gate)
+    limits = steps.get("limits", "right")
+    if limits not in ("none", "up"):
+        gate = gate.clamp(-limit if limits == "both sides" else None, limit)
+    if limits not in ("none", "gate"):
+        up = up.clamp(None if limits == "above" else -limit, limit)
+    switch = steps["switch"](gate, alpha) if "switch" in steps else gate * torch.sigmoid(alpha * gate)
+    one = steps.get("one", "up")
+    return switch * (up + 1) if one == "up" else switch * up + (one == "all")
+
+
+def two_mistakes() -> dict[str, tuple[Any, str]]:
+    """Mutants in which two of these steps are done differently."""
+
+    def both(steps: Steps) -> Callable[..., Tensor]:
+        return lambda gate_up, alpha, limit: with_steps(gate_up, alpha, limit, steps)
+
+    return {
+        f"{says}; {also}": (both({first: one, second: other}), f"two things: {says}; and {also}.")
+        for first, second in combinations(STEPS, 2)
+        for one, says in STEPS[first]
+        for other, also in STEPS[second]
+    }
 
 
 def by_rearrange(gate_up: Tensor, alpha: float, limit: float) -> Tensor:
@@ -246,13 +349,37 @@ EXERCISES = (
                 cut(HALVES, lambda first, second: F.silu(first * second)),
                 "SiLU is applied to the product. That treats both halves alike, but only gate is a switch.",
             ),
+            "down before the product": (
+                down_before_the_product,
+                "down is applied to both halves before they are multiplied. Multiply neuron by neuron first, then "
+                "comes down.",
+            ),
+            "gate alone": (
+                cut(HALVES, lambda first, second: F.silu(first)),
+                "the second half is not used. It holds the amounts, by which the switch is multiplied.",
+            ),
+            **{
+                name: (cut(HALVES, BENDS[name][0]), BENDS[name][1])
+                for name in BENDS.keys()
+                - {"on both", "after the product", "no bend", "no up", "softmax over the tokens"}
+            },
+            **{
+                f"{name}, swapped": (
+                    cut(HALVES, swapped(name)),
+                    f"two things: gate and up are still swapped; and {BENDS[name][1]}",
+                )
+                for name in ("relu", "gelu", "quick gelu", "tanh")
+            },
+            **{
+                f"{name}, even and odd": (
+                    cut(EVEN_AND_ODD, BENDS[name][0]),
+                    f"two things: the matrix is cut into even and odd rows in place of halves; and {BENDS[name][1]}",
+                )
+                for name in ("sigmoid", "relu", "gelu", "no bend", "after the product", "on both", "no up", "no gate")
+            },
             "no bend": (
                 cut(HALVES, lambda first, second: first * second),
                 "SiLU is missing. Then the order of the halves doesn't matter, but the function is another one.",
-            ),
-            "sigmoid": (
-                cut(HALVES, lambda first, second: first.sigmoid() * second),
-                "the switch is a sigmoid. SiLU(z) is z times its sigmoid.",
             ),
             "gate for both": (
                 cut(HALVES, lambda first, second: F.silu(first) * first),
@@ -348,6 +475,77 @@ EXERCISES = (
                 even_and_odd(bent_with_alpha),
                 "alpha multiplies the gate in both places, as in SiLU(alpha × gate). It belongs inside of the sigmoid "
                 "alone.",
+            ),
+            "one in the switch": (
+                even_and_odd(one_in_the_switch),
+                "1 is added to gate. It belongs to up: gate × sigmoid(alpha × gate) × (up + 1).",
+            ),
+            "one on gate itself": (
+                even_and_odd(one_on_gate_itself),
+                "1 is added to gate, in front of the sigmoid too. It belongs to up.",
+            ),
+            "limits exchanged": (
+                even_and_odd(limits_exchanged),
+                "the limits are exchanged: gate is limited from above, up on both sides.",
+            ),
+            "sigmoid limited": (
+                even_and_odd(sigmoid_limited),
+                "the limited gate is in the sigmoid only. The gate in front of it is limited as well.",
+            ),
+            "limited from below": (
+                even_and_odd(limited_from_below),
+                "gate is limited from below. The limit is above: a strongly closed gate stays closed.",
+            ),
+            "at least the limit": (
+                even_and_odd(at_least_the_limit),
+                "the gate is at least `limit`, not at most: clamp(limit) sets the lower end. Write clamp(max=limit).",
+            ),
+            "alpha typed in": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1.702, limit)),
+                "alpha is always 1.702. Use the argument.",
+            ),
+            "limit typed in": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, alpha, 7.0)),
+                "the limit is always 7. Use the argument.",
+            ),
+            "typed in": (
+                even_and_odd(typed_in),
+                "alpha is always 1.702 and the limit always 7, as in gpt-oss. Use the arguments alpha and limit.",
+            ),
+            "one minus": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: (
+                        gate.clamp(max=limit)
+                        * torch.sigmoid(alpha * gate.clamp(max=limit))
+                        * (up.clamp(-limit, limit) - 1)
+                    )
+                ),
+                "1 is subtracted from up. It is added.",
+            ),
+            "alpha divides": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, 1 / alpha, limit)),
+                "the gate is divided by alpha in the sigmoid. It is multiplied, which makes the sigmoid steeper.",
+            ),
+            "never closed": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate.clamp(min=0), up, alpha, limit)),
+                "negative gates are set to 0. The gate has no limit below: it passes a little of negative numbers.",
+            ),
+            "beyond the limit removed": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: gpt_oss(gate, up.masked_fill(up.abs() > limit, 0), alpha, limit)
+                ),
+                "amounts beyond the limit are set to 0. They are set to the limit: clamp.",
+            ),
+            "gelu": (
+                even_and_odd(
+                    lambda gate, up, alpha, limit: F.gelu(gate.clamp(max=limit)) * (up.clamp(-limit, limit) + 1)
+                ),
+                "the switch is GELU. gate × sigmoid(alpha × gate) comes close to it for one alpha, and isn't the same.",
+            ),
+            **two_mistakes(),
+            "sigmoid of the other sign": (
+                even_and_odd(lambda gate, up, alpha, limit: gpt_oss(gate, up, -alpha, limit)),
+                "the sigmoid has the wrong sign: sigmoid(z) is 1 / (1 + exp(-z)).",
             ),
             "one on all": (even_and_odd(one_on_all), "1 is added to the product. It belongs to up, in parentheses."),
             "alpha outside": (

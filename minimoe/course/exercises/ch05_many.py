@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
 from minimoe.course.checker.given import is_given
+from minimoe.course.exercises.ch05_swiglu import BENDS
+from minimoe.course.exercises.ch05_swiglu import swapped as swapped_bend
 
 # 05.5 all experts at once ---------------------------------------------------------------------------------------------
 
@@ -97,6 +99,35 @@ def swapped(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
 def first_expert_for_all(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     first = by_einsum(x, gate[:1], up[:1], down[:1])
     return repeat(first, "token 1 hidden -> token expert hidden", expert=len(gate))
+
+
+def first_for(gate: bool = False, up: bool = False, down: bool = False) -> Callable[..., Tensor]:
+    """The matrices named here are the first expert's for all."""
+
+    def answer(x: Tensor, *matrices: Tensor) -> Tensor:
+        pairs = zip(matrices, (gate, up, down), strict=True)
+        return by_einsum(x, *(matrix[:1].expand_as(matrix) if first else matrix for matrix, first in pairs))
+
+    return answer
+
+
+def in_a_chain(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """Each expert gets the result of the one before it."""
+    results = []
+    for number in range(len(gate)):
+        x = by_einsum(x, gate[[number]], up[[number]], down[[number]])[:, 0]
+        results.append(x)
+    return torch.stack(results, dim=1)
+
+
+def reshaped(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """(expert token hidden), reshaped in place of moved."""
+    return experts_first(x, gate, up, down).reshape(len(x), len(gate), x.shape[1])
+
+
+def bent(compute: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Every expert with another function of (gate x, up x), both (token, expert, ffn), in the middle."""
+    return lambda x, gate, up, down: einsum(compute(einsum(x, gate, READ), einsum(x, up, READ)), down, WRITE)
 
 
 def bent_after(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -227,6 +258,68 @@ def made_up_for(gate: Tensor, up: Tensor, count: int) -> Tensor:
     return F.silu(gate) * up * mask(gate, count) * gate.shape[1] / max(count, 1)
 
 
+def in_front(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    """The products that stay, from the widest gate on, in the first places."""
+    result = torch.zeros_like(gate)
+    result[:, :count] = (F.silu(gate) * up).gather(-1, gate.topk(count, dim=-1).indices)
+    return result
+
+
+def closed_with_infinity(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    """SiLU(-inf) is -inf times 0, nan."""
+    return F.silu(gate.masked_fill(mask(gate, count) == 0, -torch.inf)) * up
+
+
+def only_open(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    return F.silu(gate) * up * mask(gate, count) * (gate > 0)
+
+
+def every_open(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    return F.silu(gate) * up * (gate > 0)
+
+
+Values = Callable[[Tensor, Tensor], Tensor]
+RANKS: dict[str, tuple[Values, str]] = {
+    "the closed ones": (lambda gate, up: -gate, "the neurons with the smallest gates stay"),
+    "by size": (lambda gate, up: gate.abs(), "the neurons are ranked by the size of the gate, without its sign"),
+    "by up": (lambda gate, up: up, "the neurons are ranked by up, not by gate"),
+    "by SiLU": (lambda gate, up: F.silu(gate), "the neurons are ranked by SiLU(gate), which has another order below 0"),
+    "by the product": (lambda gate, up: (F.silu(gate) * up).abs(), "the neurons are ranked by their products"),
+    "the same for all": (
+        lambda gate, up: gate.sum(dim=0).expand_as(gate),
+        "all tokens keep the same neurons, while each has its own",
+    ),
+}
+KEPT: dict[str, tuple[Values, str]] = {
+    "not bent": (lambda gate, up: gate * up, "SiLU is missing in the products that stay"),
+    "gates alone": (lambda gate, up: F.silu(gate), "up is missing in what stays"),
+    "amounts alone": (lambda gate, up: up, "the gate is missing in what stays"),
+    "gates, not bent": (lambda gate, up: gate, "SiLU and up are missing in what stays"),
+    "swapped": (lambda gate, up: gate * F.silu(up), "SiLU is applied to up in place of gate"),
+    "on both": (lambda gate, up: F.silu(gate) * F.silu(up), "SiLU is applied to up as well"),
+    "sigmoid": (lambda gate, up: gate.sigmoid() * up, "a sigmoid is in the place of SiLU"),
+}
+
+
+def keep(rank: Values, values: Values) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """The neurons with the largest `rank(gate, up)` keep their `values(gate, up)`."""
+    return lambda gate, up, count: values(gate, up) * mask(rank(gate, up), count)
+
+
+def two_mistakes() -> dict[str, tuple[Any, str]]:
+    """Mutants that keep the wrong neurons and of them the wrong numbers."""
+    return {
+        f"{name}, {kept}": (keep(rank, values), f"two things: {says}; and {also}.")
+        for name, (rank, says) in RANKS.items()
+        for kept, (values, also) in KEPT.items()
+    }
+
+
+def numbers_as_weights(gate: Tensor, up: Tensor, count: int) -> Tensor:
+    """The mask holds the gates themselves in place of ones."""
+    return F.silu(gate) * up * mask(gate, count) * gate
+
+
 def by_sorting(gate: Tensor, up: Tensor, count: int) -> Tensor:
     rank = gate.argsort(dim=-1, descending=True).argsort(dim=-1)
     return torch.where(rank < count, F.silu(gate) * up, 0)
@@ -307,12 +400,54 @@ EXERCISES = (
                 neurons_misspelt,
                 "ffn is written in two ways in the last pattern, so both are summed on their own.",
             ),
+            "amounts misspelt": (
+                lambda x, gate, up, down: einsum(
+                    F.silu(einsum(x, gate, READ)),
+                    einsum(x, up, READ),
+                    down,
+                    "token expert ffn, token expert fnn, expert hidden ffn -> token expert hidden",
+                ),
+                "ffn has another name at the amounts, so they are summed on their own. Each neuron multiplies its own "
+                "two numbers: the same name in all three places.",
+            ),
             "hidden misspelt": (
                 hidden_misspelt,
                 "hidden is written in two ways in the first pattern, so both are summed on their own.",
             ),
             "swapped": (swapped, "gate and up are swapped: SiLU belongs to the product with gate."),
             "one for all": (first_expert_for_all, "all experts give the result of the first one."),
+            "first gate for all": (first_for(gate=True), "all experts open with the first one's gate."),
+            "first up for all": (first_for(up=True), "all experts read their amounts with the first one's up."),
+            "first down for all": (first_for(down=True), "all experts write with the first one's down."),
+            "in a chain": (
+                in_a_chain,
+                "each expert gets the result of the one before it. All of them get the token x itself.",
+            ),
+            "reshaped": (
+                reshaped,
+                "the shape is right, but the numbers were reshaped from (expert token hidden). Move the axes: reshape "
+                "keeps the order in memory.",
+            ),
+            **{
+                name: (bent(compute), says)
+                for name, (compute, says) in BENDS.items()
+                if name not in ("no bend", "after the product", "softmax over the tokens")
+            },
+            **{
+                f"{name}, swapped": (
+                    bent(swapped_bend(name)),
+                    f"two things: gate and up are swapped; and {BENDS[name][1]}",
+                )
+                for name in ("relu", "gelu", "quick gelu", "tanh")
+            },
+            "softmax over the experts": (
+                bent(lambda gate, up: gate.softmax(dim=1) * up),
+                "the gates go through a softmax over the experts. That is the router's; the switch is SiLU.",
+            ),
+            "bend at the end": (
+                lambda x, gate, up, down: F.silu(bent(lambda gate, up: gate * up)(x, gate, up, down)),
+                "SiLU is applied to the result. It belongs to gate x, before the multiplication.",
+            ),
             "after the product": (bent_after, "SiLU is applied to the product of both. It belongs to gate x alone."),
             "no bend": (without_silu, "SiLU is missing."),
             "averaged": (averaged, "the results are divided by the number of experts. Weights come from the router."),
@@ -370,6 +505,63 @@ EXERCISES = (
             "by the signed product": (
                 kept_by(lambda gate, up: F.silu(gate) * up),
                 "the neurons are ranked by their products with sign. The exercise asks for the widest open gates.",
+            ),
+            "by SiLU": (
+                kept_by(lambda gate, up: F.silu(gate)),
+                "the neurons are ranked by SiLU(gate), which has another order below zero: SiLU(-10) is above "
+                "SiLU(-1). Rank by the gate itself.",
+            ),
+            "in front": (
+                in_front,
+                "the products that stay were moved to the first places. Each stays at the place of its neuron.",
+            ),
+            "closed with -inf": (
+                closed_with_infinity,
+                "the other gates were set to -inf, and SiLU(-inf) is nan: -inf times 0. Set them, or the products, to "
+                "0.",
+            ),
+            "only open ones": (
+                only_open,
+                "gates below zero were removed as well. `count` neurons stay, even if their gates are negative.",
+            ),
+            "every open one": (
+                every_open,
+                "all neurons with a positive gate stay, however many they are. Exactly `count` should.",
+            ),
+            **{
+                name: (keep(lambda gate, up: gate, KEPT[name][0]), f"{KEPT[name][1]}: it is SiLU(gate) × up.")
+                for name in ("gates, not bent", "swapped", "on both", "sigmoid")
+            },
+            **two_mistakes(),
+            "as many closed ones": (
+                lambda gate, up, count: F.silu(gate) * up * (1 - mask(-gate, count)),
+                "the `count` smallest gates were removed. `count` is how many stay, not how many go.",
+            ),
+            "gates as the mask": (
+                numbers_as_weights,
+                "the mask holds the gates that stay in place of ones, so their products are multiplied once more.",
+            ),
+            "order as rank": (
+                lambda gate, up, count: F.silu(gate) * up * (gate.argsort(dim=-1) >= gate.shape[-1] - count),
+                "argsort gives the numbers of the neurons in order, not the rank of each. Use topk, or argsort twice.",
+            ),
+            "order as rank, descending": (
+                lambda gate, up, count: F.silu(gate) * up * (gate.argsort(dim=-1, descending=True) < count),
+                "argsort gives the numbers of the neurons in order, not the rank of each. Use topk, or argsort twice.",
+            ),
+            "softmax": (
+                lambda gate, up, count: (
+                    gate.masked_fill(mask(gate, count) == 0, -torch.inf).softmax(dim=-1).nan_to_num(0.0) * up
+                ),
+                "the gates that stay go through a softmax, as in a router. Each neuron has SiLU(gate).",
+            ),
+            "up of the others": (
+                lambda gate, up, count: torch.where(mask(gate, count) > 0, F.silu(gate) * up, up),
+                "the others pass up in place of 0. Silenced, a neuron passes nothing.",
+            ),
+            "mean": (
+                lambda gate, up, count: F.silu(gate) * up * mask(gate, count) / max(count, 1),
+                "the products that stay are divided by `count`. Leave them as they are.",
             ),
             "by up": (kept_by(lambda gate, up: up), "the neurons are ranked by up. The exercise asks for gate."),
             "of all tokens": (

@@ -1,7 +1,7 @@
 """Chapter 05, SwiGLU: the function itself, and predictions about what its output follows (05.1 and 05.2)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -49,6 +49,128 @@ def bend(compute: Callable[[Tensor, Tensor], Tensor]) -> Function:
     return lambda x, gate, up, down: F.linear(compute(F.linear(x, gate), F.linear(x, up)), down)
 
 
+# Functions of (gate x, up x) in the place of SiLU(gate x) * up x; the exercises of this chapter share them
+BENDS: Mapping[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
+    "sigmoid": (
+        lambda gate, up: torch.sigmoid(gate) * up,
+        "the switch is a sigmoid. SiLU(z) is z times its sigmoid.",
+    ),
+    "relu": (lambda gate, up: F.relu(gate) * up, "the switch is ReLU. Qwen3 uses SiLU, F.silu."),
+    "gelu": (lambda gate, up: F.gelu(gate) * up, "the switch is GELU. Qwen3 uses SiLU, F.silu."),
+    "quick gelu": (
+        lambda gate, up: gate * torch.sigmoid(1.702 * gate) * up,
+        "the sigmoid is steeper by 1.702. That is gpt-oss's switch; SiLU(z) is z times the sigmoid of z.",
+    ),
+    "hard swish": (
+        lambda gate, up: F.hardswish(gate) * up,
+        "the switch is the hard swish, made of straight lines. Qwen3 uses SiLU, F.silu.",
+    ),
+    "softplus": (
+        lambda gate, up: F.softplus(gate) * up,
+        "the switch is softplus. Qwen3 uses SiLU, F.silu.",
+    ),
+    "leaky relu": (
+        lambda gate, up: F.leaky_relu(gate) * up,
+        "the switch is a leaky ReLU. Qwen3 uses SiLU, F.silu.",
+    ),
+    "elu": (lambda gate, up: F.elu(gate) * up, "the switch is ELU. Qwen3 uses SiLU, F.silu."),
+    "mish": (lambda gate, up: F.mish(gate) * up, "the switch is Mish. Qwen3 uses SiLU, F.silu."),
+    "SiLU twice": (
+        lambda gate, up: F.silu(F.silu(gate)) * up,
+        "SiLU is applied to gate x twice.",
+    ),
+    "sigmoid of SiLU": (
+        lambda gate, up: F.silu(gate).sigmoid() * up,
+        "SiLU already contains a sigmoid: it is z times its sigmoid. Here a second one follows.",
+    ),
+    "sigmoid of up": (
+        lambda gate, up: gate * up.sigmoid(),
+        "the sigmoid is taken of up x, and the amount is gate x. The switch is gate x times its own sigmoid.",
+    ),
+    "sigmoid of up, gate twice": (
+        lambda gate, up: gate * up.sigmoid() * gate,
+        "the sigmoid is taken of up x, and gate x is in it twice. The switch is gate x times its own sigmoid; "
+        "up x is the amount.",
+    ),
+    "tanh": (lambda gate, up: torch.tanh(gate) * up, "the switch is tanh. Qwen3 uses SiLU, F.silu."),
+    "softmax": (
+        lambda gate, up: gate.softmax(dim=-1) * up,
+        "the gates go through a softmax, so that neurons compete. Each neuron has a switch of its own.",
+    ),
+    "other sign": (
+        lambda gate, up: gate / (1 + torch.exp(gate)) * up,
+        "the exponent has the wrong sign: sigmoid(z) is 1 / (1 + exp(-z)).",
+    ),
+    "no bend": (
+        lambda gate, up: gate * up,
+        "SiLU is missing: this is gate x times up x.",
+    ),
+    "after the product": (
+        lambda gate, up: F.silu(gate * up),
+        "SiLU is applied to the product. It belongs to gate x alone, before the multiplication.",
+    ),
+    "on both": (
+        lambda gate, up: F.silu(gate) * F.silu(up),
+        "SiLU is applied to both. up x stays as it is, with its sign.",
+    ),
+    "added": (
+        lambda gate, up: F.silu(gate) + up,
+        "the two are added. They are multiplied, which is what makes one of them a switch.",
+    ),
+    "averaged": (
+        lambda gate, up: (F.silu(gate) + up) / 2,
+        "the two are averaged. They are multiplied, which is what makes one of them a switch.",
+    ),
+    "no up": (
+        lambda gate, up: F.silu(gate),
+        "up is not used: this is the network of two matrices that came before SwiGLU.",
+    ),
+    "no gate": (lambda gate, up: up, "gate is not used: without it nothing is bent."),
+    "bent up": (lambda gate, up: F.silu(up), "gate is not used, and SiLU is applied to up x."),
+    "half of it": (
+        lambda gate, up: F.silu(gate) * up / 2,
+        "the result is half of what it should be.",
+    ),
+    "SiLU of the sum": (
+        lambda gate, up: F.silu(gate + up),
+        "SiLU is applied to the sum of both. It belongs to gate x alone, and the two are multiplied.",
+    ),
+    "subtracted": (
+        lambda gate, up: F.silu(gate) - up,
+        "up is subtracted. The two are multiplied, which is what makes one of them a switch.",
+    ),
+    "divided": (
+        lambda gate, up: F.silu(gate) / up,
+        "SiLU(gate x) is divided by up x. The two are multiplied.",
+    ),
+    "gate squared": (
+        lambda gate, up: gate * F.silu(gate) * up,
+        "SiLU already contains its factor z: it is z times its sigmoid. Here gate x is multiplied once more.",
+    ),
+    "other sign of all": (
+        lambda gate, up: -F.silu(gate) * up,
+        "the result has the wrong sign.",
+    ),
+    "gate and nothing else": (
+        lambda gate, up: gate,
+        "neither SiLU nor up is used: this is two matrices in a row.",
+    ),
+    "absolute": (
+        lambda gate, up: F.silu(gate).abs() * up,
+        "the sign of SiLU is lost. It is slightly negative below zero.",
+    ),
+    "softmax over the tokens": (
+        lambda gate, up: gate.softmax(dim=0) * up,
+        "the gates go through a softmax over the first axis. Each neuron has a switch of its own: SiLU.",
+    ),
+}
+
+
+def swapped(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """One of BENDS that is given up x as gate x, and gate x as up x."""
+    return lambda gate, up: BENDS[name][0](up, gate)
+
+
 def activation_on_x(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return F.linear(F.linear(F.silu(x), gate) * F.linear(x, up), down)
 
@@ -59,6 +181,34 @@ def activation_at_the_end(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> 
 
 def with_the_token(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return x + swiglu(x, gate, up, down)
+
+
+def reshaped(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The matrices are given the shape (into, out) by reshape, which mixes their rows."""
+    gate, up, down = (matrix.reshape(matrix.shape[::-1]) for matrix in (gate, up, down))
+    return (F.silu(x @ gate) * (x @ up)) @ down
+
+
+def matrices_multiplied(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return F.linear(F.silu(F.linear(x, gate * up)), down)
+
+
+def mean_of_the_neurons(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return swiglu(x, gate, up, down) / len(gate)
+
+
+def one_after_another(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """gate reads what up and down have made of x."""
+    return F.linear(F.silu(F.linear(F.linear(F.linear(x, up), down), gate)), down)
+
+
+def gate_then_up(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """up reads what gate and down have made of x."""
+    return F.linear(F.linear(F.linear(F.silu(F.linear(x, gate)), down), up), down)
+
+
+def down_before_the_product(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return F.linear(F.silu(F.linear(x, gate)), down) * F.linear(F.linear(x, up), down)
 
 
 def always_float32(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -196,51 +346,14 @@ EXERCISES = (
                 lambda x, gate, up, down: swiglu(x, up, gate, down),
                 "gate and up are swapped: SiLU belongs to the product with gate.",
             ),
-            "sigmoid": (
-                bend(lambda gate, up: torch.sigmoid(gate) * up),
-                "the switch is a sigmoid. SiLU(z) is z times its sigmoid.",
-            ),
-            "relu": (bend(lambda gate, up: F.relu(gate) * up), "the switch is ReLU. Qwen3 uses SiLU, F.silu."),
-            "gelu": (bend(lambda gate, up: F.gelu(gate) * up), "the switch is GELU. Qwen3 uses SiLU, F.silu."),
-            "quick gelu": (
-                bend(lambda gate, up: gate * torch.sigmoid(1.702 * gate) * up),
-                "the sigmoid is steeper by 1.702. That is gpt-oss's switch; SiLU(z) is z times the sigmoid of z.",
-            ),
-            "tanh": (bend(lambda gate, up: torch.tanh(gate) * up), "the switch is tanh. Qwen3 uses SiLU, F.silu."),
-            "softmax": (
-                bend(lambda gate, up: gate.softmax(dim=-1) * up),
-                "the gates go through a softmax, so that neurons compete. Each neuron has a switch of its own.",
-            ),
-            "other sign": (
-                bend(lambda gate, up: gate / (1 + torch.exp(gate)) * up),
-                "the exponent has the wrong sign: sigmoid(z) is 1 / (1 + exp(-z)).",
-            ),
-            "no bend": (
-                bend(lambda gate, up: gate * up),
-                "SiLU is missing: this is gate x times up x.",
-            ),
-            "after the product": (
-                bend(lambda gate, up: F.silu(gate * up)),
-                "SiLU is applied to the product. It belongs to gate x alone, before the multiplication.",
-            ),
-            "on both": (
-                bend(lambda gate, up: F.silu(gate) * F.silu(up)),
-                "SiLU is applied to both. up x stays as it is, with its sign.",
-            ),
-            "added": (
-                bend(lambda gate, up: F.silu(gate) + up),
-                "the two are added. They are multiplied, which is what makes one of them a switch.",
-            ),
-            "averaged": (
-                bend(lambda gate, up: (F.silu(gate) + up) / 2),
-                "the two are averaged. They are multiplied, which is what makes one of them a switch.",
-            ),
-            "no up": (
-                bend(lambda gate, up: F.silu(gate)),
-                "up is not used: this is the network of two matrices that came before SwiGLU.",
-            ),
-            "no gate": (bend(lambda gate, up: up), "gate is not used: without it nothing is bent."),
-            "bent up": (bend(lambda gate, up: F.silu(up)), "gate is not used, and SiLU is applied to up x."),
+            **{name: (bend(compute), says) for name, (compute, says) in BENDS.items()},
+            **{
+                f"{name}, swapped": (
+                    bend(swapped(name)),
+                    f"two things: gate and up are swapped; and {BENDS[name][1]}",
+                )
+                for name in ("relu", "gelu", "quick gelu", "tanh", "hard swish")
+            },
             "up for gate": (up_twice, "up is used in both places. The switch is computed from gate."),
             "gate for up": (gate_twice, "gate is used in both places. The amount is computed from up."),
             "bend on x": (
@@ -251,9 +364,31 @@ EXERCISES = (
                 activation_at_the_end,
                 "SiLU is applied to the result. It belongs to gate x, before the multiplication.",
             ),
-            "half of it": (
-                bend(lambda gate, up: F.silu(gate) * up / 2),
-                "the result is half of what it should be.",
+            "reshaped": (
+                reshaped,
+                "the matrices were reshaped to fit, which mixes their rows. They are (out, in): F.linear takes them as "
+                "they are, and with @ they have to be transposed.",
+            ),
+            "matrices multiplied": (
+                matrices_multiplied,
+                "gate and up were multiplied with each other, number by number. Each makes its own product with x.",
+            ),
+            "one after another": (
+                one_after_another,
+                "gate is applied to the result of up and down. gate and up both read x itself.",
+            ),
+            "gate, then up": (
+                gate_then_up,
+                "up is applied to the result of gate and down. gate and up both read x itself.",
+            ),
+            "down before the product": (
+                down_before_the_product,
+                "down is applied to both parts before they are multiplied. Multiply neuron by neuron first, then comes "
+                "down.",
+            ),
+            "mean of the neurons": (
+                mean_of_the_neurons,
+                "the result is divided by the number of neurons. It is their sum, not their mean.",
             ),
             "with the token": (
                 with_the_token,

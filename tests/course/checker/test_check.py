@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 
 import minimoe
 from minimoe.course.checker import exercise as registry
@@ -111,6 +111,15 @@ def test_ellipsis_inside_a_function_is_todo():
         return wide.sum(-1)
 
     assert minimoe.check("99.1", half_done).status == "todo"
+
+
+def test_an_einsum_that_misses_an_axis_is_wrong_and_not_todo():
+    """PyTorch says that "no ellipsis was given"."""
+
+    def mine(x, scale):
+        return einsum(x[None], x, "token, token -> token")
+
+    assert minimoe.check("99.1", mine).status == "wrong"
 
 
 def test_random_arguments_are_seeded_and_the_global_generator_is_preserved():

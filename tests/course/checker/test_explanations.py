@@ -58,6 +58,16 @@ def test_the_parts_that_are_right_are_named():
     assert "Right: order. Wrong: share." in text
 
 
+def test_no_part_is_wrong_if_only_the_argument_was_changed():
+    def in_place(x):
+        answer = right(x)
+        x.zero_()
+        return answer
+
+    verdict = judge(exercise(), in_place)
+    assert verdict.explanation is None and "in place" in verdict.text and "Wrong:" not in verdict.text
+
+
 def test_the_first_stage_that_a_part_equals_is_named():
     verdict = judge(exercise(), lambda x: Pair(right(x).order, x.sort(-1, descending=True).values))
     assert verdict.misconception is None
@@ -68,6 +78,23 @@ def test_a_relation_is_named():
     assert (
         "share is 3 times the right one" in judge(exercise(), lambda x: Pair(right(x).order, 3 * right(x).share)).text
     )
+
+
+def related(mistake):
+    """The explanation of an answer that returns `mistake` of a random tensor, in two calls of different sizes."""
+    sizes = [
+        Case("drawn", lambda generator, size=size: (torch.randn(4, size, generator=generator),)) for size in (2, 5)
+    ]
+    identity = exercise(oracle=lambda x: x, cases=tuple(sizes), mutants={}, stages=())
+    return judge(identity, mistake).explanation
+
+
+def test_relations_that_differ_from_call_to_call_are_told_by_what_they_have_in_common():
+    assert related(lambda x: x.flip(-1)) == "Your result has the right values along its axis 1, in another order."
+    assert related(lambda x: x / x.shape[-1]) == (
+        "Your result is the right one times a factor that differs from call to call."
+    )
+    assert related(lambda x: x.flip(-1) if x.shape[-1] == 2 else x / 2) is None
 
 
 def test_two_mistakes_at_once_are_a_pair():

@@ -210,4 +210,17 @@ def test_voila_shows_the_shipped_trace(browser, voila):
         assert "mini checkpoint, measured" in page.locator(".mm-title").first.inner_text()
         page.wait_for_function("() => document.querySelector('.minimoe-fallback').offsetHeight === 0")
         assert page.evaluate("at => document.querySelector(at).minimoe.kernel !== null", READY)
+        page.get_by_label("Your own text").fill("The cat sleeps.")
+        page.get_by_role("button", name="Show its experts").click()
+        page.wait_for_function("at => document.querySelector(at)?.minimoe?.data.T < 20", arg=READY)
+        assert page.locator(".mm-bar select option").all_inner_texts() == [
+            "“The cat sleeps.”",
+            "mini checkpoint, 8,815 tokens",
+        ]
+        page.evaluate("at => document.querySelector(at).minimoe.set({ view: 'card' })", READY)
+        there = page.get_by_text("Where was it used in a long text?")
+        there.wait_for()
+        assert "mini checkpoint, measured, float32, 4 layers x 8,815 tokens" in page.locator(".mm-parts").inner_text()
+        page.locator(".mm-bar select").select_option("1")
+        page.wait_for_function("at => document.querySelector(at).minimoe.data.T === 8815", arg=READY)
         assert (page.complaints, page.abroad) == ([], [])

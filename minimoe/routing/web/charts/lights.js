@@ -9,6 +9,7 @@
 import { append, setAttributes } from "../core/dom.js";
 
 const FAN_ROW = 24; // rows lower than this show one line instead of a fan
+const FINE_ROW = 14; // rows lower than this have all their lights in one path: a node for each of hundreds would take too long
 
 /** An SVG element; attributes and children as in element(). */
 export function svgElement(tag, attributes = {}, ...children) {
@@ -59,13 +60,23 @@ function pathOf(data, place, t, heaviest) {
   }));
 }
 
+/** All lights of a token as one path of circles. */
+function fineLights(data, place, t, heaviest, kind, ring) {
+  const circles = place.rows.flatMap((l) => lightsOf(data, place, l, t, heaviest).map(({ expert, radius }) => {
+    const size = (kind === "pinned" ? radius + ring : radius).toFixed(1);
+    return `M${(place.x(l, expert) - size).toFixed(1)},${place.y(l).toFixed(1)}a${size},${size} 0 1,0 ${(2 * size).toFixed(1)},0a${size},${size} 0 1,0 ${(-2 * size).toFixed(1)},0`;
+  }));
+  return svgElement("path", { class: `mt-light-${kind} mt-fine`, d: circles.join("") });
+}
+
 /** The lights and the path of token `t`, an SVG group. `kind`: "current", filled, or "pinned", rings that stay visible below. */
 export function tokenLights({ data, place, heaviest }, t, kind) {
-  const ring = place.row < 14 ? 0.6 : 2; // by which a pinned light is larger
+  const ring = place.row < FINE_ROW ? 0.6 : 2; // by which a pinned light is larger
   const crowded = kind === "pinned" && place.row < FAN_ROW; // two zigzags over each other cannot be read
   const lines = crowded ? [] : pathOf(data, place, t, heaviest).map(({ d, opacity }) => svgElement("path", { d, class: `mt-path mt-path-${kind}`, "stroke-opacity": opacity.toFixed(2) }));
+  if (place.row < FINE_ROW) return svgElement("g", {}, lines, fineLights(data, place, t, heaviest, kind, ring));
   const marks = place.rows.flatMap((l) => lightsOf(data, place, l, t, heaviest).map(({ expert, radius, opacity }) => svgElement("circle", {
-    class: `mt-light-${kind}${place.row < 14 ? " mt-fine" : ""}`, cx: place.x(l, expert).toFixed(1), cy: place.y(l).toFixed(1),
+    class: `mt-light-${kind}`, cx: place.x(l, expert).toFixed(1), cy: place.y(l).toFixed(1),
     r: (kind === "pinned" ? radius + ring : radius).toFixed(1), [kind === "pinned" ? "stroke-opacity" : "fill-opacity"]: opacity.toFixed(2) })));
   return svgElement("g", {}, lines, marks);
 }

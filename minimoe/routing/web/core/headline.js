@@ -31,7 +31,7 @@ export function createHeadline(app) {
       setText(words, value.length ? domainWords(data, value) : neighbourWords(data));
       app.redraw(["differences"]);
     };
-    timer = setTimeout(step, 0);
+    timer = setTimeout(step, 120); // after the first picture
   };
   return {
     node,

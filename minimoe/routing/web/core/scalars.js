@@ -81,7 +81,10 @@ function sharedScalar(app) {
     label: `experts shared with ${text} in all layers`,
     scale: sequentialScale(app, 0, high, { label: `experts shared with “${text}”, all layers`, chance: [-0.5, chance], ticks: [{ value: chance, text: `pale: chance, up to ${Math.floor(chance)}`, strong: true }, { value: high, text: `${high < L * K ? "≥ " : ""}${high}` }] }),
     say: (value) => `${value} of ${L * K} experts shared with ${text}`,
-    values: (l, out = new Float32Array(T)) => fillFrom(out, (t) => shared[t]),
+    values(l, out = new Float32Array(T)) {
+      out.set(shared);
+      return out;
+    },
   };
 }
 
@@ -92,7 +95,11 @@ function sharedWith({ T, K, E, blocks }, token) {
   for (const block of blocks) {
     own.fill(0);
     for (let i = token * K; i < token * K + K; i++) own[block[i]] = 1;
-    for (let t = 0, i = 0; t < T; t++) for (let slot = 0; slot < K; slot++, i++) out[t] += own[block[i]];
+    for (let t = 0, i = 0; t < T; t++) {
+      let count = 0;
+      for (const end = i + K; i < end; i++) count += own[block[i]];
+      out[t] += count;
+    }
   }
   return out;
 }

@@ -10,7 +10,7 @@
 //   jensenShannonRows(a, b, L, E) -> Float64Array(L)       one per layer
 //   permutationBand(counts, documents, E, isFirst, draws, seed) -> {low, high, mean}   JSD under permuted document labels
 
-import { quantile, randomGenerator, shuffleInPlace } from "./random.js";
+import { quantile, randomGenerator, shuffleInPlace, tabulate } from "./random.js";
 import { logBinomial } from "./tails.js";
 
 /** Entropy of counts / sum, in bits; 0 for an empty vector. */
@@ -88,7 +88,8 @@ export function sortedChance(n, E, K) {
 function expectedOrder(n, E, p) {
   if (p >= 1 || n === 0) return new Float64Array(E).fill(n ? 1 : 0);
   const expected = new Float64Array(E);
-  const first = eachLoad(n, p, (below) => addTails(expected, 1 - below));
+  const ways = tabulate(E + 1, (i) => logBinomial(E, i));
+  const first = eachLoad(n, p, (below) => addTails(expected, 1 - below, ways));
   return expected.map((load) => (first + load) / (n * p));
 }
 
@@ -112,13 +113,13 @@ function loadReach(n, p) {
 }
 
 /** Adds P(at least i of E) for i = 1 ... E to `sums`, where each of the E succeeds with probability p. */
-function addTails(sums, p) {
+function addTails(sums, p, ways) {
   const E = sums.length;
   if (p <= 0) return;
   if (p >= 1) return sums.forEach((_, i) => (sums[i] += 1));
   let atLeast = 0;
   for (let i = E; i >= 1; i--) {
-    atLeast += Math.exp(logBinomial(E, i) + i * Math.log(p) + (E - i) * Math.log1p(-p));
+    atLeast += Math.exp(ways[i] + i * Math.log(p) + (E - i) * Math.log1p(-p));
     sums[i - 1] += Math.min(1, atLeast);
   }
 }

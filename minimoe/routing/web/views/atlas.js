@@ -206,7 +206,7 @@ function createAtlas(app, container) {
   const idle = setTimeout(() => {
     effects = designEffects(data);
     app.redraw(["effects"]);
-  }, 60);
+  }, 160);
   const observer = new ResizeObserver(() => {
     if (places) shine();
     size = [margin.clientWidth, margin.clientHeight];
