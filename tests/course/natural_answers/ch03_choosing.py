@@ -14,7 +14,7 @@ def both(chosen):
     return repeat(chosen, "half -> (pair half)", pair=2)
 
 
-@wrong("03.7", "the others turned", "not chosen", "others", "opposite", "instead")
+@wrong("03.7", "the others turned", "not* chosen", "others", "opposite", "instead")
 def _(x, cos, sin, chosen):
     return torch.where(both(chosen), x, apply_rope(x, cos, sin))
 

@@ -72,8 +72,15 @@ def _(q, k, cached, frequencies):
 @wrong("03.4", "minus 1 mended for the queries alone", "key", "k ", "one")
 def _(q, k, cached, frequencies):
     late = torch.arange(len(cached), len(cached) + len(q))
-    keys = torch.cat((cached, turn(k, late - (len(cached) > 0), frequencies)))
+    keys = torch.cat((cached, turn(k, late - min(len(cached), 1), frequencies)))
     return dots(turn(q, late, frequencies), keys), keys
+
+
+@wrong("03.4", "a bool subtracted from positions", "bool", "error", "subtract")
+def _(q, k, cached, frequencies):
+    positions = torch.arange(len(cached), len(cached) + len(q)) - (len(cached) > 0)
+    keys = torch.cat((cached, turn(k, positions, frequencies)))
+    return dots(turn(q, positions, frequencies), keys), keys
 
 
 @wrong("03.4", "all keys turned, cached ones again", "again", "twice", "cached", "already")

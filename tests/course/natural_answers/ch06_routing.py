@@ -213,13 +213,6 @@ def _(logits, top_k, renormalise):
     return finished(logits, experts, weights, renormalise)
 
 
-@wrong("06.1", "exp that overflows", "overflow", "nan", "inf", "large")
-def _(logits, top_k, renormalise):
-    powers = logits.float().exp()
-    weights, experts = (powers / powers.sum(dim=-1, keepdim=True)).topk(top_k)
-    return finished(logits, experts, weights, renormalise)
-
-
 @wrong("06.1", "exp that is never divided", "exp", "sum", "divid", "softmax", "normalis")
 def _(logits, top_k, renormalise):
     weights, experts = logits.float().exp().topk(top_k)
@@ -243,6 +236,13 @@ def _(logits, top_k, renormalise):
 @right("06.1", "as in the lesson")
 def _(logits, top_k, renormalise):
     weights, experts = shares(logits).topk(top_k, dim=-1)
+    return finished(logits, experts, weights, renormalise)
+
+
+@right("06.1", "exponentials, the largest not subtracted")
+def _(logits, top_k, renormalise):
+    powers = logits.float().exp()
+    weights, experts = (powers / powers.sum(dim=-1, keepdim=True)).topk(top_k)
     return finished(logits, experts, weights, renormalise)
 
 

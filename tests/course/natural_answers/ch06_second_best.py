@@ -139,12 +139,6 @@ def _(logits, top_k, renormalise):
     return finished(logits, experts[:, :-1], weights[:, 1:], renormalise)
 
 
-@wrong("06.6", "softmax in the logits' dtype", "float32", "bfloat16", "precision", "dtype", "tie")
-def _(logits, top_k, renormalise):
-    weights, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
-    return finished(logits, experts[:, 1:], weights[:, 1:], renormalise)
-
-
 @wrong("06.6", "weights stay in float32", "dtype", "float32", "cast")
 def _(logits, top_k, renormalise):
     experts, weights = more(logits, top_k)
@@ -234,6 +228,12 @@ def _(logits, top_k, renormalise):
         experts[token] = torch.tensor(ranking)
         weights[token] = (row[ranking] / total).to(logits.dtype)
     return Routing(logits, experts, weights)
+
+
+@right("06.6", "softmax in the logits' dtype")  # what the precision costs is the topic of 06.1
+def _(logits, top_k, renormalise):
+    weights, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
+    return finished(logits, experts[:, 1:], weights[:, 1:], renormalise)
 
 
 @right("06.6", "logarithms")

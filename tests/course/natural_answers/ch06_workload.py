@@ -192,7 +192,7 @@ def _(experts, weights, num_experts):
     return torch.einsum("bpse,bps->be", F.one_hot(experts, num_experts).to(weights), weights)
 
 
-@right("06.3", "loops")
+@wrong("06.3", "loops", "loop", "named", "names")  # the page asks for a name for every axis
 def _(experts, weights, num_experts):
     table = torch.zeros(len(experts), num_experts, dtype=torch.float64)
     for batch, position, slot in torch.ones_like(experts).nonzero().tolist():
@@ -221,7 +221,7 @@ def _(experts, weights, num_experts):
     return table.index_put((row, experts), weights, accumulate=True)
 
 
-@right("06.3", "a product of matrices")
+@wrong("06.3", "flattened, a product of matrices", "flatten", "named", "names")  # the page asks for names
 def _(experts, weights, num_experts):
     hot = F.one_hot(experts.flatten(1), num_experts).to(weights.dtype)
     return (weights.flatten(1)[:, None] @ hot)[:, 0]
