@@ -1,4 +1,4 @@
-"""Chapter 06, the router: the route function (06.1). 06.2 onward: ch06_margins_and_ablation.py."""
+"""Chapter 06, the router: the route function (06.1)."""
 
 import math
 from collections.abc import Callable
