@@ -1,6 +1,7 @@
 """Chapter 06, the router: operations of the router and of the experts (06.5)."""
 
-from minimoe.course.checker.exercise import Case, Exercise
+from minimoe.course.checker.exercise import Case, Exercise, Stage
+from minimoe.course.checker.parts import element
 from minimoe.model.config import ModelConfig
 
 
@@ -9,6 +10,17 @@ def operations(config: ModelConfig) -> tuple[int, int]:
     router = 2 * config.hidden_size * config.num_experts
     experts = 2 * config.num_experts_per_tok * 3 * config.hidden_size * config.moe_intermediate_size
     return router, experts
+
+
+def one_addition_fewer(config: ModelConfig) -> tuple[int, int]:
+    hidden, ffn = config.hidden_size, config.moe_intermediate_size
+    expert = 2 * ffn * (2 * hidden - 1) + hidden * (2 * ffn - 1)
+    return config.num_experts * (2 * hidden - 1), config.num_experts_per_tok * expert
+
+
+def sums_for_products(config: ModelConfig) -> tuple[int, int]:
+    expert = 6 * (config.hidden_size + config.moe_intermediate_size)
+    return 2 * (config.hidden_size + config.num_experts), config.num_experts_per_tok * expert
 
 
 def by_parameters(config: ModelConfig) -> tuple[int, int]:
@@ -52,7 +64,51 @@ EXERCISES = (
             Case("the mini", (MINI_SIZES,), (49_152, 294_912)),
             Case("the 235B", lambda generator: (ModelConfig.named("Qwen3-235B-A22B"),), (1_048_576, 301_989_888)),
         ),
+        parts={"the router": element(0), "the experts": element(1)},
+        stages=(
+            Stage("the router", lambda c: operations(c)[0] // 2, "is counted without additions"),
+            Stage(
+                "the router",
+                lambda c: operations(c)[0] * c.num_experts_per_tok,
+                "is counted once for each chosen expert; one product scores all experts",
+            ),
+            Stage(
+                "the router",
+                lambda c: operations(c)[0] + 3 * c.num_experts,
+                "includes the softmax; count the matrix product only",
+            ),
+            Stage("the experts", lambda c: operations(c)[1] // 2, "are counted without additions"),
+            Stage("the experts", lambda c: operations(c)[1] // 3, "are counted with one matrix; SwiGLU has three"),
+            Stage("the experts", lambda c: sum(operations(c)), "include the router; it is the first number"),
+            Stage(
+                "the experts",
+                lambda c: 6 * c.num_experts_per_tok * c.hidden_size**2,
+                "are counted with square matrices; theirs are moe_intermediate_size x hidden_size",
+            ),
+            Stage(
+                "the experts",
+                lambda c: operations(c)[1] + c.num_experts_per_tok * (5 * c.moe_intermediate_size + 2 * c.hidden_size),
+                "include what is computed value by value; count the matrix products only",
+            ),
+        ),
         mutants={
+            "one addition fewer": (
+                one_addition_fewer,
+                "a sum of n products has n - 1 additions, that is true. By convention, and on this page, each "
+                "multiplication counts with one addition.",
+            ),
+            "shares": (
+                lambda c: tuple(n / sum(operations(c)) for n in operations(c)),
+                "these are shares of the work. The exercise asks for the numbers of operations.",
+            ),
+            "sums for products": (
+                sums_for_products,
+                "the sides of each matrix are added. They are multiplied: a matrix of m x n has m · n weights.",
+            ),
+            "a whole context": (
+                lambda c: tuple(n * c.max_position_embeddings for n in operations(c)),
+                "all tokens of a context are counted; the question is about one of them.",
+            ),
             "all experts run": (
                 lambda c: (
                     2 * c.hidden_size * c.num_experts,
