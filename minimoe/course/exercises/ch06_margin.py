@@ -59,10 +59,14 @@ WAYS_TO_MISS = [way for way in product((False, True), repeat=len(MARGINS)) if an
 # 06.7 find a counterexample -------------------------------------------------------------------------------------------
 
 
+def both_orders(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(softmax first, softmax last): the weights of the eight chosen of 128, largest first, neither renormalised."""
+    return logits.double().softmax(dim=-1).topk(8).values, logits.double().topk(8).values.softmax(dim=-1)
+
+
 def gap(logits: Tensor) -> float:
-    """The largest difference between the weights of the two orders, neither renormalised; eight of 128."""
-    after = logits.double().topk(8).values.softmax(dim=-1)
-    before = logits.double().softmax(dim=-1).topk(8).values
+    """The largest difference between the weights of the two orders; eight of 128."""
+    before, after = both_orders(logits)
     return float((after - before).abs().max())
 
 
@@ -72,22 +76,48 @@ def as_logits(answer: Any) -> Tensor | None:
         logits = torch.as_tensor(answer, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return logits.flatten() if logits.numel() == 128 and max(logits.shape) == 128 else None
+    return logits.flatten() if logits.dim() and logits.numel() == logits.shape[-1] == 128 else None
 
 
 def as_gap(answer: Any) -> Callable[[], Any]:
-    """Whether the two orders are far enough apart; for another shape, the answer itself."""
+    """Whether the two orders are far enough apart; None for anything else than the logits of one token."""
     logits = as_logits(answer)
-    return lambda: answer if logits is None else gap(logits) > 0.5
+    return lambda: NO_LOGITS if logits is None else gap(logits) > 0.5
+
+
+NO_LOGITS = "no logits of one token"
 
 
 def how_far(answer: Any) -> str | None:
-    """How far apart the two orders are, if it is not enough."""
+    """How far apart the two orders are, if it is not enough, and what keeps them together."""
     logits = as_logits(answer)
     if logits is None:
         return "expected the logits of one token: 128 numbers, such as torch.zeros(128)"
     found = gap(logits)
-    return None if found > 0.5 else f"the largest difference between the two orders is {found:.3f}; wanted: above 0.5"
+    if found > 0.5:
+        return None
+    if not logits.isfinite().all():
+        return "some of these logits are inf or nan; expected 128 finite numbers"
+    wanted = f"the largest difference between the two orders is {found:.3f}; wanted: above 0.5"
+    return f"{wanted}\n{what_keeps_them_together(logits)}"
+
+
+def what_keeps_them_together(logits: Tensor) -> str:
+    """Why the orders are close. The difference is the first's weight with the softmax last, times what the 120 hold."""
+    before, after = both_orders(logits)
+    first, second, rest = float(after[0]), float(after[1]), 1 - float(before.sum())
+    if first <= 0.5 and second > first / 2:
+        return (
+            f"With the softmax last, the first gets only {first:.2f}, because others are nearly as high: they are too "
+            "high. No weight can differ by more than that."
+        )
+    if rest <= 0.5 and second > 0.01:
+        return (
+            f"With the softmax first, the 120 that are not chosen get only {rest:.2f}: the eight are too high above "
+            "them, so both orders give nearly the same."
+        )
+    both = f"The first gets {first:.2f} with the softmax last and {float(before[0]):.2f} with the softmax first:"
+    return f"{both} it is too {'high above the 120 that are not chosen' if rest < first else 'low to stand out'}."
 
 
 def one_stands_out(height: float, others: int = 0) -> Tensor:
@@ -155,7 +185,8 @@ EXERCISES = (
         mutants={
             "all alike": (
                 torch.zeros(128),
-                "all logits are alike: after the cut eight experts get an eighth each, before it 1/128: too close.",
+                "the highest logits are alike: with the softmax last, eight experts get an eighth each; with it first, "
+                "about 1/128. That is too close.",
             ),
             "one far above": (
                 one_stands_out(30.0),
@@ -165,7 +196,14 @@ EXERCISES = (
                 one_stands_out(3.4, others=7),
                 "the eight share the whole evenly, so that none of them can differ by more than an eighth.",
             ),
-            "four numbers": (torch.tensor([3.4, 0.0, 0.0, 0.0]), "that is not one logit for each of the 128 experts."),
+            "four numbers": (
+                torch.tensor([3.4, 0.0, 0.0, 0.0]),
+                "these are not the logits of one token: one row, with one number for each of 128 experts.",
+            ),
+            "not a number": (
+                torch.full((128,), torch.nan),
+                "inf and nan are no scores. What a softmax makes of them is no counterexample.",
+            ),
         },
         accepted={
             "one at 3.4": one_stands_out(3.4),

@@ -175,7 +175,7 @@ def without_the_first_slot(logits: Tensor, top_k: int, renormalise: bool) -> Ten
 
 
 def chosen_along_the_tokens(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
-    return logits.topk(top_k, dim=0).indices
+    return logits.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=0).indices
 
 
 def best_of_each_group(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:

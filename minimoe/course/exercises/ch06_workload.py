@@ -1,5 +1,6 @@
 """Chapter 06, the router: from expert ids to a table of weights (06.3)."""
 
+import copy
 import dis
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,9 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
+from minimoe.course.checker.answer_diff import difference
 from minimoe.course.checker.exercise import Case, Exercise
+from minimoe.course.checker.user_code import run
 
 
 def workload_by_loops(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
@@ -95,6 +98,70 @@ def position_by_position(experts: Tensor, weights: Tensor, num_experts: int) -> 
     return einsum(chosen, weights, "batch position slot expert, batch position slot -> batch position expert")
 
 
+def largest(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    return reduce(one_by_one(experts, weights, num_experts), "batch position slot expert -> batch expert", "max")
+
+
+def one_by_one(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    """(batch, position, slot, expert): each weight in the column of its expert."""
+    chosen = F.one_hot(experts, num_experts).to(weights.dtype)
+    return einsum(chosen, weights, "batch position slot expert, batch position slot -> batch position slot expert")
+
+
+def mean_over(axis: str) -> Callable[..., Tensor]:
+    """The table with a mean over one axis in place of a sum."""
+
+    def mistaken(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+        return by_einsum(experts, weights, num_experts) / experts.shape[("batch", "position", "slot").index(axis)]
+
+    return mistaken
+
+
+def per_choice(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    return by_einsum(experts, weights, num_experts) / counted(experts, weights, num_experts).clamp(min=1)
+
+
+def shares_of_a_sentence(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    table = by_einsum(experts, weights, num_experts)
+    return table / reduce(table, "batch expert -> batch 1", "sum")
+
+
+def counts_times_weights(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    """Both are summed over the whole sentence before they are multiplied."""
+    totals = reduce(weights, "batch position slot -> batch 1", "sum")
+    return counted(experts, weights, num_experts) * totals
+
+
+def last_one_stays(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    """Each choice overwrites the one before it, as `scatter_` or an index with += do."""
+    table = torch.zeros(len(experts), num_experts, dtype=weights.dtype)
+    for sentence, position, slot in torch.ones_like(experts).nonzero().tolist():
+        table[sentence, experts[sentence, position, slot]] = weights[sentence, position, slot]
+    return table
+
+
+def last_one_stays_in_each_slot(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    one_slot = [slice(slot, slot + 1) for slot in range(experts.shape[2])]
+    return torch.stack([last_one_stays(experts[..., s], weights[..., s], num_experts) for s in one_slot]).sum(dim=0)
+
+
+def some_only(choose: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The table of the slots or positions that `choose` keeps."""
+    return lambda experts, weights, num_experts: by_einsum(choose(experts), choose(weights), num_experts)
+
+
+def in_another_order(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    """Experts are read position by position, weights slot by slot."""
+    experts = rearrange(experts, "batch position slot -> batch (position slot) 1")
+    weights = rearrange(weights, "batch position slot -> batch (slot position) 1")
+    return by_einsum(experts, weights, num_experts)
+
+
+def numbered_from_one(experts: Tensor, weights: Tensor, num_experts: int) -> Tensor:
+    table = by_einsum(experts, weights, num_experts)
+    return torch.cat((table[:, 1:], torch.zeros_like(table[:, :1])), dim=-1)
+
+
 SHAPE_SURGERY = {
     "view", "reshape", "transpose", "permute", "flatten", "unsqueeze", "squeeze", "gather", "scatter", "scatter_",
     "scatter_add", "scatter_add_", "index_add", "index_add_", "bincount",
@@ -102,7 +169,10 @@ SHAPE_SURGERY = {
 
 
 def still_cut_by_hand(answer: Any) -> str | None:
-    """A right table is not enough here: it should read as a pattern."""
+    """A right table is not enough here: it should read as a pattern. A wrong one is told what is wrong with it."""
+    drawn = choices(2, 5, 3, 7)(torch.Generator().manual_seed(0))
+    if difference(workload_by_loops(*drawn), run(answer, copy.deepcopy(drawn)), 1e-4):
+        return None
     code = getattr(answer, "__code__", None)
     used = sorted(SHAPE_SURGERY & set(getattr(code, "co_names", ())))
     if used:
@@ -138,6 +208,7 @@ EXERCISES = (
             Case("one token, one slot", choices(3, 1, 1, 4)),
             Case("more experts than choices", choices(2, 3, 4, 31)),
             Case("weights in float64", choices(2, 4, 3, 6, torch.float64)),
+            Case("weights in bfloat16", choices(2, 4, 3, 6, torch.bfloat16), tolerance=0.02),
         ),
         given=as_given,
         also=still_cut_by_hand,
@@ -155,11 +226,68 @@ EXERCISES = (
             ),
             "misspelt axis": (
                 misspelt,
-                "one axis has two spellings. einsum takes them for two axes and sums each on its own, without a word.",
+                "the slots of a position are summed before experts meet weights. einsum does that, without a word, "
+                "when an axis has two spellings.",
             ),
             "left in float32": (
                 always_float32,
                 "the table is float32 although the weights aren't. Keep their dtype.",
+            ),
+            "the largest": (largest, "the largest weight of each expert is kept. The table asks for their sum."),
+            "mean over the positions": (
+                mean_over("position"),
+                "the table is divided by the number of positions. It asks for a sum over both, position and slot.",
+            ),
+            "mean over the slots": (
+                mean_over("slot"),
+                "the table is divided by the number of slots. It asks for a sum over both, position and slot.",
+            ),
+            "per choice": (
+                per_choice,
+                "each sum is divided by the number of choices, which makes a mean. The table asks for the sum.",
+            ),
+            "shares": (
+                shares_of_a_sentence,
+                "each row is divided by its sum, which makes shares. The table asks for the sums themselves.",
+            ),
+            "counts times weights": (
+                counts_times_weights,
+                "choices and weights are summed before they are multiplied. Each choice has a weight of its own: "
+                "multiply first.",
+            ),
+            "the last one stays": (
+                last_one_stays,
+                "where an expert is chosen several times, the last weight replaces those before it. They are added up.",
+            ),
+            "the last one stays in each slot": (
+                last_one_stays_in_each_slot,
+                "where an expert is chosen several times in one slot, only the last weight counts: an index with += "
+                "adds once. All of them are added up.",
+            ),
+            "first slot only": (
+                some_only(lambda each: each[..., :1]),
+                "only the first slot counts. Sum over all slots.",
+            ),
+            "without the last slot": (
+                some_only(lambda each: each[..., :-1]),
+                "the last slot is left out. Sum over all slots.",
+            ),
+            "first position only": (
+                some_only(lambda each: each[:, :1]),
+                "only the first position of each sentence counts. Sum over all positions.",
+            ),
+            "last position only": (
+                some_only(lambda each: each[:, -1:]),
+                "only the last position of each sentence counts. Sum over all positions.",
+            ),
+            "in another order": (
+                in_another_order,
+                "experts and weights are read in different orders, so the weights belong to other experts. Both are "
+                "(position slot).",
+            ),
+            "numbered from one": (
+                numbered_from_one,
+                "experts are numbered from 1, so each weight is one column too far left, and expert 0 is lost.",
             ),
             "one row a token": (
                 position_by_position,

@@ -95,7 +95,7 @@ wrong("06.7", "eight logits", "shape", "128")(torch.tensor([[3.4, 0, 0, 0, 0, 0,
 wrong("06.7", "several tokens", "shape", "one token", "token")(torch.randn(4, 128))
 wrong("06.7", "probabilities", "0.5", "logits", "probabilit", "differ", "one", "little")(spike(3.4).softmax(-1)[None])
 wrong("06.7", "NaN", "nan", "finite", "number")(torch.full((1, 128), torch.nan))
-wrong("06.7", "a function", "function", "tensor", "type")(lambda: spike(3.4))
+wrong("06.7", "a function", "function", "not the logits", "tensor", "type")(lambda: spike(3.4))
 wrong("06.7", "one number", "shape", "tensor", "type", "128")(3.4)
 wrong("06.7", "one far behind", "behind", "ahead", "one", "0.5", "differ", "low")(spike(-4)[None])
 
