@@ -372,7 +372,10 @@ EXERCISES = (
                 "the powers are computed in bfloat16, which has 8 significant bits, and cast too late. Compute in "
                 "float32.",
             ),
-            "in float64": (in_float64, "the numbers are right, but float64. The docstring promises float32."),
+            "in float64": (
+                in_float64,
+                "the numbers are right, but their dtype isn't float32, which the docstring promises.",
+            ),
         },
         accepted={
             "by logarithm, in float64": by_logarithm,
