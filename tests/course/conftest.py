@@ -7,10 +7,12 @@ from tests.browser import run_all_cells
 
 @pytest.fixture
 def reader(page, lab):
-    """Opens a notebook and runs it from top to bottom; what the page complains of is collected."""
-    page.complaints = []
+    """Opens a notebook and runs it from top to bottom; collects what the page complains of or asks of the network."""
+    page.complaints, page.strangers = [], []
     page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    known = (lab.url, "ws", "data:", "blob:")
+    page.on("request", lambda seen: page.strangers.append(seen.url) if not seen.url.startswith(known) else None)
 
     def read(notebook):
         page.goto(lab.address(notebook))

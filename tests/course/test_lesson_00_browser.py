@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import ROOT, keep, run_all_cells
+from tests.browser import ROOT, keep
 
 LESSON = "notebooks/00_start_here.ipynb"
 pytestmark = [
@@ -13,20 +13,6 @@ PAGE = ".widget-vbox:has(.widget-slider) .widget-html-content"  # what the model
 PATIENCE = 30_000  # milliseconds for the answer of a kernel that does nothing else
 
 
-@pytest.fixture
-def lesson(page, lab):
-    """Lesson 00, run from top to bottom; what the page complains of, or asks of the network, is collected."""
-    page.complaints, page.strangers = [], []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    known = (lab.url, "ws", "data:", "blob:")
-    page.on("request", lambda seen: page.strangers.append(seen.url) if not seen.url.startswith(known) else None)
-    page.goto(lab.address(LESSON))
-    run_all_cells(page)
-    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    return page
-
-
 def words(page, text):
     """Wait until the sentence above the map contains `text`, and return it."""
     page.wait_for_function(
@@ -35,7 +21,8 @@ def words(page, text):
     return page.locator(".mt-words").inner_text()
 
 
-def test_lesson_00_runs_and_what_the_reader_does_is_answered(lesson):
+def test_lesson_00_runs_and_what_the_reader_does_is_answered(reader):
+    lesson = reader(LESSON)
     lesson.locator(".jp-CodeCell", has_text="minimoe.show_token(").first.scroll_into_view_if_needed(timeout=PATIENCE)
     tokens = lesson.locator(".mt-token")
     lesson.wait_for_selector(".mt-light-current", timeout=PATIENCE)  # drawn once the cell is on the screen

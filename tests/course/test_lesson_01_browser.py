@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.browser import ROOT, run_all_cells
-from tests.course.test_lesson_03_browser import watched  # noqa: F401
+from tests.browser import ROOT
 
 LESSON = "notebooks/01_tokens.ipynb"
 pytestmark = [
@@ -20,11 +19,8 @@ def fill(page, label, text):
     field.press("Enter")
 
 
-def test_lesson_01_runs_and_its_widgets_answer(watched, lab):  # noqa: F811
-    page = watched
-    page.goto(lab.address(LESSON))
-    run_all_cells(page)
-    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+def test_lesson_01_runs_and_its_widgets_answer(reader):
+    page = reader(LESSON)
     fill(page, "pattern", "picture row column -> row (picture column)")
     page.wait_for_selector("text=That is it.", timeout=30_000)
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.browser import ROOT, run_all_cells
-from tests.course.test_lesson_03_browser import watched  # noqa: F401
+from tests.browser import ROOT
 
 LESSON = "notebooks/02_rmsnorm.ipynb"
 pytestmark = [
@@ -14,11 +13,8 @@ FIGURE = "document.querySelector('.jp-OutputArea-child:has(.widget-slider) .js-p
 TITLE = f"() => ({FIGURE}?.layout?.title?.text ?? '').replaceAll('<br>', ' ')"
 
 
-def test_lesson_02_runs_and_its_widget_answers(watched, lab):  # noqa: F811
-    page = watched
-    page.goto(lab.address(LESSON))
-    run_all_cells(page)
-    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+def test_lesson_02_runs_and_its_widget_answers(reader):
+    page = reader(LESSON)
     handle = page.locator(".widget-slider .noUi-handle").first
     handle.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(TITLE, timeout=30_000)

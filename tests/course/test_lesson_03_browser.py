@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import ROOT, run_all_cells
+from tests.browser import ROOT
 
 LESSON, EXERCISES = "notebooks/03_rope.ipynb", "exercises/03_rope.ipynb"
 pytestmark = [
@@ -14,17 +14,6 @@ FIGURE = """label => [...document.querySelectorAll('.jp-OutputArea-child:has(.wi
     .find(output => [...output.querySelectorAll('.widget-label')].some(text => text.textContent === label))
     ?.querySelector('.js-plotly-plot')"""
 TITLE = f"label => ({FIGURE})(label)?.layout?.title?.text ?? ''"
-
-
-@pytest.fixture
-def watched(page, lab):
-    """A page that notes what it complains of and what it asks of the network."""
-    page.complaints, page.strangers = [], []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    known = (lab.url, "ws", "data:", "blob:")
-    page.on("request", lambda seen: page.strangers.append(seen.url) if not seen.url.startswith(known) else None)
-    return page
 
 
 def title_of(page, widget):
@@ -59,28 +48,26 @@ def show(page, widget):
     return title_of(page, widget)
 
 
-def test_lesson_03_runs_and_its_widgets_answer(watched, lab):
-    watched.goto(lab.address(LESSON))
-    run_all_cells(watched)
-    assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    title = show(watched, ARROWS)
+def test_lesson_03_runs_and_its_widgets_answer(reader):
+    page = reader(LESSON)
+    title = show(page, ARROWS)
     assert "q at 15, turned" in title and "k at 14, by" in title and "distance 1;" in title
-    first = score(watched)
+    first = score(page)
 
-    assert "distance 4;" in move(watched, ARROWS, "q at", 3) and score(watched) != first
-    assert "distance 1;" in move(watched, ARROWS, "k at", 3)
-    assert score(watched) == pytest.approx(first, abs=2e-3)
-    far = move(watched, ARROWS, "move both by", 5)
+    assert "distance 4;" in move(page, ARROWS, "q at", 3) and score(page) != first
+    assert "distance 1;" in move(page, ARROWS, "k at", 3)
+    assert score(page) == pytest.approx(first, abs=2e-3)
+    far = move(page, ARROWS, "move both by", 5)
     assert "q at 18 + 5 = 23, turned" in far and "k at 17 + 5 = 22, by" in far and "distance 1;" in far
-    assert score(watched) == pytest.approx(first, abs=2e-3)
+    assert score(page) == pytest.approx(first, abs=2e-3)
 
-    watched.locator(".widget-dropdown select").select_option("0")
-    watched.wait_for_function(f"label => ({TITLE})(label).startsWith('Pair 0 of 16')", arg=ARROWS, timeout=30_000)
-    assert "takes 6.3 tokens" in title_of(watched, ARROWS)
+    page.locator(".widget-dropdown select").select_option("0")
+    page.wait_for_function(f"label => ({TITLE})(label).startsWith('Pair 0 of 16')", arg=ARROWS, timeout=30_000)
+    assert "takes 6.3 tokens" in title_of(page, ARROWS)
 
-    assert show(watched, SUM).startswith("1 of 16 pairs")
-    assert move(watched, SUM, SUM, 15).startswith("16 of 16 pairs: the score is highest at distance 1")
-    assert watched.complaints == [] and watched.strangers == []
+    assert show(page, SUM).startswith("1 of 16 pairs")
+    assert move(page, SUM, SUM, 15).startswith("16 of 16 pairs: the score is highest at distance 1")
+    assert page.complaints == [] and page.strangers == []
 
 
 def answer(page, stub_line, wrong_or_right):
@@ -94,21 +81,19 @@ def answer(page, stub_line, wrong_or_right):
     page.keyboard.press("Shift+Enter")
 
 
-def test_exercises_03_run_unattempted_then_wrong_then_right(watched, lab):
-    watched.goto(lab.address(EXERCISES))
-    run_all_cells(watched)
-    assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    outputs = watched.locator(".jp-OutputArea-output")
+def test_exercises_03_run_unattempted_then_wrong_then_right(reader):
+    page = reader(EXERCISES)
+    outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="03.1  todo").count() == 1
 
     head = "def frequencies(head_dim: int, theta: float) -> Tensor:\n"
     body = "return 1.0 / theta ** (torch.arange(head_dim // 2) {} / head_dim)\n"
-    answer(watched, "def frequencies(head_dim", head + "    " + body.format(""))
-    watched.wait_for_selector(".jp-OutputArea-output:has-text('03.1  wrong')")
+    answer(page, "def frequencies(head_dim", head + "    " + body.format(""))
+    page.wait_for_selector(".jp-OutputArea-output:has-text('03.1  wrong')")
     said = outputs.filter(has_text="03.1  wrong").first.inner_text()
     assert "the exponent is j / head_dim" in said and "Traceback" not in said
 
-    answer(watched, "def frequencies(head_dim", head + "    " + body.format("* 2"))
-    watched.wait_for_selector(".jp-OutputArea-output:has-text('03.1  ok')")
+    answer(page, "def frequencies(head_dim", head + "    " + body.format("* 2"))
+    page.wait_for_selector(".jp-OutputArea-output:has-text('03.1  ok')")
     assert outputs.filter(has_text="03.1  wrong").count() == 0
-    assert watched.complaints == [] and watched.strangers == []
+    assert page.complaints == [] and page.strangers == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import ROOT, run_all_cells
+from tests.browser import ROOT
 
 LESSON, EXERCISES = "notebooks/05_swiglu.ipynb", "exercises/05_swiglu.ipynb"
 pytestmark = [
@@ -11,17 +11,6 @@ pytestmark = [
 ]
 FIGURE = "document.querySelector('.jp-OutputArea-child:has(.widget-dropdown) .js-plotly-plot')"
 TITLE = f"({FIGURE}?.layout?.title?.text ?? '')"
-
-
-@pytest.fixture
-def watched(page, lab):
-    """A page that notes what it complains of and what it asks of the network."""
-    page.complaints, page.strangers = [], []
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    known = (lab.url, "ws", "data:", "blob:")
-    page.on("request", lambda seen: page.strangers.append(seen.url) if not seen.url.startswith(known) else None)
-    return page
 
 
 def choose(page, name, label):
@@ -34,22 +23,20 @@ def choose(page, name, label):
     return page.evaluate(TITLE).replace("<br>", " ")
 
 
-def test_lesson_05_runs_and_its_widget_answers(watched, lab):
-    watched.goto(lab.address(LESSON))
-    run_all_cells(watched)
-    assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    watched.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
-    watched.wait_for_function(TITLE, timeout=30_000)
-    title = watched.evaluate(TITLE).replace("<br>", " ")
+def test_lesson_05_runs_and_its_widget_answers(reader):
+    page = reader(LESSON)
+    page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
+    page.wait_for_function(TITLE, timeout=30_000)
+    title = page.evaluate(TITLE).replace("<br>", " ")
     assert title.startswith("Open for") and "have the cosine −0.99" in title
 
-    assert "2% is left" in choose(watched, "compute", "swapped")
-    parallel = choose(watched, "neuron", "layer 3, expert 101, neuron 22")
+    assert "2% is left" in choose(page, "compute", "swapped")
+    parallel = choose(page, "neuron", "layer 3, expert 101, neuron 22")
     assert "100% is left" in parallel and "have the cosine 1.00" in parallel
-    assert choose(watched, "compute", "SwiGLU").startswith("Open for")
-    words = watched.evaluate(f"{FIGURE}.layout.annotations.map(note => note.text)")
+    assert choose(page, "compute", "SwiGLU").startswith("Open for")
+    words = page.evaluate(f"{FIGURE}.layout.annotations.map(note => note.text)")
     assert "'在'" in words
-    assert watched.complaints == [] and watched.strangers == []
+    assert page.complaints == [] and page.strangers == []
 
 
 def answer(page, stub_line, wrong_or_right):
@@ -63,21 +50,19 @@ def answer(page, stub_line, wrong_or_right):
     page.keyboard.press("Shift+Enter")
 
 
-def test_exercises_05_run_unattempted_then_wrong_then_right(watched, lab):
-    watched.goto(lab.address(EXERCISES))
-    run_all_cells(watched)
-    assert watched.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
-    outputs = watched.locator(".jp-OutputArea-output")
+def test_exercises_05_run_unattempted_then_wrong_then_right(reader):
+    page = reader(EXERCISES)
+    outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="05.1  todo").count() == 1
 
     head = "def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:\n"
     body = "return F.linear({} * F.linear(x, up), down)\n"
-    answer(watched, "def swiglu(x: Tensor", head + "    " + body.format("torch.sigmoid(F.linear(x, gate))"))
-    watched.wait_for_selector(".jp-OutputArea-output:has-text('05.1  wrong')")
+    answer(page, "def swiglu(x: Tensor", head + "    " + body.format("torch.sigmoid(F.linear(x, gate))"))
+    page.wait_for_selector(".jp-OutputArea-output:has-text('05.1  wrong')")
     said = outputs.filter(has_text="05.1  wrong").first.inner_text()
     assert "the switch is a sigmoid" in said and "Traceback" not in said
 
-    answer(watched, "def swiglu(x: Tensor", head + "    " + body.format("F.silu(F.linear(x, gate))"))
-    watched.wait_for_selector(".jp-OutputArea-output:has-text('05.1  ok')")
+    answer(page, "def swiglu(x: Tensor", head + "    " + body.format("F.silu(F.linear(x, gate))"))
+    page.wait_for_selector(".jp-OutputArea-output:has-text('05.1  ok')")
     assert outputs.filter(has_text="05.1  wrong").count() == 0
-    assert watched.complaints == [] and watched.strangers == []
+    assert page.complaints == [] and page.strangers == []

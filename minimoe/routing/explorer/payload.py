@@ -10,7 +10,9 @@ number is stored in one, two or four bytes of `blob`, and the header gives the o
     token, token_id, position  u32 (token)     sequence, document  u16 (token)     domain, role  u8 (token)
     loss           f32 (token), NaN if unknown        probability_sums  f32 (layer, expert)
 
-The u8 codes are rounded and meant for drawing; expert ids are exact, and so is every statistic computed from them.
+Documents with the same tokens are one document here (`merge_copies`); `copies` in the header says how many more there
+were. The u8 codes are rounded and meant for drawing; expert ids are exact, and so is every statistic computed from
+them.
 """
 
 import base64
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 from minimoe.errors import BadArgument
 from minimoe.routing.explorer.background import background_of
 from minimoe.routing.explorer.opening import opening_state
+from minimoe.routing.trace.documents import duplicate_documents, merge_copies
 from minimoe.routing.trace.roles import ROLES
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -65,8 +68,9 @@ def pack(
     entries: list[dict[str, Any]] = []
     pieces: list[bytes] = []
     offset = 0
-    for number, trace in enumerate(traces):
-        entry = describe(trace)
+    for number, whole in enumerate(traces):
+        trace = merge_copies(whole)  # so that each test over documents counts a text once
+        entry = describe(trace) | {"copies": len(duplicate_documents(whole))}
         entry["statistics"] = statistics(trace) if statistics is not None else {}
         entry["background"] = background_of(trace, background)
         if ablations is not None and ablations[number] is not None:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from minimoe.routing.statistics.beyond_chance import beyond_chance
 from minimoe.routing.statistics.counting import selection_counts
+from minimoe.routing.trace.documents import merge_copies
 from minimoe.routing.trace.trace import RoutingTrace
 
 CLASS = "minimoe-fallback"
@@ -104,7 +105,7 @@ def faded(cells: Array, pale: Array) -> Array:
 def draw(trace: RoutingTrace, counts: Array, alt: str) -> bytes:
     """The atlas as a PNG: layers from top to bottom, experts from left to right, with `alt` as its description."""
     count = int(trace.metadata["num_experts"])
-    beyond = beyond_chance(trace.experts, count, trace.documents, trace.domains).numpy()
+    beyond = beyond_chance(trace.experts, count, merge_copies(trace).documents, trace.domains).numpy()
     cells = faded(colours(log_fold(trace, counts)), ~beyond)
     height = max(CELL, math.ceil(96 / len(cells)))  # at least 96 pixels in total, for traces with few layers
     enlarged = framed(cells.repeat(height, axis=0).repeat(CELL, axis=1), trace.layers.tolist(), height)

@@ -40,16 +40,24 @@ from minimoe.routing.statistics.matched import MatchedTokens, matched_tokens
 from minimoe.routing.statistics.pairs import Pairs, coactivation, expected_pairs, pmi, seriate
 from minimoe.routing.statistics.paths import Transitions, transition_lift
 from minimoe.routing.statistics.placement import Placement, balanced_placement, contiguous_placement
-from minimoe.routing.statistics.vocabulary import vocabulary_specialisation
+from minimoe.routing.statistics.vocabulary import (
+    ExpertPreferences,
+    Preferences,
+    expert_preferences,
+    token_preferences,
+    vocabulary_specialisation,
+)
 
 __all__ = [
     "Distance",
     "DocumentCounts",
     "Estimate",
+    "ExpertPreferences",
     "Locality",
     "MatchedTokens",
     "Pairs",
     "Placement",
+    "Preferences",
     "Specialisation",
     "Transitions",
     "balanced_placement",
@@ -67,6 +75,7 @@ __all__ = [
     "effective_experts",
     "expected_maximum",
     "expected_pairs",
+    "expert_preferences",
     "fold_over_uniform",
     "frequency",
     "frequency_chance",
@@ -87,6 +96,7 @@ __all__ = [
     "seriate",
     "specialisation_score",
     "token_information",
+    "token_preferences",
     "transition_lift",
     "vocabulary_specialisation",
 ]

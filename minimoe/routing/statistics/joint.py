@@ -99,3 +99,67 @@ def cluster_variance(
     size = len(ids)
     residual = counts.double() - expected
     return (size / (size - 1) * (squares - residual**2 / size)).clamp(min=0), size
+
+
+@dataclass(frozen=True)
+class ShareTest:
+    """Test of shares, all of one shape: two-sided p, and the dispersion of each row, at least 1."""
+
+    p: Tensor
+    dispersion: Tensor
+
+
+def share_test(
+    used: Tensor,
+    times: Tensor,
+    base: Tensor,
+    products: tuple[Tensor, Tensor, Tensor],
+    documents: Tensor | None,
+    together: tuple[int, ...],
+) -> ShareTest:
+    """p-values of "`used` of `times` tokens select an expert, as often as `base`", for rows (...), such as token ids.
+
+    products (...): sums over documents of used^2, used times and times^2; documents (...): in how many documents the
+    tokens of a row lie; None if documents are unknown. The two tests of `joint_test`, with the documents of the row.
+    Its own variance is that of its counts around its own share, so that a preference that all documents have is not
+    taken for scatter. Pooled over the dimensions `together` is the correlation of two tokens of one document, (own /
+    tokenwise - 1) / (m - 1), with m = sum(times^2) / sum(times) the tokens of the row that a token meets in its
+    document, itself included (Kish 1965). A row of one document cannot be told from that document: its p is 1.
+    """
+    used, times, base = torch.broadcast_tensors(used.double(), times.double(), base.double())
+    independent = times * base * (1 - base)
+    residual = used - base * times
+    plain = torch.where(independent > 0, residual / independent.clamp(min=1e-300).sqrt(), math.inf * residual.sign())
+    plain = plain.nan_to_num(0.0, math.inf, -math.inf)
+    exact = binomial_two_sided(used, times, base)
+    if documents is None:
+        return ShareTest(torch.where(plain.abs() >= NOTICEABLE, exact, 1.0), torch.ones_like(used))
+    squares, mixed, sizes = (torch.broadcast_to(each.double(), used.shape) for each in products)
+    size = torch.broadcast_to(documents.double(), used.shape)
+    share = used / times.clamp(min=1)
+    free = 1 - sizes / times.clamp(min=1) ** 2  # of independent tokens, the squares below sum to `free` of the variance
+    several = (size >= 2) & (free > 0)
+    around = (squares - 2 * share * mixed + share**2 * sizes).clamp(min=0)
+    own = torch.where(several, around / free.clamp(min=1e-300), 0.0)
+    meets = sizes / times.clamp(min=1e-300)
+    tokenwise = times**2 / (times - 1).clamp(min=1) * share * (1 - share)
+    excess = torch.where(several, own - tokenwise, 0.0).sum(together, keepdim=True)
+    room = torch.where(several, tokenwise * (meets - 1), 0.0).sum(together, keepdim=True)
+    correlation = torch.where(room > 0, excess / room.clamp(min=1e-300), 0.0).clamp(0, 1)
+    variance = torch.maximum(own, (1 + correlation * (meets - 1).clamp(min=0)) * independent)
+    z = torch.where(variance > 0, residual / variance.clamp(min=1e-300).sqrt(), plain)
+    clustered = student_two_sided(z, (size - 1).clamp(min=1))
+    noticed = (size >= 2) & (z.abs() >= NOTICEABLE) & (plain.abs() >= NOTICEABLE)
+    p = torch.where(noticed, torch.maximum(exact, clustered), 1.0)
+    dispersion = torch.where(independent > 0, variance / independent.clamp(min=1e-300), 1.0).clamp(min=1)
+    return ShareTest(p, dispersion)
+
+
+def wilson(used: Tensor, times: Tensor, dispersion: Tensor) -> tuple[Tensor, Tensor]:
+    """The 95 % interval of a share (Wilson 1927), with `times` divided by the dispersion (Kish's effective sample)."""
+    share, size = used.double() / times.clamp(min=1), (times.double() / dispersion).clamp(min=1e-300)
+    centre = share + Z**2 / (2 * size)
+    half = Z * (share * (1 - share) / size + Z**2 / (4 * size**2)).sqrt()
+    scale = 1 + Z**2 / size
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return torch.where(used > 0, low.clamp(min=0), 0.0), torch.where(used < times, high.clamp(max=1), 1.0)

@@ -47,17 +47,18 @@ def kept(value: Tensor) -> Tensor:
     return torch.where(value.abs() < TINY, TINY, value)
 
 
-def student_two_sided(t: Tensor, degrees: float) -> Tensor:
-    """P(|T| >= |t|) for Student's t with `degrees` degrees of freedom; 1 without a degree of freedom."""
-    if degrees <= 0:
-        return torch.ones_like(t.double())
-    t = t.double()
-    return beta_incomplete(degrees / (degrees + t * t), torch.tensor(degrees / 2), torch.tensor(0.5))
+def student_two_sided(t: Tensor, degrees: Tensor | float) -> Tensor:
+    """P(|T| >= |t|) for Student's t with `degrees` degrees of freedom (a number or one each); 1 without any."""
+    t, degrees = t.double(), torch.as_tensor(degrees, dtype=torch.float64)
+    some = degrees.clamp(min=1)
+    p = beta_incomplete(some / (some + t * t), some / 2, torch.tensor(0.5))
+    return torch.where(degrees > 0, p, 1.0)
 
 
 def binomial_two_sided(successes: Tensor, trials: Tensor, probability: Tensor) -> Tensor:
     """2 min(P(X <= k), P(X >= k)), at most 1, for X binomial."""
     k, n, p = successes.double(), trials.double(), probability.double().clamp(0, 1)
     at_least = torch.where(k <= 0, 1.0, beta_incomplete(p, k.clamp(min=1), n - k + 1))
-    at_most = torch.where(k >= n, 1.0, 1 - beta_incomplete(p, k + 1, (n - k).clamp(min=1)))
+    # P(X <= k) = I_(1-p)(n - k, k + 1), not 1 - I_p(k + 1, n - k): a difference loses the digits of a small tail
+    at_most = torch.where(k >= n, 1.0, beta_incomplete(1 - p, (n - k).clamp(min=1), k + 1))
     return (2 * torch.minimum(at_least, at_most)).clamp(max=1)

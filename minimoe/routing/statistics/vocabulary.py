@@ -1,14 +1,19 @@
 """Vocabulary: whether a token id is consistently routed to the same expert."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from minimoe.routing.statistics.chance import Estimate, expected_maximum
+from minimoe.errors import BadArgument
+from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg, expected_maximum
 from minimoe.routing.statistics.counting import check_experts, check_labels, compact, indicator
+from minimoe.routing.statistics.joint import share_test, wilson
 from minimoe.routing.statistics.resampling import bootstrap_weights, interval
 
 MINIMUM_OCCURRENCES = 50  # of an id; with the usual 10, the largest of 128 shares is 32 % by chance alone
 MINIMUM_IDS = 10
+FEWEST_OCCURRENCES = 10  # of an id in the list of an expert
 
 
 def frequent_ids(token_ids: Tensor, occurrences: int) -> Tensor:
@@ -80,3 +85,115 @@ def vocabulary_specialisation(
             samples = [mean_maximum(sample, experts.shape[2]) for sample in resampled]
             low[layer], high[layer] = interval(torch.stack(samples), value[layer])
     return Estimate(value, chance, low.clamp(min=0), high.clamp(max=1), len(ids), MINIMUM_IDS, "token ids")
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """For which token ids the experts of a layer are selected; rows are ids.
+
+    token_ids (id) int64; times, documents (id) int64: occurrences, and the documents they lie in (0 if unknown); used
+    (id, expert) int64. lift (id, expert): share of the occurrences that select the expert over its share of all tokens,
+    chance 1. q (id, expert): of each expert over all ids.
+    """
+
+    token_ids: Tensor
+    times: Tensor
+    documents: Tensor
+    used: Tensor
+    lift: Estimate
+    q: Tensor
+
+
+def token_preferences(
+    experts: Tensor,
+    num_experts: int,
+    token_ids: Tensor,
+    documents: Tensor | None = None,
+    occurrences: int = FEWEST_OCCURRENCES,
+) -> Preferences:
+    """(id, expert): whether tokens of an id select an expert more or less often than all tokens do.
+
+    experts: (token, slot) of one layer. Test and dispersion: `share_test`, pooled over the ids of an expert. Interval:
+    Wilson's, of occurrences divided by the dispersion, and 0..1 / base for an id of one document, which says nothing
+    about others. n (id, 1) counts occurrences, at least 50; ids with fewer than `occurrences` are left out, -1 as well.
+    The same in web/math/vocabulary.js.
+    """
+    check_experts(experts[None], num_experts)
+    token_ids = check_labels("token_ids", token_ids, experts[None])
+    known = torch.full_like(token_ids, -1) if documents is None else check_labels("documents", documents, experts[None])
+    ids = frequent_ids(token_ids, occurrences)
+    if len(ids) == 0:
+        raise BadArgument(f"no token id occurs {occurrences} times; expected at least one. Select more tokens.")
+    base = indicator(experts, num_experts).double().mean(0)
+    id_index = compact(token_ids, ids)
+    used = id_counts(experts, num_experts, id_index, len(ids))
+    times = torch.bincount(id_index[id_index >= 0], minlength=len(ids))
+    inside = (id_index >= 0) & (known >= 0)
+    cells, rows = (known * len(ids) + id_index)[inside].unique(return_inverse=True)  # a cell: an id in a document
+    of_id = cells % len(ids)
+    part = torch.zeros(len(cells), num_experts, dtype=torch.float64)
+    part.index_add_(0, rows, indicator(experts[inside], num_experts).double())
+    size = torch.bincount(rows, minlength=len(cells)).double()[:, None]
+    squares, mixed, sizes = (
+        torch.zeros(len(ids), each.shape[1], dtype=torch.float64).index_add_(0, of_id, each)
+        for each in (part**2, part * size, size**2)
+    )
+    seen = torch.bincount(of_id, minlength=len(ids))
+    some = bool((known >= 0).any())
+    test = share_test(used, times[:, None], base, (squares, mixed, sizes), seen[:, None] if some else None, (0,))
+    q = torch.stack([benjamini_hochberg(p) for p in test.p.T], dim=1)
+    safe = base.clamp(min=1e-300)
+    low, high = wilson(used, times[:, None].expand_as(used), test.dispersion)
+    if some:
+        single = (seen < 2)[:, None]
+        low, high = torch.where(single, 0.0, low), torch.where(single, 1.0, high)
+    value = used.double() / times[:, None] / safe
+    lift = Estimate(value, 1.0, low / safe, high / safe, times[:, None], MINIMUM_OCCURRENCES, "occurrences")
+    return Preferences(ids, times, seen, used, lift, q)
+
+
+@dataclass(frozen=True)
+class ExpertPreferences:
+    """Which experts some tokens select, all (layer, expert): used int64; base, the share of the others; lift; q."""
+
+    used: Tensor
+    base: Tensor
+    lift: Estimate
+    q: Tensor
+
+
+def expert_preferences(
+    experts: Tensor, num_experts: int, chosen: Tensor, documents: Tensor | None = None
+) -> ExpertPreferences:
+    """(layer, expert): whether the `chosen` tokens select an expert more or less often than the other tokens do.
+
+    experts (layer, token, slot); chosen (token) bool. base is the share of the others, with half a token of uniform
+    routing added. Test, interval and minimum as in `token_preferences`; q over all layers and experts.
+    """
+    check_experts(experts, num_experts)
+    if chosen.shape != experts.shape[1:2] or not bool(chosen.any()):
+        raise BadArgument(
+            f"chosen has shape {tuple(chosen.shape)} and {int(chosen.sum())} tokens: expected one bool for each of "
+            f"{experts.shape[1]} tokens, at least one of them True."
+        )
+    chosen = chosen.bool()
+    times, rest = int(chosen.sum()), int((~chosen).sum())
+    used = torch.stack([indicator(each[chosen], num_experts).sum(0).double() for each in experts])
+    others = torch.stack([indicator(each[~chosen], num_experts).sum(0).double() for each in experts])
+    base = ((others + 0.5 * experts.shape[2] / num_experts) / (rest + 0.5)).clamp(max=1)
+    known = torch.full((times,), -1) if documents is None else check_labels("documents", documents, experts)[chosen]
+    inside = known >= 0
+    ids, rows = known[inside].unique(return_inverse=True)
+    size = torch.bincount(rows, minlength=len(ids)).double()
+    squares, mixed = torch.zeros_like(used), torch.zeros_like(used)
+    for layer, each in enumerate(experts[:, chosen][:, inside]):
+        part = torch.zeros(len(ids), num_experts, dtype=torch.float64)
+        part.index_add_(0, rows, indicator(each, num_experts).double())
+        squares[layer], mixed[layer] = (part**2).sum(0), (part * size[:, None]).sum(0)
+    seen = torch.tensor(len(ids)) if len(ids) else None
+    test = share_test(used, torch.tensor(times), base, (squares, mixed, (size**2).sum()), seen, (0, 1))
+    low, high = wilson(used, torch.full_like(used, times), test.dispersion)
+    if len(ids) == 1:
+        low, high = torch.zeros_like(low), torch.ones_like(high)
+    lift = Estimate(used / times / base, 1.0, low / base, high / base, times, MINIMUM_OCCURRENCES, "occurrences")
+    return ExpertPreferences(used.long(), base, lift, benjamini_hochberg(test.p))

@@ -95,3 +95,50 @@ def next_tokens(logits: Tensor, ids: Tensor, vocabulary: int) -> dict[str, Tenso
     losses = torch.full((len(ids),), torch.nan)
     losses[:-1] = torch.nn.functional.cross_entropy(scores[:-1], ids[1:].to(scores.device), reduction="none").cpu()
     return {"losses": losses, "predicted": scores[:, :vocabulary].argmax(dim=-1).cpu()}
+
+
+def duplicate_documents(trace: RoutingTrace) -> dict[int, int]:
+    """Copies among the documents: number of the copy -> number of the first document with the same tokens and domain.
+
+    A copy repeats the routing of its original, token by token, so it's no further witness of anything. Documents with
+    unknown tokens (-1) are not compared.
+    """
+    tokens, documents, domains = (each.tolist() for each in (trace.tokens, trace.documents, trace.domains))
+    texts: dict[int, list[int]] = {}
+    domain_of: dict[int, int] = {}
+    for token, document, domain in zip(tokens, documents, domains, strict=True):
+        if document >= 0:
+            texts.setdefault(document, []).append(token)
+            domain_of[document] = domain
+    first: dict[tuple[int, tuple[int, ...]], int] = {}
+    copies: dict[int, int] = {}
+    for document in sorted(texts):
+        if -1 in texts[document]:
+            continue
+        original = first.setdefault((domain_of[document], tuple(texts[document])), document)
+        if original != document:
+            copies[document] = original
+    return copies
+
+
+def merge_copies(trace: RoutingTrace) -> RoutingTrace:
+    """The trace with every copy counted as a part of its original, so that tests over documents count the text once.
+
+    All tokens stay; `documents` of a copy is the number of its original, whose title says how many are alike. The trace
+    itself is returned if it has no copies, and is never changed.
+    """
+    copies = duplicate_documents(trace)
+    if not copies:
+        return trace
+    number = torch.arange(int(trace.documents.max()) + 1)
+    for copy, original in copies.items():
+        number[copy] = original
+    merged = torch.where(trace.documents >= 0, number[trace.documents.clamp(min=0)], -1)
+    metadata = dict(trace.metadata)
+    entries = [dict(entry) for entry in metadata.get("documents", [])]
+    for original in set(copies.values()) & set(range(len(entries))):
+        alike = 1 + sum(other == original for other in copies.values())
+        entries[original]["title"] = f"{entries[original].get('title', '')} (one of {alike} equal documents)".strip()
+    if entries:
+        metadata["documents"] = entries
+    return RoutingTrace(trace.layers.tolist(), [trace.tensors | {"documents": merged}], [], metadata)

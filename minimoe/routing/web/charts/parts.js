@@ -3,7 +3,7 @@
 import { MINIMUM } from "../math/intervals.js";
 import { ratioInterval } from "../math/joint.js";
 import { element, setText } from "../core/dom.js";
-import { formatCount, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 
 /** Options of one view: its defaults, overridden by the values in the state under its id. */
 export function viewOptions(app, id, defaults) {
@@ -81,11 +81,6 @@ export function chartList(columns, rows) {
     ),
   );
   return element("table", { class: "mm-list" }, element("thead", {}, head), element("tbody", {}, body));
-}
-
-/** The first `first` and the last `last` items of a list, without duplicates. */
-export function bothEnds(list, first, last) {
-  return list.length <= first + last ? list : [...list.slice(0, first), ...list.slice(-last)];
 }
 
 /** A labelled drop-down; choices {value: text}. `set(value)` changes the choice without an event. */
@@ -190,16 +185,37 @@ export function chartRoom(container) {
   return { controls, panels };
 }
 
-/** "2.1× (1.4–3.2)": observed over expected with its interval. */
+/** "2.1× (1.4–3.2)": observed over expected with its interval; two digits, since small counts have no more. */
 export function ratioWords(count, expected, dispersion) {
   const { low, high } = ratioInterval(count, expected, dispersion);
-  return `${formatTimes(count / expected)} (${formatNumber(low, 2)}–${formatNumber(high, 2)})`;
+  const short = (value) => (value < 0.01 ? "0" : formatNumber(value, 2));
+  return `${short(count / expected)}× (${short(low)}–${short(high)})`;
 }
 
 /** What a q-value of joint counts holds against. */
-export function documentWords(documents) {
-  if (documents >= MINIMUM.documents) return "q holds against documents and against tokens.";
-  return documents >= 2 ? `q widens every pair by what the ${documents} documents differ by on the whole.` : "q takes tokens as independent: no documents are known.";
+export function documentWords(data, documents) {
+  const copies = copyWords(data);
+  if (documents >= MINIMUM.documents) return `q holds against documents and against tokens.${copies}`;
+  if (documents >= 2) return `q widens every pair by what the ${documents} documents differ by on the whole.${copies}`;
+  return documents === 1 ? `q takes tokens as independent: they are of one document.${copies}` : "q takes tokens as independent: no documents are known.";
+}
+
+/** " 4 documents are copies of others; a text and its copies count as one document.", or nothing. */
+export function copyWords({ header }) {
+  const copies = header.copies ?? 0;
+  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; a text and its copies count as one document.` : "";
+}
+
+/** Python that counts copies as the page does; empty if the trace has none. */
+export function copiesAsCode({ header }) {
+  return header.copies ? "from minimoe.routing.trace.documents import merge_copies\n\ntrace = merge_copies(trace)  # a text and its copies are one document\n" : "";
+}
+
+/** Of findings sorted from most above chance to most below: the first of those above, the last of those below; `none` if none is above. */
+export function aboveAndBelow(sorted, isAbove, first, last) {
+  const above = sorted.filter(isAbove);
+  const below = sorted.filter((one) => !isAbove(one));
+  return { none: above.length === 0, rows: [...above.slice(0, first), ...below.slice(Math.max(0, below.length - last))] };
 }
 
 /** The message for a selection that is too small, or null. */

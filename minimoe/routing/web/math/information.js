@@ -43,12 +43,25 @@ export function loadSummary(counts) {
   };
 }
 
-/** Expected `loadSummary` of n uniformly routed tokens: the plug-in entropy is biased, and the maximum exceeds the mean. */
+/** Expected `loadSummary` of n uniformly routed tokens, as in statistics/load.py: the plug-in entropy is biased, the maximum exceeds the mean. */
 export function loadChance(n, E, K) {
   const cv = Math.sqrt((1 - K / E) / ((n * K) / E));
-  const bias = ((E - 1) * (1 - K / E)) / (2 * n * K * Math.LN2); // Miller's bias (1955), with the variance of K out of E
-  const bits = Math.max(0, Math.log2(E) - bias);
-  return { entropy: bits / Math.log2(E), effective: 2 ** bits, cv, maxViolation: largestChance(n, E, K / E) - 1 };
+  const nats = entropyChance(n, E, K);
+  return { entropy: E > 1 ? nats / Math.log(E) : 1, effective: Math.exp(nats), cv, maxViolation: largestChance(n, E, K / E) - 1 };
+}
+
+/** Expected plug-in entropy (nats) of the loads under uniform routing, exact: log N - E mean(x log x) / N for binomial loads x, N = n K. */
+function entropyChance(n, E, K) {
+  if (K >= E) return Math.log(E);
+  let [mean, last, x] = [0, 0, null];
+  const { first, last: end } = loadReach(n, K / E);
+  eachLoad(n, K / E, (below) => {
+    x = x === null ? first : x + 1;
+    if (x > 0) mean += (below - last) * x * Math.log(x);
+    last = below;
+  });
+  if (end > 0) mean += Math.max(0, 1 - last) * end * Math.log(end); // eachLoad ends before the largest
+  return Math.log(n * K) - (E * mean) / (n * K);
 }
 
 /** The expected largest of `count` independent binomial (n, p) loads, divided by their mean. */
@@ -82,9 +95,7 @@ function expectedOrder(n, E, p) {
 
 /** Calls act(P(load <= x)) for the loads x of a binomial (n, p) within 12 standard deviations of the mean; returns the smallest. */
 export function eachLoad(n, p, act) {
-  const reach = 12 * Math.sqrt(n * p * (1 - p)) + 12;
-  const first = Math.max(0, Math.floor(n * p - reach));
-  const last = Math.min(n, Math.ceil(n * p + reach));
+  const { first, last } = loadReach(n, p);
   let single = Math.exp(logBinomial(n, first) + first * Math.log(p) + (n - first) * Math.log1p(-p));
   let below = 0;
   for (let x = first; x < last; x++) {
@@ -93,6 +104,12 @@ export function eachLoad(n, p, act) {
     act(below);
   }
   return first;
+}
+
+/** The loads within 12 standard deviations of the mean of a binomial (n, p), and 12 more. */
+function loadReach(n, p) {
+  const reach = 12 * Math.sqrt(n * p * (1 - p)) + 12;
+  return { first: Math.max(0, Math.floor(n * p - reach)), last: Math.min(n, Math.ceil(n * p + reach)) };
 }
 
 /** Adds P(at least i of E) for i = 1 ... E to `sums`, where each of the E succeeds with probability p. */

@@ -16,7 +16,7 @@ export function wilson(k, n, z = 1.959964) {
   const centre = share + (z * z) / (2 * n);
   const half = z * Math.sqrt((share * (1 - share)) / n + (z * z) / (4 * n * n));
   const scale = 1 + (z * z) / n;
-  return { low: Math.max(0, (centre - half) / scale), high: Math.min(1, (centre + half) / scale) };
+  return { low: k > 0 ? Math.max(0, (centre - half) / scale) : 0, high: k < n ? Math.min(1, (centre + half) / scale) : 1 };
 }
 
 /** A share with its 95 % bootstrap interval over whole documents; documents without tokens are excluded. */

@@ -5,10 +5,11 @@
 //       from, to: blocks of two layers, or of one layer twice; counts, expected (E*E); first, second (E): loads; groups: tokens of each
 //       document. p (E*E): two-sided, NaN where nothing is expected; dispersion (E*E): of each pair; pooled: of all pairs together
 //   ratioInterval(count, expected, dispersion) -> {low, high}    95 % interval of observed / expected
-//   shareTests(rows, known) -> [p]           whether tokens select an expert as often as a base share; see below
+//   shareTests(rows, known) -> {p, dispersion}                   whether tokens select an expert as often as a base share; see below
+//   liftInterval(row, dispersion, known) -> {low, high}          95 % interval of the lift of such a row
 //   tokensOfDocuments(documents, T, mask) -> [[t, ...], ...]
 
-import { MINIMUM } from "./intervals.js";
+import { MINIMUM, wilson } from "./intervals.js";
 import { tabulate } from "./random.js";
 import { binomialTwoSided, studentTwoSided, surprising } from "./tails.js";
 
@@ -90,30 +91,58 @@ function clusterVariance({ from, to, K, E, n, counts, expected, groups }) {
   });
 }
 
-/** The interval of observed / expected: log-normal with the dispersion of the pair; of a pair never seen, from 0 to the Poisson limit. */
+/**
+ * The interval of observed / expected: log-normal with the dispersion of the pair; of a pair never seen, from 0 to the Poisson limit; NaN
+ * where nothing is expected.
+ */
 export function ratioInterval(count, expected, dispersion) {
+  if (!(expected > 0)) return { low: NaN, high: NaN };
   if (count === 0) return { low: 0, high: (NEVER_SEEN * dispersion) / expected };
   const factor = Math.exp(WIDE_Z * Math.sqrt(dispersion / count));
   return { low: count / expected / factor, high: (count / expected) * factor };
 }
 
 /**
- * p-values of "these tokens select an expert as often as `base`", of rows {used, all, base, u2, ua, a2, documents}: u2, ua, a2 are the sums
- * over documents of used^2, used all, all^2. The same two tests as above. A row seen in one document only cannot be told from that
- * document, so its p is 1, unless no documents are known at all.
+ * Whether the tokens of a row select an expert as often as `base`, for rows {used, all, base, u2, ua, a2, documents}: u2, ua, a2 are the
+ * sums over documents of used^2, used all, all^2. The same two tests, with the documents of the row. Its own variance is that of its
+ * counts around its own share, so that a preference that all documents have is not taken for scatter. Pooled is the correlation of two
+ * tokens of one document: (own / tokenwise - 1) / (a2 / all - 1); Kish 1965. A row of one document cannot be told from that document, so
+ * its p is 1, unless no documents are known at all.
  */
 export function shareTests(rows, known) {
+  const p = new Float64Array(rows.length).fill(1);
+  const dispersion = new Float64Array(rows.length).fill(1);
   const independent = rows.map(({ all, base }) => all * base * (1 - base));
-  const own = rows.map(({ used, all, base, u2, ua, a2, documents }) => (documents < 2 ? 0 : Math.max(0, (documents / (documents - 1)) * (u2 - 2 * base * ua + base ** 2 * a2 - (used - base * all) ** 2 / documents))));
-  let [between, within] = [0, 0];
-  rows.forEach((row, i) => row.documents >= 2 && ([between, within] = [between + own[i], within + independent[i]]));
-  const pooled = within > 0 ? Math.max(1, between / within) : 1;
-  return rows.map(({ used, all, base, documents }, i) => {
-    if (known && documents < 2) return 1;
-    const residual = used - base * all;
-    const variance = documents >= MINIMUM.documents ? Math.max(own[i], pooled * independent[i]) : pooled * independent[i];
-    if (independent[i] > 0 && (!surprising(residual / Math.sqrt(variance)) || !surprising(residual / Math.sqrt(independent[i])))) return 1;
-    const exact = binomialTwoSided(used, all, base);
-    return known && variance > 0 ? Math.max(exact, studentTwoSided(residual / Math.sqrt(variance), documents - 1)) : exact;
+  const residuals = rows.map(({ used, all, base }) => used - base * all);
+  let [excess, room] = [0, 0];
+  const own = rows.map(({ used, all, u2, ua, a2, documents }) => {
+    const free = 1 - a2 / all ** 2; // of independent tokens, the squares below sum to `free` of the variance
+    if (!(documents >= 2) || !(free > 0)) return 0;
+    const share = used / all;
+    const around = Math.max(0, u2 - 2 * share * ua + share ** 2 * a2) / free;
+    const tokenwise = (all ** 2 / Math.max(1, all - 1)) * share * (1 - share);
+    excess += around - tokenwise;
+    room += tokenwise * (a2 / all - 1);
+    return around;
   });
+  const correlation = room > 0 ? Math.min(1, Math.max(0, excess / room)) : 0;
+  rows.forEach(({ used, all, base, a2, documents }, i) => {
+    const plain = residuals[i] / Math.sqrt(independent[i]);
+    const variance = known ? Math.max(own[i], (1 + correlation * Math.max(0, a2 / all - 1)) * independent[i]) : independent[i];
+    if (independent[i] > 0) dispersion[i] = Math.max(1, variance / independent[i]);
+    const z = residuals[i] / Math.sqrt(variance);
+    if ((known && documents < 2) || !surprising(plain) || (variance > 0 && !surprising(z))) return;
+    const exact = binomialTwoSided(used, all, base);
+    p[i] = known ? Math.max(exact, studentTwoSided(z, documents - 1)) : exact;
+  });
+  return { p, dispersion };
+}
+
+/**
+ * The 95 % interval of the lift of a row: Wilson's, of `all` divided by the dispersion (Kish's effective sample). A row of one document
+ * says nothing about others.
+ */
+export function liftInterval({ used, all, base, documents }, dispersion, known) {
+  const { low, high } = known && documents < 2 ? { low: 0, high: 1 } : wilson(used / dispersion, all / dispersion);
+  return { low: low / base, high: high / base };
 }

@@ -61,7 +61,7 @@ export function binomialTwoSided(k, n, p) {
   if (p <= 0) return k > 0 ? 0 : 1;
   if (p >= 1) return k < n ? 0 : 1;
   const atLeast = k <= 0 ? 1 : betaIncomplete(p, k, n - k + 1);
-  const atMost = k >= n ? 1 : 1 - betaIncomplete(p, k + 1, n - k);
+  const atMost = k >= n ? 1 : betaIncomplete(1 - p, n - k, k + 1); // not 1 - I_p: a difference loses the digits of a small tail
   return Math.min(1, 2 * Math.min(atLeast, atMost));
 }
 

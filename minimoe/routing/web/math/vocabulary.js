@@ -4,13 +4,15 @@
 //   tokenCounts(block, T, K, expert, keys, size, documents, mask) -> {used: Int32Array(size), all: Int32Array(size), n, selected, spread}
 //                                            spread: sums over documents, for the test; null without documents
 //   topTokens(counts, most, order = "lift", minimum = 10) -> [{key, used, all, documents, share, lift, low, high, q}]
-//                                            lift = (used / all) / (selected / n); low, high: Wilson over the same; q: over all listed keys
+//                                            lift = (used / all) / (selected / n); low, high: see liftInterval; q: over all keys with
+//                                            `minimum` occurrences, NaN for the others
 //   findExperts(blocks, T, K, E, chosen, documents, mask, most) -> [{layer, expert, used, all, documents, share, base, lift, low, high, q}]
 //                                            experts selected more often for the chosen tokens (a mask) than for the others
+//
+// The same in Python: minimoe/routing/statistics/vocabulary.py.
 
 import { countMask, recount } from "./counts.js";
-import { wilson } from "./intervals.js";
-import { shareTests, tokensOfDocuments } from "./joint.js";
+import { liftInterval, shareTests, tokensOfDocuments } from "./joint.js";
 import { benjaminiHochberg } from "./tails.js";
 
 const NO_SPREAD = { u2: [], ua: [], a2: [], documents: [] };
@@ -62,18 +64,30 @@ function spreadOfKeys(block, T, K, expert, keys, size, documents, mask) {
 /** The first `most` tokens by lift (lower end of its interval; at least `minimum` occurrences) or by selection count. */
 export function topTokens(counts, most, order = "lift", minimum = 10) {
   const base = counts.selected / counts.n;
+  const known = counts.spread !== null;
   const rows = [];
   counts.all.forEach((all, key) => {
-    if (!all || (order === "lift" && all < minimum) || (order !== "lift" && !counts.used[key])) return;
     const used = counts.used[key];
-    const { low, high } = wilson(used, all);
+    if (!all || (all < minimum && (order === "lift" || !used))) return;
     const spread = Object.fromEntries(Object.entries(counts.spread ?? NO_SPREAD).map(([name, values]) => [name, values[key] ?? 0]));
-    rows.push({ key, used, all, base, ...spread, share: used / all, lift: used / all / base, low: low / base, high: high / base });
+    rows.push({ key, used, all, base, ...spread, share: used / all, lift: used / all / base });
   });
-  const q = benjaminiHochberg(shareTests(rows, counts.spread !== null));
-  rows.forEach((row, i) => (row.q = q[i]));
-  rows.sort((a, b) => (order === "lift" ? b.low - a.low : b.used - a.used) || b.all - a.all || a.key - b.key);
-  return rows.slice(0, most);
+  // One family for both orders: a list of the selected tokens alone would test what the selection made.
+  const { p, dispersion } = testFrequent(rows, known, minimum);
+  const q = benjaminiHochberg(p);
+  rows.forEach((row, i) => Object.assign(row, { q: q[i] }, liftInterval(row, dispersion[i], known)));
+  const listed = order === "lift" ? rows : rows.filter((row) => row.used);
+  listed.sort((a, b) => (order === "lift" ? b.low - a.low : b.used - a.used) || b.all - a.all || a.key - b.key);
+  return listed.slice(0, most);
+}
+
+/** shareTests of the rows with `minimum` occurrences; the others get p NaN, and the dispersion of no test, 1. */
+function testFrequent(rows, known, minimum) {
+  const frequent = rows.filter((row) => row.all >= minimum);
+  const tests = shareTests(frequent, known);
+  const place = new Map(frequent.map((row, i) => [row, i]));
+  const of = (values, other) => rows.map((row) => (place.has(row) ? values[place.get(row)] : other));
+  return { p: of(tests.p, NaN), dispersion: of(tests.dispersion, 1) };
 }
 
 /** Experts ranked by how much more often they are selected for the chosen tokens than for the rest; q over all L*E experts. */
@@ -87,7 +101,6 @@ export function findExperts(blocks, T, K, E, chosen, documents, mask = null, mos
   const rows = [];
   for (let at = 0; at < used.length; at++) {
     const base = Math.min(1, (total[at] - used[at] + (0.5 * K) / E) / (rest + 0.5)); // half a token of uniform routing: no division by zero
-    const { low, high } = wilson(used[at], all);
     rows.push({
       layer: Math.floor(at / E),
       expert: at % E,
@@ -100,12 +113,11 @@ export function findExperts(blocks, T, K, E, chosen, documents, mask = null, mos
       a2: spread?.a2 ?? 0,
       documents: spread?.documents ?? 0,
       lift: used[at] / all / base,
-      low: low / base,
-      high: high / base,
     });
   }
-  const q = benjaminiHochberg(shareTests(rows, spread !== null));
-  rows.forEach((row, i) => (row.q = q[i]));
+  const { p, dispersion } = shareTests(rows, spread !== null);
+  const q = benjaminiHochberg(p);
+  rows.forEach((row, i) => Object.assign(row, { q: q[i] }, liftInterval(row, dispersion[i], spread !== null)));
   return rows.filter((row) => row.lift > 1).sort((a, b) => a.q - b.q || b.low - a.low).slice(0, most);
 }
 

@@ -8,7 +8,7 @@ import { element } from "../core/dom.js";
 import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
 import { chartAxes, chartLine, chartTicks } from "../charts/axes.js";
 import { CHART_SMALL, chartHatch, chartText } from "../charts/draw.js";
-import { chartList, formatQ, setViewOptions } from "../charts/parts.js";
+import { chartList, copyWords, formatQ, setViewOptions } from "../charts/parts.js";
 
 export function drawCardDomains(app, board, card) {
   const { pen, width, height, ink, target } = board;
@@ -138,14 +138,16 @@ export function cardTokens(app, card, order) {
     order === "lift"
       ? `At least 10 occurrences, ranked by the lower end of the interval. Pale: fewer than ${MINIMUM.tokenOccurrences} occurrences or q above 5%.`
       : `What it sees most is mostly what occurs most: mind the lift. Pale: fewer than ${MINIMUM.tokenOccurrences} occurrences or q above 5%.`;
-  const none = rows.some((row) => row.q <= 0.05) ? "" : " None of these is beyond chance (q ≤ 5%).";
+  const documented = card.vocabulary.spread ? ` q and interval hold against the documents that a token was seen in.${copyWords(app.data)}` : " q takes tokens as independent: no documents are known.";
+  const above = rows.some((row) => row.q <= 0.05 && row.lift > 1);
+  const none = above ? "" : rows.some((row) => row.q <= 0.05) ? " None of these is above chance (q ≤ 5%)." : " None of these is beyond chance (q ≤ 5%).";
   const table = chartList(
     [{ text: "token" }, { text: "lift (95%)", right: true }, { text: "selected / n", right: true }, { text: "q", right: true }],
     rows.map((row) => ({
       cells: [
         app.data.keyText(row.key),
         `${formatTimes(row.lift)} (${formatNumber(row.low, 2)}–${formatNumber(row.high, 2)})`,
-        `${formatCount(row.used)} / ${formatCount(row.all)}${row.documents ? ` in ${plural(row.documents, "text")}` : ""}`,
+        `${formatCount(row.used)} / ${formatCount(row.all)}${row.documents ? ` in ${plural(row.documents, "document")}` : ""}`,
         formatQ(row.q).slice(2),
       ],
       pale: row.all < MINIMUM.tokenOccurrences || !(row.q <= 0.05),
@@ -153,7 +155,7 @@ export function cardTokens(app, card, order) {
       title: `selected for ${formatShare(row.share)} of its ${row.all} occurrences; for ${formatShare(card.selected / card.n)} of all tokens (chance 1×)`,
     })),
   );
-  return element("div", {}, element("p", { class: "mm-part-note" }, note + none), table);
+  return element("div", {}, element("p", { class: "mm-part-note" }, note + documented + none), table);
 }
 
 /** Up to 20 contexts, from different documents if possible; the token itself is marked. */
@@ -266,7 +268,7 @@ export function showFound(app, panel, into, text, memo) {
     return;
   }
   panel.note(
-    `n ${formatCount(rows.n)} occurrences. q over all ${formatCount(data.L * data.E)} experts; ${rows.rows[0]?.documents ? `it holds against the ${plural(rows.rows[0].documents, "document")} with this token.` : "tokens taken as independent, since no documents are known."}`,
+    `n ${formatCount(rows.n)} occurrences. q over all ${formatCount(data.L * data.E)} experts; ${rows.rows[0]?.documents ? `it holds against the ${plural(rows.rows[0].documents, "document")} with this token.` : "tokens taken as independent, since no documents are known."}${rows.rows.some((row) => row.q <= 0.05) ? "" : " None above chance."}`,
   );
   into.replaceChildren(
     chartList(

@@ -11,7 +11,8 @@ import { registerView } from "../core/registry.js";
 import { atlasHeight, drawDomainAtlases, drawDomainDifference } from "../charts/domains.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartCheck, chartList, chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+  chartCheck, chartList, chartPanel, chartRoom, chartSelect, copiesAsCode, moveExpert, selectionMemo, setViewOptions, viewOptions,
+  whenStill,
 } from "../charts/parts.js";
 
 registerView({
@@ -171,7 +172,7 @@ registerView({
       code: () => {
         const name = pair().matched ? "matched_tokens" : "domain_distance";
         const args = `trace.experts, num_experts, ${pair().matched ? "trace.tokens, " : ""}trace.domains, trace.documents, ${pair().a}, ${pair().b}`;
-        return statisticAsCode(app, name, `distance = ${name}(${args})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
+        return statisticAsCode(app, name, `${copiesAsCode(app.data)}distance = ${name}(${args})${pair().matched ? ".distance" : ""}\ndistance.estimate.value, distance.band_low, distance.band_high  # (layer), bits`);
       },
       alt() {
         const { a, b } = pair();

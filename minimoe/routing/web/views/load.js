@@ -11,7 +11,7 @@ import { registerView } from "../core/registry.js";
 import { chartCanvas } from "../charts/draw.js";
 import { drawDevices, drawLoadLines, drawLorenz, drawSortedLoad } from "../charts/load.js";
 import {
-  chartPanel, chartRoom, chartSelect, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions,
+  chartPanel, chartRoom, chartSelect, copiesAsCode, moveExpert, selectionMemo, setViewOptions, shortOfTokens, viewOptions,
 } from "../charts/parts.js";
 
 registerView({
@@ -133,7 +133,11 @@ registerView({
         };
       },
       code: () =>
-        statisticAsCode(app, "coefficient_of_variation, max_violation", `${selectionAsCode(app)}coefficient_of_variation(chosen.experts, num_experts, chosen.documents), max_violation(chosen.experts, num_experts, chosen.documents)`),
+        statisticAsCode(
+          app,
+          "coefficient_of_variation, effective_experts, load_entropy, max_violation",
+          `${copiesAsCode(app.data)}${selectionAsCode(app)}statistics = load_entropy, effective_experts, coefficient_of_variation, max_violation\nload = [statistic(chosen.experts, num_experts${app.data.documents.every((document) => document >= 0) ? ", chosen.documents" : ""}) for statistic in statistics]\n[(found.value, found.chance, found.low, found.high) for found in load]  # value, low, high: (layer)`,
+        ),
       alt() {
         const worst = summaries().reduce((most, row, l, all) => (row.maxViolation > all[most].maxViolation ? l : most), 0);
         const { all } = simulated();

@@ -12,8 +12,8 @@ import { chartAxes, chartFoldBar, chartTicks } from "../charts/axes.js";
 import { chartFold } from "../charts/colour.js";
 import { CHART_BOLD, chartCanvas, chartDot, chartMatrix, chartText } from "../charts/draw.js";
 import {
-  bothEnds, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo, setViewOptions,
-  documentWords, ratioWords, shortOfTokens, viewOptions, whenStill,
+  aboveAndBelow, chartList, chartPanel, chartRoom, chartSelect, copiesAsCode, documentWords, formatQ, moveExpert, ratioWords,
+  selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 
 const PAIR_LIMIT = 2; // log2: the colour scale covers 1/4 to 4 times chance
@@ -95,7 +95,7 @@ registerView({
           (n < MINIMUM.pairTokens
             ? `Below ${formatCount(MINIMUM.pairTokens)} tokens a single pair is uncertain: leave the q filter on. `
             : "") +
-          documentWords(documents),
+          documentWords(data, documents),
       );
       chart.redraw();
       strongestList.replaceChildren(pairList(app, table(), passes));
@@ -148,18 +148,18 @@ registerView({
           rows: rows.sort((a, b) => b[6] - a[6]),
         };
       },
-      code: () => statisticAsCode(app, "pmi", `${selectionAsCode(app)}pairs = pmi(chosen.experts[layer], num_experts, chosen.documents)\npairs.counts, pairs.expected, pairs.ratio.value, pairs.q  # (expert, expert)`),
+      code: () => statisticAsCode(app, "pmi", `${copiesAsCode(app.data)}${selectionAsCode(app)}pairs = pmi(chosen.experts[layer], num_experts, chosen.documents)\npairs.counts, pairs.expected, pairs.ratio.value, pairs.q  # (expert, expert)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const { E } = app.data;
         const t = table();
         const passing = pairsFound(t, E, passes);
-        const best = passing[0];
+        const best = passing.find(({ at }) => t.pairs[at] > t.expected[at]);
         return (
           `Layer ${app.data.layers[app.state.layer]}, ${formatCount(t.n)} tokens: ${plural(passing.length, "pair")} of ${formatCount((E * (E - 1)) / 2)} shown.` +
           (best
             ? ` Most above chance: ${app.name(app.state.layer, best.i)} with ${app.name(app.state.layer, best.j)}, ${formatCount(t.pairs[best.at])} times, by chance ${formatNumber(t.expected[best.at])}.`
-            : " None stands out from chance.")
+            : " None stands out above chance.")
         );
       },
       shortage() {
@@ -192,10 +192,10 @@ function pairsFound(table, E, passes) {
 function pairList(app, table, passes) {
   const passing = pairsFound(table, app.data.E, passes);
   if (!passing.length) return element("p", { class: "mm-part-note" }, "No pair passes: nothing here stands out from chance.");
-  const none = passing.some(({ at }) => table.pairs[at] > table.expected[at]) ? "" : "None of them is above chance: these are selected together less often. ";
-  const rows = bothEnds(passing, 9, 4).map(({ i, j, at }) => ({
+  const { none, rows: listed } = aboveAndBelow(passing, ({ at }) => table.pairs[at] > table.expected[at], 9, 4);
+  const rows = listed.map(({ i, j, at }) => ({
     cells: [
-      `${app.name(app.state.layer, i)} + E${j}`,
+      `E${i} + E${j}`,
       ratioWords(table.pairs[at], table.expected[at], table.dispersion[at]),
       `${formatCount(table.pairs[at])} / ${formatNumber(table.expected[at])}`,
       formatQ(table.q[at]).slice(2),
@@ -206,16 +206,17 @@ function pairList(app, table, passes) {
   return element(
     "div",
     {},
+    none && element("p", { class: "mm-part-note" }, "None above chance. The pairs furthest below it:"),
     chartList(
       [
-        { text: "pair" },
+        { text: `layer ${app.data.layers[app.state.layer]}` },
         { text: "times chance (95%)", right: true },
-        { text: "together / by chance", right: true },
+        { text: "seen / chance", right: true },
         { text: "q", right: true },
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${none}${rows.length} of ${plural(passing.length, "pair")} that pass.`),
+    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "pair")} that pass.`),
   );
 }
 

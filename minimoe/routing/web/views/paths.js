@@ -11,8 +11,8 @@ import { chartAxes, chartFoldBar, chartTicks } from "../charts/axes.js";
 import { chartFold } from "../charts/colour.js";
 import { chartCanvas, chartDot, chartMatrix } from "../charts/draw.js";
 import {
-  bothEnds, chartCheck, chartList, chartPanel, chartRoom, chartSelect, formatQ, moveExpert, selectionMemo,
-  documentWords, ratioWords, setViewOptions, shortOfTokens, viewOptions, whenStill,
+  aboveAndBelow, chartCheck, chartList, chartPanel, chartRoom, chartSelect, copiesAsCode, documentWords, formatQ, moveExpert,
+  ratioWords, selectionMemo, setViewOptions, shortOfTokens, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { drawFlow, PATH_LIMIT, transitionLines } from "./flow.js";
 
@@ -93,7 +93,7 @@ registerView({
           (Number.isFinite(strength)
             ? `Small counts are shrunk toward chance (strength ${formatNumber(strength)} tokens). `
             : "The counts vary no more than chance does, so every lift is shrunk to 1×. ") +
-          documentWords(documents) +
+          documentWords(data, documents) +
           (state.layer > row() ? ` Layer ${data.layers[state.layer]} is the last one.` : ""),
       );
       flow.title(
@@ -153,17 +153,18 @@ registerView({
         };
       },
       code: () =>
-        statisticAsCode(app, "transition_lift", `${selectionAsCode(app)}paths = transition_lift(chosen.experts[layer], chosen.experts[layer + 1], num_experts, chosen.documents, token_ids=chosen.tokens)\npaths.counts, paths.expected, paths.ratio.value, paths.q, paths.alike  # (expert, expert of the next layer)`),
+        statisticAsCode(app, "transition_lift", `${copiesAsCode(app.data)}${selectionAsCode(app)}paths = transition_lift(chosen.experts[layer], chosen.experts[layer + 1], num_experts, chosen.documents, token_ids=chosen.tokens)\npaths.counts, paths.expected, paths.ratio.value, paths.q, paths.alike  # (expert, expert of the next layer)`),
       alt() {
         if (instance.shortage()) return instance.shortage();
         const t = table();
         const passing = transitionsFound(t, passes);
+        const best = passing.find((at) => t.lift[at] > 1);
         const { E } = app.data;
         return (
           `From ${names()[0]} to ${names()[1]}, ${formatCount(t.n)} tokens: ${plural(passing.length, "transition")} of ${formatCount(E * E)} shown.` +
-          (passing.length
-            ? ` Most above chance: ${app.name(row(), Math.floor(passing[0] / E))} to ${app.name(row() + 1, passing[0] % E)}, lift ${formatTimes(t.lift[passing[0]])}, ${formatCount(t.joint[passing[0]])} tokens.`
-            : " None stands out from chance.")
+          (best !== undefined
+            ? ` Most above chance: ${app.name(row(), Math.floor(best / E))} to ${app.name(row() + 1, best % E)}, lift ${formatTimes(t.lift[best])}, ${formatCount(t.joint[best])} tokens.`
+            : " None stands out above chance.")
         );
       },
       shortage() {
@@ -218,13 +219,13 @@ function transitionList(app, row, table, passes, alike) {
   const { E } = app.data;
   const passing = transitionsFound(table, passes);
   if (!passing.length) return element("p", { class: "mm-part-note" }, "No transition passes: nothing here stands out from chance.");
-  const none = passing.some((at) => table.lift[at] > 1) ? "" : "None of them is above chance: these follow each other less often. ";
-  const rows = bothEnds(passing, 9, 4).map((at) => ({
+  const { none, rows: listed } = aboveAndBelow(passing, (at) => table.lift[at] > 1, 9, 4);
+  const rows = listed.map((at) => ({
     cells: [
-      `${app.name(row, Math.floor(at / E))} → ${app.name(row + 1, at % E)}`,
+      `E${Math.floor(at / E)} → E${at % E}`,
       ratioWords(table.joint[at], table.expected[at], table.dispersion[at]),
-      formatTimes(table.joint[at] / alike[at]),
-      `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at])}`,
+      alike[at] > 0 ? `${formatNumber(table.joint[at] / alike[at], 2)}×` : "–",
+      `${formatCount(table.joint[at])} / ${formatNumber(table.expected[at], table.expected[at] < 100 ? 2 : 3)}`,
       formatQ(table.q[at]).slice(2),
     ],
     on: () => app.set({ layer: row, expert: Math.floor(at / E) }),
@@ -233,17 +234,18 @@ function transitionList(app, row, table, passes, alike) {
   return element(
     "div",
     {},
+    none && element("p", { class: "mm-part-note" }, "None above chance. The transitions furthest below it:"),
     chartList(
       [
-        { text: "transition" },
+        { text: `layer ${app.data.layers[row]} → ${app.data.layers[row + 1]}` },
         { text: "lift (95%)", right: true },
         { text: "same words", right: true },
-        { text: "tokens / by chance", right: true },
+        { text: "n / chance", right: true },
         { text: "q", right: true },
       ],
       rows,
     ),
-    element("p", { class: "mm-part-note" }, `${none}${rows.length} of ${plural(passing.length, "transition")} that pass. “Same words”: times what would be expected if, among tokens of equal ids, both layers chose independently; near 1×, the words of the text explain the transition.`),
+    element("p", { class: "mm-part-note" }, `${rows.length} of ${plural(passing.length, "transition")} that pass. “Same words”: times what would be expected if, among tokens of equal ids, both layers chose independently; near 1×, the words of the text explain the transition.`),
   );
 }
 
