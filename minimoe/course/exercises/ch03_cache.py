@@ -1,6 +1,7 @@
 """Chapter 03, RoPE: positions of new tokens when earlier keys are cached (03.4)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from einops import einsum, rearrange, repeat
@@ -58,6 +59,59 @@ def from_zero(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step
 
 def one_ahead(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
     return step_at(q, k, cached, frequencies, len(cached) + 1)
+
+
+def one_back_always(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    """The bug without its `max`: at the prompt, too, everything is one position early."""
+    return step_at(q, k, cached, frequencies, len(cached) - 1)
+
+
+def one_ahead_of_a_cache(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, len(cached) + 1 if len(cached) else 0)
+
+
+def behind_five(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    """The length of the page's prompt."""
+    return step_at(q, k, cached, frequencies, 5 if len(cached) else 0)
+
+
+def from_the_last_place(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, len(cached) + len(q) - 1)
+
+
+def behind_all(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, len(cached) + len(q))
+
+
+def as_many_as_are_new(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, len(q))
+
+
+def from_head_dim(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, cached.shape[-1])
+
+
+def from_head_dim_with_a_cache(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+    return step_at(q, k, cached, frequencies, cached.shape[-1] if len(cached) else 0)
+
+
+def with_cached(change: Callable[[Tensor], Tensor]) -> Callable[..., Step]:
+    """The right step, with the cached keys turned to the positions that `change` makes of 0 .. old - 1."""
+
+    def step(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+        return step_right(q, k, turn(cached, change(torch.arange(len(cached))), frequencies), frequencies)
+
+    return step
+
+
+def queries_turned(change: Callable[[Tensor], Tensor]) -> Callable[..., Step]:
+    """The right keys, with the queries turned to the positions that `change` makes of the right ones."""
+
+    def step(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
+        positions = change(torch.arange(len(cached), len(cached) + len(q)))
+        return meet(turn(q, positions, frequencies), step_right(q, k, cached, frequencies)[1])
+
+    return step
 
 
 def backwards(q: Tensor, k: Tensor, cached: Tensor, frequencies: Tensor) -> Step:
@@ -207,6 +261,59 @@ EXERCISES = (
                 one_ahead,
                 "the new tokens are one position too late. With `old` keys at 0 .. old - 1, the next place is `old`.",
             ),
+            "one back always": (
+                one_back_always,
+                "everything is one position too early, the prompt too: its first token stands at -1.",
+            ),
+            "one ahead of a cache": (
+                one_ahead_of_a_cache,
+                "after a prompt, the new tokens are one position too late. With `old` keys at 0 .. old - 1, the next "
+                "place is `old`.",
+            ),
+            "behind five": (
+                behind_five,
+                "with a cache, the new tokens begin at position 5, the length of the page's prompt. They begin at the "
+                "number of cached keys, which grows.",
+            ),
+            "from the last place": (
+                from_the_last_place,
+                "the first new token is at the position of the last one. It comes directly after the cached ones.",
+            ),
+            "behind all": (
+                behind_all,
+                "the new tokens are counted twice: they begin at old + new. The first one is at position `old`.",
+            ),
+            "as many as are new": (
+                as_many_as_are_new,
+                "the positions begin at the number of new tokens. They begin at the number of cached ones.",
+            ),
+            "from head_dim": (
+                from_head_dim,
+                "the positions begin at head_dim: the length of the wrong axis. The cached keys are the rows of "
+                "`cached`.",
+            ),
+            "from head_dim, with a cache": (
+                from_head_dim_with_a_cache,
+                "with a cache, the positions begin at head_dim: the length of the wrong axis. The cached keys are the "
+                "rows of `cached`.",
+            ),
+            "cached moved on": (
+                with_cached(torch.ones_like),
+                "the cached keys are turned by one more position. They stay where they are; only new ones are turned.",
+            ),
+            "cached turned back": (
+                with_cached(torch.neg),
+                "the cached keys are turned back to position 0. They were turned on their way in; leave them as they "
+                "are.",
+            ),
+            "queries from zero": (
+                queries_turned(lambda positions: positions - positions[0]),
+                "the new keys are in the right place, but the queries count from 0. Both need the same positions.",
+            ),
+            "queries turned back": (
+                queries_turned(torch.neg),
+                "the queries turn in the opposite direction to the keys: the sign of their angle is wrong.",
+            ),
             "keys from zero": (
                 keys_from_zero,
                 "the queries are in the right place, but the new keys count from 0. Both need the same positions.",
@@ -257,6 +364,21 @@ EXERCISES = (
         stages=(
             Stage("the keys", lambda q, k, cached, frequencies: torch.cat((cached, k)), "are those before the turn"),
             Stage("the keys", lambda q, k, cached, frequencies: cached, "are the cached ones, without the new ones"),
+            Stage(
+                "the keys",
+                lambda q, k, cached, frequencies: step_right(q, k, cached, frequencies)[1][len(cached) :],
+                "are the new ones alone; the next step needs the cached ones, too",
+            ),
+            Stage(
+                "the scores",
+                lambda q, k, cached, frequencies: step_right(q, k, cached, frequencies)[0][:, len(cached) :],
+                "are those with the new keys alone; a query meets the cached ones, too",
+            ),
+            Stage(
+                "the scores",
+                lambda q, k, cached, frequencies: step_right(q, k, cached, frequencies)[0].T,
+                "have a row for each key; a row belongs to a query",
+            ),
             Stage(
                 "the scores",
                 lambda q, k, cached, frequencies: queries_as_they_came(q, k, cached, frequencies)[0],

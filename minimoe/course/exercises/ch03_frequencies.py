@@ -77,6 +77,34 @@ def without_theta(head_dim: int, theta: float) -> Tensor:
     return torch.exp(-torch.arange(0, head_dim, 2) / head_dim)
 
 
+def evenly_spaced(head_dim: int, theta: float) -> Tensor:
+    return torch.linspace(1, 1 / theta, head_dim // 2)
+
+
+def power_before_division(head_dim: int, theta: float) -> Tensor:
+    return theta ** -torch.arange(0, head_dim, 2).float() / head_dim
+
+
+def square_before_product(head_dim: int, theta: float) -> Tensor:
+    return theta**-2 * torch.arange(head_dim // 2) / head_dim
+
+
+def up_to_the_last_channel(head_dim: int, theta: float) -> Tensor:
+    return powers(torch.arange(0, head_dim, 2) / (head_dim - 1), theta)
+
+
+def base_and_divisor_exchanged(head_dim: int, theta: float) -> Tensor:
+    return powers(torch.arange(0, head_dim, 2) / theta, head_dim)
+
+
+def other_logarithm(head_dim: int, theta: float) -> Tensor:
+    return torch.exp(-math.log10(theta) * torch.arange(0, head_dim, 2) / head_dim)
+
+
+def in_bfloat16(head_dim: int, theta: float) -> Tensor:
+    return (theta ** -(torch.arange(0, head_dim, 2).bfloat16() / head_dim)).float()
+
+
 def in_float64(head_dim: int, theta: float) -> Tensor:
     return theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
 
@@ -163,6 +191,59 @@ def a_share(head_dim: int, theta: float, context: int) -> tuple[float, float]:
 def count_first(head_dim: int, theta: float, context: int) -> tuple[int, float]:
     longest, whole = reach_by_loops(head_dim, theta, context)
     return whole, longest
+
+
+def waves_of(head_dim: int, theta: float) -> list[float]:
+    return [math.tau * theta ** (2 * pair / head_dim) for pair in range(head_dim // 2)]
+
+
+def in_half_turns(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return reach_of([wave / 2 for wave in waves_of(head_dim, theta)], context)
+
+
+def in_degrees(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return reach_of([wave / math.tau * 360 for wave in waves_of(head_dim, theta)], context)
+
+
+def counted_without_two_pi(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    longest, _ = reach_by_loops(head_dim, theta, context)
+    return longest, without_two_pi(head_dim, theta, context)[1]
+
+
+def slowest_as_frequency(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return theta ** (2 / head_dim - 1), reach_by_loops(head_dim, theta, context)[1]
+
+
+def numbered_from_one(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return reach_of([math.tau * theta ** (2 * pair / head_dim) for pair in range(1, head_dim // 2 + 1)], context)
+
+
+def turns_of_the_slowest(head_dim: int, theta: float, context: int) -> tuple[float, float]:
+    longest, _ = reach_by_loops(head_dim, theta, context)
+    return longest, context / longest
+
+
+def turns_of_all(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    longest, _ = reach_by_loops(head_dim, theta, context)
+    return longest, int(sum(context / wave for wave in waves_of(head_dim, theta)))
+
+
+def two_turns(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    longest, _ = reach_by_loops(head_dim, theta, context)
+    return longest, reach_by_loops(head_dim, theta, context // 2)[1]
+
+
+def solved(head_dim: int, theta: float, context: int) -> float:
+    """The pair number, not always whole, at which the wavelength is the context."""
+    return head_dim / 2 * math.log(context / math.tau) / math.log(theta)
+
+
+def without_a_limit(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return waves_of(head_dim, theta)[-1], math.floor(solved(head_dim, theta, context)) + 1
+
+
+def without_pair_zero(head_dim: int, theta: float, context: int) -> tuple[float, int]:
+    return waves_of(head_dim, theta)[-1], min(math.floor(solved(head_dim, theta, context)), head_dim // 2)
 
 
 def by_solving(head_dim: int, theta: float, context: int) -> tuple[float, int]:
@@ -259,7 +340,42 @@ EXERCISES = (
                 "there is one exponent per channel. Only every second one belongs to a pair: 0, 2, 4, ...",
             ),
             "without theta": (without_theta, "these are powers of e. The base is theta."),
-            "in float64": (in_float64, "the numbers are right, but float64. The docstring promises float32."),
+            "evenly spaced": (
+                evenly_spaced,
+                "the frequencies are evenly spaced. Their *exponents* are: each pair is slower than the one before it "
+                "by the same factor.",
+            ),
+            "power before division": (
+                power_before_division,
+                "the power is taken first and then divided by head_dim. The division belongs to the exponent, so it "
+                "needs brackets.",
+            ),
+            "square before product": (
+                square_before_product,
+                "theta to the power of -2 is multiplied by j / head_dim. All of it is one exponent, so it needs "
+                "brackets.",
+            ),
+            "up to the last channel": (
+                up_to_the_last_channel,
+                "the exponents are divided by head_dim - 1. Divide 2j by head_dim.",
+            ),
+            "base and divisor exchanged": (
+                base_and_divisor_exchanged,
+                "theta and head_dim are exchanged: theta is the base, head_dim divides the exponent.",
+            ),
+            "another logarithm": (
+                other_logarithm,
+                "exp needs the natural logarithm of theta. With log10 the slow pairs turn too fast.",
+            ),
+            "in bfloat16": (
+                in_bfloat16,
+                "the powers are computed in bfloat16, which has 8 significant bits, and cast too late. Compute in "
+                "float32.",
+            ),
+            "in float64": (
+                in_float64,
+                "the numbers are right, but their dtype isn't float32, which the docstring promises.",
+            ),
         },
         accepted={
             "by logarithm, in float64": by_logarithm,
@@ -290,6 +406,7 @@ EXERCISES = (
         cases=(
             Case("two pairs, 6.28 and 628.3 tokens, context 100", (4, 10_000.0, 100), (math.tau * 100, 1)),
             Case("the same, context 1,000", (4, 10_000.0, 1000), (math.tau * 100, 2)),
+            Case("a context in which even the slowest pair turns many times", (4, 10_000.0, 1_000_000)),
             Case("a context too short for any turn", (6, 1000.0, 5)),
             Case("one pair alone", (2, 1000.0, 7)),
             Case("the mini", (32, 1_000_000.0, 2048)),
@@ -298,7 +415,7 @@ EXERCISES = (
         ),
         parts={
             "the turn of the slowest pair": lambda result: result[0],
-            "the number of pairs": lambda result: result[1],
+            "the pair count": lambda result: result[1],
         },
         mutants={
             "without two pi": (
@@ -337,6 +454,40 @@ EXERCISES = (
             "one for each channel": (
                 every_channel,
                 "there is one wavelength per channel. Two channels make a pair, so j runs up to head_dim / 2 - 1.",
+            ),
+            "in half turns": (in_half_turns, "half a turn is taken for a whole one: it has 2 pi radians, not pi."),
+            "in degrees": (in_degrees, "a turn is counted as 360. The frequencies are in radians: a turn has 2 pi."),
+            "counted without two pi": (
+                counted_without_two_pi,
+                "the first number is right; in the count, 2 pi is missing, so that pairs count that turn by 1 radian.",
+            ),
+            "the slowest as a frequency": (
+                slowest_as_frequency,
+                "the first number is the radians per token of the slowest pair. Divide 2 pi by it.",
+            ),
+            "numbered from one": (
+                numbered_from_one,
+                "the pairs are numbered from 1. Pair 0 is the fastest, and the slowest has the number "
+                "head_dim / 2 - 1.",
+            ),
+            "turns of the slowest": (
+                turns_of_the_slowest,
+                "the second number is how often the slowest pair turns. The exercise asks how many pairs turn at "
+                "least once.",
+            ),
+            "turns of all": (
+                turns_of_all,
+                "the second number is the sum of all turns. The exercise asks how many pairs make at least one.",
+            ),
+            "two turns": (two_turns, "the second number counts pairs that make two turns. One whole turn is enough."),
+            "without a limit": (
+                without_a_limit,
+                "the solved equation counts more pairs than there are. A head has head_dim / 2.",
+            ),
+            "without pair zero": (
+                without_pair_zero,
+                "the solved equation gives the number of the last pair that turns. Counted from pair 0, there is one "
+                "more.",
             ),
             "count first": (count_first, "the two numbers are in the other order: first the tokens, then the pairs."),
         },

@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise
-from minimoe.course.exercises.ch03_rotation import draw_rope
+from minimoe.course.exercises.ch03_rotation import draw_rope, interleaved
 from minimoe.model.rope import apply_rope
 
 # 03.6 interleaved to half-split pairing -------------------------------------------------------------------------------
@@ -83,10 +83,31 @@ def reversed_pairs(weight: Tensor, head_dim: int) -> Tensor:
 
 
 def input_side(weight: Tensor, head_dim: int) -> Tensor:
-    """Permutes what comes in, where the size allows it."""
-    if weight.shape[1] % 2:
-        return weight.clone()
-    return rearrange(weight, "row (half pair) -> row (pair half)", pair=2)
+    """Permutes what comes in."""
+    return torch.cat((weight[:, ::2], weight[:, 1::2]), dim=1)
+
+
+def half_of_each_half(weight: Tensor, head_dim: int) -> Tensor:
+    return rearrange(weight, "(head half pair) hidden -> (head pair half) hidden", pair=2, half=head_dim // 4)
+
+
+def second_negated(weight: Tensor, head_dim: int) -> Tensor:
+    first, second = rearrange(weight, "(head half pair) hidden -> pair head half hidden", pair=2, half=head_dim // 2)
+    return rearrange([first, -second], "pair head half hidden -> (head pair half) hidden")
+
+
+def first_twice(weight: Tensor, head_dim: int) -> Tensor:
+    first, _ = rearrange(weight, "(head half pair) hidden -> pair head half hidden", pair=2, half=head_dim // 2)
+    return repeat(first, "head half hidden -> (head pair half) hidden", pair=2)
+
+
+def first_head_only(weight: Tensor, head_dim: int) -> Tensor:
+    return torch.cat((by_slices(weight[:head_dim], head_dim), weight[head_dim:]))
+
+
+def reversed_channels(weight: Tensor, head_dim: int) -> Tensor:
+    heads = rearrange(weight, "(head channel) hidden -> head channel hidden", channel=head_dim)
+    return rearrange(heads.flip(1), "head channel hidden -> (head channel) hidden")
 
 
 def by_index(weight: Tensor, head_dim: int) -> Tensor:
@@ -175,6 +196,42 @@ def quarter_turned(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tenso
     return apply_rope(x, torch.where(mask, cos, 0.0), torch.where(mask, sin, 1.0))
 
 
+def all_if_any(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    return apply_rope(x, cos, sin) if chosen.any() else x
+
+
+def as_many_of_the_fastest(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    return by_where(x, cos, sin, torch.arange(len(chosen)) < chosen.sum())
+
+
+def first_row_for_the_others(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    """The first row of the tables, as if it were position 0."""
+    mask = both_members(chosen)
+    return apply_rope(x, torch.where(mask, cos, cos[:1]), torch.where(mask, sin, sin[:1]))
+
+
+def turned_back(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    return by_where(x, cos, -sin, chosen)
+
+
+def added_to_x(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    return x + zeroed(x, cos, sin, chosen)
+
+
+def neighbours_paired(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    mask = repeat(chosen, "half -> (half pair)", pair=2)
+    return torch.where(mask, interleaved(x, cos, sin), x)
+
+
+def the_next_pair(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    return by_where(x, cos, sin, chosen.roll(1))
+
+
+def chosen_in_front(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
+    mask = both_members(chosen)
+    return torch.cat((apply_rope(x, cos, sin)[..., mask], x[..., ~mask]), dim=-1)
+
+
 def by_where(x: Tensor, cos: Tensor, sin: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(both_members(chosen), apply_rope(x, cos, sin), x)
 
@@ -259,6 +316,21 @@ EXERCISES = (
                 "the columns were moved. They are the hidden channels that come in; the channels of q and k are the "
                 "rows.",
             ),
+            "half of each half": (
+                half_of_each_half,
+                "half is head_dim / 4 here, so each half of a head is sorted on its own. A head has head_dim / 2 "
+                "pairs.",
+            ),
+            "second negated": (
+                second_negated,
+                "the second channels have a minus. The rotation does that; the weights only change places.",
+            ),
+            "first twice": (first_twice, "the even rows stand in both halves. The second half is for the odd rows."),
+            "first head only": (first_head_only, "only the first head has changed. Every head has the same layout."),
+            "reversed channels": (
+                reversed_channels,
+                "the channels of each head are reversed. Even ones come first, then odd ones, both in rising order.",
+            ),
         },
         accepted={"an index": by_index, "strided slices": by_slices, "unflatten and transpose": by_unflatten},
     ),
@@ -321,6 +393,36 @@ EXERCISES = (
             "a quarter turn": (
                 quarter_turned,
                 "the other pairs are turned by 90 degrees. An angle of 0 has cos 1 and sin 0, not the reverse.",
+            ),
+            "all if any": (
+                all_if_any,
+                "one chosen pair turns all of them. Each pair has an answer of its own in `chosen`.",
+            ),
+            "as many of the fastest": (
+                as_many_of_the_fastest,
+                "as many pairs are turned as are chosen, but always the fastest. `chosen` says which ones.",
+            ),
+            "first row for the others": (
+                first_row_for_the_others,
+                "the other pairs are turned by the first row of cos and sin. That row is the first position of this "
+                "call, not position 0, where cos is 1 and sin is 0.",
+            ),
+            "turned back": (
+                turned_back,
+                "the right pairs are turned, but the other way: the sign of sin is wrong.",
+            ),
+            "added": (
+                added_to_x,
+                "the chosen pairs are turned and then added to x. A turned pair replaces the old one.",
+            ),
+            "neighbours paired": (
+                neighbours_paired,
+                "neighbours are paired: 0 with 1, 2 with 3. Channel j belongs to channel j + head_dim / 2.",
+            ),
+            "the next pair": (the_next_pair, "each answer is taken for the next pair: `chosen` is shifted by one."),
+            "chosen in front": (
+                chosen_in_front,
+                "the chosen channels have moved to the front. Every channel stays at its place.",
             ),
             "left in float32": (always_float32, "the result is float32 although x isn't. Keep the model's dtype."),
         },

@@ -136,6 +136,34 @@ def neighbours_left_as_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
+def written_as_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Halves are rotated correctly, and the results put together as neighbours."""
+    turned = rearrange(
+        apply_rope(x, cos, sin), "batch head position (pair half) -> batch head position half pair", pair=2
+    )
+    return rearrange(turned, "batch head position half pair -> batch head position (half pair)")
+
+
+def halves_come_out_exchanged(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.cat(halves(apply_rope(x, cos, sin))[::-1], dim=-1)
+
+
+def tables_of_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """cos[:, ::2] as the cosines of the pairs."""
+    cos, sin = (repeat(table[:, ::2], "position half -> position (pair half)", pair=2) for table in (cos, sin))
+    return apply_rope(x, cos, sin)
+
+
+def cosine_of_the_cosine(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return apply_rope(x, cos.cos(), sin.sin())
+
+
+def mirrored(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Channel j is paired with the j-th from the end."""
+    first, second = halves(x.flip(-1))
+    return x * cos + torch.cat((-first, second), dim=-1) * sin
+
+
 def overwritten(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The first half is overwritten before the second is computed from it."""
     first, second = halves(x)
@@ -278,6 +306,30 @@ EXERCISES = (
                 neighbours_left_as_halves,
                 "x is cut into neighbours, (half pair), but the result is put together as halves. Cut it as "
                 "(pair half).",
+            ),
+            "written as neighbours": (
+                written_as_neighbours,
+                "the arrows are right, but the result is put together as neighbours. Put the halves behind each other: "
+                "cat, or (pair half).",
+            ),
+            "halves come out exchanged": (
+                halves_come_out_exchanged,
+                "the arrows are right, but the two halves of the result are exchanged. first * cos - second * sin "
+                "comes first.",
+            ),
+            "tables of neighbours": (
+                tables_of_neighbours,
+                "every second column of cos and sin is used. They repeat the angles half by half, so the first "
+                "head_dim / 2 columns hold each of them once.",
+            ),
+            "cosine of the cosine": (
+                cosine_of_the_cosine,
+                "cos and sin are applied to the tables once more. The arguments are cosines and sines already, not "
+                "angles.",
+            ),
+            "mirrored": (
+                mirrored,
+                "flip pairs channel j with the j-th from the end. Its partner is channel j + head_dim / 2.",
             ),
             "the other way": (
                 the_other_way,

@@ -1,4 +1,4 @@
-"""Chapter 06, the router: the route function (06.1). 06.2 onward: ch06_margins_and_ablation.py."""
+"""Chapter 06, the router: the route function (06.1)."""
 
 import math
 from collections.abc import Callable
@@ -158,6 +158,82 @@ def probabilities_for_logits(logits: Tensor, top_k: int, renormalise: bool) -> R
     return Routing(logits.float().softmax(dim=-1).to(logits.dtype), experts, weights)
 
 
+def shifted_logits(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return logits - logits.amax(dim=-1, keepdim=True)
+
+
+def from_the_second_rank(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return logits.argsort(dim=-1, descending=True)[:, 1 : top_k + 1]
+
+
+def without_the_last_slot(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, renormalise).experts[:, :-1]
+
+
+def without_the_first_slot(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, renormalise).experts[:, 1:]
+
+
+def chosen_along_the_tokens(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return logits.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=0).indices
+
+
+def best_of_each_group(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    """The experts in `top_k` groups of neighbours, the best one of each."""
+    size = logits.shape[-1] // top_k
+    groups = rearrange(logits[:, : size * top_k], "token (slot expert) -> token slot expert", slot=top_k)
+    return groups.argmax(dim=-1) + size * torch.arange(top_k)
+
+
+def logarithms(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return shares_of_chosen(logits, top_k, renormalise).log()
+
+
+def divided_logarithms(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    found = logarithms(logits, top_k, renormalise)
+    return found / found.sum(dim=-1, keepdim=True) if renormalise else found
+
+
+def even_weights(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return torch.full((len(logits), top_k), 1 / top_k, dtype=logits.dtype)
+
+
+def in_all_columns(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    """The weights as a row with a column for each expert, 0 for those that were not chosen."""
+    _, experts, weights = route(logits, top_k, renormalise)
+    return torch.zeros_like(logits).scatter(-1, experts, weights)
+
+
+def for_the_other_flag(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits, top_k, not renormalise).weights
+
+
+def divided_by(total: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The weights, divided by something else than the sum of each token's."""
+
+    def weights(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+        shares = logits.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=-1).values
+        return (shares / total(shares) if renormalise else shares).to(logits.dtype)
+
+    return weights
+
+
+def of_all_tokens(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    """One softmax over tokens and experts together."""
+    flat = rearrange(logits, "token expert -> (token expert)").softmax(dim=0, dtype=torch.float32)
+    shares = rearrange(flat, "(token expert) -> token expert", token=len(logits)).topk(top_k, dim=-1).values
+    return (shares / shares.sum(dim=-1, keepdim=True) if renormalise else shares).to(logits.dtype)
+
+
+def exponentials(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    powers = scores_of_chosen(logits, top_k, renormalise).float().exp()
+    return (powers / powers.sum(dim=-1, keepdim=True) if renormalise else powers).to(logits.dtype)
+
+
+def of_scaled_logits(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
+    return route(logits / math.sqrt(logits.shape[-1]), top_k, renormalise).weights
+
+
 def scores_of_chosen(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
     return logits.topk(top_k, dim=-1).values
 
@@ -226,9 +302,53 @@ EXERCISES = (
             "the weights": lambda routing: routing[2],
         },
         stages=(
+            Stage(
+                "the logits",
+                shifted_logits,
+                "have lost their largest value, subtracted in each row; return them as they came, and work on a copy",
+            ),
+            Stage("the experts", from_the_second_rank, "are those of ranks 2 to top_k + 1; the best one is left out"),
+            Stage("the experts", without_the_last_slot, "are one too few: the last slot is missing"),
+            Stage("the experts", without_the_first_slot, "are one too few: the first slot is missing"),
+            Stage(
+                "the experts",
+                chosen_along_the_tokens,
+                "are numbers of tokens: topk runs over axis 0; each token chooses among its experts, dim=-1",
+            ),
+            Stage(
+                "the experts",
+                best_of_each_group,
+                "are the best of each group of neighbours; the best may be in one group, so compare all of them",
+            ),
             Stage("the weights", scores_of_chosen, "are the scores of the chosen experts, before the softmax"),
             Stage("the weights", shares_of_chosen, "are those before renormalising"),
             Stage("the weights", renormalised_shares, "are those after renormalising"),
+            Stage("the weights", for_the_other_flag, "are those for the opposite of `renormalise`"),
+            Stage("the weights", logarithms, "are the logarithms of the probabilities"),
+            Stage("the weights", divided_logarithms, "are computed from the logarithms of the probabilities"),
+            Stage("the weights", even_weights, "are 1 / top_k for each slot, whatever the scores say"),
+            Stage("the weights", in_all_columns, "have a column for every expert; keep the chosen ones, one in a slot"),
+            Stage(
+                "the weights",
+                divided_by(lambda shares: shares.amax(dim=-1, keepdim=True)),
+                "are divided by the largest of each token; divide by their sum",
+            ),
+            Stage(
+                "the weights",
+                divided_by(lambda shares: shares.norm(dim=-1, keepdim=True)),
+                "are divided by the root of the sum of their squares; divide by their sum",
+            ),
+            Stage(
+                "the weights",
+                of_all_tokens,
+                "are shares of one softmax over all tokens; each token has a softmax of its own",
+            ),
+            Stage("the weights", exponentials, "are exponentials of the scores that no sum over all experts divides"),
+            Stage(
+                "the weights",
+                of_scaled_logits,
+                "are those of logits divided by the root of the number of experts; the router does not scale",
+            ),
         ),
         teaches=route,
         oracle=route_by_loops,
