@@ -149,7 +149,7 @@ def bars(
     if signed and isinstance(colours, str):
         colours = [VERMILLION if value < 0 else colours for value in values]
     figure = go.Figure(go.Bar(x=list(values), y=list(names), orientation="h", marker={"color": colours}, width=0.7))
-    figure.update_yaxes(autorange="reversed", ticks="", showline=False)
+    figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     label_bars(figure, ("+" if signed else "") + form, unit, texts)
     if signed:
         figure.add_vline(x=0, line={"color": INK, "width": 1})
