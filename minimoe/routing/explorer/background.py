@@ -15,6 +15,7 @@ from minimoe.errors import BadTrace, NotFound
 from minimoe.paths import find
 from minimoe.routing.explorer.inputs import given_traces
 from minimoe.routing.statistics.counting import compact, group_counts
+from minimoe.routing.statistics.joint import wilson
 from minimoe.routing.statistics.vocabulary import frequent_ids, id_counts
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -22,7 +23,6 @@ SHIPPED = "data/traces/mini_four_domains.safetensors"
 SHORT = 512  # tokens, below which a trace has a background
 OCCURRENCES = 10  # of a token in the background, before it counts as an example
 EXAMPLES = 4  # tokens for each expert
-Z = 1.959964
 DIGITS = 4
 
 
@@ -75,11 +75,8 @@ def examples(reference: RoutingTrace, chosen: Tensor, num_experts: int) -> list[
         return [[] for _ in range(num_experts)]
     index = compact(reference.tokens, ids)
     used = id_counts(chosen, num_experts, index, len(ids)).double()
-    times = torch.bincount(index[index >= 0], minlength=len(ids)).double()[:, None]
-    share = used / times
-    middle = share + Z**2 / (2 * times)
-    half = Z * (share * (1 - share) / times + Z**2 / (4 * times**2)).sqrt()
-    low = torch.where(used > 0, (middle - half) / (1 + Z**2 / times), -1.0)
+    times = torch.bincount(index[index >= 0], minlength=len(ids))[:, None]
+    low, _ = wilson(used, times.expand_as(used), torch.ones_like(used))
     best = low.topk(min(EXAMPLES, len(ids)), dim=0)
     known = reference.metadata.get("token_bytes", {})
     rows: list[list[list[Any]]] = [[] for _ in range(num_experts)]

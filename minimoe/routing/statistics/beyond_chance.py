@@ -4,12 +4,11 @@ differ. The atlas of the explorer fades the others (the same formulas in web/mat
 import torch
 from torch import Tensor
 
-from minimoe.routing.statistics.chance import binomial, count_limit
+from minimoe.routing.statistics.chance import Z, binomial, count_limit
 from minimoe.routing.statistics.counting import check_experts, document_counts, selection_counts
 from minimoe.routing.statistics.resampling import MINIMUM_DOCUMENTS
 
 TAIL = 0.025
-Z = 1.959964  # a normal variable lies between -Z and Z with 95 %
 
 
 def count_band(tokens: int, probability: float) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument
 
+Z = 1.959964  # a normal variable lies between -Z and Z with 95 %
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from minimoe.routing.statistics.chance import Z
 from minimoe.routing.statistics.counting import check_labels, indicator
 from minimoe.routing.statistics.resampling import MINIMUM_DOCUMENTS
 from minimoe.routing.statistics.tails import NOTICEABLE, binomial_two_sided, student_two_sided
-
-Z = 1.959964  # a normal variable lies between -Z and Z with 95 %
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg
+from minimoe.routing.statistics.chance import Estimate, Z, benjamini_hochberg
 from minimoe.routing.statistics.counting import check_experts, indicator
-from minimoe.routing.statistics.joint import JointTest, Z, joint_test, ratio_interval
+from minimoe.routing.statistics.joint import JointTest, joint_test, ratio_interval
 
 MINIMUM_EXPECTED = 5  # smallest joint count expected by chance at which views colour a cell
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.routing.statistics.chance import Estimate, benjamini_hochberg
+from minimoe.routing.statistics.chance import Estimate, Z, benjamini_hochberg
 from minimoe.routing.statistics.counting import check_experts, check_labels, indicator
-from minimoe.routing.statistics.joint import Z, joint_test
+from minimoe.routing.statistics.joint import joint_test
 from minimoe.routing.statistics.pairs import MINIMUM_EXPECTED, ratio_of
 
 MINIMUM_TOKENS = 4096  # the expected count of a transition is then 16 for 8 of 128

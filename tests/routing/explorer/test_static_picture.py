@@ -14,6 +14,8 @@ from minimoe.routing.explorer.static_picture import (
     ANCHORS,
     BOTTOM,
     CELL,
+    EMPTY,
+    FADED,
     LEFT,
     PUOR,
     TOP,
@@ -105,6 +107,11 @@ def test_every_kind_of_viewer_gets_something(small_trace):
 
 
 def test_the_colours_are_those_of_the_live_atlas():
+    style = (WEB / "explorer.css").read_text(encoding="utf-8")
+    empty = re.search(r"--mm-cell: #(\w{6});", style).group(1)
+    assert list(bytes.fromhex(empty)) == EMPTY.tolist()
+    scales = (WEB / "core" / "scales.js").read_text(encoding="utf-8")
+    assert float(re.search(r"const FADED = ([\d.]+);", scales).group(1)) == FADED
     source = (WEB / "core" / "colour.js").read_text(encoding="utf-8")
     light = re.search(r"light: (\[.*?\])", source).group(1)
     assert json.loads(light) == [f"#{stop}" for stop in PUOR]

@@ -113,6 +113,11 @@ export function heatmap(canvas, { app, hover = null, select = null, brush = null
   };
 }
 
+/** 1 for each value within the chance range of a scale; null if the scale has none. */
+export function fadedCells(values, { chance }) {
+  return chance ? Uint8Array.from(values, (value) => (value >= chance[0] && value <= chance[1] ? 1 : 0)) : null;
+}
+
 /** The packed colour of cell `i` of a spec with values: pale within chance. */
 export function cellColour({ values, faded, scale }, i) {
   return faded?.[i] ? scale.faded(values[i]) : scale.packed(values[i]);

@@ -1,6 +1,7 @@
 // The values that can colour a token in one layer: experts shared with the token at the caret, margin, entropy, probability of the first
 // expert, or use of one expert.
 
+import { addShared, sharedByChance } from "../math/shared.js";
 import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
 
@@ -68,13 +69,12 @@ function makeScalar(app, kind) {
 /** How many experts of all layers a token shares with the one at the caret; pale where two random tokens would share as many. */
 function sharedScalar(app) {
   const { data } = app;
-  const { L, T, K, E } = data;
+  const { L, T, K } = data;
   const { token } = app.state;
-  const shared = sharedWith(data, token);
+  const shared = new Uint16Array(T);
+  for (const block of data.blocks) addShared(block, data, token, shared);
   const others = shared.reduce((most, count, t) => (t === token ? most : Math.max(most, count)), 0);
-  const expected = (L * K * K) / E;
-  const spread = Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)); // of L hypergeometric counts
-  const chance = Math.floor(expected + 1.96 * spread) + 0.5;
+  const chance = sharedByChance(data, L) + 0.5;
   const high = Math.min(L * K, Math.max(others, Math.ceil(chance) + 1));
   const text = data.text(token);
   return {
@@ -86,22 +86,6 @@ function sharedScalar(app) {
       return out;
     },
   };
-}
-
-/** The number of experts of all layers that every token shares with `token`. */
-function sharedWith({ T, K, E, blocks }, token) {
-  const out = new Uint16Array(T);
-  const own = new Uint8Array(E);
-  for (const block of blocks) {
-    own.fill(0);
-    for (let i = token * K; i < token * K + K; i++) own[block[i]] = 1;
-    for (let t = 0, i = 0; t < T; t++) {
-      let count = 0;
-      for (const end = i + K; i < end; i++) count += own[block[i]];
-      out[t] += count;
-    }
-  }
-  return out;
 }
 
 /** out[t] = value(t) */

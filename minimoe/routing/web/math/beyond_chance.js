@@ -7,10 +7,9 @@
 // The same in Python: minimoe/routing/statistics/beyond_chance.py.
 
 import { eachLoad } from "./information.js";
-import { MINIMUM } from "./intervals.js";
+import { MINIMUM, NORMAL_95 } from "./intervals.js";
 
 const TAIL = 0.025;
-const Z = 1.959964;
 const keptBands = new Map(); // "n p" -> the band: a brush asks for many, a redraw for the same
 
 /** The smallest interval of counts that leaves at most 2.5 % of a binomial (n, p) on either side. */
@@ -107,5 +106,5 @@ function tokensByDocument(T, documents) {
 
 /** Whether a count of n tokens may be chance, for an expert that uniform routing selects with probability p. */
 export function withinChance(count, n, p, effect, band) {
-  return (count >= band.low && count <= band.high) || Math.abs(count - n * p) <= Z * Math.sqrt(n * p * (1 - p) * effect);
+  return (count >= band.low && count <= band.high) || Math.abs(count - n * p) <= NORMAL_95 * Math.sqrt(n * p * (1 - p) * effect);
 }

@@ -1,7 +1,7 @@
 // What a trace shows at first sight, beside what chance would show.
 //
 //   domainPairs(data) -> [[a, b], ...]            the pairs of domains with enough documents and tokens to compare
-//   differingExperts(data, a, b, deals, seed) -> {a, b, many, dealt: [...], q}
+//   differingExperts(data, a, b, deals, seed) -> {a, b, many, dealt: [...]}
 //                                                 experts of all layers with q <= 5 % of "no difference", and as many after dealing the
 //                                                 domains to the documents at random, once for each deal
 //   worthAVisit(data, most) -> [{l, e, d, share, rest, q}]   experts that one domain uses more than all others, the strongest first

@@ -7,10 +7,11 @@
 
 import { quantile, randomGenerator } from "./random.js";
 
+export const NORMAL_95 = 1.959964; // a normal variable lies between -NORMAL_95 and NORMAL_95 with 95 %
 export const MINIMUM = { documents: 20, tokens: 512, domainTokens: 4000, tokenOccurrences: 50, expectedPairs: 5, pairTokens: 20000 };
 
 /** Wilson's score interval (1927) of k out of n. */
-export function wilson(k, n, z = 1.959964) {
+export function wilson(k, n, z = NORMAL_95) {
   if (n <= 0) return { low: 0, high: 1 };
   const share = k / n;
   const centre = share + (z * z) / (2 * n);

@@ -13,7 +13,6 @@ import { MINIMUM, wilson } from "./intervals.js";
 import { tabulate } from "./random.js";
 import { binomialTwoSided, studentTwoSided, surprising } from "./tails.js";
 
-const WIDE_Z = 1.959964; // a normal variable lies between -WIDE_Z and WIDE_Z with 95 %
 const NEVER_SEEN = -Math.log(0.025); // a Poisson mean that gives no count with 2.5 %
 
 /** The kept tokens, grouped by document; tokens without a document (negative) are excluded. */
@@ -98,7 +97,7 @@ function clusterVariance({ from, to, K, E, n, counts, expected, groups }) {
 export function ratioInterval(count, expected, dispersion) {
   if (!(expected > 0)) return { low: NaN, high: NaN };
   if (count === 0) return { low: 0, high: (NEVER_SEEN * dispersion) / expected };
-  const factor = Math.exp(WIDE_Z * Math.sqrt(dispersion / count));
+  const factor = Math.exp(NORMAL_95 * Math.sqrt(dispersion / count));
   return { low: count / expected / factor, high: (count / expected) * factor };
 }
 

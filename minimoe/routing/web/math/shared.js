@@ -1,5 +1,7 @@
 // What two tokens have in common. `data` as in charts/lights.js.
 
+import { NORMAL_95 } from "./intervals.js";
+
 /** How many selected experts tokens `a` and `b` share: one number for each recorded layer. */
 export function sharedExperts(data, a, b) {
   return data.layers.map((_, l) => {
@@ -9,6 +11,24 @@ export function sharedExperts(data, a, b) {
     for (let i = b * data.K; i < (b + 1) * data.K; i++) count += first.has(ids[i]) ? 1 : 0;
     return count;
   });
+}
+
+/** Add to out[offset + t] how many selected experts tokens t and `token` share, for every token of one layer. */
+export function addShared(block, { T, K, E }, token, out, offset = 0) {
+  const own = new Uint8Array(E);
+  for (let i = token * K; i < token * K + K; i++) own[block[i]] = 1;
+  for (let t = 0, i = 0; t < T; t++) {
+    let count = 0;
+    for (const end = i + K; i < end; i++) count += own[block[i]];
+    out[offset + t] += count;
+  }
+  return out;
+}
+
+/** The largest number of experts that two random sets in `layers` layers share within 1.96 standard deviations (hypergeometric). */
+export function sharedByChance({ K, E }, layers) {
+  const expected = (layers * K * K) / E;
+  return Math.floor(expected + NORMAL_95 * Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)));
 }
 
 /** The tokens that selected an expert in row `l`, in order. */

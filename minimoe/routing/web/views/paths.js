@@ -98,7 +98,7 @@ registerView({
       );
       flow.title(
         options().follow
-          ? `Where does “${data.text(state.token)}” (token ${formatCount(state.token)}) go?`
+          ? `Where does “${data.text(state.token)}” (place ${formatCount(state.token)}) go?`
           : "The busiest experts, and where their tokens go",
       );
       matrixChart.redraw();

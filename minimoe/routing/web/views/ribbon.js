@@ -1,9 +1,10 @@
 // View D, the ribbon: tokens by layers, coloured by router confidence or by similarity to the pinned token.
 
+import { addShared, sharedByChance } from "../math/shared.js";
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, element, setText } from "../core/dom.js";
 import { formatCount, formatNumber, plural } from "../core/format.js";
-import { heatmap } from "../core/heatmap.js";
+import { fadedCells, heatmap } from "../core/heatmap.js";
 import { registerView } from "../core/registry.js";
 import { readScalar } from "../core/scalars.js";
 import { legendBar, sequentialScale } from "../core/scales.js";
@@ -12,7 +13,7 @@ registerView({
   id: "ribbon",
   letter: "D",
   title: "Ribbon",
-  question: "Where, along text and depth, is the router sure; or which tokens share experts with the pinned one?",
+  question: "Where, along text and depth, is the router sure; or which tokens share experts with the one at the caret, or the pinned one?",
   create: (app, container) => createRibbon(app, container),
 });
 
@@ -38,17 +39,8 @@ function createRibbon(app, container) {
   const overlaps = () => {
     const key = `${app.state.trace} ${compared()}`;
     if (overlap.key === key) return overlap.layers;
-    const out = overlap.layers ?? new Float32Array(L * T);
-    for (let l = 0; l < L; l++) {
-      const block = data.blocks[l];
-      const on = new Uint8Array(E);
-      for (let slot = 0; slot < K; slot++) on[block[compared() * K + slot]] = 1;
-      for (let t = 0, i = 0; t < T; t++) {
-        let shared = 0;
-        for (let slot = 0; slot < K; slot++, i++) shared += on[block[i]];
-        out[l * T + t] = shared;
-      }
-    }
+    const out = (overlap.layers ?? new Float32Array(L * T)).fill(0);
+    data.blocks.forEach((block, l) => addShared(block, data, compared(), out, l * T));
     Object.assign(overlap, { layers: out, key });
     return out;
   };
@@ -65,8 +57,9 @@ function createRibbon(app, container) {
   const read = () => {
     if (compared() === null) return confidence();
     const chance = (K * K) / E;
-    const ticks = [{ value: 0, text: "0" }, { value: chance, text: `${formatNumber(chance, 2)} chance`, strong: true }, { value: K, text: `all ${K}` }];
-    return { all: overlaps(), scale: sequentialScale(app, 0, K, { label: `experts shared with “${data.text(compared())}”`, ticks }), say: (value) => `${value} of ${K} experts shared with “${data.text(compared())}” (chance ${formatNumber(chance, 2)})`, label: "shared_experts" };
+    const most = sharedByChance(data, 1);
+    const ticks = [{ value: most + 0.5, text: `pale: chance, up to ${most}`, strong: true }, { value: K, text: `all ${K}` }];
+    return { all: overlaps(), scale: sequentialScale(app, 0, K, { label: `experts shared with “${data.text(compared())}”`, ticks, chance: [-0.5, most + 0.5] }), say: (value) => `${value} of ${K} experts shared with “${data.text(compared())}” (chance ${formatNumber(chance, 2)})`, label: "shared_experts" };
   };
   let numbers = null;
   const cellWords = ({ row, column }) => {
@@ -110,7 +103,7 @@ function createRibbon(app, container) {
         }
         grid.style.height = `${Math.round(Math.max(L * 4.4, Math.min(L * 34, 320)))}px`;
         gutter.style.height = grid.style.height;
-        spec = { rows: L, columns: wide, values, scale: numbers.scale };
+        spec = { rows: L, columns: wide, values, scale: numbers.scale, faded: fadedCells(values, numbers.scale) };
         map.set(spec);
         legend.set(numbers.scale);
         tickLayers();

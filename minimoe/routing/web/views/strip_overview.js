@@ -3,7 +3,7 @@
 import { domainColour } from "../core/colour.js";
 import { element } from "../core/dom.js";
 import { formatCount, formatNumber, formatShare } from "../core/format.js";
-import { heatmap } from "../core/heatmap.js";
+import { fadedCells, heatmap } from "../core/heatmap.js";
 
 /** {node, update(values, scale), mark(), destroy()} */
 export function createOverview(app) {
@@ -38,7 +38,7 @@ export function createOverview(app) {
     node,
     resize: paintBands,
     update(values, scale) {
-      map.set({ rows: 1, columns: app.data.T, values, scale, faded: scale.chance ? Uint8Array.from(values, (value) => (value >= scale.chance[0] && value <= scale.chance[1] ? 1 : 0)) : null });
+      map.set({ rows: 1, columns: app.data.T, values, scale, faded: fadedCells(values, scale) });
     },
     mark() {
       const { range, token, pinned } = app.state;

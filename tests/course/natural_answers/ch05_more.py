@@ -1,4 +1,4 @@
-"""More natural answers to 05.1 to 05.4, by another hand than the exercises: an expert, its scaling, fused, its cost."""
+"""More natural answers to 05.1 to 05.4: an expert, its scaling, fused, its cost."""
 
 import numpy as np
 import torch

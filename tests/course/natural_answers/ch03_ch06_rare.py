@@ -1,4 +1,4 @@
-"""A second round to 03 and 06, the mutants in view, none added for it: two mistakes at once, and rarer ones."""
+"""Natural answers to 03 and 06 for which no mutant was written: two mistakes at once, and rare ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""More natural answers to 05.5 to 05.7, by another hand than the exercises: every expert, gpt-oss, open neurons."""
+"""More natural answers to 05.5 to 05.7: every expert, gpt-oss, open neurons."""
 
 import torch
 from einops import einsum, rearrange, repeat

@@ -1,4 +1,4 @@
-"""A second round of natural answers to 04.1 to 04.7, the mutants in view: two mistakes at once, PyTorch misread."""
+"""Rare natural answers to 04.1 to 04.7: two mistakes at once, PyTorch misread."""
 
 import torch
 from einops import einsum, rearrange, repeat

@@ -1,4 +1,4 @@
-"""A third round of natural answers to 04 and 05, the mutants in view: one mistake each, seldom the obvious one."""
+"""Natural answers to 04 and 05 with one mistake each, seldom the obvious one."""
 
 import torch
 from einops import einsum, rearrange, reduce, repeat
