@@ -1,7 +1,8 @@
 // The values that can colour a token in one layer: experts shared with the token at the caret, margin, entropy, probability of the first
 // expert, or use of one expert.
 
-import { addShared, sharedByChance } from "../math/shared.js";
+import { sharedByChance } from "../math/beyond_chance.js";
+import { addShared } from "../math/shared.js";
 import { formatNumber, formatShare } from "./format.js";
 import { sequentialScale } from "./scales.js";
 

@@ -3,6 +3,7 @@
 //   countBand(n, p) -> {low, high, outside}     central counts of a binomial (n, p); outside: the probability of all others
 //   designEffects(data) -> Float32Array(L*E)    variance of a count between documents over that of independent tokens, at least 1
 //   withinChance(count, n, p, effect, band) -> bool
+//   sharedByChance({K, E}, layers) -> number    experts that two random sets may share
 //
 // The same in Python: minimoe/routing/statistics/beyond_chance.py.
 
@@ -107,4 +108,10 @@ function tokensByDocument(T, documents) {
 /** Whether a count of n tokens may be chance, for an expert that uniform routing selects with probability p. */
 export function withinChance(count, n, p, effect, band) {
   return (count >= band.low && count <= band.high) || Math.abs(count - n * p) <= NORMAL_95 * Math.sqrt(n * p * (1 - p) * effect);
+}
+
+/** The largest number of experts that two random sets in `layers` layers share within 1.96 standard deviations (hypergeometric). */
+export function sharedByChance({ K, E }, layers) {
+  const expected = (layers * K * K) / E;
+  return Math.floor(expected + NORMAL_95 * Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)));
 }

@@ -9,7 +9,7 @@
 //   liftInterval(row, dispersion, known) -> {low, high}          95 % interval of the lift of such a row
 //   tokensOfDocuments(documents, T, mask) -> [[t, ...], ...]
 
-import { MINIMUM, wilson } from "./intervals.js";
+import { MINIMUM, NORMAL_95, wilson } from "./intervals.js";
 import { tabulate } from "./random.js";
 import { binomialTwoSided, studentTwoSided, surprising } from "./tails.js";
 

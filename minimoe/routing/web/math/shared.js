@@ -1,7 +1,5 @@
 // What two tokens have in common. `data` as in charts/lights.js.
 
-import { NORMAL_95 } from "./intervals.js";
-
 /** How many selected experts tokens `a` and `b` share: one number for each recorded layer. */
 export function sharedExperts(data, a, b) {
   return data.layers.map((_, l) => {
@@ -23,12 +21,6 @@ export function addShared(block, { T, K, E }, token, out, offset = 0) {
     out[offset + t] += count;
   }
   return out;
-}
-
-/** The largest number of experts that two random sets in `layers` layers share within 1.96 standard deviations (hypergeometric). */
-export function sharedByChance({ K, E }, layers) {
-  const expected = (layers * K * K) / E;
-  return Math.floor(expected + NORMAL_95 * Math.sqrt((expected * (1 - K / E) * (E - K)) / Math.max(1, E - 1)));
 }
 
 /** The tokens that selected an expert in row `l`, in order. */

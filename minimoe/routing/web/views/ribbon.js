@@ -1,6 +1,7 @@
 // View D, the ribbon: tokens by layers, coloured by router confidence or by similarity to the pinned token.
 
-import { addShared, sharedByChance } from "../math/shared.js";
+import { sharedByChance } from "../math/beyond_chance.js";
+import { addShared } from "../math/shared.js";
 import { gridCursor, moveCursor } from "../core/cursor.js";
 import { append, element, setText } from "../core/dom.js";
 import { formatCount, formatNumber, plural } from "../core/format.js";
