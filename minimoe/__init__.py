@@ -42,7 +42,7 @@ WHERE = {
     "solution": "minimoe.course.checker.hints",
     "progress": "minimoe.course.checker.progress",
     "exercises": "minimoe.course.my_exercises",
-    "workbench": "minimoe.course.workbench.workbench",
+    "workbench": "minimoe.course.workbench.replace_functions",
 }
 __all__ = sorted([*WHERE, "model"])
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 
 import minimoe
+from minimoe.course.workbench.replace_functions import CALLERS
 from minimoe.course.workbench.run_diff import flips, largest
-from minimoe.course.workbench.workbench import CALLERS
 from minimoe.errors import BadArgument
 from minimoe.model import attention, experts, layer, norm, router
 from minimoe.text import generate
