@@ -41,7 +41,7 @@ WHERE = {
     "hint": "minimoe.course.checker.hints",
     "solution": "minimoe.course.checker.hints",
     "progress": "minimoe.course.checker.progress",
-    "exercises": "minimoe.course.my_exercises",
+    "exercises": "minimoe.course.exercise_copies",
     "workbench": "minimoe.course.workbench.replace_functions",
 }
 __all__ = sorted([*WHERE, "model"])
