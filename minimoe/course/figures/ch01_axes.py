@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Picture, finish
+from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Picture, finish
 
 GLYPHS = (
     ("#.....#.", "##...##.", "#.#.#.#.", "#..#..#.", "#.....#.", "#.....#.", "#.....#.", "........"),

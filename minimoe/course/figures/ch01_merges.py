@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from minimoe.errors import BadArgument
-from minimoe.plotting import tint
+from minimoe.figure_style import tint
 from minimoe.text.tokenizer import BYTE_OF, Tokenizer
 
 COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#44BB99", "#FFAABB", "#99DDFF", "#BBCC33")  # Paul Tol, "light"

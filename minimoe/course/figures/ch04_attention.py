@@ -10,7 +10,7 @@ from torch import Tensor
 from minimoe.course.figures.boxes import draw_boxes
 from minimoe.course.figures.ch03_rope import STEPS
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import INK, MUTED, PART_COLOURS, SKY, VERMILLION, Picture, bars, finish, tint
+from minimoe.figure_style import INK, MUTED, PART_COLOURS, SKY, VERMILLION, Picture, bars, finish, tint
 
 COLOUR = PART_COLOURS["attention"]
 SCALE = [[0, "#FFFFFF"], [0.25, tint(COLOUR, 0.35)], [1, COLOUR]]  # a weight from 0 to 1

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from minimoe.course.capture import capture
 from minimoe.course.figures.ch06_router import driven
+from minimoe.figure_style import BLUE, INK, MUTED, VERMILLION, Picture, finish, label
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, finish, label
 from minimoe.text.tokenizer import Tokenizer
 
 DIVERGING = [[0, BLUE], [0.5, "#FFFFFF"], [1, VERMILLION]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     DOMAIN_COLOURS,
     GREEN,

@@ -11,9 +11,9 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
+from minimoe.figure_style import Picture
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import Picture
 from minimoe.routing.trace.hooks import on_routers
 
 SAME = 1e-4  # smaller differences of logits are rounding errors in float32

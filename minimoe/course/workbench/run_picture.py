@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from minimoe.course.workbench.run_diff import ROUNDING, Comparison, in_words
-from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, finish, tint
+from minimoe.figure_style import BLUE, INK, MUTED, VERMILLION, Picture, finish, tint
 
 EMPTY = "#F3F3F3"  # an expert that no token chose
 CALM = [[0, tint(BLUE, 0.35)], [1, BLUE]]
