@@ -25,8 +25,8 @@ from minimoe.figure_style import (
     label,
     label_ends,
     reference_line,
+    rounded,
 )
-from minimoe.routing.figures import rounded
 
 CHOSEN, OTHER, MARK, THIRD = BLUE, "#C8C8C8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
 PARTS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", "head")
