@@ -146,6 +146,9 @@ def explore_merges(tokenizer: Tokenizer, text: str, label: str) -> Any:
     ids = merges_of(tokenizer).ids
 
     def draw(*_: Any) -> None:
+        if not field.value:
+            page.value = "<p>Nothing to merge: type a text and press Enter.</p>"
+            return
         at = min(slider.value, len(rows[0]) - 1)
         rank, pieces = rows[0][at]
         symbols = sum(map(len, pieces))

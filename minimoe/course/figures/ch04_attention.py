@@ -163,6 +163,11 @@ def explore_heads(
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def explore_switches(run: Callable[[tuple[str, ...]], tuple[float, str]], parts: Sequence[str], label: str) -> Any:
     """Switch parts of attention off, and read what the model writes.
 
@@ -180,7 +185,7 @@ def explore_switches(run: Callable[[tuple[str, ...]], tuple[float, str]], parts:
             page.value = "<em>the model is writing ...</em>"
             known[off] = run(off)
         loss, text = known[off]
-        what = "everything on, as in training" if not off else "without " + " and ".join(off)
+        what = "everything on, as in training" if not off else "without " + listed(off)
         safe = text.replace("&", "&amp;").replace("<", "&lt;")
         page.value = f"<p><b>{what}: {loss:.2f} nats per token</b> ({label})</p><p style='max-width:44em'>{safe}</p>"
 

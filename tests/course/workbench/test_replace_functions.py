@@ -93,7 +93,7 @@ def test_a_wrong_router_shows_where_choices_flip(model):
         comparison = bench.compare(IDS)
     assert comparison.layers == (0, 1, 2) and set(comparison.flipped) == {0, 2} and comparison.choices == 66
     assert comparison.flipped[0] > 60 and comparison.hidden_difference[0] > 0.01 and not comparison.same
-    assert "it is another model now" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
+    assert "the runs differ" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
 
 
 def test_differences_by_layer(model):
