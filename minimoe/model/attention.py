@@ -36,6 +36,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return einsum(weights, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
 
 
+def attend_grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` without copying keys and values for every head of a group: for one query of a compiled step, where the
+    kernels of `attend_sdpa` that take a mask would copy them.
+    """
+    q = rearrange(q, "batch (head group) query head_dim -> batch head (group query) head_dim", head=k.shape[1])
+    context = attend(q, k, v, mask)
+    return rearrange(context, "batch head (group query) head_dim -> batch (head group) query head_dim", query=1)
+
+
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """`attend` through PyTorch's fused kernels. `mask=None`: causal, the queries are the last of the key positions.
 
@@ -45,6 +54,8 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
     """
     queries, keys = q.shape[2], k.shape[2]
+    if queries == 1 and torch.compiler.is_compiling():
+        return attend_grouped(q, k, v, mask)
     if mask is None and 1 < queries < keys:
         if has_flash(q, k, v):
             return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]

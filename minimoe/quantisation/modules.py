@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument
 from minimoe.model.experts import ExpertBank
 from minimoe.quantisation.format import Format, is_packed
+from minimoe.quantisation.groupwise import GroupwiseInt
 
 
 class Packed(nn.Module):
@@ -56,6 +58,9 @@ class PackedLinear(Packed):
         return self.format.unpack(self.parts, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() and x.numel() == x.shape[-1]:  # fused with the unpacking, nothing is stored
+            products = self.weight * rearrange(x, "... into -> (...) into")
+            return reduce(products, "out into -> out", "sum").reshape(*x.shape[:-1], -1)
         return F.linear(x, self.weight)
 
 
@@ -69,6 +74,22 @@ class PackedBank(Packed, Sequence[Tensor]):
         if not isinstance(expert, int):
             raise BadArgument(f"expert is {expert!r}, expected one integer: a packed bank has no slices.")
         return self.format.unpack({suffix: stored[expert] for suffix, stored in self.parts.items()}, self.dtype)
+
+    @property
+    def selects(self) -> bool:
+        """Whether `select` works: the rows of the format are independent."""
+        return isinstance(self.format, GroupwiseInt)
+
+    def select(self, experts: Tensor) -> Tensor:
+        """The matrices of `experts` (assignment), unpacked: (assignment, outs, ins). For torch.compile, which fuses it
+        with the product. The matrices are unpacked as one tall matrix.
+        """
+        parts = {
+            suffix: rearrange(stored[experts], "assignment out ... -> (assignment out) ...")
+            for suffix, stored in self.parts.items()
+        }
+        weights = self.format.unpack(parts, self.dtype)
+        return rearrange(weights, "(assignment out) into -> assignment out into", assignment=len(experts))
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[expert] for expert in range(len(self)))
