@@ -67,7 +67,7 @@ class Case:
 
 
 CASES = (
-    Case("Qwen3-235B-A22B", ModelConfig.named("Qwen3-235B-A22B"), "int4", 32_768, 512, 32),
+    Case("Qwen3-235B-A22B", ModelConfig.named("Qwen3-235B-A22B"), "int4", 32_768, 512, 16),
     Case("Qwen3-30B-A3B", ModelConfig.named("Qwen3-30B-A3B"), "bf16", 32_768, 512, 64),
 )
 SMALL = (Case("tiny", TINY, "int4", 128, 16, 8), Case("tiny", TINY, "bf16", 128, 16, 8))

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 FEW_LAYERS = 8  # up to which all layers are one graph; else one layer is compiled, and serves for all of them
 KEYS = 128  # the smallest number of keys that is read
-SPARE = 1  # positions of a cache that are never used: a step that reads a cache to its end would be compiled once more
+SPARE = 1  # positions of a cache that are never used: to read a tensor to its end, the step would be compiled again
 WARM_UP = 2  # runs before a recording: in the first one libraries allocate their work space
+GPU_OPTIONS: dict[str, str | int | bool] = {  # for products of a matrix and a vector, which are most of the step
+    "coordinate_descent_tuning": True,  # try several tilings
+}
 NO_COMPILER = (
     "compile_decode: torch.compile found no C++ compiler. Install one (Debian, Ubuntu: apt-get install g++; macOS: "
     "xcode-select --install; Windows: Visual Studio Build Tools), or generate without compile_decode."
@@ -85,8 +88,7 @@ class CompiledDecode:
         refuse_unsupported(model)
         self.model = model
         self.on_gpu = model.device.type == "cuda"
-        # tries several tilings of each kernel, which matters for products of a matrix and a vector
-        options: dict[str, str | int | bool] | None = {"coordinate_descent_tuning": True} if self.on_gpu else None
+        options = GPU_OPTIONS if self.on_gpu else None
         self.step: Callable[[StepInputs], Tensor]
         if len(model.layers) <= FEW_LAYERS:
             self.step = torch.compile(partial(decode_step, model, run_layer), fullgraph=True, options=options)
@@ -111,8 +113,7 @@ class CompiledDecode:
         """The inputs for this cache, which read enough keys for one more position."""
         inputs = self.inputs.get(cache)
         if inputs is None or len(inputs.places) <= cache.length:
-            spare = SPARE if cache.capacity - SPARE > cache.length else 0
-            count = min(max(KEYS, 2 ** cache.length.bit_length()), cache.capacity - spare)
+            count = min(max(KEYS, 2 ** cache.length.bit_length()), cache.capacity)
             inputs = self.inputs[cache] = StepInputs(cache, self.model.device, count)
             if self.on_gpu:
                 inputs.position.fill_(cache.length)  # the recording writes to a place that the step overwrites
@@ -154,7 +155,7 @@ def refuse_unsupported(model: "Transformer") -> None:
     for bank in (module for module in model.modules() if isinstance(module, ExpertBank)):
         if len(bank.gate_proj) != model.config.num_experts:
             raise UnsupportedModel("compile_decode needs all experts in one process, but this one holds a part of them.")
-        if not isinstance(bank.gate_proj, Tensor) and not getattr(bank.gate_proj, "selects", False):
+        if not isinstance(bank.gate_proj, Tensor) and not getattr(bank.gate_proj, "multiplies", False):
             raise UnsupportedModel(
                 "compile_decode needs experts in memory, as float32, bfloat16, int4 or int8; these are streamed or in "
                 "another packed format. Generate without it, or load the model with another precision."
@@ -164,7 +165,7 @@ def refuse_unsupported(model: "Transformer") -> None:
 def compile_decode(model: "Transformer") -> CompiledDecode:
     """A compiled step that has run once. Raises UnsupportedModel, and MinimoeError if there is no compiler."""
     compiled = CompiledDecode(model)
-    cache = model.new_cache(capacity=2 * KEYS)  # not KEYS: two equal sizes would be taken for one
+    cache = model.new_cache(capacity=2 * KEYS)  # not KEYS: two sizes that are equal would be taken for one
     try:
         with torch.no_grad():
             compiled(torch.zeros(1, 1, dtype=torch.int64), cache)

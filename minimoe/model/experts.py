@@ -71,11 +71,12 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
     """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many).
 
-    On a GPU `loop` would wait for the numbers of the selected experts in every layer, and `grouped` does not.
+    For few tokens on a GPU `grouped`: `loop` would wait in every layer for the numbers of the selected experts.
     """
     if torch.compiler.is_compiling() and tokens <= FEW_TOKENS:
         return "fused"
-    if isinstance(bank.gate_proj, Tensor) and bank.gate_proj.is_cuda and has_grouped_mm(bank.gate_proj):
+    weights = bank.gate_proj
+    if tokens <= FEW_TOKENS and isinstance(weights, nn.Parameter) and weights.is_cuda and has_grouped_mm(weights):
         return "grouped"
     if bank.values_of_matrix >= LARGE_EXPERT:  # not read from a weight: accessing a packed one unpacks it
         return "loop"
@@ -115,14 +116,15 @@ def fused(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """
     assignments = rearrange(routing.experts, "token slot -> (token slot)")
     rows = repeat(x, "token hidden -> (token slot) hidden", slot=routing.experts.shape[1])
-    gate, up, down = (select_weights(w, assignments) for w in (bank.gate_proj, bank.up_proj, bank.down_proj))
-    inner = F.silu(multiply_and_sum(gate, rows)) * multiply_and_sum(up, rows)
-    return combine(multiply_and_sum(down, inner), routing.weights)
+    gate, up = (multiply_selected(weights, assignments, rows) for weights in (bank.gate_proj, bank.up_proj))
+    return combine(multiply_selected(bank.down_proj, assignments, F.silu(gate) * up), routing.weights)
 
 
-def multiply_and_sum(matrices: Tensor, rows: Tensor) -> Tensor:
-    """matrices (assignment, out, in), rows (assignment, in) -> (assignment, out)."""
-    products = matrices * rearrange(rows, "assignment into -> assignment 1 into")
+def multiply_selected(weights: Any, experts: Tensor, rows: Tensor) -> Tensor:
+    """Weights of `experts` (assignment) times rows (assignment, in) -> (assignment, out). A packed bank knows how."""
+    if not isinstance(weights, Tensor):
+        return weights.multiply(experts, rows)
+    products = weights[experts] * rearrange(rows, "assignment into -> assignment 1 into")
     return reduce(products, "assignment out into -> assignment out", "sum")
 
 
@@ -186,11 +188,6 @@ def per_expert_weights(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
     stacks = (bank.gate_proj, bank.up_proj, bank.down_proj)
     unbind = torch.is_grad_enabled()
     return tuple(stack.unbind() if unbind and isinstance(stack, Tensor) else stack for stack in stacks)  # type: ignore[misc]
-
-
-def select_weights(weights: Any, experts: Tensor) -> Tensor:
-    """Weights of `experts` (assignment) -> (assignment, out, in), selected on the device and unpacked if packed."""
-    return weights[experts] if isinstance(weights, Tensor) else weights.select(experts)
 
 
 def gather_weights(weights: Weights, experts: Tensor) -> Tensor:

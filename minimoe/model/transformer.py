@@ -143,7 +143,7 @@ class Transformer(nn.Module):
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
         """An empty KV cache for this model's layers, in its dtype and on its device; `capacity` in positions."""
         spare = 0 if self.compiled_decode is None else SPARE
-        return KVCache(self.config, self.layer_range, batch, capacity + spare, self.dtype, self.device)
+        return KVCache(self.config, self.layer_range, batch, capacity, self.dtype, self.device, spare)
 
     @property
     def device(self) -> torch.device:

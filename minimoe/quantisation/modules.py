@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,9 +58,11 @@ class PackedLinear(Packed):
         return self.format.unpack(self.parts, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() and x.numel() == x.shape[-1]:  # fused with the unpacking, nothing is stored
-            products = self.weight * rearrange(x, "... into -> (...) into")
-            return reduce(products, "out into -> out", "sum").reshape(*x.shape[:-1], -1)
+        format, rows = self.format, rearrange(x, "... into -> (...) into")
+        if torch.compiler.is_compiling() and len(rows) == 1 and isinstance(format, GroupwiseInt):
+            one = {suffix: rearrange(part, "... -> 1 ...") for suffix, part in self.parts.items()}
+            if format.multiplies(one):
+                return format.multiply(one, rows).reshape(*x.shape[:-1], -1)
         return F.linear(x, self.weight)
 
 
@@ -76,20 +78,15 @@ class PackedBank(Packed, Sequence[Tensor]):
         return self.format.unpack({suffix: stored[expert] for suffix, stored in self.parts.items()}, self.dtype)
 
     @property
-    def selects(self) -> bool:
-        """Whether `select` works: the rows of the format are independent."""
-        return isinstance(self.format, GroupwiseInt)
+    def multiplies(self) -> bool:
+        """Whether `multiply` works for this format and width."""
+        return isinstance(self.format, GroupwiseInt) and self.format.multiplies(self.parts)
 
-    def select(self, experts: Tensor) -> Tensor:
-        """The matrices of `experts` (assignment), unpacked: (assignment, outs, ins). For torch.compile, which fuses it
-        with the product. The matrices are unpacked as one tall matrix.
+    def multiply(self, experts: Tensor, rows: Tensor) -> Tensor:
+        """Products of the matrices of `experts` (assignment) and rows (assignment, ins) -> (assignment, outs), for
+        torch.compile (see GroupwiseInt.multiply).
         """
-        parts = {
-            suffix: rearrange(stored[experts], "assignment out ... -> (assignment out) ...")
-            for suffix, stored in self.parts.items()
-        }
-        weights = self.format.unpack(parts, self.dtype)
-        return rearrange(weights, "(assignment out) into -> assignment out into", assignment=len(experts))
+        return self.format.multiply({suffix: part[experts] for suffix, part in self.parts.items()}, rows)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[expert] for expert in range(len(self)))
