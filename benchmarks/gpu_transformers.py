@@ -7,6 +7,7 @@ import transformers
 
 from benchmarks.gpu_whole import CASES, bandwidth, report_decode, report_prompt, timed
 from minimoe.model.config import ModelConfig
+from minimoe.model.rope import frequencies_and_scale
 
 
 @torch.no_grad()
@@ -20,12 +21,13 @@ def main() -> None:
     print(f"\ntransformers {transformers.__version__} on {torch.cuda.get_device_name()}: {case.name} in bf16")
     speed = bandwidth(device, 2**32)
     model = random_model(case.config, device)
-    ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), generator=torch.Generator().manual_seed(0)).to(device)
-    settings = {"do_sample": False, "pad_token_id": 0}
+    generator = torch.Generator(device).manual_seed(0)
+    ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), generator=generator, device=device)
     ways = {"dynamic cache": {}, "static cache, compiled": {"cache_implementation": "static"}}
 
     def generate(count: int, more: dict) -> float:
-        return timed(lambda: model.generate(ids, max_new_tokens=count, min_new_tokens=count, **settings, **more), device)
+        settings = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "pad_token_id": 0}
+        return timed(lambda: model.generate(ids, **settings, **more), device)
 
     for how, more in ways.items():
         start = time.perf_counter()
@@ -43,10 +45,10 @@ def random_model(config: ModelConfig, device: torch.device) -> transformers.PreT
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(theirs, dtype=torch.bfloat16)
     model = model.to_empty(device=device).eval()
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         parameter.data.normal_(std=0.02) if parameter.dim() > 1 else parameter.data.fill_(1)
-    rotary = model.model.rotary_emb  # its buffer is computed, not loaded
-    rotary.inv_freq = (1 / config.rope_theta ** (torch.arange(0, config.head_dim, 2, device=device) / config.head_dim)).float()
+    frequencies, _ = frequencies_and_scale(config, device)
+    model.model.rotary_emb.inv_freq = frequencies  # a buffer that is computed, not loaded
     return model
 
 

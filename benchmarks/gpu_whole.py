@@ -8,8 +8,8 @@ later ones attend to a cache; the attention kernels that the device uses for eac
 - tokens per second, as written and with `compile_decode`, with the limit of memory bandwidth: every active weight and
   the cache are read once a token, at the measured copy speed of the device. `gpu_transformers` measures transformers.
 
-`python -m benchmarks.gpu_whole 30B` runs one of them. `python -m benchmarks.gpu_whole --tiny` runs the same code on the CPU with a tiny model; it counts the bytes of tensors
-and measures no peak.
+`python -m benchmarks.gpu_whole 30B` runs one of them; `--tiny` runs the same code on the CPU with a tiny model, counts
+the bytes of tensors and measures no peak.
 """
 
 import gc

@@ -7,7 +7,7 @@ attention reads a fixed number of keys, of which the empty ones are masked. That
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,7 +27,7 @@ FEW_LAYERS = 8  # up to which all layers are one graph; else one layer is compil
 KEYS = 128  # the smallest number of keys that is read
 SPARE = 1  # positions of a cache that are never used: to read a tensor to its end, the step would be compiled again
 WARM_UP = 2  # runs before a recording: in the first one libraries allocate their work space
-GPU_OPTIONS: dict[str, str | int | bool] = {  # for products of a matrix and a vector, which are most of the step
+GPU_OPTIONS: dict[str, Any] = {  # for products of a matrix and a vector, which are most of the step
     "coordinate_descent_tuning": True,  # try several tilings
 }
 NO_COMPILER = (
@@ -37,7 +37,7 @@ NO_COMPILER = (
 
 
 class LayerCache:
-    """The tensors of one layer of a KVCache, written at a position that is a tensor; the first `count` keys are read."""
+    """One layer of a KVCache, written at a position that is a tensor; the first `count` keys are read."""
 
     def __init__(self, keys: Tensor, values: Tensor, position: Tensor, count: int):
         self.keys, self.values, self.position, self.count = keys, values, position, count
@@ -65,10 +65,17 @@ class StepInputs:
 
 
 def run_layer(
-    layer: "DecoderLayer", x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, position: Tensor, *cached: Tensor
+    layer: "DecoderLayer",
+    x: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    mask: Tensor,
+    position: Tensor,
+    keys: Tensor,
+    values: Tensor,
 ) -> Tensor:
     """One layer with its keys and values, for one position."""
-    return layer(x, *rotary, mask, LayerCache(*cached, position, mask.shape[1]))
+    cache: Any = LayerCache(keys, values, position, mask.shape[1])
+    return layer(x, *rotary, mask, cache)
 
 
 def decode_step(model: "Transformer", run_layer: Callable[..., Tensor], inputs: StepInputs) -> Tensor:
@@ -76,8 +83,8 @@ def decode_step(model: "Transformer", run_layer: Callable[..., Tensor], inputs: 
     x = model.embed_tokens(inputs.token_ids)
     rotary = rotary_tables_at(model.config, inputs.position, x.dtype)
     mask = rearrange(inputs.places <= inputs.position, "key -> 1 key")
-    for layer, *cached in zip(model.layers, inputs.keys, inputs.values, strict=True):
-        x = run_layer(layer, x, rotary, mask, inputs.position, *cached)
+    for layer, keys, values in zip(model.layers, inputs.keys, inputs.values, strict=True):
+        x = run_layer(layer, x, rotary, mask, inputs.position, keys, values)
     return rearrange(model.lm_head(model.norm(x[:, -1])), "batch vocab -> batch 1 vocab")
 
 
@@ -154,7 +161,7 @@ def refuse_unsupported(model: "Transformer") -> None:
         raise UnsupportedModel(f"compile_decode needs all layers, but this model holds only {model.layer_range}.")
     for bank in (module for module in model.modules() if isinstance(module, ExpertBank)):
         if len(bank.gate_proj) != model.config.num_experts:
-            raise UnsupportedModel("compile_decode needs all experts in one process, but this one holds a part of them.")
+            raise UnsupportedModel("compile_decode needs all experts in one process; this one holds a part of them.")
         if not isinstance(bank.gate_proj, Tensor) and not getattr(bank.gate_proj, "multiplies", False):
             raise UnsupportedModel(
                 "compile_decode needs experts in memory, as float32, bfloat16, int4 or int8; these are streamed or in "

@@ -96,8 +96,8 @@ class Transformer(nn.Module):
                 raise BadArgument(f"cache is {type(cache).__name__}, expected the KVCache of model.new_cache().")
             cache.check_capacity(batch, positions)
             start = cache.length
-            if self.compiled_decode is not None and self.compiled_decode.applies(positions):
-                return self.compiled_decode(token_ids, cache)
+            if self.compiled_decode is not None and hidden is None and self.compiled_decode.applies(positions):
+                return self.compiled_decode(as_batch(token_ids), cache)
         cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
         # "sdpa" is causal by itself, and a single new token attends to every key: neither needs a mask
         needs_mask = self.attention == "eager" and positions > 1

@@ -86,6 +86,7 @@ class PackedBank(Packed, Sequence[Tensor]):
         """Products of the matrices of `experts` (assignment) and rows (assignment, ins) -> (assignment, outs), for
         torch.compile (see GroupwiseInt.multiply).
         """
+        assert isinstance(self.format, GroupwiseInt)
         return self.format.multiply({suffix: part[experts] for suffix, part in self.parts.items()}, rows)
 
     def __iter__(self) -> Iterator[Tensor]:
