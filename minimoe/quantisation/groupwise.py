@@ -91,19 +91,19 @@ class GroupwiseInt(Format):
         """Products of packed matrices and one row each, without unpacking: for torch.compile, which makes one pass over
         the stored bytes of it. Slow if it is not compiled.
 
-        parts: components of the matrices, with a leading axis. rows: (matrix, ins), ins a multiple of 128. Returns
-        (matrix, outs) in the dtype of `rows`; the weights are not rounded to it, and sums are in float32.
+        parts: components of the matrices with a leading axis "expert". rows: (expert, ins), ins a multiple of 128.
+        Returns (expert, outs) in the dtype of `rows`; the weights are not rounded to it, and sums are in float32.
         """
-        pattern = "matrix out (group pair) -> matrix out group pair"
+        pattern = "expert out (group pair) -> expert out group pair"
         stored = rearrange(parts[self.numbers], pattern, group=parts["weight_scale"].shape[2])
-        inputs = rearrange(rows.float(), "matrix (group member) -> matrix 1 group member", member=BLOCK)
+        inputs = rearrange(rows.float(), "expert (group member) -> expert 1 group member", member=BLOCK)
         if self.bits == 8:
             products = stored * inputs
         else:
-            even, odd = rearrange(inputs, "matrix 1 group (pair two) -> two matrix 1 group pair", two=2)
+            even, odd = rearrange(inputs, "expert 1 group (pair two) -> two expert 1 group pair", two=2)
             products = ((stored & 15).float() - OFFSET) * even + ((stored >> 4).float() - OFFSET) * odd
-        scales = rearrange(parts["weight_scale"].float(), "matrix out group -> matrix out group 1")
-        return reduce(products * scales, "matrix out group pair -> matrix out", "sum").to(rows.dtype)
+        scales = rearrange(parts["weight_scale"].float(), "expert out group -> expert out group 1")
+        return reduce(products * scales, "expert out group pair -> expert out", "sum").to(rows.dtype)
 
     def split(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
         """The inverse of `join`: integers (outs, ins) in `dtype`."""
