@@ -57,7 +57,7 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if queries == 1 and torch.compiler.is_compiling():
         return attend_grouped(q, k, v, mask)
     if mask is None and queries < keys and has_flash(q, k, v):
-        return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=queries > 1)[0]
+        return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
     if mask is None and 1 < queries < keys:
         mask = causal_mask(queries, keys, q.device)
     if mask is None and queries > 1:
