@@ -25,6 +25,7 @@ from benchmarks import (
     training,
     whole_checkpoint,
     whole_rank,
+    wide,
 )
 
 ALL = {
@@ -42,6 +43,7 @@ LARGE = {
     "whole_rank": whole_rank.main,
     "real_width": real_width.main,
     "streaming": streaming.main,
+    "wide": wide.main,
     "gpu_whole": gpu_whole.main,
     "gpu_parity": gpu_parity.main,
     "gpu_transformers": gpu_transformers.main,
