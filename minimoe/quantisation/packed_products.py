@@ -38,8 +38,11 @@ class PackedMatrix:
         rows = rearrange(x, "... into -> (...) into")
         if len(rows) > FEW_ROWS:
             return F.linear(x, self.unpack())
-        products = torch.ops.aten._weight_int4pack_mm_for_cpu(rows.contiguous(), self.numbers, BLOCK, self.scales)
-        return products.reshape(*x.shape[:-1], -1)
+        return self.packed_product(rows).reshape(*x.shape[:-1], -1)
+
+    def packed_product(self, rows: Tensor) -> Tensor:
+        """rows: (row, ins) bfloat16 -> (row, outs)."""
+        return torch.ops.aten._weight_int4pack_mm_for_cpu(rows.contiguous(), self.numbers, BLOCK, self.scales)
 
     @classmethod
     def __torch_function__(
