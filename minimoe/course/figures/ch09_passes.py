@@ -95,10 +95,12 @@ def twice_the_matrix(prompt: int, new: int, title: str) -> Picture:
             x=0, y=1.02, xref=f"x{column if column > 1 else ''} domain", yref="paper", xanchor="left",
             yanchor="bottom", text=text, showarrow=False, align="left", font={"size": 12, "color": INK},
         )  # fmt: skip
-        figure.update_xaxes(title_text="key", showticklabels=False, showgrid=False, zeroline=False, col=column)
+        figure.update_xaxes(
+            title_text="key", showticklabels=False, ticks="", showgrid=False, zeroline=False, col=column
+        )
         figure.update_yaxes(
-            title_text="query" if column == 1 else "", showticklabels=False, autorange="reversed", showgrid=False,
-            zeroline=False, col=column,
+            title_text="query" if column == 1 else "", showticklabels=False, ticks="", autorange="reversed",
+            showgrid=False, zeroline=False, col=column,
         )  # fmt: skip
     subtitle = f"{prompt} tokens of prompt, {new} new ones. Blue: prefill, one pass. Orange: decode, one pass a row."
     counts = (sum(n * (query + 1) for query, n in enumerate(without)), size * (size + 1) // 2)
@@ -115,9 +117,11 @@ def chunk_matrix(prompt: int, new: int, chunk: int, title: str) -> Picture:
     colours = {n: PASSES[(n - 1) % len(PASSES)] if n <= chunks else DECODE for n in set(passes)}
     figure = make_subplots(cols=1)
     add_triangle(figure, 1, passes, colours)
-    figure.update_xaxes(title_text="key", showticklabels=False, showgrid=False, zeroline=False, constrain="domain")
+    figure.update_xaxes(
+        title_text="key", showticklabels=False, ticks="", showgrid=False, zeroline=False, constrain="domain"
+    )
     figure.update_yaxes(
-        title_text="query", showticklabels=False, autorange="reversed", showgrid=False, zeroline=False,
+        title_text="query", showticklabels=False, ticks="", autorange="reversed", showgrid=False, zeroline=False,
         scaleanchor="x",
     )  # fmt: skip
     subtitle = f"The number of the pass. {prompt} tokens of prompt in chunks of {chunk}, then single tokens (orange)."

@@ -169,15 +169,15 @@ def fork(model: Transformer, cache: KVCache, batch: int) -> KVCache:
 
 
 def draw(probabilities: Tensor, dice: Tensor) -> Tensor:
-    """probabilities (world, vocab), dice (world) in [0, 1) -> ids (world): the token on which each throw falls.
+    """probabilities (batch, vocab), dice (batch) in [0, 1) -> ids (batch): the token on which each throw falls.
 
     The tokens stand side by side from the likeliest on, each as wide as its probability. The same throw with slightly
     other probabilities mostly falls on the same token.
     """
     ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
-    reached = ordered.cumsum(dim=-1) > rearrange(dice, "world -> world 1")
+    reached = ordered.cumsum(dim=-1) > rearrange(dice, "batch -> batch 1")
     first = reached.int().argmax(dim=-1, keepdim=True)
-    return rearrange(ids.gather(-1, first), "world 1 -> world")
+    return rearrange(ids.gather(-1, first), "batch 1 -> batch")
 
 
 @torch.no_grad()
@@ -205,8 +205,9 @@ def write_worlds(
     for throws in dice:
         steps.append(draw(shares(logits[:, : tokenizer.vocabulary_size], settings), throws))
         if len(steps) < count:
-            logits = model(rearrange(steps[-1], "world -> world 1"), cache=cache, last_only=True)[:, -1]
-    rows = [until_stop(row, tokenizer.stop_ids) for row in rearrange(steps, "step world -> world step").tolist()]
+            logits = model(rearrange(steps[-1], "batch -> batch 1"), cache=cache, last_only=True)[:, -1]
+    written = rearrange(steps, "position batch -> batch position").tolist()
+    rows = [until_stop(row, tokenizer.stop_ids) for row in written]
     return Worlds(tuple(rows), tuple(tokenizer.decode(row) for row in rows))
 
 
