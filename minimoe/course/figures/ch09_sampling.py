@@ -243,7 +243,7 @@ def sampler_desk(model: Transformer, tokenizer: Tokenizer, prompts: Mapping[str,
         logits = first[prompt][: tokenizer.vocabulary_size]
         worlds = write_worlds(model, tokenizer, prompts[prompt], settings, seed=dice)
         left = count(shares(logits, settings).log())
-        picture = desk(logits, tokenizer, settings, f"{left:,} tokens can come next ({name})")
+        picture = desk(logits, tokenizer, settings, f"{left:,} token{'s' * (left != 1)} can come next ({name})")
         written = {"text/html": worlds._repr_html_(), "text/plain": repr(worlds)}
         bundles = (picture._repr_mimebundle_(), written)
         screen.outputs = tuple({"output_type": "display_data", "metadata": {}, "data": data} for data in bundles)
