@@ -20,6 +20,7 @@ from minimoe.text.sampling import SamplingSettings, truncate, widen
 from minimoe.text.tokenizer import Tokenizer
 
 OTHER = "#C8C8C8"
+ENDS = (0.25, 0.5, 1.05)  # of the value axis
 SHOWN = 24  # tokens of a distribution, the likeliest
 WORLDS, TOKENS = 10, 20
 CELL = "text-align: left; vertical-align: top; padding: 1px 10px 1px 0; white-space: pre-wrap; overflow-wrap: anywhere"
@@ -60,7 +61,7 @@ def shares(logits: Tensor, settings: SamplingSettings) -> Tensor:
 
 
 def desk(
-    logits: Tensor, tokenizer: Tokenizer, settings: SamplingSettings, title: str, note: str = "", highest: float = 1.0
+    logits: Tensor, tokenizer: Tokenizer, settings: SamplingSettings, title: str, note: str = ""
 ) -> Picture:
     """The likeliest tokens as sorted bars, with a line for each filter. logits: (vocab).
 
@@ -93,13 +94,14 @@ def desk(
         says = f"{name}: {after:,} left"
         figure.add_annotation(
             x=1, y=0.98 - 0.1 * number, xref="paper", yref="paper", xanchor="right", text=says, showarrow=False,
-            font={"color": colour},
+            font={"color": colour}, bgcolor="white",
         )  # fmt: skip
     figure.update_layout(bargap=0.15)
     figure.update_xaxes(
         tickvals=places, ticktext=names, tickangle=-90, tickfont={"size": 11}, showgrid=False, range=[0.2, SHOWN + 0.8]
     )
-    figure.update_yaxes(title_text="probability", range=[0, highest])
+    largest = float(max(softmax.max(), drawn.max()))
+    figure.update_yaxes(title_text="probability", range=[0, next(end for end in ENDS if end > 0.99 * largest)])
     rest = "; ".join(f"{name}: {after} tokens left" for name, after in cuts.items()) or "no cut"
     alt = f"{title}. The likeliest tokens: {', '.join(names[:5])}. {rest}. {note}".strip()
     picture = finish(figure, title, alt, 340, note or "Bars: softmax at this temperature. Dots: after the cuts.")
