@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from minimoe.course.figures.boxes import draw_boxes
 from minimoe.paths import find
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,

@@ -15,7 +15,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.cache import KVCache
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, finish
+from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, finish
 from minimoe.text.sampling import SamplingSettings, truncate, widen
 from minimoe.text.tokenizer import Tokenizer
 
@@ -60,9 +60,7 @@ def shares(logits: Tensor, settings: SamplingSettings) -> Tensor:
     return truncate(scaled, settings.top_k, settings.top_p, settings.min_p).softmax(dim=-1)
 
 
-def desk(
-    logits: Tensor, tokenizer: Tokenizer, settings: SamplingSettings, title: str, note: str = ""
-) -> Picture:
+def desk(logits: Tensor, tokenizer: Tokenizer, settings: SamplingSettings, title: str, note: str = "") -> Picture:
     """The likeliest tokens as sorted bars, with a line for each filter. logits: (vocab).
 
     Bars are the softmax at this temperature, blue if the token can be drawn; dots are the probabilities with which it
