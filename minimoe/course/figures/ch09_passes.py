@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.paths import find
 from minimoe.figure_style import (
     BLUE,
     GREEN,
@@ -25,6 +24,7 @@ from minimoe.figure_style import (
     tint,
     wrap,
 )
+from minimoe.paths import find
 
 STEPS = ("text<br>so far", "model", "logits of<br>the last<br>token", "sampler", "one new<br>token")
 PREFILL, DECODE = BLUE, ORANGE

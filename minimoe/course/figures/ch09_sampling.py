@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from minimoe.errors import BadArgument
+from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, finish
 from minimoe.model.cache import KVCache
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
-from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, VERMILLION, Picture, finish
 from minimoe.text.sampling import SamplingSettings, truncate, widen
 from minimoe.text.tokenizer import Tokenizer
 
