@@ -112,7 +112,7 @@ minimoe.check("09.2", attend_one)
 
 # %% exercise="09.3"
 def chances(logits: Tensor, temperature: float, top_k: int, min_p: float) -> Tensor:
-    """logits (vocab) -> the probability of each token to be drawn (vocab), float32."""
+    """logits (vocab) float32 -> the probability of each token to be drawn (vocab) float32."""
     ### BEGIN SOLUTION
     if temperature == 0:
         return torch.zeros_like(logits).scatter(0, logits.argmax(dim=0, keepdim=True), 1.0)

@@ -110,6 +110,22 @@ def reversed_order(keys: Tensor, values: Tensor, length: int, k: Tensor, v: Tens
     return append_right(keys, values, length, k.flip(2), v.flip(2))
 
 
+def added(keys: Tensor, values: Tensor, length: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    stop = length + k.shape[2]
+    keys[:, :, length:stop] += k
+    values[:, :, length:stop] += v
+    return keys[:, :, :stop], values[:, :, :stop]
+
+
+def one_too_late(keys: Tensor, values: Tensor, length: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """As far as there is room."""
+    stop = length + k.shape[2]
+    room = keys[:, :, length + 1 : stop + 1].shape[2]
+    keys[:, :, length + 1 : stop + 1] = k[:, :, :room]
+    values[:, :, length + 1 : stop + 1] = v[:, :, :room]
+    return keys[:, :, :stop], values[:, :, :stop]
+
+
 def by_copy(keys: Tensor, values: Tensor, length: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """narrow and copy_, and copies returned."""
     found = []
@@ -269,6 +285,11 @@ EXERCISES = (
                 last_of_the_new,
                 "of a chunk, only the last token is stored, in the place of all. Each has a place of its own.",
             ),
+            "added": (
+                added,
+                "the new ones are added to the old numbers in the free places. Assign them: = in place of +=.",
+            ),
+            "one place too late": (one_too_late, "one place stays free in front of the new ones. Begin at length."),
             "reversed": (reversed_order, "the new ones are stored in reversed order."),
         },
         accepted={"slices": append_right, "narrow and copies": by_copy, "place by place, a list": by_index},
@@ -309,7 +330,7 @@ EXERCISES = (
                 "the free places are attended to as well. They hold old numbers: stop at length.",
             ),
             "without itself": (
-                lambda q, keys, values, length: attend_one(q, keys, values, length, stop=max(1, length - 1)),
+                lambda q, keys, values, length: by_slicing(q, keys, values, length - 1),
                 "the newest key is left out. A token attends to itself.",
             ),
             "one too many": (
@@ -352,6 +373,26 @@ EXERCISES = (
             "the mean": (
                 lambda q, keys, values, length: values[:, :length].mean(dim=1),
                 "this is the plain mean of the values. The query decides how much each counts.",
+            ),
+            "no softmax": (
+                lambda q, keys, values, length: torch.einsum(
+                    "hk,hkd->hd",
+                    torch.einsum("hd,hkd->hk", q, keys[:, :length]) * q.shape[-1] ** -0.5,
+                    values[:, :length],
+                ),
+                "the scores are used as weights without a softmax.",
+            ),
+            "multiplied by the root": (
+                lambda q, keys, values, length: attend_one(q, keys, values, length, scale=q.shape[-1] ** 0.5),
+                "the scores are multiplied by the root of head_dim, not divided.",
+            ),
+            "the best key only": (
+                lambda q, keys, values, length: attend_one(q, keys, values, length, scale=1e6),
+                "only the value of the best key is taken. Attention mixes the values of all of them.",
+            ),
+            "the last places": (
+                lambda q, keys, values, length: by_slicing(q, keys[:, -length:], values[:, -length:], length),
+                "the *last* places of the rectangle are attended to. It is filled from the front.",
             ),
             "keys mixed": (
                 lambda q, keys, values, length: attend_one(q, keys, keys, length),

@@ -58,6 +58,10 @@ WRONG_CACHES: dict[str, tuple[Callable[..., float], str]] = {
                   "this is the cache of one token. There are `cached` of them."),
     "float32": (lambda layers, heads, head_dim, cached: 8 * layers * heads * head_dim * cached,
                 "this counts four bytes for a number. In bfloat16 it is two."),
+    "one more": (lambda layers, heads, head_dim, cached: 4 * layers * heads * head_dim * (cached + 1),
+                 "this counts one position more. Take the `cached` ones."),
+    "bits": (lambda layers, heads, head_dim, cached: 32 * layers * heads * head_dim * cached,
+             "these are bits. A byte has eight of them."),
     "a square": (lambda layers, heads, head_dim, cached: 4 * layers * heads * head_dim * cached**2,
                  "the cache grows with the square of the length here. The *scores* of a prefill do; keys and values "
                  "grow with the length."),

@@ -231,6 +231,33 @@ EXERCISES = (
                 lambda logits, temperature, top_k, min_p: chances(logits, 0, top_k, min_p),
                 "the likeliest token gets everything, at every temperature.",
             ),
+            "min-p without the division": (
+                lambda logits, temperature, top_k, min_p: (
+                    chances(logits, temperature, top_k, 0.0) * (chances(logits, temperature, top_k, min_p) > 0)
+                ),
+                "what min-p leaves doesn't sum to one.",
+            ),
+            "one too few": (
+                lambda logits, temperature, top_k, min_p: (
+                    chances(logits, temperature, top_k, min_p, k_more=-1)
+                    if top_k > 1
+                    else chances(logits, temperature, top_k, min_p)
+                ),
+                "top-k keeps one token too few: keep what equals the top_k-th, too.",
+            ),
+            "min-p of the logits": (
+                lambda logits, temperature, top_k, min_p: chances(
+                    logits.masked_fill(logits < min_p * logits.max(), -torch.inf) if min_p else logits,
+                    temperature,
+                    top_k,
+                    0.0,
+                ),
+                "min-p is compared with the *logits*. It is a part of the largest probability.",
+            ),
+            "logarithms": (
+                lambda logits, temperature, top_k, min_p: chances(logits, temperature, top_k, min_p).log(),
+                "these are logarithms of probabilities.",
+            ),
             "not greedy at 0": (
                 lambda logits, temperature, top_k, min_p: chances(logits, temperature or 1.0, top_k, min_p),
                 "temperature 0 is treated as 1. It means the likeliest token, with certainty.",
@@ -306,6 +333,24 @@ EXERCISES = (
             "each by itself": (
                 lambda probabilities, top_p: probabilities >= 1 - top_p,
                 "each probability is compared with 1 - top_p by itself. It is a *sum* that counts.",
+            ),
+            "from there on": (
+                lambda probabilities, top_p: torch.zeros_like(probabilities, dtype=torch.bool).scatter(
+                    0,
+                    probabilities.sort(descending=True).indices,
+                    probabilities.sort(descending=True).values.cumsum(0) >= top_p,
+                ),
+                "the tokens from the crossing on are kept. Keep those up to it.",
+            ),
+            "not sorted": (
+                lambda probabilities, top_p: probabilities.cumsum(0) - probabilities < top_p,
+                "the sum runs in the order of the vocabulary. It begins with the likeliest: sort first.",
+            ),
+            "gathered": (
+                lambda probabilities, top_p: nucleus(probabilities, top_p, back=False)[
+                    probabilities.sort(descending=True, stable=True).indices
+                ],
+                "the ranking is indexed with its own order, which doesn't put it back. Use scatter.",
             ),
             "larger than top_p": (
                 lambda probabilities, top_p: probabilities >= top_p,

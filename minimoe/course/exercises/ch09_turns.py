@@ -316,6 +316,42 @@ EXERCISES = (
                 ),
                 "the first wrong draft is kept. In its place comes the model's own token.",
             ),
+            "the rejected one, and nothing more": (
+                lambda drafts, best: drafts[: right_until(drafts, best) + 1],
+                "the first wrong draft is kept, and if all are right, the model's own next token is missing.",
+            ),
+            "only where they differ": (
+                lambda drafts, best: best[: min(right_until(drafts, best) + 1, len(drafts))],
+                "if all drafts are right, the model's own next token is missing. It comes free: best has one more.",
+            ),
+            "only if all are right": (
+                lambda drafts, best: (
+                    accept_by_hand(drafts, best)
+                    if right_until(drafts, best) == len(drafts)
+                    else drafts[: right_until(drafts, best)]
+                ),
+                "the model's own token is appended only if all drafts are right. At the first wrong one it has said "
+                "something, too.",
+            ),
+            "as many as drafts": (
+                lambda drafts, best: best[: len(drafts)],
+                "these are as many of best as there are drafts, also behind the first wrong one.",
+            ),
+            "one too many": (
+                lambda drafts, best: best[: right_until(drafts, best) + 2],
+                "one token too many: what best says behind the first wrong draft belongs to another text.",
+            ),
+            "anywhere": (
+                lambda drafts, best: [draft for draft in drafts if draft in best],
+                "a draft is accepted if it stands anywhere in best. It has to stand at the same place.",
+            ),
+            "skipping": (
+                lambda drafts, best: (
+                    (right := [draft for draft, own in zip(drafts, best, strict=False) if draft == own])
+                    + [best[len(right)]]
+                ),
+                "wrong drafts are left out, and the search goes on behind them. Stop at the first.",
+            ),
             "compared with the next": (
                 shifted,
                 "draft n is compared with what the model says *after* it. best[0] belongs to drafts[0].",
