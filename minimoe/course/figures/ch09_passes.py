@@ -134,18 +134,24 @@ def benchmark() -> dict[str, Any]:
     return measured
 
 
-def seconds_by_position(measured: Mapping[str, Any], cache: bool) -> dict[int, float]:
-    """position -> seconds of one token of the mini on one thread, in rising order."""
-    rows = [row for row in measured["rows"] if row["model"] == "mini" and row["cache"] is cache and row["threads"] == 1]
+def seconds_by_position(measured: Mapping[str, Any], cache: bool, compiled: bool = False) -> dict[int, float]:
+    """position -> seconds of one token of the mini in float32 on one thread, in rising order."""
+    wanted = {"model": "mini", "dtype": "float32", "threads": 1, "cache": cache, "compiled": compiled}
+    rows = [row for row in measured["rows"] if all(row[key] == value for key, value in wanted.items())]
     return {row["position"]: row["seconds"] for row in sorted(rows, key=lambda row: row["position"])}
 
 
 def time_curves(measured: Mapping[str, Any], title: str) -> Picture:
-    """Milliseconds of one token by the number of tokens before it, with and without a cache. Both axes logarithmic."""
+    """Milliseconds of one token by the number of tokens before it: without a cache, with one, and compiled."""
     figure = go.Figure()
     said = []
-    for cache, name, colour in ((False, "without<br>a cache", VERMILLION), (True, "with<br>a cache", BLUE)):
-        times = {place: 1000 * seconds for place, seconds in seconds_by_position(measured, cache).items()}
+    kinds = {
+        "without<br>a cache": (False, False),
+        "with<br>a cache": (True, False),
+        "the same,<br>compiled": (True, True),
+    }
+    for (name, kind), colour in zip(kinds.items(), (VERMILLION, BLUE, GREEN), strict=True):
+        times = {place: 1000 * seconds for place, seconds in seconds_by_position(measured, *kind).items()}
         figure.add_trace(
             go.Scatter(
                 x=list(times), y=[round(value, 3) for value in times.values()], mode="lines+markers", name=name,
