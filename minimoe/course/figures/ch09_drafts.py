@@ -64,9 +64,10 @@ def write_with_drafts(
         cache.length -= len(guess) - right  # forget the keys and values of rejected guesses
         drafted, accepted = drafted + len(guess), accepted + right
         for token in best[: right + 1]:  # the accepted guesses, and the model's own next token
-            if token in tokenizer.stop_ids or len(text) - len(ids) == count:
+            ended = token in tokenizer.stop_ids
+            text += [] if ended else [token]
+            if ended or len(text) - len(ids) == count:
                 return Drafted(tuple(text[len(ids) :]), passes, drafted, accepted)
-            text.append(token)
         guess = list(draft(text, drafts))
         best = best_ids(model, tokenizer, [text[-1], *guess], cache)
         passes += 1

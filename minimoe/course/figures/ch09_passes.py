@@ -168,7 +168,8 @@ def time_curves(measured: Mapping[str, Any], title: str) -> Picture:
     )
     label_ends(figure, height=320)
     machine = f"{measured['processor']}, one thread, float32, torch {measured['torch']}, {measured['date']}"
-    subtitle = f"Time of one token of the mini, measured once: {machine}."
+    busy = " on a busy machine" if measured["busy"] else ""
+    subtitle = f"Time of one token of the mini, measured once{busy}: {machine}."
     return finish(figure, title, f"{title}. {'; '.join(said)}.", 320, subtitle)
 
 
