@@ -13,39 +13,38 @@ DESK = ".jp-OutputArea-child:has(.widget-dropdown)"
 FIGURE = f"document.querySelector('{DESK} .js-plotly-plot')"
 TITLE = f"({FIGURE}?.layout?.title?.text ?? '')"
 WORLDS = f"({FIGURE}?.closest('{DESK}').querySelector('table')?.innerText ?? '')"
-BOTH = f"({TITLE} + {WORLDS})"
+TEXTS = f"{WORLDS}.trim().split('\\n').map(row => row.split('\\t')[1])"
 
 
-def slide(page, name, key, times):
-    """Press a key on a slider and wait until the desk shows something else; returns the title and the ten texts."""
+def slide(page, name, key, times, begins):
+    """Press a key on a slider, and wait until the title of the picture begins with this."""
     handle = page.locator(f".widget-slider:has(.widget-label:text-is('{name}')) .noUi-handle")
-    before = page.evaluate(BOTH)
     handle.focus()
     for _ in range(times):
         page.keyboard.press(key)
-    page.wait_for_function(f"before => {BOTH} !== before", arg=before, timeout=30_000)
-    page.wait_for_timeout(400)  # the last of several presses
-    return page.evaluate(TITLE), page.evaluate(WORLDS).strip().split("\n")
+    page.wait_for_function(f"begins => {TITLE}.startsWith(begins)", arg=begins, timeout=30_000)
+
+
+def wait_for_texts(page, different):
+    """Until the ten worlds show ten texts, of which so many differ; "some": more than one. Returns them."""
+    wanted = "> 1" if different == "some" else f"=== {different}"
+    page.wait_for_function(f"{TEXTS}.length === 10 && new Set({TEXTS}).size {wanted}", timeout=30_000)
+    return page.evaluate(TEXTS)
 
 
 def test_lesson_09_runs_and_its_desk_answers(reader):
     page = reader(LESSON)
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
-    page.wait_for_function(f"{TITLE} && {WORLDS}", timeout=30_000)
-    first = page.evaluate(WORLDS).strip().split("\n")
-    assert len(first) == 10 and page.evaluate(TITLE).startswith("1,990 tokens can come next")
+    page.wait_for_function(f"{TITLE}.startsWith('1,990 tokens can come next')", timeout=30_000)
+    first = wait_for_texts(page, "some")
     keep(page, "desk-before")
-
-    title, texts = slide(page, "top-k (0: off)", "ArrowRight", 5)
-    assert title.startswith("5 tokens can come next") and len(set(texts)) > 1
-    title, texts = slide(page, "temperature", "Home", 1)
-    assert title.startswith("1 token can come next")
-    assert len({text.partition("\t")[2] for text in texts}) == 1
+    slide(page, "top-k (0: off)", "ArrowRight", 5, "5 tokens can come next")
+    assert wait_for_texts(page, "some") != first
+    slide(page, "temperature", "Home", 1, "1 token can come next")
+    greedy = wait_for_texts(page, 1)
     keep(page, "desk-greedy")
-    menu = page.locator(".widget-dropdown:has(.widget-label:text-is('prompt')) select")
-    before = page.evaluate(BOTH)
-    menu.select_option(label="猫")
-    page.wait_for_function(f"before => {BOTH} !== before", arg=before, timeout=30_000)
+    page.locator(".widget-dropdown:has(.widget-label:text-is('prompt')) select").select_option(label="猫")
+    page.wait_for_function(f"old => {TEXTS}.length === 10 && {TEXTS}[0] !== old", arg=greedy[0], timeout=30_000)
     assert page.complaints == [] and page.strangers == []
 
 
