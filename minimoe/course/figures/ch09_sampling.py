@@ -102,7 +102,8 @@ def desk(logits: Tensor, tokenizer: Tokenizer, settings: SamplingSettings, title
     figure.update_yaxes(title_text="probability", range=[0, next(end for end in ENDS if end > 0.99 * largest)])
     rest = "; ".join(f"{name}: {after} tokens left" for name, after in cuts.items()) or "no cut"
     alt = f"{title}. The likeliest tokens: {', '.join(names[:5])}. {rest}. {note}".strip()
-    picture = finish(figure, title, alt, 340, note or "Bars: softmax at this temperature. Dots: after the cuts.")
+    at = f"at temperature {settings.temperature or 1:g}"
+    picture = finish(figure, title, alt, 340, note or f"Bars: softmax {at}. Dots: with what it is drawn.")
     figure.update_layout(margin={"b": 90})
     return picture
 
@@ -121,6 +122,7 @@ def released_settings(name: str) -> dict[str, float]:
 class Worlds:
     """Continuations of one prompt. ids: one list a world, without stop ids. texts: the same, decoded."""
 
+    temperature: float
     ids: tuple[tuple[int, ...], ...]
     texts: tuple[str, ...]
 
@@ -136,7 +138,8 @@ class Worlds:
 
     @property
     def headline(self) -> str:
-        return f"{len(self.ids)} worlds, {self.different} different text{'s' * (self.different != 1)}"
+        texts = f"{self.different} different text{'s' * (self.different != 1)}"
+        return f"Temperature {self.temperature:g}: {len(self.ids)} worlds, {texts}"
 
     def __repr__(self) -> str:
         rows = [f"{number:2d}  {visible(text)}" for number, text in enumerate(self.texts)]
@@ -208,7 +211,7 @@ def write_worlds(
             logits = model(rearrange(steps[-1], "batch -> batch 1"), cache=cache, last_only=True)[:, -1]
     written = rearrange(steps, "position batch -> batch position").tolist()
     rows = [until_stop(row, tokenizer.stop_ids) for row in written]
-    return Worlds(tuple(rows), tuple(tokenizer.decode(row) for row in rows))
+    return Worlds(settings.temperature, tuple(rows), tuple(tokenizer.decode(row) for row in rows))
 
 
 def until_stop(ids: Sequence[int], stop_ids: Sequence[int]) -> tuple[int, ...]:

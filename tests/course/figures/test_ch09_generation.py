@@ -59,7 +59,8 @@ def test_greedy_worlds_are_the_text_of_generate(mini):
     model, tokenizer, prompt = mini
     worlds = sampling.write_worlds(model, tokenizer, prompt, GREEDY, worlds=3, count=12)
     assert worlds.ids == (tuple(new_ids(model, tokenizer, prompt, 12, GREEDY)),) * 3
-    assert worlds.different == worlds.first_tokens == 1 and "3 worlds, 1 different text" in repr(worlds)
+    assert worlds.different == worlds.first_tokens == 1
+    assert repr(worlds).startswith("Temperature 0: 3 worlds, 1 different text\n")
 
 
 def test_worlds_depend_on_their_dice_alone(mini):
@@ -102,11 +103,11 @@ def test_the_desk_follows_its_sliders(mini):
 
     controls["prompt"].value = "b"
     wide, texts = shown()
-    assert wide.startswith("1,990 tokens can come next (mini)") and texts.startswith("10 worlds, ")
+    assert wide.startswith("1,990 tokens can come next (mini)") and texts.startswith("Temperature 1: 10 worlds, ")
     controls["top-k"].value = 3
     assert shown()[0].startswith("3 tokens") and "top-k 3: 3 tokens left" in shown()[0]
     controls["temperature"].value = 0
-    assert shown()[0].startswith("1 token can") and shown()[1].startswith("10 worlds, 1 different text\n")
+    assert shown()[0].startswith("1 token can") and "10 worlds, 1 different text\n" in shown()[1]
 
 
 # Guess and check -----------------------------------------------------------------------------------------------------
