@@ -69,6 +69,30 @@ def only(keep: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     return with_routing(lambda routing: routing._replace(weights=routing.weights * keep(routing.experts)))
 
 
+def all_on_all(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """Every expert on every token, whatever was chosen."""
+    outputs = [swiglu(x.double(), *(matrix.double() for matrix in each)) for each in zip(*bank[:3], strict=True)]
+    return torch.stack(outputs).sum(dim=0).to(x.dtype)
+
+
+def softmax_of_logits(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """Weights computed anew from the logits, without renormalising."""
+    shares = routing.logits.softmax(dim=-1).gather(-1, routing.experts)
+    return by_slots(x, routing._replace(weights=shares), bank)
+
+
+def without_last(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    last = len(bank.gate_proj) - 1
+    return only(lambda experts: experts < last)(x, routing, bank)
+
+
+def stops_at_the_first_empty(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """A `break` where an expert has no rows, in place of `continue`."""
+    hit = routing.experts.unique().tolist()
+    end = next((number for number, expert in enumerate(hit) if number != expert), len(hit))
+    return only(lambda experts: experts < end)(x, routing, bank)
+
+
 def swapped(x: Tensor, routing: Routing, bank: Any) -> Tensor:
     return by_slots(x, routing, Bank(bank.up_proj, bank.gate_proj, bank.down_proj))
 
@@ -330,6 +354,30 @@ EXERCISES = (
                 only(lambda experts: experts > 0),
                 "expert 0 never runs. 0 is a number like any other, also in `if expert:`.",
             ),
+            "without the last expert": (
+                without_last,
+                "the last expert never runs. range(n) ends before n, and the experts are numbered from 0.",
+            ),
+            "stops at an empty expert": (
+                stops_at_the_first_empty,
+                "the loop ends at the first expert without rows. Pass over it and go on.",
+            ),
+            "the sum of the weights": (
+                walking(lambda weights, slot: weights.sum()),
+                "each expert counts with the sum of its token's weights. Each slot has its own: weights[token, slot].",
+            ),
+            "the mean of the weights": (
+                walking(lambda weights, slot: weights.mean()),
+                "each expert counts with the mean of its token's weights. Each slot has its own: weights[token, slot].",
+            ),
+            "softmax of the logits": (
+                softmax_of_logits,
+                "the weights are computed anew from the logits. The router has done that: routing.weights.",
+            ),
+            "all on all": (
+                all_on_all,
+                "every expert runs on every token. Compare routing.experts with the number of the expert.",
+            ),
             "gate and up swapped": (swapped, "gate and up have changed places: swiglu takes gate first."),
             "left in float32": (
                 lambda x, routing, bank: by_slots(x.float(), routing, bank),
@@ -382,6 +430,10 @@ EXERCISES = (
                 with_part(0, lambda experts, n: order_of(experts) % experts.shape[1]),
                 "`token` holds slots: n % slots is the slot of assignment n, n // slots its token.",
             ),
+            "divided by tokens": (
+                with_part(0, lambda experts, n: order_of(experts) // len(experts)),
+                "`token` is n // tokens. A token has as many assignments as there are slots: n // slots.",
+            ),
             "as if numbered by slot": (
                 with_part(0, lambda experts, n: order_of(experts) % len(experts)),
                 "`token` is n % tokens, which is right if assignments are numbered (slot token). Here they are "
@@ -422,6 +474,11 @@ EXERCISES = (
             "back by order": (
                 with_part(2, lambda experts, n: order_of(experts)),
                 "`back` is the order itself. The way back is its inverse: order.argsort().",
+            ),
+            "back by tokens": (
+                with_part(2, lambda experts, n: (order_of(experts) // experts.shape[1]).argsort(stable=True)),
+                "`back` sorts the rows by token, so the slots of a token may change places. The inverse of the order "
+                "is order.argsort().",
             ),
             "back reversed": (
                 with_part(2, lambda experts, n: order_of(experts).flip(0)),
@@ -481,6 +538,10 @@ EXERCISES = (
             "from the end": (
                 renumbered(lambda hit, n: list(range(n - len(hit), n))),
                 "the numbers are counted from the last expert. Empty ones may be anywhere.",
+            ),
+            "downwards": (
+                renumbered(lambda hit, n: hit[::-1]),
+                "the experts that are hit are taken from the last to the first. The groups are sorted upwards.",
             ),
             "by appearance": (
                 by_appearance,

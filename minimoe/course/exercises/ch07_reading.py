@@ -1,5 +1,6 @@
 """Chapter 07, the experts: how many of them a batch hits (07.6), and what each engine reads (07.9)."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -144,6 +145,26 @@ EXERCISES = (
             "one token": (
                 lambda experts, top_k, tokens: float(top_k),
                 "these are the experts of one token. `tokens` of them choose.",
+            ),
+            "one slot": (
+                lambda experts, top_k, tokens: experts * (1 - (1 - 1 / experts) ** tokens),
+                "each token is counted with one expert. It chooses top_k of them.",
+            ),
+            "slots for experts": (
+                lambda experts, top_k, tokens: top_k * (1 - (1 - top_k / experts) ** tokens),
+                "the chance to be hit is multiplied by top_k. Each of all `experts` has that chance.",
+            ),
+            "hit exactly once": (
+                lambda experts, top_k, tokens: top_k * tokens * (1 - top_k / experts) ** max(tokens - 1, 0),
+                "these are the experts that exactly one token hits. Those with several count, too.",
+            ),
+            "by the exponential": (
+                lambda experts, top_k, tokens: experts * (1 - math.exp(-top_k * tokens / experts)),
+                "that is the limit for many experts and small shares. Here take the exact power.",
+            ),
+            "without brackets": (
+                lambda experts, top_k, tokens: experts * (1 - (1 - top_k / experts**tokens)),
+                "the power stands at `experts` alone. It belongs to the whole chance to be missed: put it in brackets.",
             ),
             "one token less": (
                 lambda experts, top_k, tokens: hits(experts, top_k, max(tokens - 1, 0)),

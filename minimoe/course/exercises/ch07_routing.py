@@ -151,6 +151,14 @@ def renumbered(routing: Routing, expert: int) -> Routing:
     return routing._replace(experts=torch.where(routing.experts == expert, 0 if expert else 1, routing.experts))
 
 
+def chosen_again(routing: Routing, expert: int) -> Routing:
+    """The router's choice without the expert: the next one comes in."""
+    logits = routing.logits.clone()
+    logits[:, expert] = -torch.inf
+    weights, experts = logits.softmax(dim=-1).topk(routing.experts.shape[1], dim=-1)
+    return routing._replace(experts=experts, weights=weights)
+
+
 def routings(token: int, slot: int, expert: int, gone: int, dtype: torch.dtype = torch.float32) -> Arguments:
     """Random choices, with weights that do not sum to one."""
 
@@ -302,6 +310,18 @@ EXERCISES = (
             "the first slot": (
                 scaled(lambda weights, kept: weights * (torch.arange(weights.shape[1]) > 0)),
                 "the first slot is gone, whatever expert it holds.",
+            ),
+            "chosen again": (
+                chosen_again,
+                "the router chooses again without that expert, so another one comes in. Here the slot stays empty.",
+            ),
+            "one factor for all tokens": (
+                scaled(lambda weights, kept: weights * kept * (weights.sum() / (weights * kept).sum())),
+                "all tokens share one factor. Each token has its own sum: sum over the slots only, with keepdim=True.",
+            ),
+            "the factor upside down": (
+                scaled(lambda weights, kept: weights * kept * total(weights * kept) / total(weights)),
+                "the factor is upside down, so the others shrink. They should grow: before / after.",
             ),
             "softmax": (
                 scaled(lambda weights, kept: weights.masked_fill(~kept, -torch.inf).softmax(dim=-1)),
