@@ -149,6 +149,49 @@ def journey(experts: Tensor, num_experts: int, words: Sequence[str], title: str,
     return finish(hide_axes(figure), title, alt, 470, subtitle)
 
 
+def travel(experts: Tensor, num_experts: int, words: Sequence[str], title: str, subtitle: str) -> Picture:
+    """The same rows as squares that move from column to column; a slider in the picture, which needs no kernel.
+
+    experts: (token, slot).
+    """
+    assignments, (tokens, slots) = rearrange(experts, "token slot -> (token slot)"), experts.shape
+    unsorted, by_expert = list(range(len(assignments))), assignments.argsort(stable=True).argsort().tolist()
+    middle = [slots * (row // slots) + (slots - 1) / 2 for row in unsorted]  # of the token, with its slots in a line
+    # Of each assignment, for each of COLUMNS
+    places: list[Sequence[float]] = [middle, unsorted, by_expert, by_expert, unsorted, middle]
+    beside = [0.24 * (row % slots - (slots - 1) / 2) for row in unsorted]
+    marks, frames = Marks(), []
+    for column, (name, place) in enumerate(zip(COLUMNS, places, strict=True)):
+        marks.write(column, -1, f"<b>{name}</b>", 12, yanchor="bottom")
+        at = [column + aside * (place is middle) for aside in beside]
+        frames.append(go.Frame(data=[squares(assignments, at, place, column >= COLUMNS.index("compute"))], name=name))
+    for token, word in enumerate(words):
+        marks.write(-0.45, slots * token + (slots - 1) / 2, word, 11, xanchor="right")
+    figure = marks.figure([-1.3, len(COLUMNS) - 0.6], [len(assignments) - 0.3, -2.5], frames[0].data)
+    figure.frames = frames
+    move = {"mode": "immediate", "frame": {"duration": 900, "redraw": False}, "transition": {"duration": 900}}
+    steps = [{"label": name, "method": "animate", "args": [[name], move]} for name in COLUMNS]
+    figure.update_layout(sliders=[{"steps": steps, "active": 0, "currentvalue": {"visible": False}, "pad": {"t": 5}}])
+    counts = enumerate(assignments.bincount(minlength=num_experts).tolist())
+    alt = (
+        f"{title}. A slider moves the {len(assignments)} rows of {tokens} tokens through {', '.join(COLUMNS)}. Rows of "
+        f"each expert: {', '.join(f'E{expert}: {count}' for expert, count in counts)}."
+    )
+    picture = finish(hide_axes(figure), title, alt, 590, subtitle)
+    figure.update_layout(margin={"b": 70})
+    return picture
+
+
+def squares(assignments: Tensor, x: Sequence[float], y: Sequence[float], done: bool) -> go.Scatter:
+    """The rows as squares in the colour of their expert, pale until they are computed."""
+    fills = [COLOURS[expert] if done else tint(COLOURS[expert], 0.35) for expert in assignments.tolist()]
+    return go.Scatter(
+        x=x, y=y, mode="markers+text", text=[f"E{expert}" for expert in assignments.tolist()], hoverinfo="skip",
+        textfont={"size": 9, "color": [ink_on(fill) for fill in fills]},
+        marker={"symbol": "square", "size": 16, "color": fills},
+    )  # fmt: skip
+
+
 def threads(assignments: Tensor, places: Sequence[Sequence[int]], expert: int, wide: float) -> go.Scatter:
     """The lines between the boxes of all rows of one expert, from column to column."""
     xs: list[float | None] = []

@@ -50,6 +50,17 @@ def test_rows_travel_to_the_group_of_their_expert_and_back():
     assert offsets == ["2", "4", "6"]
 
 
+def test_squares_move_from_the_order_of_tokens_to_that_of_experts_and_back():
+    picture = dispatch.travel(CHOICES, 6, WORDS, "T", "S")
+    places = {frame.name: list(frame.data[0].y) for frame in picture.figure.frames}
+    assert list(places) == list(dispatch.COLUMNS)
+    assert places["copy"] == places["unsort"] == [0, 1, 2, 3, 4, 5]
+    assert places["sort"] == places["compute"] == [0, 2, 4, 1, 3, 5]
+    assert places["token"] == places["combine"] == [0.5, 0.5, 2.5, 2.5, 4.5, 4.5]
+    bundle = picture._repr_mimebundle_()[PLOTLY]
+    assert len(bundle["frames"]) == 6 and "6 rows of 3 tokens" in picture.alt
+
+
 @pytest.mark.parametrize(("experts", "top_k", "tokens"), [(4, 2, 1), (4, 2, 3), (3, 1, 4), (5, 3, 2)])
 def test_expected_hits_are_the_mean_over_all_choices(experts, top_k, tokens):
     choices = [set(each) for each in combinations(range(experts), top_k)]
