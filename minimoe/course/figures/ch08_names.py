@@ -1,0 +1,66 @@
+"""Chapter 08: the sizes of other checkpoints, and where the parameters of one are."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from minimoe.paths import models_folder
+from minimoe.plotting import BLUE, MUTED, PALE, PART_COLOURS, VERMILLION, Picture, bars, finish
+
+
+def families() -> list[dict[str, Any]]:
+    """The counted checkpoints of data/models/families, smallest first."""
+    file = models_folder() / "families" / "parameters.json"
+    models: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["models"]
+    return models
+
+
+def billions(count: float) -> str:
+    """1.28, 22.2, 235: a number of parameters in billions with three digits."""
+    value = count / 1e9
+    return f"{value:,.2f}" if value < 10 else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def family_lines(models: Sequence[Mapping[str, Any]], lit: str, title: str, subtitle: str) -> Picture:
+    """For each checkpoint a line from its active to its total parameters, on a logarithmic axis."""
+    figure, names = go.Figure(), [each["model"] for each in models]
+    for each in models:
+        colour = VERMILLION if each["model"] == lit else BLUE
+        figure.add_trace(
+            go.Scatter(
+                x=[each["active"], each["total"]], y=[each["model"]] * 2, mode="lines+markers",
+                line={"color": PALE if each["model"] != lit else colour, "width": 3},
+                marker={"size": 8, "color": [colour, MUTED]},
+                hovertemplate="%{y}: %{x:,d}<extra></extra>",
+            )
+        )  # fmt: skip
+        figure.add_annotation(
+            x=1.02, xref="paper", y=each["model"], xanchor="left", showarrow=False, font={"size": 11, "color": colour},
+            text=f"{billions(each['active'])} of {billions(each['total'])}",
+        )  # fmt: skip
+    figure.update_xaxes(
+        type="log", title_text="parameters (log scale): blue active, grey all", tickvals=[1e9, 1e10, 1e11, 1e12],
+        ticktext=["1 billion", "10", "100", "1,000"],
+    )  # fmt: skip
+    figure.update_yaxes(type="category", categoryarray=names, showgrid=False, ticks="", tickfont={"size": 11})
+    figure.update_layout(margin={"r": 96})
+    said = "; ".join(f"{each['model']}: {billions(each['active'])} of {billions(each['total'])}" for each in models)
+    return finish(
+        figure, title, f"{title}. Billions of parameters, active of all: {said}.", 90 + 20 * len(names), subtitle
+    )
+
+
+def part_bars(parts: Mapping[str, int], title: str, subtitle: str) -> Picture:
+    """Parameters by part of the model, with their share."""
+    total = sum(parts.values())
+    colours = [PART_COLOURS.get(name) or PART_COLOURS[name.removesuffix("s")] for name in parts]
+    texts = [
+        f"{100 * count / total:.{1 if count > total / 100 else 2 if count > total / 10_000 else 4}f} %"
+        for count in parts.values()
+    ]
+    said = ", ".join(f"{name} {count:,} ({text})" for (name, count), text in zip(parts.items(), texts, strict=True))
+    return bars(
+        list(parts), list(parts.values()), title, f"{title}: {said}.", subtitle=subtitle, colours=colours, texts=texts
+    )
