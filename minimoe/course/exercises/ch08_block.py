@@ -269,4 +269,49 @@ EXERCISES = (
         mutants=BLOCKS,
         accepted={"two lines": in_two_lines, "a loop over both halves": by_functions},
     ),
+    Exercise(
+        id="08.6",
+        title="The lost update",
+        kind="bug hunt",
+        minutes=12,
+        difficulty=3,
+        hints=(
+            "The printed lines compare the stream with a sum. Which of the contributions is missing in it?",
+            "After the loop the stream should hold x and every update, two a layer. Follow `middle`: what is in it? "
+            "And what happens to it afterwards?",
+            "x = x + self_attn(input_layernorm(x)); x = x + mlp(post_attention_layernorm(x)), for each layer; then "
+            "head(norm(x)).",
+        ),
+        now_you_know="a lost update raises no error; the sum of the contributions shows it at once.",
+        oracle=through,
+        given=as_given,
+        cases=(
+            Case(
+                "one layer: 5 becomes 192, the norm makes 193, the head 1,930",
+                (torch.tensor([[5.0]]), [(PLUS_ONE, TIMES_TEN, DOUBLE, MINUS_THREE)], PLUS_ONE, TIMES_TEN),
+                torch.tensor([[1930.0]]),
+            ),
+            Case("one random layer", draw_stack(3, 5, 1)),
+            Case("three layers", draw_stack(4, 6, 3)),
+            Case("no layer: the norm and the head alone", draw_stack(2, 4, 0)),
+            Case("one token, two layers", draw_stack(1, 7, 2)),
+        ),
+        mutants={
+            **{name: (every_layer(step), says) for name, (step, says) in BLOCKS.items()},
+            "no final norm": (
+                every_layer(block_by_steps, norm_at_end=False),
+                "the head reads the stream without the final norm.",
+            ),
+            "norm in every layer": (
+                normed_each_layer,
+                "the final norm is applied after every layer. It belongs once, after the last one.",
+            ),
+            "one layer": (first_layer_only, "only the first layer runs."),
+            "updates to the embedding": (
+                from_the_embedding,
+                "each layer's updates are added to the embedding alone, so those of earlier layers are lost.",
+            ),
+        },
+        accepted={"contributions collected": as_a_sum, "two halves by number": by_index},
+    ),
 )
