@@ -117,7 +117,9 @@ def lens(model: Transformer, stream: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def word(tokenizer: Tokenizer, token: int) -> str:
-    """A token as a short label."""
+    """A token as a short label; "#2050" for one of the rows that a padded vocabulary has and the tokenizer has not."""
+    if token >= tokenizer.vocabulary_size:
+        return f"#{token}"
     text = tokenizer.decode([token]).strip().replace("\n", "↵")
     return (text if len(text) <= 8 else text[:7] + "…") or "␣"
 
