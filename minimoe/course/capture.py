@@ -121,7 +121,6 @@ def layers_in_order(model: Transformer, order: Sequence[int]) -> Iterator[Transf
     if missing:
         raise BadArgument(f"layer {missing[0]} is not in this model, which has layers {model.layer_range}.")
     layers = model.layers
-    del model.layers
     chosen: Any = Chosen(list(layers), order)
     model.layers = chosen
     try:
