@@ -17,7 +17,7 @@ from minimoe.text.generate import generate
 from minimoe.text.tokenizer import Tokenizer
 
 STEPS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", "head")
-SHOWN = 8  # tokens of a lens, as many as a narrow window holds
+SHOWN = 7  # tokens of a lens, as many as a narrow window holds
 
 
 def whole_map() -> Picture:
@@ -121,7 +121,7 @@ def word(tokenizer: Tokenizer, token: int) -> str:
     if token >= tokenizer.vocabulary_size:
         return f"#{token}"
     text = tokenizer.decode([token]).strip().replace("\n", "↵")
-    return (text if len(text) <= 8 else text[:7] + "…") or "␣"
+    return (text if len(text) <= 7 else text[:6] + "…") or "␣"
 
 
 def lens_map(
@@ -140,7 +140,7 @@ def lens_map(
         go.Heatmap(
             z=shares, zmin=0, zmax=1, colorscale=SEQUENTIAL, reversescale=True, xgap=2, ygap=2,
             hovertemplate="%{y}: probability %{z}<extra></extra>",
-            colorbar={"title": {"text": "probability"}, "thickness": 10, "len": 0.9, "tickvals": [0, 0.5, 1]},
+            showscale=False,
             y=list(rows),
         )
     )  # fmt: skip
