@@ -33,7 +33,7 @@ setup: ## install everything into .venv, unless it is up to date
 
 lab: setup ## open the course in JupyterLab
 	$(if $(ALLOW_ROOT),@echo "You are root: JupyterLab is started with $(ALLOW_ROOT).")
-	@$(VENV) -m minimoe.course.my_exercises
+	@$(VENV) -m minimoe.course.exercise_copies
 	@$(VENV) -m jupyterlab $(ALLOW_ROOT) "--LabApp.app_settings_dir=$(CURDIR)/scripts/lab_settings" \
 		"--LabApp.default_url=/lab/tree/$(START)" $(LAB_FLAGS)
 

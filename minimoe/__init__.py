@@ -41,8 +41,8 @@ WHERE = {
     "hint": "minimoe.course.checker.hints",
     "solution": "minimoe.course.checker.hints",
     "progress": "minimoe.course.checker.progress",
-    "exercises": "minimoe.course.my_exercises",
-    "workbench": "minimoe.course.workbench.workbench",
+    "exercises": "minimoe.course.exercise_copies",
+    "workbench": "minimoe.course.workbench.replace_functions",
 }
 __all__ = sorted([*WHERE, "model"])
 

@@ -32,7 +32,13 @@ model, tokenizer = minimoe.load("data/mini", dtype="fp32")
 # ## 01.1 · A mosaic
 #
 # *8 minutes, difficulty 2 of 5.* Put the pictures into a rectangle with `down` rows of pictures, the first ones in the
-# first row.
+# first row. It looks like this, for four pictures of one row and two columns each, and `down=2`:
+#
+# ```
+# pictures                  [[1, 1]]  [[2, 2]]  [[3, 3]]  [[4, 4]]
+# mosaic(pictures, 2)       [[1, 1, 2, 2],
+#                            [3, 3, 4, 4]]
+# ```
 
 
 # %% exercise="01.1"
@@ -102,6 +108,12 @@ minimoe.check("01.3", all_merges)
 # ## 01.4 · Split at the special tokens
 #
 # *10 minutes, difficulty 2 of 5.* Before anything else, a tokenizer looks for its special tokens. Cut the text at them.
+# It looks like this:
+#
+# ```
+# split_specials("Hi!<end><end>", ["<end>"])    ["Hi!", "<end>", "<end>"]
+# split_specials("one##two#", ["#", "##"])      ["one", "##", "two", "#"]
+# ```
 
 
 # %% exercise="01.4"

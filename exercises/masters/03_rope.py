@@ -343,8 +343,12 @@ for count in (0, 2, 4, half // 2, half - 2, half):
     print(f"{count:12d} {loss(number < count):13.1f} {loss(number >= half - count):13.1f}")
 
 # %% [markdown]
+# <details><summary>What the numbers say (for after your run)</summary>
+#
 # Two things to remember. The mini reads short texts with its fast pairs. And a pair that hardly turns within the
 # context is a channel without a position: some models leave part of their channels unturned by design.
+#
+# </details>
 
 # %%
 minimoe.progress(3)

@@ -272,29 +272,39 @@ def loss_without(off):
     layer = iter(off.repeat(len(texts), 1))
 
     def attend_without(q, k, v, mask):
-        found = library_attend(q, k, v, mask)
-        changed = switch_off(found, next(layer))
-        return found if changed is None else changed
+        return switch_off(library_attend(q, k, v, mask), next(layer))
 
     with minimoe.workbench(model, attend=attend_without):
         return next_token_loss(model, texts)
 
 
-heads = config.num_hidden_layers * config.num_attention_heads
-shape = config.num_hidden_layers, config.num_attention_heads
-alone = torch.tensor([loss_without((torch.arange(heads) == head).reshape(shape)) for head in range(heads)])
-order = alone.argsort()
-everything = loss_without(torch.zeros(shape, dtype=torch.bool))
-print("heads off   rise of the loss (nats per token)")
-for count in (1, 4, 8, 12, 16, 24, 32):
-    off = torch.zeros(heads, dtype=torch.bool)
-    off[order[:count]] = True
-    rise = round(loss_without(off.reshape(shape)) - everything, 1)
-    print(f"{count:9d} {abs(rise):12.1f}")  # abs: a rise of -0.0 is one of 0.0
+# %%
+def rises(counts):
+    """Nats per token that the loss rises with the `count` least important heads off, a line for each count."""
+    shape = config.num_hidden_layers, config.num_attention_heads
+    heads, nothing = torch.arange(shape[0] * shape[1]), torch.zeros(shape, dtype=torch.bool)
+    everything = loss_without(nothing)
+    alone = torch.tensor([loss_without((heads == head).reshape(shape)) for head in heads])
+    print("heads off   rise of the loss (nats per token)")
+    for count in counts:
+        off = torch.isin(heads, alone.argsort()[:count]).reshape(shape)
+        rise = round(loss_without(off) - everything, 1)
+        print(f"{count:9d} {abs(rise):12.1f}")  # abs: a rise of -0.0 is one of 0.0
+
+
+written = isinstance(switch_off(torch.zeros(1, 1, 1, 1), torch.tensor([True])), Tensor)
+if written:
+    rises(counts=(1, 4, 8, 12, 16, 24, 32))
+else:
+    print("Write the function above: here you will see how much the loss rises with 1, 4, 8, ... heads off.")
 
 # %% [markdown]
-# A quarter of the heads hardly matters, and the last few matter most. That is not the number of heads one could do
-# without in training: the others were never asked to take over.
+# <details><summary>What the numbers say (for after your run)</summary>
+#
+# A quarter to a third of the heads hardly matters: with 8 or 12 off, the loss rises by 0.1 nats. The last eight matter
+# most. That is not the number of heads one could do without in training: the others were never asked to take over.
+#
+# </details>
 
 # %% [markdown]
 # ## 04.8 · Rewrite with einops: into groups

@@ -33,7 +33,10 @@ text = "Once upon a time a big bird lived on the farm. One day the bird wanted a
 
 # %% exercise="06.1"
 def route(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    """logits: (token, expert) -> Routing(logits, experts, weights), the last two (token, slot) by falling weight."""
+    """logits: (token, expert) -> Routing(logits, experts, weights), the last two (token, slot) by falling weight.
+
+    The softmax is taken in float32; the weights have the dtype of the logits.
+    """
     ### BEGIN SOLUTION
     probabilities = logits.softmax(dim=-1, dtype=torch.float32)
     weights, experts = probabilities.topk(top_k, dim=-1)
@@ -275,7 +278,7 @@ table(["router", "experts", "the router's share"], rows)
 
 # %% exercise="06.6"
 def route_without_first(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
-    """As `route`, for ranks 2 to top_k + 1."""
+    """As `route`, for ranks 2 to top_k + 1: softmax in float32, weights in the dtype of the logits."""
     ### BEGIN SOLUTION
     weights, experts = logits.softmax(dim=-1, dtype=torch.float32).topk(top_k + 1, dim=-1)
     weights, experts = weights[:, 1:], experts[:, 1:]
@@ -319,8 +322,12 @@ for name, router in {"ninth for first": route_without_first, "ninth for eighth":
     print(f"{name:17s} {moved + 0.0:5.2f} nats per token more")
 
 # %% [markdown]
+# <details><summary>What the numbers say (for after your run)</summary>
+#
 # The choice is fragile where it matters least: rank 8 and rank 9 have nearly the same score, and are nearly
 # interchangeable. Rank 1 is not.
+#
+# </details>
 
 # %% [markdown]
 # ## 06.7 · Find the counterexample

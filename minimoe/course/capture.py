@@ -11,7 +11,7 @@ from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minimoe.course.workbench.workbench import workbench
+from minimoe.course.workbench.replace_functions import workbench
 from minimoe.errors import BadArgument
 from minimoe.model.attention import attend
 from minimoe.model.transformer import Transformer

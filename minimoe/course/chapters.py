@@ -12,7 +12,7 @@ class Chapter:
     """A chapter of the course.
 
     `teaches` lists the files below minimoe/ that it explains, `needs` its prerequisites. `minutes` is for the lesson;
-    its exercises take about as long again. `knowledge` completes "if you know ...", said of a chapter that needs it.
+    all of its exercises take 60 to 100 more. `knowledge` completes "if you know ...", said of a chapter that needs it.
     """
 
     number: int

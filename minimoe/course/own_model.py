@@ -13,8 +13,8 @@ from minimoe.course.chapters import CHAPTERS
 from minimoe.course.checker.check import judge
 from minimoe.course.checker.exercise import all_exercises, find_exercise
 from minimoe.course.checker.user_code import is_unattempted
-from minimoe.course.my_exercises import folder as my_folder
-from minimoe.course.my_exercises import latest_copy
+from minimoe.course.exercise_copies import folder as my_folder
+from minimoe.course.exercise_copies import latest_copy
 from minimoe.errors import NotFound
 from minimoe.paths import checkout
 
@@ -26,6 +26,7 @@ EXERCISES = {
     "attend": "04.1",
     "swiglu": "05.1",
     "route": "06.1",
+    "run_experts": "07.2",
     "block": "08.1",
 }
 KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)  # what of a cell is run

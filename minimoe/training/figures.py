@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from minimoe.plotting import BLUE, DOMAIN_COLOURS, VERMILLION, Picture, finish, reference_line
+from minimoe.figure_style import BLUE, DOMAIN_COLOURS, VERMILLION, Picture, finish, reference_line
 
 COLOURS = DOMAIN_COLOURS | {"chat": VERMILLION, "text": BLUE}  # of the held-out parts
 

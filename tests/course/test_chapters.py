@@ -1,10 +1,13 @@
 """The course map and the files of the house agree."""
 
+import re
+
 import nbformat
 import pytest
 
 from minimoe.course import chapters
 from minimoe.course.chapters import CHAPTERS, WAYS, Chapter, course_map, hours, navigation, spans, ways_through
+from minimoe.course.checker.exercise import all_exercises
 from minimoe.errors import BadArgument
 from minimoe.paths import checkout
 
@@ -84,6 +87,19 @@ def test_needed_knowledge_has_a_name():
 def test_a_lesson_ends_with_links_that_are_up_to_date(chapter):
     last = nbformat.read(checkout() / chapter.file, as_version=4).cells[-1].source
     assert last.rstrip().endswith(navigation(chapter.number).text)
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if c.written], ids=lambda chapter: chapter.name)
+def test_minutes_are_the_same_wherever_they_are_announced(chapter):
+    """The lesson announces those of the map; it and its exercises the sum of the exercises, to about five minutes."""
+    lesson = nbformat.read(checkout() / chapter.file, as_version=4).cells
+    assert lesson[0].source.replace("Fifteen", "15").split("\n\n")[1].startswith(f"**{chapter.minutes} minutes")
+    if (checkout() / chapter.exercises).exists():
+        first = nbformat.read(checkout() / chapter.exercises, as_version=4).cells[0].source
+        total = sum(each.minutes for each in all_exercises().values() if each.chapter == chapter.number)
+        for text in (first, "\n".join(cell.source for cell in lesson)):
+            announced = re.findall(r"About (\d+) minutes for all", text)
+            assert len(announced) == 1 and abs(int(announced[0]) - total) <= 3, f"{announced}, the sum is {total}"
 
 
 def test_the_ways_are_as_long_as_their_names_say():

@@ -30,9 +30,9 @@ def test_lesson_05_runs_and_its_widget_answers(reader):
     title = page.evaluate(TITLE).replace("<br>", " ")
     assert title.startswith("Open for") and "have the cosine −0.99" in title
 
-    assert "2% is left" in choose(page, "compute", "swapped")
+    assert "98% less" in choose(page, "compute", "swapped")
     parallel = choose(page, "neuron", "layer 3, expert 101, neuron 22")
-    assert "100% is left" in parallel and "have the cosine 1.00" in parallel
+    assert "as much as before" in parallel and "have the cosine 1.00" in parallel
     assert choose(page, "compute", "SwiGLU").startswith("Open for")
     words = page.evaluate(f"{FIGURE}.layout.annotations.map(note => note.text)")
     assert "'在'" in words

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import minimoe
 from minimoe.course.checker.exercise import all_exercises
 from minimoe.course.own_model import EXERCISES, answer_in, answers
-from minimoe.course.workbench.workbench import CALLERS
+from minimoe.course.workbench.replace_functions import CALLERS
 from tests.course.natural_answers import ch08_block as natural
 from tests.house.repository import ROOT
 

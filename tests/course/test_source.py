@@ -9,8 +9,8 @@ import pytest
 import minimoe
 from minimoe.course.source import OnAnyGround
 from minimoe.errors import BadArgument
+from minimoe.figure_style import luminance
 from minimoe.model.router import Router, route
-from minimoe.plotting import luminance
 
 
 def test_show_code_returns_the_librarys_source():

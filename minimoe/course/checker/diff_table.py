@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from minimoe.plotting import VERMILLION
+from minimoe.figure_style import VERMILLION
 
 MOST_ROWS, MOST_COLUMNS = 8, 10
 DARK, BRIGHT = (0, 32, 77), (255, 233, 69)  # the two ends of Cividis, safe for red-green colour blindness

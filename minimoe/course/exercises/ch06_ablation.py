@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.checker.exercise import Case, Exercise, Stage
-from minimoe.course.exercises.ch06_route import TENTHS, draw, plain_bfloat16
+from minimoe.course.exercises.ch06_route import TENTHS, close_scores_in_bfloat16, draw, plain_bfloat16
 from minimoe.model.router import Routing, route
 
 
@@ -187,12 +187,17 @@ def weights_before(logits: Tensor, top_k: int, renormalise: bool) -> Tensor:
     return ranks(logits, [*range(1, top_k + 1)], False).weights
 
 
-def by_one_more(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+def in_the_models_dtype(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
     weights, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
     weights, experts = weights[:, 1:], experts[:, 1:]
     if renormalise:
         weights = weights / weights.sum(dim=-1, keepdim=True)
     return Routing(logits, experts, weights)
+
+
+def by_one_more(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
+    _, experts, weights = in_the_models_dtype(logits.float(), top_k, renormalise)
+    return Routing(logits, experts, weights.to(logits.dtype))
 
 
 def by_ranks(logits: Tensor, top_k: int, renormalise: bool) -> Routing:
@@ -222,6 +227,7 @@ EXERCISES = (
             ),
             Case("random scores, renormalised", draw(5, 11, 3, True)),
             Case("random scores, not renormalised", draw(4, 13, 3, False)),
+            Case("scores in bfloat16 that lie close together", close_scores_in_bfloat16),
             Case("scores in bfloat16", plain_bfloat16, tolerance=0.01),
         ),
         parts={
@@ -246,6 +252,11 @@ EXERCISES = (
             ),
         ),
         mutants={
+            "the model's": (
+                in_the_models_dtype,
+                "the softmax is taken in the model's dtype. In bfloat16 many experts tie; take it in float32, and cast "
+                "at the end.",
+            ),
             "never cast": (never_cast, "the weights stay in float32. They need the model's dtype."),
             "always divided": (
                 always_divided,

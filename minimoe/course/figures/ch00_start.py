@@ -11,9 +11,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
-from minimoe.model.config import ModelConfig
-from minimoe.paths import find
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,
@@ -27,6 +25,8 @@ from minimoe.plotting import (
     finish,
     label_ends,
 )
+from minimoe.model.config import ModelConfig
+from minimoe.paths import find
 from minimoe.scale.planner.model_size import plan
 from minimoe.training.figures import step, thinking_curve
 

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.errors import BadArgument
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Picture, finish
+from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, Picture, finish
 
 GLYPHS = (
     ("#.....#.", "##...##.", "#.#.#.#.", "#..#..#.", "#.....#.", "#.....#.", "#.....#.", "........"),
@@ -65,7 +65,8 @@ def apply(pictures: Tensor, text: str) -> Tensor:
             return einops.reduce(pictures, pattern, "max", **sizes)
         return einops.repeat(pictures, pattern, **sizes)
     except einops.EinopsError as error:
-        raise BadArgument(str(error).splitlines()[-1].strip()) from error
+        says = str(error).splitlines()[-1].strip()
+        raise BadArgument(f"einops can't use this pattern. It says: {says}") from error
 
 
 def draw_into(figure: go.Figure, picture: Tensor, column: int) -> None:
@@ -95,7 +96,7 @@ def show(pictures: Mapping[str, Tensor], title: str, subtitle: str = "", height:
     figure = make_subplots(1, len(pictures), subplot_titles=list(pictures), horizontal_spacing=0.06)
     for column, picture in enumerate(pictures.values(), start=1):
         draw_into(figure, picture, column)
-    shapes = ", ".join(f"{name}: {' x '.join(map(str, picture.shape))}" for name, picture in pictures.items())
+    shapes = ", ".join(f"{name}: {' × '.join(map(str, picture.shape))}" for name, picture in pictures.items())
     done = finish(figure, title, f"{title}. {shapes}.", height, subtitle)
     for note in done.figure.layout.annotations:
         note.font = {"size": 12, "color": INK}

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from minimoe.errors import BadArgument
-from minimoe.plotting import tint
+from minimoe.figure_style import tint
 from minimoe.text.tokenizer import BYTE_OF, Tokenizer
 
 COLOURS = ("#77AADD", "#EE8866", "#EEDD88", "#44BB99", "#FFAABB", "#99DDFF", "#BBCC33")  # Paul Tol, "light"
@@ -146,6 +146,9 @@ def explore_merges(tokenizer: Tokenizer, text: str, label: str) -> Any:
     ids = merges_of(tokenizer).ids
 
     def draw(*_: Any) -> None:
+        if not field.value:
+            page.value = "<p>Nothing to merge: type a text and press Enter.</p>"
+            return
         at = min(slider.value, len(rows[0]) - 1)
         rank, pieces = rows[0][at]
         symbols = sum(map(len, pieces))

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import BLUE, INK, MUTED, PART_COLOURS, VERMILLION, Picture, finish, label_ends
-from minimoe.routing.figures import rounded
+from minimoe.figure_style import BLUE, INK, MUTED, PART_COLOURS, VERMILLION, Picture, finish, label_ends, rounded
 
 COLOUR = PART_COLOURS["norm"]
 Norm = Callable[[Tensor, Tensor, float], Tensor]

@@ -10,9 +10,9 @@ from einops import einsum, rearrange
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from minimoe import plotting
+from minimoe import figure_style
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,
@@ -34,7 +34,7 @@ BESIDE_FILES = 430  # pixels that a title has in a window of 900, beside the lis
 def finish(figure: go.Figure, title: str, alt: str, height: int, subtitle: str = "") -> Picture:
     """The course's layout, with the title and subtitle wrapped for a narrow window beside the list of files."""
     subtitle = wrap(subtitle, BESIDE_FILES, SUBTITLE_SIZE)
-    return plotting.finish(figure, wrap(title, BESIDE_FILES), alt, height, subtitle)
+    return figure_style.finish(figure, wrap(title, BESIDE_FILES), alt, height, subtitle)
 
 
 def pair_of(x: Tensor, pair: int) -> Tensor:

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
 from minimoe.course.figures.ch03_arrows import BESIDE_FILES, finish
-from minimoe.model.config import ModelConfig
-from minimoe.model.rope import frequencies_and_scale
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,
@@ -24,6 +22,8 @@ from minimoe.plotting import (
     label_ends,
     wrap,
 )
+from minimoe.model.config import ModelConfig
+from minimoe.model.rope import frequencies_and_scale
 
 FAMILY = (BLUE, VERMILLION, GREEN, PURPLE, "#6E6E6E")  # five models
 DIVERGING = [[0, BLUE], [0.5, "#FFFFFF"], [1, VERMILLION]]  # -1, 0, 1

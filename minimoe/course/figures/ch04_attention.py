@@ -10,7 +10,7 @@ from torch import Tensor
 from minimoe.course.figures.boxes import draw_boxes
 from minimoe.course.figures.ch03_rope import STEPS
 from minimoe.course.figures.ch06_router import driven
-from minimoe.plotting import INK, MUTED, PART_COLOURS, SKY, VERMILLION, Picture, bars, finish, tint
+from minimoe.figure_style import INK, MUTED, PART_COLOURS, SKY, VERMILLION, Picture, bars, finish, tint
 
 COLOUR = PART_COLOURS["attention"]
 SCALE = [[0, "#FFFFFF"], [0.25, tint(COLOUR, 0.35)], [1, COLOUR]]  # a weight from 0 to 1
@@ -163,6 +163,11 @@ def explore_heads(
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def explore_switches(run: Callable[[tuple[str, ...]], tuple[float, str]], parts: Sequence[str], label: str) -> Any:
     """Switch parts of attention off, and read what the model writes.
 
@@ -180,7 +185,7 @@ def explore_switches(run: Callable[[tuple[str, ...]], tuple[float, str]], parts:
             page.value = "<em>the model is writing ...</em>"
             known[off] = run(off)
         loss, text = known[off]
-        what = "everything on, as in training" if not off else "without " + " and ".join(off)
+        what = "everything on, as in training" if not off else "without " + listed(off)
         safe = text.replace("&", "&amp;").replace("<", "&lt;")
         page.value = f"<p><b>{what}: {loss:.2f} nats per token</b> ({label})</p><p style='max-width:44em'>{safe}</p>"
 

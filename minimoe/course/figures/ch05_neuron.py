@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from minimoe.course.capture import capture
 from minimoe.course.figures.ch06_router import driven
+from minimoe.figure_style import BLUE, INK, MUTED, VERMILLION, Picture, finish, label
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, finish, label
 from minimoe.text.tokenizer import Tokenizer
 
 DIVERGING = [[0, BLUE], [0.5, "#FFFFFF"], [1, VERMILLION]]
@@ -235,6 +235,15 @@ def share_left(each: Neuron, function: str) -> float:
     return float(FUNCTIONS[function](each.gate, each.up).abs().sum() / each.product.abs().sum())
 
 
+def change(share: float) -> str:
+    """A share of what it was before, in words: "98% less than before", "as much as before", "2.5 times as much ..."."""
+    if share >= 1.5:
+        return f"{share:.1f} times as much as before"
+    if f"{share:.0%}" == "100%":
+        return "as much as before"
+    return f"{abs(share - 1):.0%} {'less' if share < 1 else 'more'} than before"
+
+
 def explore_neuron(neurons: Sequence[Neuron], tokenizer: Tokenizer, name: str, first: int = 0) -> Any:
     """The chapter's experiment: choose a neuron, and what is computed from its gate and its up value."""
     from ipywidgets import Dropdown, Layout
@@ -243,8 +252,7 @@ def explore_neuron(neurons: Sequence[Neuron], tokenizer: Tokenizer, name: str, f
         each = neurons[number]
         title, left = opening(each), share_left(each, function)
         if function != next(iter(FUNCTIONS)):
-            share = f"{left:.0%} is left" if left < 1.5 else f"there is {left:.1f} times as much"
-            title = f"Of what the neuron passed on, {share}"
+            title = f"The neuron passes on {change(left)}"
         subtitle = f"{each.name} of the {name}; its rows have the cosine {label(each.cosine, '.2f')}"
         return landscape(each, tokenizer, title, subtitle, function)
 

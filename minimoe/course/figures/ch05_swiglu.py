@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,
@@ -25,8 +25,8 @@ from minimoe.plotting import (
     label,
     label_ends,
     reference_line,
+    rounded,
 )
-from minimoe.routing.figures import rounded
 
 CHOSEN, OTHER, MARK, THIRD = BLUE, "#C8C8C8", VERMILLION, GREEN  # Okabe & Ito: safe for colour-blind readers
 PARTS = ("embedding", "norm", "attention", "norm", "router", "experts", "norm", "head")

@@ -6,8 +6,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from minimoe.figure_style import BLUE, MUTED, PALE, PART_COLOURS, VERMILLION, Picture, bars, finish
 from minimoe.paths import models_folder
-from minimoe.plotting import BLUE, MUTED, PALE, PART_COLOURS, VERMILLION, Picture, bars, finish
 
 
 def families() -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from minimoe.course.capture import capture, layers_in_order, next_token_loss
 from minimoe.course.figures.ch06_router import driven
+from minimoe.figure_style import BLUE, GREEN, MUTED, PART_COLOURS, SEQUENTIAL, Picture, bars, finish, ink_on
 from minimoe.model.rope import rotary_tables
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import BLUE, GREEN, MUTED, PART_COLOURS, SEQUENTIAL, Picture, bars, finish, ink_on
 from minimoe.text.generate import generate
 from minimoe.text.tokenizer import Tokenizer
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minimoe.course.figures.ch06_router import driven
 from minimoe.course.figures.ch12_experts import CHANCE, REAL
-from minimoe.plotting import DOMAIN_COLOURS, Picture, finish, reference_line
+from minimoe.figure_style import DOMAIN_COLOURS, Picture, finish, reference_line
 from minimoe.routing.statistics.counting import document_counts
 from minimoe.routing.trace.trace import RoutingTrace
 

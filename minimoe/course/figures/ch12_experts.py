@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from minimoe.course.figures.boxes import draw_boxes
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     DOMAIN_COLOURS,
     GREEN,
@@ -25,11 +25,11 @@ from minimoe.plotting import (
     inside,
     label,
     reference_line,
+    rounded,
     spread,
     text_width,
 )
 from minimoe.routing.explorer.static_picture import PUOR
-from minimoe.routing.figures import rounded
 
 REAL, CHANCE, MARK, THIRD = BLUE, "#A8A8A8", VERMILLION, GREEN
 DIVERGING = [[index / (len(PUOR) - 1), f"#{colour}"] for index, colour in enumerate(PUOR)]  # grey in the middle

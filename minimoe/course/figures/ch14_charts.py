@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from minimoe.course.figures.ch06_router import driven
 from minimoe.course.figures.ch14_placement import HELD, MARK, THIRD
 from minimoe.errors import BadArgument
+from minimoe.figure_style import PART_COLOURS, PURPLE, Picture, finish, label_ends, reference_line
 from minimoe.humanize import units
 from minimoe.model.config import ModelConfig
-from minimoe.plotting import PART_COLOURS, PURPLE, Picture, finish, label_ends, reference_line
 from minimoe.scale.planner.alternatives import alternatives
 from minimoe.scale.planner.deployment import deploy
 from minimoe.scale.planner.figures import memory_per_rank

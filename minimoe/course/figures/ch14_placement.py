@@ -13,9 +13,7 @@ from minimoe.checkpoint.safetensors.header import Header
 from minimoe.course.figures.boxes import draw_boxes
 from minimoe.course.figures.ch06_router import driven
 from minimoe.errors import BadArgument
-from minimoe.humanize import units
-from minimoe.model.config import ModelConfig
-from minimoe.plotting import (
+from minimoe.figure_style import (
     BLUE,
     GREEN,
     INK,
@@ -27,6 +25,8 @@ from minimoe.plotting import (
     finish,
     ink_on,
 )
+from minimoe.humanize import units
+from minimoe.model.config import ModelConfig
 from minimoe.scale.planner.deployment import Deployment, deploy
 from minimoe.scale.planner.gpus import CARDS
 from minimoe.scale.planner.model_size import Plan

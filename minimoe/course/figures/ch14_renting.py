@@ -11,9 +11,9 @@ from typing import Any
 
 from minimoe.course.figures.ch06_router import driven
 from minimoe.errors import BadArgument
+from minimoe.figure_style import BLUE, GREEN, ORANGE, VERMILLION, Picture, bars
 from minimoe.humanize import duration
 from minimoe.model.config import ModelConfig
-from minimoe.plotting import BLUE, GREEN, ORANGE, VERMILLION, Picture, bars
 from minimoe.scale.planner.model_size import plan
 
 SPLITS = ("tensor", "slices", "layers")

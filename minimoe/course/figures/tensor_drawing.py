@@ -19,7 +19,7 @@ from minimoe.course.figures.tensor_axes import Axis, names_of, no_stranger, read
 from minimoe.course.figures.tensor_layout import Layout, fit, fits, one_below_another, side_by_side
 from minimoe.course.figures.tensor_sheet import Sheet
 from minimoe.errors import BadArgument
-from minimoe.plotting import BLUE, GREEN, INK, MUTED, PALE, PURPLE, VERMILLION, Picture, tint, tinted_ink
+from minimoe.figure_style import BLUE, GREEN, INK, MUTED, PALE, PURPLE, VERMILLION, Picture, tint, tinted_ink
 
 # The palette "light" of Paul Tol, https://personal.sron.nl/~pault/: black text is legible on each
 LIGHT = ("#77AADD", "#EE8866", "#EEDD88", "#44BB99", "#FFAABB", "#99DDFF", "#BBCC33", "#AAAA00")

@@ -6,7 +6,7 @@ from itertools import product
 
 from minimoe.course.figures.tensor_axes import Axis
 from minimoe.course.figures.tensor_sheet import WIDTH, Sheet
-from minimoe.plotting import text_width
+from minimoe.figure_style import text_width
 
 SIZES = (36, 32, 28, 24, 20)  # pixels of a cell; the largest that fits is used
 GROUP_GAP = 6  # between the groups of an axis with several names

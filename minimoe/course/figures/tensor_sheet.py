@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 
-from minimoe.plotting import INK, MUTED, NARROWEST, Picture, finish, headline, hide_axes, ink_on
+from minimoe.figure_style import INK, MUTED, NARROWEST, Picture, finish, headline, hide_axes, ink_on
 
 WIDTH = NARROWEST  # wider drawings are arranged in a column, or shrink
 

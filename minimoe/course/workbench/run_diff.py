@@ -11,10 +11,10 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
+from minimoe.figure_style import Picture
 from minimoe.humanize import listed
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
-from minimoe.plotting import Picture
 from minimoe.routing.trace.hooks import on_routers
 
 SAME = 1e-4  # smaller differences of logits are rounding errors in float32
@@ -126,7 +126,7 @@ class Comparison:
             return f"todo: {', '.join(self.todo)}. The library's own ran, so nothing changed. Write yours, run again."
         if not self.mine:
             return f"This model never called {' and '.join(self.unused)}, so nothing changed."
-        verdict = "it is the same model to within rounding" if self.same else "it is another model now"
+        verdict = "it is the same model to within rounding" if self.same else "the runs differ"
         return f"Your {self.mine} just ran inside a Qwen3: {verdict}."
 
     @property

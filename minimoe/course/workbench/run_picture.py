@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from minimoe.course.workbench.run_diff import ROUNDING, Comparison, in_words
-from minimoe.plotting import BLUE, INK, MUTED, VERMILLION, Picture, finish, tint
+from minimoe.figure_style import BLUE, INK, MUTED, VERMILLION, Picture, finish, tint
 
 EMPTY = "#F3F3F3"  # an expert that no token chose
 CALM = [[0, tint(BLUE, 0.35)], [1, BLUE]]
@@ -135,8 +135,9 @@ def headline(comparison: Comparison) -> str:
         return f"{ran}: all {comparison.choices * len(comparison.flipped):,} expert choices are identical"
     if comparison.same:
         return f"{ran}: every hidden state is the same"
-    parted = sum(comparison.flipped.values())
-    where = comparison.first_parting
-    place = "only after the last layer" if where is None else f"in layer {where}"
-    differ = f", and {parted:,} of {comparison.choices * len(comparison.flipped):,} expert choices differ"
-    return f"{ran}, and it is another model now: the runs part {place}{differ if parted else ''}"
+    where, parted = comparison.first_parting, sum(comparison.flipped.values())
+    if where is None:
+        return f"{ran}: the layers agree, the output differs"
+    total = comparison.choices * len(comparison.flipped)
+    what = f"{parted:,} of {total:,} expert choices" if parted else "hidden states"
+    return f"{ran}: {what} differ, from layer {where} on"

@@ -15,7 +15,7 @@ COLUMN = (
     "text-align: left; vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; "
     "padding: 4px 24px 4px 0; min-width: 9em; max-width: 34em"
 )
-PARTED = "background: rgba(213, 94, 0, 0.18)"  # vermillion of minimoe.plotting, legible on light and dark pages
+PARTED = "background: rgba(213, 94, 0, 0.18)"  # vermillion of minimoe.figure_style, legible on light and dark pages
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from minimoe.errors import BadArgument
-from minimoe.plotting import BLUE, INK, NARROW, PALE, SKY, TOP, Picture, finish, text_width
+from minimoe.figure_style import BLUE, INK, NARROW, PALE, SKY, TOP, Picture, finish, text_width
 from minimoe.routing.token_view.labels import token_labels
 from minimoe.routing.trace.trace import RoutingTrace
 

@@ -10,7 +10,7 @@ import traitlets
 from IPython.display import display
 
 from minimoe.errors import BadArgument, MinimoeError
-from minimoe.plotting import Picture
+from minimoe.figure_style import Picture
 from minimoe.routing.explorer.bundle import TOKEN_ENTRY, module_source
 from minimoe.routing.token_view.labels import token_labels
 from minimoe.routing.token_view.picture import token_picture

@@ -4,8 +4,8 @@ from itertools import groupby
 
 import plotly.graph_objects as go
 
+from minimoe.figure_style import BLUE, GREEN, ORANGE, SKY, VERMILLION, Picture, finish
 from minimoe.humanize import units
-from minimoe.plotting import BLUE, GREEN, ORANGE, SKY, VERMILLION, Picture, finish
 from minimoe.scale.planner.deployment import Deployment
 
 GB = 10**9

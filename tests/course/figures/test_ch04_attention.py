@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from minimoe.course.figures.ch04_attention import cache_bars, every_head, explore_heads, explore_switches, head_map
+from minimoe.course.figures.ch04_attention import (
+    cache_bars,
+    every_head,
+    explore_heads,
+    explore_switches,
+    head_map,
+    listed,
+)
 
 WEIGHTS = torch.tensor([[1.0, 0.0, 0.0], [0.3, 0.7, 0.0], [0.1, 0.2, 0.7]])
 WORDS = ["the", " cat", "the"]
@@ -56,6 +63,10 @@ def test_switches_run_each_setting_once():
     assert "without mask: 1.00 nats" in page.value
     switches.children[1].value = True
     assert "everything on" in page.value and calls == [(), ("mask",)]
+
+
+def test_names_are_listed_with_one_and():
+    assert [listed(names) for names in (["a"], ["a", "b"], ["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
 
 
 @pytest.mark.parametrize("text, shown", [(" cat", "·cat"), ("\n", "⏎"), ("<b>", "‹b›"), ("", "∅")])

@@ -89,9 +89,17 @@ def test_the_widget_changes_neuron_and_function(mini, reading):
     assert len(figure["data"][1]["x"]) == min(neurons.POINTS, len(chosen[0].ids))
     function.value = "no SiLU: gate × up"
     other, alt = drawn(dial)
-    assert "Of what the neuron passed on" in alt and other["data"][0]["z"] != figure["data"][0]["z"]
+    assert "The neuron passes on" in alt and "before" in alt and other["data"][0]["z"] != figure["data"][0]["z"]
     number.value = 2
     assert chosen[2].name in drawn(dial)[1]
+
+
+@pytest.mark.parametrize(
+    "share, says",
+    [(0.02, "98% less"), (0.998, "as much as"), (1.1, "10% more"), (2.5, "2.5 times as much as"), (1.499, "50% more")],
+)
+def test_a_change_is_said_in_words(share, says):
+    assert neurons.change(share).startswith(says) and neurons.change(share).endswith("before")
 
 
 def test_the_landscape_is_the_function(mini, reading):

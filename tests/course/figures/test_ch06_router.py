@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minimoe.course.figures import ch06_router as pictures
-from minimoe.plotting import PART_COLOURS
+from minimoe.figure_style import PART_COLOURS
 
 LOGITS = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(6))
 PLOTLY = "application/vnd.plotly.v1+json"

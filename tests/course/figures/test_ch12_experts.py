@@ -8,7 +8,7 @@ import torch
 from minimoe.course.exercises.ch12_evidence import all_orders
 from minimoe.course.figures import ch12_claims as claims
 from minimoe.course.figures import ch12_experts as pictures
-from minimoe.plotting import DOMAIN_COLOURS, PART_COLOURS
+from minimoe.figure_style import DOMAIN_COLOURS, PART_COLOURS
 from minimoe.routing.statistics import expected_maximum, pmi_chance
 from minimoe.routing.trace.synthetic import synthetic_trace
 

@@ -230,7 +230,7 @@ def _(logits, top_k, renormalise):
     return Routing(logits, experts, weights)
 
 
-@right("06.6", "softmax in the logits' dtype")  # what the precision costs is the topic of 06.1
+@wrong("06.6", "softmax in the logits' dtype", "dtype", "float32", "bfloat16")
 def _(logits, top_k, renormalise):
     weights, experts = logits.softmax(dim=-1).topk(top_k + 1, dim=-1)
     return finished(logits, experts[:, 1:], weights[:, 1:], renormalise)

@@ -69,6 +69,12 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def rounded(values: Any) -> Any:
+    """`values`, a tensor or an array, as nested lists of three decimals: small and equal on every processor."""
+    nested = plain(values)
+    return [rounded(row) for row in nested] if isinstance(nested, list) else round(float(nested), 3)
+
+
 # Text ----------------------------------------------------------------------------------------------------------------
 
 

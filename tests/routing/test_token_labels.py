@@ -1,6 +1,6 @@
 """Labels of tokens."""
 
-from minimoe.routing.figures import readable
+from minimoe.routing.token_labels import readable
 
 
 def test_labels_of_tokens():

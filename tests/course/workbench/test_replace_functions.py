@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 
 import minimoe
+from minimoe.course.workbench.replace_functions import CALLERS, library_block
 from minimoe.course.workbench.run_diff import flips, largest
-from minimoe.course.workbench.workbench import CALLERS, library_block
 from minimoe.errors import BadArgument
 from minimoe.model import attention, experts, layer, norm, router
 from minimoe.text import generate
@@ -94,7 +94,7 @@ def test_a_wrong_router_shows_where_choices_flip(model):
         comparison = bench.compare(IDS)
     assert comparison.layers == (0, 1, 2) and set(comparison.flipped) == {0, 2} and comparison.choices == 66
     assert comparison.flipped[0] > 60 and comparison.hidden_difference[0] > 0.01 and not comparison.same
-    assert "it is another model now" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
+    assert "the runs differ" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
 
 
 def test_differences_by_layer(model):

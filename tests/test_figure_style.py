@@ -6,7 +6,7 @@ from types import ModuleType
 import plotly.graph_objects as go
 import pytest
 
-from minimoe.plotting import NARROWEST, Picture, bars, headline, label_ends, reference_line, text_width
+from minimoe.figure_style import NARROWEST, Picture, bars, headline, label_ends, reference_line, text_width
 
 PLOTLY = "application/vnd.plotly.v1+json"
 

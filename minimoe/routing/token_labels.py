@@ -1,8 +1,4 @@
-"""Labels of tokens and rounded numbers, for figures of routing."""
-
-from typing import Any
-
-import torch
+"""Readable labels of tokens, for figures of routing."""
 
 from minimoe.routing.trace.trace import RoutingTrace
 
@@ -21,8 +17,3 @@ def readable(content: bytes | None, token: int) -> str:
     except UnicodeDecodeError:
         return "‹" + content.hex(" ") + "›"
     return text.replace("\n", "↵").replace(" ", "·") or f"#{token}"
-
-
-def rounded(tensor: torch.Tensor) -> Any:
-    """Nested lists rounded to three decimals, so that stored figures are small and equal on every processor."""
-    return [rounded(row) for row in tensor] if tensor.dim() else round(float(tensor), 3)

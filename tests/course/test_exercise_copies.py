@@ -10,7 +10,7 @@ import pytest
 
 import minimoe
 from minimoe import paths
-from minimoe.course import my_exercises
+from minimoe.course import exercise_copies
 from minimoe.errors import BadArgument, NotFound, WriteFailed
 from tests.browser import keep, run_all_cells
 from tests.house.repository import ROOT
@@ -96,7 +96,7 @@ def test_new_outputs_alone_are_no_newer_exercises(checkout):
 def test_a_copy_without_a_hash_is_left_in_peace(checkout):
     copy = minimoe.exercises(6).path
     notebook = json.loads(copy.read_text(encoding="utf-8"))
-    del notebook["metadata"][my_exercises.KEY]
+    del notebook["metadata"][exercise_copies.KEY]
     copy.write_text(json.dumps(notebook), encoding="utf-8")
     change(checkout / "exercises" / NAME)
     assert not minimoe.exercises(6).newer
@@ -188,9 +188,9 @@ def test_git_ignores_the_copies():
 
 
 def test_make_lab_prepares_them_without_loading_torch():
-    script = "import sys, minimoe.course.my_exercises; sys.exit('torch' in sys.modules)"
+    script = "import sys, minimoe.course.exercise_copies; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
-    assert "-m minimoe.course.my_exercises\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "-m minimoe.course.exercise_copies\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 @pytest.mark.browser
