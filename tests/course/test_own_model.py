@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 import minimoe
 from minimoe.course.checker.exercise import all_exercises
-from minimoe.course.own_model import EXERCISES, answer_in, answers
+from minimoe.course.own_model import EXERCISES, answer_in, answers, connect
 from minimoe.course.workbench.replace_functions import CALLERS
+from minimoe.model import experts
 from tests.course.natural_answers import ch08_block as natural
 from tests.house.repository import ROOT
 
@@ -32,7 +33,7 @@ def largest_difference(model, tokenizer, functions):
 def test_every_part_of_the_forward_pass_is_an_exercise():
     """A part that is added to the workbench is missed here until an exercise teaches it."""
     known = {part for part in EXERCISES if EXERCISES[part] in all_exercises()}
-    assert set(CALLERS) - {"sample"} - known <= {"run_experts"}
+    assert set(CALLERS) - {"sample"} - known <= {"run_experts"}  # of chapter 07
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
@@ -125,10 +126,34 @@ def write_own(folder, changed=()):
 def test_a_readers_own_functions_are_the_model_within_rounding(tmp_path, tokenizer):
     found = answers(write_own(tmp_path / "mine"))
     mine = {part: each.function for part, each in found.items() if each.whose == "yours"}
-    assert set(mine) == {"embed", "rms_norm", "apply_rope", "attend", "swiglu", "route", "block"}
+    assert set(mine) == {name for _, name, _ in OWN.values()}
     model = minimoe.load_model("data/mini", dtype="fp32")
     largest = float(model(torch.tensor([tokenizer.encode(TEXT)])).abs().max())
     assert largest_difference(model, tokenizer, mine) < 1e-5 * largest
+
+
+def test_a_function_that_calls_another_part_gets_the_readers(tokenizer):
+    """Experts that call `swiglu` by its name call the one on the workbench."""
+    names = {"swiglu": experts.swiglu, "torch": torch}
+    code = """
+def run_experts(x, routing, bank):
+    result = torch.zeros_like(x)
+    for expert in range(len(bank.gate_proj)):
+        token, slot = (routing.experts == expert).nonzero(as_tuple=True)
+        output = swiglu(x[token], bank.gate_proj[expert], bank.up_proj[expert], bank.down_proj[expert])
+        result.index_add_(0, token, output * routing.weights[token, slot][:, None])
+    return result
+"""
+    exec(code, names)
+    connect(names["run_experts"])
+    model, calls = minimoe.load_model("data/mini", dtype="fp32"), []
+
+    def swiglu(x, gate, up, down):
+        calls.append(len(x))
+        return experts.swiglu(x, gate, up, down)
+
+    parts = {"run_experts": names["run_experts"], "swiglu": swiglu}
+    assert largest_difference(model, tokenizer, parts) < 1e-4 and len(calls) > 100
 
 
 def test_a_wrong_answer_is_replaced_by_the_courses(tmp_path):
