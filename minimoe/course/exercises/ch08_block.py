@@ -139,6 +139,14 @@ def from_the_embedding(x: Tensor, layers: list[Layer], norm: Function, head: Fun
     return head(norm(state))
 
 
+def halves_apart(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
+    """All attentions, then all feed-forwards."""
+    for place in (0, 2):
+        for layer in layers:
+            x = x + layer[place + 1](layer[place](x))
+    return head(norm(x))
+
+
 def as_a_sum(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
     """Right: the contributions are collected, and summed when they are needed."""
     added = [x]
@@ -307,6 +315,18 @@ EXERCISES = (
                 "the final norm is applied after every layer. It belongs once, after the last one.",
             ),
             "one layer": (first_layer_only, "only the first layer runs."),
+            "halves apart": (
+                halves_apart,
+                "all attentions run before the first mlp. In each layer, mlp follows its attention.",
+            ),
+            "backwards": (
+                lambda x, layers, norm, head: through(x, layers[::-1], norm, head),
+                "the layers run backwards.",
+            ),
+            "head before norm": (
+                lambda x, layers, norm, head: through(x, layers, head, norm),
+                "the head comes before the final norm.",
+            ),
             "updates to the embedding": (
                 from_the_embedding,
                 "each layer's updates are added to the embedding alone, so those of earlier layers are lost.",
