@@ -10,7 +10,11 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import (
+    decode,
+    experts,
     explorer,
+    gpu_parity,
+    gpu_transformers,
     gpu_whole,
     loading,
     parity,
@@ -27,6 +31,8 @@ ALL = {
     "parity": parity.main,
     "recording": recording.main,
     "speed": speed.main,
+    "experts": experts.main,
+    "decode": decode.main,
     "loading": loading.main,
     "training": training.main,
     "explorer": explorer.main,
@@ -37,6 +43,8 @@ LARGE = {
     "real_width": real_width.main,
     "streaming": streaming.main,
     "gpu_whole": gpu_whole.main,
+    "gpu_parity": gpu_parity.main,
+    "gpu_transformers": gpu_transformers.main,
 }
 
 if __name__ == "__main__":

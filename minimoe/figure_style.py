@@ -28,7 +28,7 @@ CONFIG = {"displayModeBar": False}  # plotly's buttons would cover the title
 FONT = {"family": "Helvetica, Arial, 'Noto Sans CJK SC', sans-serif", "size": 13, "color": INK}
 TITLE_SIZE, SUBTITLE_SIZE, TEXT_SIZE = 16, 13, 13
 NARROW = 760  # pixels that an output cell has in a window of 900
-NARROWEST = 425  # and with the list of files open; titles are wrapped for it
+NARROWEST = 400  # and with the list of files open, for any sans-serif; titles are wrapped for it
 TOP = 60  # the margin for a title of one line; longer titles make the figure higher
 
 

@@ -27,3 +27,9 @@ def models_folder() -> Path:
     """The folder with the configs of the released models: `data/models`, or its copy inside a wheel."""
     rooted = checkout() / "data" / "models"
     return rooted if rooted.is_dir() else PACKAGE / "_models"
+
+
+def benchmarks_folder() -> Path:
+    """The folder with the stored figures of `make bench`: `data/benchmarks`, or its copy inside a wheel."""
+    rooted = checkout() / "data" / "benchmarks"
+    return rooted if rooted.is_dir() else PACKAGE / "_benchmarks"

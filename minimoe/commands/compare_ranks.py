@@ -11,10 +11,6 @@ of the whole model forced upon the ranks, and texts must be equal among the rank
 """
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +27,6 @@ from torch import Tensor, nn
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
 from minimoe.commands.terminal import table
-from minimoe.errors import BadArgument
 from minimoe.model.config import ModelConfig
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer
@@ -67,43 +62,6 @@ class Row:
         """Whether this rank differs from the whole model by more than rounding."""
         exact = self.dtype == "bf16" or (self.experts == 1 and self.text)
         return not (exact and self.difference <= TOLERANCES[self.dtype])
-
-
-def compare_ranks(device: str | None, count: int | None, quick: bool = False) -> bool:
-    """Run the comparison on the ranks of torchrun, or start `count` ranks here, and print a table.
-
-    quick: plain weights in the most exact dtype only. Returns whether all ranks agree. Raises BadArgument without a GPU
-    for "cuda".
-    """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if "RANK" in os.environ:
-        return check_here(device, quick)
-    count = count or (torch.cuda.device_count() if device == "cuda" else 2)
-    if count == 0:
-        raise BadArgument("--device is 'cuda', but PyTorch finds no GPU here. Use --device cpu.")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "minimoe", "selfcheck", "--device", device, *(["--quick"] if quick else [])]
-    code, errors = run_process(command)
-    if code:
-        lines = [line for line in errors.splitlines() if line.startswith("minimoe:")]
-        click.echo("\n".join(lines or [errors]), err=True)
-    return code == 0
-
-
-def run_process(command: list[str]) -> tuple[int, str]:
-    """(exit code, stderr) of a process, which is terminated if this one is interrupted or gets SIGTERM."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    process = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    try:
-        _, errors = process.communicate()
-        return process.returncode, errors
-    finally:
-        if process.poll() is None:
-            process.terminate()  # torchrun ends its ranks before it ends
-            process.communicate()
-        signal.signal(signal.SIGTERM, before)
 
 
 def variants_of(exact: str, quick: bool) -> list[tuple[str, str | None, str]]:

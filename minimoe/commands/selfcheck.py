@@ -17,7 +17,7 @@ def selfcheck(ranks: int | None, device: str | None, quick: bool) -> None:
 
     On several machines, start it with torchrun on each: torchrun ... -m minimoe selfcheck
     """
-    from minimoe.commands.compare_ranks import compare_ranks
+    from minimoe.commands.start_ranks import compare_ranks
 
     if not compare_ranks(device, ranks, quick):
         click.get_current_context().exit(FAULT_FOUND)

@@ -36,18 +36,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return einsum(weights, v, "batch head query key, batch head key head_dim -> batch head query head_dim")
 
 
+def attend_grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` without copying keys and values for every head of a group: for one query of a compiled step, where the
+    kernels of `attend_sdpa` that take a mask would copy them.
+    """
+    q = rearrange(q, "batch (head group) query head_dim -> batch head (group query) head_dim", head=k.shape[1])
+    context = attend(q, k, v, mask)
+    return rearrange(context, "batch head (group query) head_dim -> batch (head group) query head_dim", query=1)
+
+
 def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """`attend` through PyTorch's fused kernels. `mask=None`: causal, the queries are the last of the key positions.
 
-    `is_causal` is defined for a square only. For a later chunk of a prompt (more keys than queries) FlashAttention is
-    called directly, as it aligns its causal triangle to the last key; with an explicit mask and `enable_gqa` most GPUs
-    fall back to the plain kernel, which keeps all scores in float32
-    (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+    `is_causal` is defined for a square only. For more keys than queries FlashAttention is called directly, as it aligns
+    its causal triangle to the last key: with an explicit mask and `enable_gqa` most GPUs fall back to the plain kernel,
+    which keeps all scores in float32, and for a single query an H100 chooses cuDNN, which prepares a graph for every
+    new number of keys (PyTorch, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
     """
     queries, keys = q.shape[2], k.shape[2]
+    if queries == 1 and torch.compiler.is_compiling():
+        return attend_grouped(q, k, v, mask)
+    if mask is None and queries < keys and has_flash(q, k, v):
+        return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
     if mask is None and 1 < queries < keys:
-        if has_flash(q, k, v):
-            return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, is_causal=True)[0]
         mask = causal_mask(queries, keys, q.device)
     if mask is None and queries > 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)

@@ -10,7 +10,8 @@ from minimoe.model.config import ModelConfig
 class KVCache:
     """Preallocated keys and values, one pair of tensors per layer: (batch, head, capacity, head_dim).
 
-    All rows of a batch have the same length. Keys are stored after RoPE, so no key is rotated twice.
+    All rows of a batch have the same length. Keys are stored after RoPE, so no key is rotated twice. `spare`: positions
+    that are allocated beyond the capacity (see compiled_decode.py).
     """
 
     def __init__(
@@ -21,11 +22,12 @@ class KVCache:
         capacity: int = 4096,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        spare: int = 0,
     ):
         for name, value in (("batch", batch), ("capacity", capacity)):
             if type(value) is not int or value < 1:
                 raise BadArgument(f"{name} is {value!r}, expected a positive integer.")
-        shape = (batch, config.num_key_value_heads, capacity, config.head_dim)
+        shape = (batch, config.num_key_value_heads, capacity + spare, config.head_dim)
         self.keys = {layer: torch.empty(shape, dtype=dtype, device=device) for layer in layers}
         self.values = {layer: torch.empty(shape, dtype=dtype, device=device) for layer in layers}
         self.batch = batch

@@ -10,10 +10,12 @@ size of its experts.
 
 Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
 compiled parts: the number of tokens per expert is known only at run time, and tracing it would recompile for every
-new distribution.
+new distribution. A compiled decode step (compiled_decode.py) runs `fused`, which is `gather` in a form that a compiler
+turns into one pass over the selected weights.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -63,11 +65,19 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     sequence are accessed, so it may unpack or read them on access.
     """
     engine = choose_engine(bank, tokens=x.shape[0]) if bank.engine == "auto" else bank.engine
-    return {"loop": loop, "gather": gather, "grouped": grouped}[engine](x, routing, bank)
+    return {"loop": loop, "gather": gather, "grouped": grouped, "fused": fused}[engine](x, routing, bank)
 
 
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
-    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many)."""
+    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many).
+
+    For few tokens on a GPU `grouped`: `loop` would wait in every layer for the numbers of the selected experts.
+    """
+    if torch.compiler.is_compiling() and tokens <= FEW_TOKENS:
+        return "fused"
+    weights = bank.gate_proj
+    if tokens <= FEW_TOKENS and isinstance(weights, nn.Parameter) and weights.is_cuda and has_grouped_mm(weights):
+        return "grouped"
     if bank.values_of_matrix >= LARGE_EXPERT:  # not read from a weight: accessing a packed one unpacks it
         return "loop"
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
@@ -100,16 +110,35 @@ def gather(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     return combine(rearrange(outputs, "assignment hidden 1 -> assignment hidden"), routing.weights)
 
 
+def fused(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
+    """`gather` as products and sums, for torch.compile: it fuses selection, product and sum into one kernel, so that
+    nothing is copied. Slow if it is not compiled.
+    """
+    assignments = rearrange(routing.experts, "token slot -> (token slot)")
+    rows = repeat(x, "token hidden -> (token slot) hidden", slot=routing.experts.shape[1])
+    gate, up = (multiply_selected(weights, assignments, rows) for weights in (bank.gate_proj, bank.up_proj))
+    return combine(multiply_selected(bank.down_proj, assignments, F.silu(gate) * up), routing.weights)
+
+
+def multiply_selected(weights: Any, experts: Tensor, rows: Tensor) -> Tensor:
+    """Weights of `experts` (assignment) times rows (assignment, in) -> (assignment, out). A packed bank knows how."""
+    if not isinstance(weights, Tensor):
+        return weights.multiply(experts, rows)
+    products = weights[experts] * rearrange(rows, "assignment into -> assignment 1 into")
+    return reduce(products, "assignment out into -> assignment out", "sum")
+
+
 @uncompiled
 def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     """Sort the (token, slot) assignments by expert, multiply group by group, restore the order."""
     slots = routing.experts.shape[1]
     assignments = rearrange(routing.experts, "token slot -> (token slot)")
     order = assignments.argsort(stable=True)
-    counts = assignments.bincount(minlength=len(bank.gate_proj))
+    numbers = torch.arange(len(bank.gate_proj), device=x.device)
+    ends = torch.searchsorted(assignments[order], numbers, right=True)  # bincount would wait for a GPU
     rows = x[order // slots]
-    inner = F.silu(grouped_linear(rows, bank.gate_proj, counts)) * grouped_linear(rows, bank.up_proj, counts)
-    outputs = grouped_linear(inner, bank.down_proj, counts)
+    inner = F.silu(grouped_linear(rows, bank.gate_proj, ends)) * grouped_linear(rows, bank.up_proj, ends)
+    outputs = grouped_linear(inner, bank.down_proj, ends)
     return combine(outputs[order.argsort()], routing.weights)
 
 
@@ -121,15 +150,15 @@ def combine(outputs: Tensor, weights: Tensor) -> Tensor:
     )
 
 
-def grouped_linear(rows: Tensor, weights: Weights, counts: Tensor) -> Tensor:
+def grouped_linear(rows: Tensor, weights: Weights, ends: Tensor) -> Tensor:
     """rows (assignment, in), sorted by expert, times each expert's weight (out, in) -> (assignment, out).
 
-    counts: (expert), the rows of each expert.
+    ends: (expert) int64, where the rows of each expert end.
     """
     if isinstance(weights, Tensor) and has_grouped_mm(weights):
         transposed = rearrange(weights, "expert out into -> expert into out")
-        return F.grouped_mm(rows, transposed, offs=counts.cumsum(0).int())
-    groups = rows.split(counts.tolist())
+        return F.grouped_mm(rows, transposed, offs=ends.int())
+    groups = rows.split(ends.diff(prepend=ends.new_zeros(1)).tolist())
     matrices = weights.unbind() if isinstance(weights, Tensor) else weights
     return torch.cat([F.linear(group, matrices[expert]) for expert, group in enumerate(groups) if len(group)])
 

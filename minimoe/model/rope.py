@@ -33,9 +33,13 @@ def rotary_tables(
     Computed in float32 and cast once at the end: bfloat16 has no integers between 256 and 258, so angles must
     never be computed in it. Nothing is stored in the model, so casting it to another dtype cannot round a frequency.
     """
-    frequencies, scale = frequencies_and_scale(config, device)
-    positions = torch.arange(start, stop, device=device, dtype=torch.float32)
-    angles = rearrange(positions, "position -> position 1") * frequencies
+    return rotary_tables_at(config, torch.arange(start, stop, device=device), dtype)
+
+
+def rotary_tables_at(config: ModelConfig, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`rotary_tables` for positions (position) that are a tensor, int64."""
+    frequencies, scale = frequencies_and_scale(config, positions.device)
+    angles = rearrange(positions.float(), "position -> position 1") * frequencies
     angles = repeat(angles, "position half -> position (pair half)", pair=2)
     return (angles.cos() * scale).to(dtype), (angles.sin() * scale).to(dtype)
 

@@ -10,6 +10,7 @@ from minimoe.errors import BadArgument
 from minimoe.model.attention import ATTENTIONS, Attention, causal_mask
 from minimoe.model.cache import KVCache
 from minimoe.model.checks import as_batch, check_choice, check_hidden, check_layers, check_range
+from minimoe.model.compiled_decode import SPARE, CompiledDecode, compile_decode
 from minimoe.model.config import CHUNK, ModelConfig
 from minimoe.model.experts import ENGINES, ExpertBank
 from minimoe.model.layer import DecoderLayer
@@ -51,6 +52,7 @@ class Transformer(nn.Module):
     """
 
     chunk: int | None = CHUNK  # positions of a prompt per forward pass in `generate`; None: the whole prompt
+    compiled_decode: CompiledDecode | None = None  # set by compile_decode
 
     def __init__(self, config: ModelConfig, layers: range | None = None):
         super().__init__()
@@ -94,6 +96,8 @@ class Transformer(nn.Module):
                 raise BadArgument(f"cache is {type(cache).__name__}, expected the KVCache of model.new_cache().")
             cache.check_capacity(batch, positions)
             start = cache.length
+            if self.compiled_decode is not None and hidden is None and self.compiled_decode.applies(positions):
+                return self.compiled_decode(as_batch(token_ids), cache)
         cos, sin = rotary_tables(self.config, start, start + positions, x.dtype, x.device)
         # "sdpa" is causal by itself, and a single new token attends to every key: neither needs a mask
         needs_mask = self.attention == "eager" and positions > 1
@@ -119,6 +123,16 @@ class Transformer(nn.Module):
         check_range(token_ids, self.config.vocab_size)  # before the move: on the CPU this needs no synchronisation
         return self.embed_tokens(token_ids.to(self.device))
 
+    def compile_decode(self) -> None:
+        """Compile the step of one new token; `generate` and calls with a cache and one position use it from now on.
+
+        Takes half a minute, less when torch.compile's cache on disk has it. Prompts, training and recorded passes run
+        as before. The step sums a token's experts like `gather`: equal tokens in float32; in bfloat16 a near tie may
+        be decided otherwise. Needs a C++ compiler on a CPU. Raises UnsupportedModel for a model that is streamed or
+        divided among processes, MinimoeError without a compiler.
+        """
+        self.compiled_decode = compile_decode(self)
+
     def agree_on(self, drawn: Tensor) -> int:
         """The token id that all processes of this model continue with. drawn: () int64, the id drawn in this process.
 
@@ -128,7 +142,8 @@ class Transformer(nn.Module):
 
     def new_cache(self, batch: int = 1, capacity: int = 4096) -> KVCache:
         """An empty KV cache for this model's layers, in its dtype and on its device; `capacity` in positions."""
-        return KVCache(self.config, self.layer_range, batch, capacity, self.dtype, self.device)
+        spare = 0 if self.compiled_decode is None else SPARE
+        return KVCache(self.config, self.layer_range, batch, capacity, self.dtype, self.device, spare)
 
     @property
     def device(self) -> torch.device:

@@ -82,6 +82,29 @@ class GroupwiseInt(Format):
         weight = rearrange(weight, "out group member -> out (group member)")[:, : numbers.shape[1]]
         return weight.to(dtype).contiguous()
 
+    def multiplies(self, parts: Mapping[str, Tensor]) -> bool:
+        """Whether `multiply` takes these components: their rows are whole groups."""
+        stored, groups = parts[self.numbers].shape[-1], parts["weight_scale"].shape[-1]
+        return stored * (2 if self.bits == 4 else 1) == groups * BLOCK
+
+    def multiply(self, parts: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """Products of packed matrices and one row each, without unpacking: for torch.compile, which makes one pass over
+        the stored bytes of it. Slow if it is not compiled.
+
+        parts: components of the matrices with a leading axis "expert". rows: (expert, ins), ins a multiple of 128.
+        Returns (expert, outs) in the dtype of `rows`; the weights are not rounded to it, and sums are in float32.
+        """
+        pattern = "expert out (group pair) -> expert out group pair"
+        stored = rearrange(parts[self.numbers], pattern, group=parts["weight_scale"].shape[2])
+        inputs = rearrange(rows.float(), "expert (group member) -> expert 1 group member", member=BLOCK)
+        if self.bits == 8:
+            products = stored * inputs
+        else:
+            even, odd = rearrange(inputs, "expert 1 group (pair two) -> two expert 1 group pair", two=2)
+            products = ((stored & 15).float() - OFFSET) * even + ((stored >> 4).float() - OFFSET) * odd
+        scales = rearrange(parts["weight_scale"].float(), "expert out group -> expert out group 1")
+        return reduce(products * scales, "expert out group pair -> expert out", "sum").to(rows.dtype)
+
     def split(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
         """The inverse of `join`: integers (outs, ins) in `dtype`."""
         if self.bits == 8:

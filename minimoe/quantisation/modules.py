@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument
 from minimoe.model.experts import ExpertBank
 from minimoe.quantisation.format import Format, is_packed
+from minimoe.quantisation.groupwise import GroupwiseInt
 
 
 class Packed(nn.Module):
@@ -56,6 +58,11 @@ class PackedLinear(Packed):
         return self.format.unpack(self.parts, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        format, rows = self.format, rearrange(x, "... into -> (...) into")
+        if torch.compiler.is_compiling() and len(rows) == 1 and isinstance(format, GroupwiseInt):
+            one = {suffix: rearrange(part, "... -> 1 ...") for suffix, part in self.parts.items()}
+            if format.multiplies(one):
+                return format.multiply(one, rows).reshape(*x.shape[:-1], -1)
         return F.linear(x, self.weight)
 
 
@@ -69,6 +76,18 @@ class PackedBank(Packed, Sequence[Tensor]):
         if not isinstance(expert, int):
             raise BadArgument(f"expert is {expert!r}, expected one integer: a packed bank has no slices.")
         return self.format.unpack({suffix: stored[expert] for suffix, stored in self.parts.items()}, self.dtype)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether `multiply` works for this format and width."""
+        return isinstance(self.format, GroupwiseInt) and self.format.multiplies(self.parts)
+
+    def multiply(self, experts: Tensor, rows: Tensor) -> Tensor:
+        """Products of the matrices of `experts` (assignment) and rows (assignment, ins) -> (assignment, outs), for
+        torch.compile (see GroupwiseInt.multiply).
+        """
+        assert isinstance(self.format, GroupwiseInt)
+        return self.format.multiply({suffix: part[experts] for suffix, part in self.parts.items()}, rows)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[expert] for expert in range(len(self)))

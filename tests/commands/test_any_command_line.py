@@ -285,7 +285,7 @@ def surroundings(template: Path, root: Path, environment: dict[str, str]) -> Ite
         patch.setattr(socket.socket, "connect", no_network)
         patch.setattr(compare_libraries, "import_transformers", no_library)
         patch.setattr(subprocess, "Popen", no_process)
-        patch.setattr("minimoe.commands.compare_ranks.compare_ranks", lambda device, count, quick: False)
+        patch.setattr("minimoe.commands.start_ranks.compare_ranks", lambda device, count, quick: False)
         for name in ("language", "tasks"):
             patch.setattr(evaluate, name, lambda *_: {})
         for name in ("specialisation", "thinking_curve"):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimoe.commands import compare_ranks
+from minimoe.commands import compare_ranks, start_ranks
 from minimoe.commands.compare_ranks import Row, faults, forced, logits_of, random_model, run, tiny_config
 from minimoe.paths import checkout
 from minimoe.routing.trace.trace import RoutingTrace
@@ -38,10 +38,20 @@ def test_selfcheck_starts_its_own_ranks_and_finds_no_fault() -> None:
 
 def test_quick_is_passed_on_to_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(compare_ranks, "run_process", lambda command: (commands.append(command), (0, ""))[1])
+    monkeypatch.setattr(start_ranks, "run_process", lambda command: (commands.append(command), (0, ""))[1])
     for quick in (False, True):
-        assert compare_ranks.compare_ranks("cpu", 2, quick)
+        assert start_ranks.compare_ranks("cpu", 2, quick)
     assert ["--quick" in command for command in commands] == [False, True]
+
+
+def test_the_process_that_starts_the_ranks_does_not_load_pytorch() -> None:
+    script = """if True:
+        import sys
+        from minimoe.commands import start_ranks
+        start_ranks.run_process = lambda command: (0, "")
+        start_ranks.compare_ranks("cpu", 2)
+        sys.exit("torch" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
 def test_quick_compares_plain_weights_only() -> None:

@@ -55,8 +55,8 @@ def test_no_explicit_mask_with_flash_attention(calls, batch):
             (8, 8, "causal", False),  # the first chunk: a square
             (8, 16, "flash", False),  # a later one
             (2, 18, "flash", False),
-            (1, 19, "sdpa", False),  # one token
-            (1, 20, "sdpa", False),
+            (1, 19, "flash", False),  # one token
+            (1, 20, "flash", False),
         ]
         torch.testing.assert_close(torch.cat(logits, dim=1), model(ids), rtol=1e-10, atol=1e-12)
 

@@ -30,7 +30,8 @@ def stream_curves(sizes: Mapping[str, Tensor], title: str, subtitle: str) -> Pic
         figure.add_trace(
             go.Scatter(
                 x=list(range(len(names))), y=[float(f"{value:.3g}") for value in values], name=name,
-                mode="lines+markers", line={"color": colour}, hovertemplate="%{y}<extra>" + name + "</extra>",
+                mode="lines+markers", cliponaxis=False, line={"color": colour},
+                hovertemplate="%{y}<extra>" + name + "</extra>",
             )
         )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, showgrid=False)

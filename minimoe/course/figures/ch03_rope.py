@@ -41,7 +41,7 @@ def attention_map() -> Picture:
     """The steps of an attention layer, left to right, with the step of this chapter highlighted."""
     figure, colour = go.Figure(), PART_COLOURS["attention"]
     lit = next(index for index, step in enumerate(STEPS) if step.startswith("turn"))
-    draw_boxes(figure, STEPS, lit, colour)
+    draw_boxes(figure, STEPS, lit, colour, size=11)
     figure.add_annotation(
         x=3.42, y=0.72, ax=3.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
         text="position as an angle", font={"color": colour},

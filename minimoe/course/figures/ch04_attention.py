@@ -20,7 +20,7 @@ MOST_HEADS = 8  # that are drawn beside each other
 def attention_map() -> Picture:
     """The steps of an attention layer, left to right, with those of this chapter highlighted."""
     figure = go.Figure()
-    draw_boxes(figure, STEPS, 4, COLOUR)
+    draw_boxes(figure, STEPS, 4, COLOUR, size=11)
     figure.add_annotation(
         x=4.42, y=0.72, ax=4.42, ay=1.1, xref="x", yref="y", axref="x", ayref="y", arrowhead=2,
         text="tokens look at each other", font={"color": COLOUR},

@@ -27,7 +27,7 @@ from minimoe.figure_style import (
     label_ends,
 )
 
-STEPS = ("norm", "router:<br>which experts?", "run the<br>chosen experts", "weigh<br>and add")
+STEPS = ("norm", "router:<br>which<br>experts?", "run the<br>chosen<br>experts", "weigh<br>and add")
 KINDS = {"SwiGLU": GREEN, "ReLU": VERMILLION, "GELU": BLUE}  # three feed-forward networks
 GATE, UP, PRODUCT = BLUE, PURPLE, GREEN  # the same in every figure of the chapter
 
