@@ -324,13 +324,8 @@ table(["the mini, counted", "the mini, yours", "the 235B, yours"], rows)
 
 # %%
 stored = json.loads((minimoe.find("data/damages") / "mini.json").read_text(encoding="utf-8"))
-order = (
-    "tied head", "query and key norms", "neighbours", "missing head", "gate and up", "one row off", "rope_theta",
-    "keys and values", "missing routers", "transposed o_proj",
-)  # fmt: skip
-for letter, name in zip("ABCDEFGHIJ", order, strict=True):
-    each = stored["damages"][name]
-    print(f"{letter}  loss {each['loss']:4.1f}  Once upon a time{each['text']!r}\n")
+for each in stored["quiz"]:
+    print(f"{each['letter']}  loss {each['loss']:4.1f}  Once upon a time{each['text']!r}\n")
 
 # %% [markdown]
 # And here is what was done, in another order. Write the letter at each place, **before** you run any of them:

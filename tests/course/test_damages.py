@@ -73,8 +73,10 @@ def test_stored_losses_hold_on_this_processor(name, mini, weights, stored):
 def test_the_quiz_has_a_letter_for_each_stored_text(stored):
     assert set(LETTERS) == set(stored["damages"]) == set(DAMAGES)
     assert sorted(LETTERS.values()) == list("ABCDEFGHIJ")
-    texts = [each["text"] for each in stored["damages"].values()]
-    assert len(set(texts)) == 10
+    assert len({each["text"] for each in stored["damages"].values()}) == 10
+    for each in stored["quiz"]:
+        name = next(name for name, letter in LETTERS.items() if letter == each["letter"])
+        assert (each["text"], each["loss"]) == (stored["damages"][name]["text"], stored["damages"][name]["loss"])
 
 
 def test_a_damage_does_not_touch_the_weights_that_it_is_given(mini, weights):
