@@ -8,6 +8,7 @@ from einops import einsum
 from torch import Tensor
 
 from minimoe.course.checker.exercise import Arguments, Case, Exercise, Stage
+from minimoe.model.layer import DecoderLayer
 
 Function = Callable[[Tensor], Tensor]
 Layer = tuple[Function, Function, Function, Function]  # input_layernorm, self_attn, post_attention_layernorm, mlp
@@ -257,6 +258,7 @@ EXERCISES = (
         ),
         now_you_know="a layer never overwrites the stream; it reads it twice, and writes twice by adding.",
         oracle=block_by_steps,
+        teaches=DecoderLayer,
         cases=(
             Case(
                 "x = 5: plus_one, times_ten, then double, minus_three: 5 + 60 = 65, and 65 + 127 = 192",
