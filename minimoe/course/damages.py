@@ -16,6 +16,7 @@ from minimoe.checkpoint.layout import EMBEDDING, HEAD, SINGLE, expected_tensors
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import values_of
 from minimoe.checkpoint.shard_writer import as_json
+from minimoe.dtypes import CODES, TORCH_DTYPES
 from minimoe.errors import MinimoeError
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
@@ -49,7 +50,8 @@ def refusal(weights: Weights, config: ModelConfig) -> str:
     """What the library's loader says to these weights, written to a file: its error in one line, or "" if it loads."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write(folder / SINGLE, save({name: values.contiguous() for name, values in weights.items()}))
+        dtype = TORCH_DTYPES[CODES[config.dtype]]
+        write(folder / SINGLE, save({name: values.to(dtype).contiguous() for name, values in weights.items()}))
         write(folder / "config.json", as_json(config.to_dict()))
         try:
             load_model(folder)

@@ -90,7 +90,7 @@ EXERCISES = (
         minutes=12,
         difficulty=3,
         hints=(
-            "The table with the fifteen names in the lesson has a row for everything that has to be counted.",
+            "The tree with fifteen leaves in the lesson shows everything that has to be counted.",
             "Embeddings: two matrices. Attention: q and o with heads × head_dim, k and v with kv_heads × head_dim. "
             "Experts: three matrices each. Norms: two of hidden and two of head_dim in each layer, one at the end.",
             "2 vocab hidden; 2 layers hidden head_dim (heads + kv_heads); layers experts hidden; 3 layers experts ffn "

@@ -1,7 +1,7 @@
 """Chapter 08: the sizes of other checkpoints, and where the parameters of one are."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -64,3 +64,26 @@ def part_bars(parts: Mapping[str, int], title: str, subtitle: str) -> Picture:
     return bars(
         list(parts), list(parts.values()), title, f"{title}: {said}.", subtitle=subtitle, colours=colours, texts=texts
     )
+
+
+def name_tree(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The names of a checkpoint as a tree, one word a line; numbered branches are drawn once."""
+    words = {tuple(name.removesuffix(".weight").split(".")): shape for name, shape in shapes.items()}
+    return "\n".join(branches(words))
+
+
+def branches(names: Mapping[tuple[str, ...], tuple[int, ...]], depth: int = 0) -> Iterator[str]:
+    """The lines of the names below one branch, each with its shape."""
+    groups: dict[str, dict[tuple[str, ...], tuple[int, ...]]] = {}
+    for words, shape in names.items():
+        groups.setdefault("number" if words[0].isdigit() else words[0], {})[words] = shape
+    for word, members in groups.items():
+        if word == "number":
+            numbers = sorted({int(words[0]) for words in members})
+            members = {words: shape for words, shape in members.items() if words[0] == str(numbers[0])}
+            word = f"{numbers[0]} … {numbers[-1]}"
+        below = {words[1:]: shape for words, shape in members.items() if len(words) > 1}
+        sizes = "" if below else " × ".join(f"{size:,}" for size in next(iter(members.values())))
+        yield f"{'  ' * depth + word:31s}{sizes:>17s}".rstrip()
+        if below:
+            yield from branches(below, depth + 1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import minimoe
+from minimoe.checkpoint.layout import expected_tensors
 from minimoe.course.capture import held_out_texts, layers_in_order
 from minimoe.course.figures import ch08_names as names
 from minimoe.course.figures import ch08_stream as stream
@@ -104,6 +105,15 @@ def test_gpt_oss_is_counted_without_its_input_embedding_too():
     for model in ("gpt-oss-20b", "gpt-oss-120b"):
         embedding = rows[model]["active"] - rows[model]["active_without_input_embedding"]
         assert embedding == 201_088 * 2_880  # vocabulary times hidden size of both
+
+
+def test_the_tree_has_a_leaf_for_each_kind_of_name():
+    config = minimoe.ModelConfig.named("Qwen3-235B-A22B")
+    tree = names.name_tree({tensor.name: tensor.shape for tensor in expected_tensors(config)}).splitlines()
+    assert [line.split()[0] for line in tree[:6]] == ["model", "embed_tokens", "layers", "0", "self_attn", "q_proj"]
+    assert sum(line[31:].strip() != "" for line in tree) == 15 and max(map(len, tree)) <= 48
+    assert "    0 … 93" in tree and "          0 … 127" in tree
+    assert tree[-1].split() == ["lm_head", "151,936", "×", "4,096"]
 
 
 def test_billions():
