@@ -17,6 +17,7 @@ from benchmarks import (
     gpu_transformers,
     gpu_whole,
     loading,
+    packed,
     parity,
     real_width,
     recording,
@@ -25,6 +26,7 @@ from benchmarks import (
     training,
     whole_checkpoint,
     whole_rank,
+    wide,
 )
 
 ALL = {
@@ -33,6 +35,7 @@ ALL = {
     "speed": speed.main,
     "experts": experts.main,
     "decode": decode.main,
+    "packed": packed.main,
     "loading": loading.main,
     "training": training.main,
     "explorer": explorer.main,
@@ -42,6 +45,7 @@ LARGE = {
     "whole_rank": whole_rank.main,
     "real_width": real_width.main,
     "streaming": streaming.main,
+    "wide": wide.main,
     "gpu_whole": gpu_whole.main,
     "gpu_parity": gpu_parity.main,
     "gpu_transformers": gpu_transformers.main,

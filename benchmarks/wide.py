@@ -1,5 +1,5 @@
-"""One layer with the width of the 235B in bfloat16 (5 GB, random weights), compared with transformers: a prompt, and one
-token with and without a compiled step.
+"""One layer with the width of the 235B in bfloat16 (5 GB, random weights), compared with transformers: a prompt, and
+one token with and without a compiled step.
 
 A token reads the active weights once: the limit is their bytes at the read bandwidth of the same run. The limit of a
 prompt is its operations at the rate of a large matrix product.
@@ -27,7 +27,8 @@ def random_pair() -> tuple[Transformer, transformers.PreTrainedModel]:
     with torch.device("meta"):
         ours = Transformer(CONFIG).to(torch.bfloat16)
         facts = {key: value for key, value in CONFIG.to_dict().items() if key != "architectures"}
-        theirs = transformers.AutoModelForCausalLM.from_config(transformers.Qwen3MoeConfig(**facts), dtype=torch.bfloat16)
+        config = transformers.Qwen3MoeConfig(**facts)
+        theirs = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     ours = ours.to_empty(device="cpu").requires_grad_(False).eval()
     some = torch.randn(2**22, generator=torch.Generator().manual_seed(0)).mul_(0.02).bfloat16()
     for name, parameter in ours.named_parameters():
@@ -37,7 +38,6 @@ def random_pair() -> tuple[Transformer, transformers.PreTrainedModel]:
     experts = "model.layers.0.mlp.experts"
     gate, up = (tensors.pop(f"{experts}.{kind}_proj") for kind in ("gate", "up"))
     tensors[f"{experts}.gate_up_proj"], _ = pack([gate, up], "expert * hidden")
-    tensors[f"{experts}.down_proj"] = tensors[f"{experts}.down_proj"]
     theirs.load_state_dict({name: tensor.data for name, tensor in tensors.items()}, assign=True)
     theirs.model.rotary_emb = type(theirs.model.rotary_emb)(theirs.config)
     return ours, theirs.eval()
@@ -66,7 +66,7 @@ def main() -> None:
 
         def reference(dynamic=dynamic, ids=ids) -> None:
             theirs(ids[:, :1], past_key_values=dynamic, use_cache=True)
-            dynamic.crop(CONTEXT)
+            dynamic.crop(-1)
 
         with threads(count):
             ways = {"transformers": reference, "minimoe": lambda d=decode: d(None)}
@@ -74,8 +74,8 @@ def main() -> None:
                 ways["minimoe, compiled"] = lambda d=decode: d(compiled)
             for way, times in interleaved("one token", ways, rounds=15).items():
                 rows.append({"what": "one token", "threads": count, "way": way, **times})
-                share = active / reads / times["seconds"]
-                print(f"  one token, {count} threads, {way:24s}{times['seconds'] * 1e3:9.1f} ms   {share:.0%} of the limit")
+                milliseconds, share = times["seconds"] * 1e3, active / reads / times["seconds"]
+                print(f"  one token, {count} threads, {way:24s}{milliseconds:9.1f} ms   {share:.0%} of the limit")
             ours.compiled_decode = None
             for length in PROMPTS:
                 ways = {

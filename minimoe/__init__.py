@@ -21,6 +21,7 @@ WHERE = {
     "save": "minimoe.checkpoint.save",
     "verify": "minimoe.checkpoint.verify",
     "quantise": "minimoe.checkpoint.quantise",
+    "add_packed_products": "minimoe.quantisation.packed_products",
     "stream": "minimoe.scale.streaming.stream",
     "record_routing": "minimoe.routing.trace.trace",
     "RoutingTrace": "minimoe.routing.trace.trace",

@@ -25,6 +25,8 @@ class Packed(nn.Module):
     def __init__(self, format: Format, parts: Mapping[str, Tensor], dtype: torch.dtype):
         super().__init__()
         self.format, self.dtype = format, dtype
+        self.product: Any = None  # of a linear layer, and
+        self.products: Sequence[Any] | None = None  # of a bank: see packed_products.py
         self._buffers.update(parts)  # not register_buffer: fp8 has a component "weight", which is also a property
 
     @property
@@ -44,6 +46,7 @@ class Packed(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Packed":
         """Called by `.to()`, `.half()`, `.cuda()` ...: the stored tensors are passed as bytes, so they only move."""
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        self.product = self.products = None
         for suffix, stored in self.parts.items():
             self._buffers[suffix] = fn(stored.view(torch.uint8)).view(stored.dtype)
         return self
@@ -63,7 +66,7 @@ class PackedLinear(Packed):
             one = {suffix: rearrange(part, "... -> 1 ...") for suffix, part in self.parts.items()}
             if format.multiplies(one):
                 return format.multiply(one, rows).reshape(*x.shape[:-1], -1)
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight if self.product is None else self.product)
 
 
 class PackedBank(Packed, Sequence[Tensor]):
@@ -75,7 +78,15 @@ class PackedBank(Packed, Sequence[Tensor]):
     def __getitem__(self, expert: Any) -> Any:
         if not isinstance(expert, int):
             raise BadArgument(f"expert is {expert!r}, expected one integer: a packed bank has no slices.")
-        return self.format.unpack({suffix: stored[expert] for suffix, stored in self.parts.items()}, self.dtype)
+        return self.unpack(expert) if self.products is None else self.products[expert]
+
+    def unpack(self, expert: int) -> Tensor:
+        """The matrix (outs, ins) of one expert."""
+        return self.format.unpack(self.parts_of(expert), self.dtype)
+
+    def parts_of(self, expert: int) -> dict[str, Tensor]:
+        """The stored tensors of one expert, by suffix."""
+        return {suffix: stored[expert] for suffix, stored in self.parts.items()}
 
     @property
     def multiplies(self) -> bool:
