@@ -7,6 +7,7 @@ attention reads a fixed number of keys, of which the empty ones are masked. That
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,12 @@ GPU_OPTIONS: dict[str, Any] = {  # for products of a matrix and a vector, which 
 NO_COMPILER = (
     "compile_decode: torch.compile found no C++ compiler. Install one (Debian, Ubuntu: apt-get install g++; macOS: "
     "xcode-select --install; Windows: Visual Studio Build Tools), or generate without compile_decode."
+)
+
+
+SPACE_IN_PATH = (
+    "compile_decode: the compiler that torch.compile starts cannot link to PyTorch, whose path contains a space: {}. "
+    "Move the environment to a path without one, or generate without compile_decode."
 )
 
 
@@ -179,5 +186,7 @@ def compile_decode(model: "Transformer") -> CompiledDecode:
     except Exception as error:
         if "CppCompiler" in f"{type(error).__name__} {error}" or "No working C++ compiler" in str(error):
             raise MinimoeError(NO_COMPILER) from error
+        if " " in torch.__file__ and "CppCompileError" in str(error):
+            raise MinimoeError(SPACE_IN_PATH.format(Path(torch.__file__).parent)) from error
         raise
     return compiled

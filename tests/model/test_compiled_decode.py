@@ -71,6 +71,7 @@ def test_logits_of_a_cache_with_garbage_in_it_are_equal(without_compiler):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="no C++ compiler")
+@pytest.mark.skipif(" " in torch.__file__, reason="torch.compile cannot link: the path of PyTorch contains a space")
 def test_with_a_real_compiler():
     model = random_model(ONE_LAYER)
     expected = tokens(model, 24, capacity=40)
@@ -152,4 +153,14 @@ def test_without_a_compiler_the_message_names_one(monkeypatch):
 
     monkeypatch.setattr(CompiledDecode, "__call__", fails)
     with pytest.raises(MinimoeError, match="apt-get install g\\+\\+"):
+        random_model().compile_decode()
+
+
+def test_a_space_in_the_path_of_pytorch_is_named(monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("CppCompileError: C++ compile error ... cannot find -ltorch")
+
+    monkeypatch.setattr(CompiledDecode, "__call__", fails)
+    monkeypatch.setattr(torch, "__file__", "/my files/torch/__init__.py")
+    with pytest.raises(MinimoeError, match="contains a space: /my files/torch"):
         random_model().compile_decode()
