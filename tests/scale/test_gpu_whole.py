@@ -21,7 +21,7 @@ def test_tiny_models_use_the_memory_that_the_planner_computes() -> None:
     assert output.count("memory is within 3% of the planner") == 2
     assert output.count("+0.00%") == 4  # weights and cache of both
     assert "tiny in int4" in output and "tiny in bf16" in output
-    assert output.count("of the limit") == 2
+    assert output.count("then, as written") == 2
     assert output.count("prompt of 48 tokens, 3 chunks") == 2
     for what in ("first chunk", "last chunk", "one token"):
         assert output.count(f"attention, {what}:") == 2
