@@ -91,9 +91,12 @@ def from_hooks(
             f"source is {type(source).__name__}, expected the cache of TransformerLens, or router outputs by layer."
         )
     captured: Captured = {}
-    named = dict(source.items()) if hasattr(source, "items") else dict(zip(config.moe_layers, source, strict=False))
-    if not hasattr(source, "items") and len(source) != len(named):
-        raise BadTrace(f"source has {len(source)} router outputs, expected {len(config.moe_layers)}, one a layer.")
+    if not hasattr(source, "items") and len(source) != len(config.moe_layers):
+        raise BadTrace(
+            f"source has {len(source)} router outputs, expected {len(config.moe_layers)}, one of each layer that has a "
+            "router. Capture the missing ones, or pass a dict by layer number and the config of the model that ran."
+        )
+    named = dict(source.items()) if hasattr(source, "items") else dict(zip(config.moe_layers, source, strict=True))
     if any(isinstance(name, str) for name in named):
         for name, value in named.items():
             match = LENS.fullmatch(str(name))

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument, BadTrace, NotFound
 from minimoe.model.config import ModelConfig
-from minimoe.routing.trace.provenance import describe_tokenizer, installed
+from minimoe.routing.trace.provenance import describe_tokenizer, installed, require_released
 from minimoe.routing.trace.recorder import Pass
 from minimoe.routing.trace.responses import Served, is_response, sglang_routing, shortened, vllm_routing
 from minimoe.routing.trace.trace import RoutingTrace
@@ -183,10 +183,11 @@ def imported(
     capture: str,
     passed: Pass | None = None,
 ) -> RoutingTrace:
-    """A checked trace of ids (layer, token, slot); rows of dense layers are dropped. Raises BadTrace.
+    """A checked trace of ids (layer, token, slot); rows of dense layers are dropped. Raises BadArgument, BadTrace.
 
     passed: all that a recorder has of the routers; without it the trace has expert ids only.
     """
+    require_released(label, config)
     count = experts.shape[1]
     layers = list(config.moe_layers)
     if experts.shape[0] == config.num_hidden_layers:
@@ -218,6 +219,7 @@ def imported(
         "recorded_by": capture.split(",")[0],
         "model_type": config.model_type,
         "num_hidden_layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
         "vocab_size": config.vocab_size,
         "num_experts": config.num_experts,
         "num_experts_per_tok": config.num_experts_per_tok,
