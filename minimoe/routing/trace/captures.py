@@ -11,7 +11,8 @@ With the logits of every layer the trace has weights, margins and entropies; wit
 in numpy's order of axes, the reverse of ggml's `ne`; a batch may come before the tokens.
 
 Sources: llama.cpp `src/llama-graph.cpp` (build_moe_ffn); TransformerLens 4.3 MoERouterBridge; `transformers` 5.23
-Qwen3MoeTopKRouter. llama.cpp 0.4, TransformerLens 4.3 and nnsight 0.8 were run on the small model.
+Qwen3MoeTopKRouter. llama.cpp 0.4, TransformerLens 4.3 and nnsight 0.8 were run on the small model; the name
+`gate.hook_out` of the logits is from TransformerLens' source code.
 """
 
 import re
