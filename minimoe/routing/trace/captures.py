@@ -81,13 +81,15 @@ def from_hooks(
     tokens: Array | None = None,
     tokenizer: "Tokenizer | None" = None,
     label: str | None = None,
+    engine: str | None = None,
 ) -> RoutingTrace:
     """A trace from hooks on the routers: a cache of TransformerLens, or the router outputs of nnsight.
 
     source: the cache of `run_with_cache`; or the output of each router, as a dict by layer number or a list of all
-    Mixture-of-Experts layers. tokens: (token), or (batch, token) without padding. Raises BadArgument, BadTrace.
+    Mixture-of-Experts layers. tokens: (token), or (batch, token) without padding. engine: its name for the title,
+    such as "nnsight"; a cache of TransformerLens is known by its keys. Raises BadArgument, BadTrace.
     """
-    if isinstance(source, str | bytes | np.ndarray | Tensor) or not hasattr(source, "items") | hasattr(source, "index"):
+    if not (hasattr(source, "items") or isinstance(source, list | tuple)):
         raise BadArgument(
             f"source is {type(source).__name__}, expected the cache of TransformerLens, or router outputs by layer."
         )
@@ -106,12 +108,12 @@ def from_hooks(
             kind = LENS_KINDS[match[2]]
             width = config.num_experts if kind == "logits" else config.num_experts_per_tok
             captured.setdefault(int(match[1]), {})[kind] = rows(value, str(name), width)
-        engine, expected = "TransformerLens, hooks", "blocks.N.mlp.gate.hook_expert_indices"
+        maker, expected = "TransformerLens", "blocks.N.mlp.gate.hook_expert_indices"
     else:
         for layer, output in named.items():
             captured[int(layer)] = router_output(output, f"output of the router of layer {layer}", config)
-        engine, expected = "nnsight, router outputs", "layers[N].mlp.gate.output"
-    return from_captured(captured, config, tokens, tokenizer, label, engine, expected)
+        maker, expected = "hooks on the routers", "layers[N].mlp.gate.output"
+    return from_captured(captured, config, tokens, tokenizer, label, f"{engine or maker}, router outputs", expected)
 
 
 def router_output(output: Any, name: str, config: ModelConfig) -> dict[str, Tensor]:

@@ -89,6 +89,8 @@ def test_everything_a_router_knows(run, model, tokenizer, tmp_path):
         same(trace, recorded)
         assert trace.has_weights
         assert trace.verify(model).overlap == 1.0
+    assert "measured by TransformerLens" in from_hooks(lens(outputs), model.config).title
+    assert "measured by hooks on the routers" in from_hooks(outputs, model.config).title
     trace = from_llama_cpp(llama(outputs), model.config, recorded.tokens, tokenizer, "random")
     assert trace.title == "random, measured by llama.cpp, 3 layers x 20 tokens"
     trace.save(tmp_path / "t.safetensors")
@@ -177,7 +179,8 @@ def test_real_is_the_label_of_released_sizes_only(run, model):
     recorded, outputs = run
     with pytest.raises(BadArgument, match="label is 'real weights', but no released model has these sizes"):
         from_hooks(outputs, model.config, label="real weights")
-    assert from_hooks(outputs, model.config, label="unreal").title.startswith("unreal, measured by nnsight")
+    title = from_hooks(outputs, model.config, label="unreal", engine="nnsight").title
+    assert title.startswith("unreal, measured by nnsight")
     config = ModelConfig.named("Qwen3-30B-A3B")
     ids = torch.rand(5, 48, 128).argsort(dim=-1)[..., :8].numpy().astype(np.uint8)
     title = from_vllm(npy_text(ids), config=config, label="real weights").title
