@@ -58,8 +58,23 @@ def machine() -> dict[str, Any]:
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
-        "busy": os.getloadavg()[0] > BUSY,
+        "busy": cores_in_use() > BUSY,
     }
+
+
+def cores_in_use(seconds: float = 1.0) -> float:
+    """Processor cores that other programs use while this one waits; 0 where the system does not tell."""
+    counters = Path("/proc/stat")
+    if not counters.exists():
+        return 0.0
+
+    def used() -> int:
+        user, nice, system, _idle, _waiting, *interrupts = map(int, counters.read_text().split("\n")[0].split()[1:9])
+        return user + nice + system + sum(interrupts)
+
+    before = used()
+    time.sleep(seconds)
+    return (used() - before) / os.sysconf("SC_CLK_TCK") / seconds
 
 
 def processor() -> str:

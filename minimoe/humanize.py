@@ -1,6 +1,7 @@
 """Human-readable sizes and durations. 1 GB = 10**9 bytes, 1 GiB = 2**30."""
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 
 from minimoe.errors import BadArgument
@@ -16,6 +17,12 @@ def units(size: int) -> str:
         if abs(size) >= UNITS[name]:
             return f"{size / UNITS[name]:,.2f} {name}"
     return f"{size} B"
+
+
+def listed(names: Iterable[str], word: str = "and") -> str:
+    """a, b and c; "" for no name."""
+    *most, last = [*names] or [""]
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from einops import repeat
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minimoe.course.workbench.replace_functions import workbench
@@ -95,3 +95,35 @@ def changed_config(model: Transformer, **changes: Any) -> Iterator[Transformer]:
         yield model
     finally:
         model.config = before
+
+
+class Chosen(nn.ModuleList):
+    """Some of a model's layers, in any order: what a forward pass runs through instead of all."""
+
+    def __init__(self, layers: Sequence[nn.Module], order: Sequence[int]):
+        super().__init__(layers)
+        self.order = tuple(order)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self[number] for number in self.order)
+
+
+@contextmanager
+def layers_in_order(model: Transformer, order: Sequence[int]) -> Iterator[Transformer]:
+    """The model with only these layers, in this order, inside the block; a layer may run twice.
+
+        with layers_in_order(model, [0, 2, 1, 3]):
+            logits = model(token_ids)
+
+    Raises BadArgument for a layer that the model does not have.
+    """
+    missing = [number for number in order if number not in model.layer_range]
+    if missing:
+        raise BadArgument(f"layer {missing[0]} is not in this model, which has layers {model.layer_range}.")
+    layers = model.layers
+    chosen: Any = Chosen(list(layers), order)
+    model.layers = chosen
+    try:
+        yield model
+    finally:
+        model.layers = layers

@@ -77,7 +77,7 @@ CHAPTERS = (
         "whole_model",
         "The whole model, and the real one's names",
         60,
-        ("model/transformer.py", "checkpoint/layout.py"),
+        ("model/layer.py", "model/transformer.py", "checkpoint/layout.py"),
         (4, 7),
         "how the parts of a transformer fit together",
     ),

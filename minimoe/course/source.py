@@ -53,8 +53,9 @@ def show_code(thing: Any) -> Source:
         files = (f"# {'-' * 20} {name}.py\n\n{code}" for name, code in files_in_reading_order(thing))
         return Source("\n\n\n".join(files), thing.__name__.replace(".", "/"), 1)
     try:
-        lines, start = inspect.getsourcelines(thing)
-        file = Path(inspect.getsourcefile(thing) or "")
+        written = inspect.unwrap(thing) if callable(thing) else thing  # a decorator is defined in another file
+        lines, start = inspect.getsourcelines(written)
+        file = Path(inspect.getsourcefile(written) or "")
     except (TypeError, OSError) as error:
         raise BadArgument(
             f"show_code: {thing!r} has no Python source to show; give a function, class or module."

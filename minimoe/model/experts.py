@@ -69,15 +69,9 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
 
 
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
-    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many).
-
-    For few tokens on a GPU `grouped`: `loop` would wait in every layer for the numbers of the selected experts.
-    """
+    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many)."""
     if torch.compiler.is_compiling() and tokens <= FEW_TOKENS:
         return "fused"
-    weights = bank.gate_proj
-    if tokens <= FEW_TOKENS and isinstance(weights, nn.Parameter) and weights.is_cuda and has_grouped_mm(weights):
-        return "grouped"
     if bank.values_of_matrix >= LARGE_EXPERT:  # not read from a weight: accessing a packed one unpacks it
         return "loop"
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"

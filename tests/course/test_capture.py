@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional as F
 
 import minimoe
-from minimoe.course.capture import attention_weights, capture, changed_config, held_out_texts, next_token_loss
+from minimoe.course.capture import (
+    attention_weights,
+    capture,
+    changed_config,
+    held_out_texts,
+    layers_in_order,
+    next_token_loss,
+)
 from minimoe.errors import BadArgument
 
 
@@ -76,3 +83,21 @@ def test_attention_weights_leave_the_model_as_it_was(mini):
     before = model(ids)
     attention_weights(model, ids)
     assert model(ids).equal(before) and not any(module._forward_hooks for module in model.modules())
+
+
+def test_layers_in_order_puts_all_layers_back(mini):
+    model, _ = mini
+    ids, before = torch.tensor([[5, 6, 7, 8]]), list(model.layers)
+    expected = model(ids)
+    with layers_in_order(model, [0, 1, 2, 3]):
+        assert model(ids).equal(expected)
+    with pytest.raises(ZeroDivisionError), layers_in_order(model, [2]):
+        assert not model(ids).equal(expected)
+        raise ZeroDivisionError
+    assert list(model.layers) == before and model(ids).equal(expected)
+    assert [name for name, _ in model.named_parameters()][1].startswith("layers.0.")
+
+
+def test_layers_in_order_needs_layers_of_the_model(mini):
+    with pytest.raises(BadArgument, match="layer 4 is not in this model"), layers_in_order(mini[0], [0, 4]):
+        pass

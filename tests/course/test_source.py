@@ -10,7 +10,9 @@ import minimoe
 from minimoe.course.source import OnAnyGround
 from minimoe.errors import BadArgument
 from minimoe.figure_style import luminance
+from minimoe.model.experts import grouped
 from minimoe.model.router import Router, route
+from tests.house.repository import ROOT
 
 
 def test_show_code_returns_the_librarys_source():
@@ -20,6 +22,13 @@ def test_show_code_returns_the_librarys_source():
     assert repr(source).startswith(f"# minimoe/model/router.py, line {source.line}\ndef route(")
     html = minimoe.show_code(Router)._repr_html_()
     assert "minimoe/model/router.py" in html and "<span style" in html and "<style" not in html
+
+
+def test_a_decorated_function_is_shown_with_its_own_file_and_line():
+    source = minimoe.show_code(grouped)
+    assert source.file == "minimoe/model/experts.py"
+    lines = (ROOT / source.file).read_text(encoding="utf-8").splitlines()
+    assert lines[source.line - 1 : source.line + 1] == source.text.splitlines()[:2]
 
 
 def test_object_without_source_is_rejected():

@@ -4,11 +4,12 @@ Nothing here is looked up: every verdict and every figure follows from the confi
 the planner, at the claim's own terms or, where it names none, for 32,768 tokens in a 16-bit cache.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from minimoe.humanize import listed
 from minimoe.model.config import ModelConfig
 from minimoe.scale.planner.alternatives import alternatives
 from minimoe.scale.planner.deployment import Deployment, deploy
@@ -139,12 +140,6 @@ def single_card(config: ModelConfig, precision: str, context: int) -> list[str]:
 def gb(size: int) -> str:
     """Whole decimal gigabytes."""
     return f"{size / GB:,.0f} GB"
-
-
-def listed(names: Iterable[str], word: str = "and") -> str:
-    """a, b and c."""
-    *most, last = names
-    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 GUIDES = "guides to running the model at home"

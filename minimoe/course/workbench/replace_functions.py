@@ -21,6 +21,7 @@ from minimoe.course.checker.user_code import Raised, describe_call, explain, is_
 from minimoe.course.workbench.run_diff import Comparison, as_ids, between, observe
 from minimoe.course.workbench.story import Story, story_of, write
 from minimoe.errors import BadArgument
+from minimoe.model.layer import DecoderLayer
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.text.generate import prompt_ids
@@ -30,6 +31,7 @@ from minimoe.text.tokenizer import Tokenizer
 # Part -> the modules in which its name is looked up
 CALLERS: Mapping[str, tuple[str, ...]] = {
     "embed": (),  # a module of PyTorch: its output is replaced
+    "block": (),  # the forward of each layer
     "rms_norm": ("minimoe.model.norm",),
     "apply_rope": ("minimoe.model.attention",),
     "attend": ("minimoe.model.attention",),
@@ -120,6 +122,10 @@ class Bench:
             stack.callback(self.put_back)
             if "embed" in self.parts and self.model.is_first:
                 stack.callback(self.model.embed_tokens.register_forward_hook(self.embedded).remove)
+            if "block" in self.parts:
+                for layer in self.model.layers:
+                    vars(layer)["forward"] = partial(self.ran_through, layer)
+                    stack.callback(vars(layer).pop, "forward")
             if "sample" in self.parts:
                 stack.callback(register_module_forward_pre_hook(self.another_begins).remove)
             stack.callback(self.model.register_forward_pre_hook(self.begins).remove)
@@ -152,6 +158,19 @@ class Bench:
             return self.call("embed", args[0], module.weight)
         finally:
             self.library.pop("embed", None)
+
+    def ran_through(self, layer: DecoderLayer, x: Tensor, *context: Any) -> Tensor:
+        """A layer's forward: what the reader's function returns for x and the four parts of the layer."""
+        if not self.active:
+            return type(layer).forward(layer, x, *context)
+        self.library["block"] = library_block
+        try:
+            return self.call(
+                "block", x, layer.input_layernorm, lambda normed: layer.self_attn(normed, *context),
+                layer.post_attention_layernorm, layer.mlp,
+            )  # fmt: skip
+        finally:
+            self.library.pop("block", None)
 
     def put_in(self, parts: Iterable[str]) -> None:
         for part in parts:
@@ -193,6 +212,12 @@ class Bench:
             print(f"todo: {part} is not written yet; the library's own runs in its place.")
 
 
+def library_block(x: Tensor, input_layernorm: Any, self_attn: Any, post_attention_layernorm: Any, mlp: Any) -> Tensor:
+    """The library's layer, for a reader's block that is not written yet."""
+    x = x + self_attn(input_layernorm(x))
+    return x + mlp(post_attention_layernorm(x))
+
+
 def assign(part: str, function: Any) -> None:
     """Bind the part's name to `function` in all modules that look it up."""
     for name in CALLERS[part]:
@@ -206,7 +231,8 @@ def workbench(model: Transformer, **parts: Callable[..., Any] | None) -> Iterato
         with minimoe.workbench(model, route=my_route) as bench:
             print(bench.compare("The cat sleeps.", tokenizer))
 
-    Parts, with the signatures of the library: embed (token_ids, weight), rms_norm, apply_rope, attend (the model then
+    Parts, with the signatures of the library: embed (token_ids, weight), block (x, and the layer's input_layernorm,
+    self_attn, post_attention_layernorm and mlp, each a function of x), rms_norm, apply_rope, attend (the model then
     uses attention "eager"), swiglu (engine "loop"), route, run_experts, sample (in `generate`). A part that is not
     written yet has no effect.
     Raises BadArgument for an unknown part, for an error in your function, and for a result of the wrong form.

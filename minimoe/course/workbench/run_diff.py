@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minimoe.errors import BadArgument
 from minimoe.figure_style import Picture
+from minimoe.humanize import listed
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.hooks import on_routers
@@ -116,7 +117,7 @@ class Comparison:
     @property
     def mine(self) -> str:
         """The reader's parts that ran, such as "route and swiglu"."""
-        return " and ".join(part for part in self.parts if part not in (*self.todo, *self.unused))
+        return listed(part for part in self.parts if part not in (*self.todo, *self.unused))
 
     @property
     def headline(self) -> str:

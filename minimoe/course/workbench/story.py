@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from minimoe.errors import NotFinite
+from minimoe.humanize import listed
 from minimoe.model.transformer import Transformer
 from minimoe.text.generate import context_length, new_ids
 from minimoe.text.sampling import SamplingSettings
@@ -45,7 +46,7 @@ class Story:
         """The result in one sentence."""
         if not self.parts:
             return "None of your functions ran, so both texts are the library's."
-        yours = " and ".join(self.parts)
+        yours = listed(self.parts)
         if self.same:
             return f"With your {yours} the model wrote the same {len(self.theirs)} tokens as with the library's."
         if not self.agreed:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 
 import minimoe
-from minimoe.course.workbench.replace_functions import CALLERS
+from minimoe.course.workbench.replace_functions import CALLERS, library_block
 from minimoe.course.workbench.run_diff import flips, largest
 from minimoe.errors import BadArgument
 from minimoe.model import attention, experts, layer, norm, router
@@ -17,6 +17,7 @@ from minimoe.text import generate
 
 LIBRARY = {
     "embed": F.embedding,
+    "block": library_block,
     "rms_norm": norm.rms_norm,
     "apply_rope": attention.apply_rope,
     "attend": attention.attend,
@@ -79,7 +80,7 @@ def test_the_librarys_own_function_changes_nothing_and_is_called(model, part):
     with minimoe.workbench(model, **{part: mine}) as bench:
         comparison = bench.compare(IDS)
     assert comparison.same and comparison.logit_difference == 0 and max(comparison.hidden_difference) == 0
-    per_pass = {"embed": 1, "rms_norm": 13, "apply_rope": 6, "attend": 3, "route": 2, "run_experts": 2}
+    per_pass = {"embed": 1, "block": 3, "rms_norm": 13, "apply_rope": 6, "attend": 3, "route": 2, "run_experts": 2}
     assert len(calls) == per_pass[part] if part in per_pass else len(calls) > 3
     assert f"Your {part} just ran inside a Qwen3" in comparison.alt and comparison.same
     assert "132 of 132 expert choices are identical" in comparison.alt and comparison.first_parting is None
@@ -124,6 +125,18 @@ def test_picture_has_title_axes_and_text_alternative(model):
     assert shown == {0: [66, 0], 2: [66, 0]}  # every choice is drawn, and none as different
     bundle = comparison._repr_mimebundle_()
     assert bundle["text/plain"] == comparison.alt == repr(comparison)
+
+
+def test_a_block_is_all_of_a_layer_and_leaves_no_trace(model):
+    """The reader's block gets the layer's four parts, also with a KV cache; afterwards each layer is as before."""
+    cache, expected = model.new_cache(batch=2), model(IDS)
+    with minimoe.workbench(model, block=lambda x, *parts: library_block(x, *parts)):
+        first, rest = model(IDS[:, :7], cache=cache), model(IDS[:, 7:], cache=cache)
+        assert torch.allclose(torch.cat((first, rest), dim=1), expected, atol=1e-4)
+    with minimoe.workbench(model, block=lambda x, *parts: x):
+        assert not torch.allclose(model(IDS), expected, atol=1e-2)
+    assert not any("forward" in vars(each) for each in model.layers)
+    assert torch.equal(model(IDS), expected)
 
 
 @pytest.mark.parametrize("answer", [..., None, lambda *args: ...], ids=["ellipsis", "None", "returns a gap"])
