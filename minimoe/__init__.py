@@ -29,6 +29,8 @@ WHERE = {
     "record_documents": "minimoe.routing.trace.documents",
     "TracedDocument": "minimoe.routing.trace.documents",
     "synthetic_trace": "minimoe.routing.trace.synthetic",
+    "from_hooks": "minimoe.routing.trace.captures",
+    "from_llama_cpp": "minimoe.routing.trace.captures",
     "from_sglang": "minimoe.routing.trace.importers",
     "from_vllm": "minimoe.routing.trace.importers",
     "ablate": "minimoe.routing.ablation.ablate",

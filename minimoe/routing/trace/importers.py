@@ -1,5 +1,7 @@
 """Import routing recorded by serving engines: expert ids only, without weights, margins or entropies.
 
+Programs whose router logits can be captured have them: see captures.py.
+
 Sources are responses of a server (see responses.py), arrays, and `.npy` and `.safetensors` files. A `.pt` file is a
 pickle, which can run any program when it is opened, so it is never read. SGLang writes such files; save their arrays
 in the environment that wrote them:
@@ -27,7 +29,8 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument, BadTrace, NotFound
 from minimoe.model.config import ModelConfig
-from minimoe.routing.trace.provenance import describe_tokenizer, installed
+from minimoe.routing.trace.provenance import describe_tokenizer, installed, require_released
+from minimoe.routing.trace.recorder import Pass
 from minimoe.routing.trace.responses import Served, is_response, sglang_routing, shortened, vllm_routing
 from minimoe.routing.trace.trace import RoutingTrace
 from minimoe.routing.trace.trace_file import SCHEMA
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray | Tensor | list[Any]
 UNSET = -1
+RECORD, RESPONSE = "layer token slot", "token layer slot"  # SGLang's orders of axes
 
 
 def from_sglang(
@@ -47,10 +51,13 @@ def from_sglang(
     physical_to_logical: Array | None = None,
     tokenizer: "Tokenizer | None" = None,
     label: str | None = None,
+    order: str | None = None,
 ) -> RoutingTrace:
     """A trace from one record of SGLang's `per_token` recorder, or from one response of its server.
 
-    A record has ids (layer, token, 8), -1 in unused slots. tokens, positions: (token); by default `input_ids` and
+    A record has ids (layer, token, 8), -1 in unused slots. A bare array may also be (token, layer, slot), as in a
+    response; the number of layers tells them apart. If there are as many tokens as layers, `order` must be
+    "layer token slot" or "token layer slot". tokens, positions: (token); by default `input_ids` and
     `positions` of the safetensors file. A new sequence begins at each position that is not its predecessor plus one.
     With expert-parallel load balancing the ids are physical: physical_to_logical (layer, physical id) maps them to
     experts.
@@ -62,6 +69,9 @@ def from_sglang(
         return from_sglang_response(source, config, tokens, physical_to_logical, tokenizer, label)
     arrays = read_arrays(source, "topk_ids_of_layer")
     experts = as_ids(arrays["topk_ids_of_layer"], "topk_ids_of_layer")
+    recorder = isinstance(source, str | Path) and Path(source).suffix == ".safetensors"  # it always has layers first
+    if (RECORD if recorder and order is None else order_of(experts, config, order)) == RESPONSE:
+        experts = rearrange(experts, "token layer slot -> layer token slot")
     tokens = arrays.get("input_ids") if tokens is None else tokens
     positions = arrays.get("positions") if positions is None else positions
     spare = experts[..., config.num_experts_per_tok :]  # the recorder always has 8 slots
@@ -76,6 +86,22 @@ def from_sglang(
     trimmed = [None if given is None else as_ids(given, name, axes=1)[:kept] for name, given in
             (("tokens", tokens), ("positions", positions))]  # fmt: skip
     return imported(experts[:, :kept], config, trimmed[0], trimmed[1], tokenizer, label, "SGLang, per_token recorder")
+
+
+def order_of(experts: Tensor, config: ModelConfig, order: str | None) -> str:
+    """The order of the axes of an array, by its number of layers. Raises BadArgument if it fits both or is unknown."""
+    if order is not None:
+        if order not in (RECORD, RESPONSE):
+            raise BadArgument(f"order is {shortened(order)!r}, expected {RECORD!r} or {RESPONSE!r}.")
+        return order
+    layers = (config.num_hidden_layers, len(config.moe_layers))
+    first, second = (size in layers for size in experts.shape[:2])
+    if first and second:
+        raise BadArgument(
+            f"the array is {tuple(experts.shape)}, and the model has {' or '.join(map(str, sorted(set(layers))))} "
+            f"layers: both orders fit. Pass order={RECORD!r} or order={RESPONSE!r}."
+        )
+    return RESPONSE if second else RECORD
 
 
 def from_sglang_response(
@@ -155,8 +181,13 @@ def imported(
     tokenizer: "Tokenizer | None",
     label: str | None,
     capture: str,
+    passed: Pass | None = None,
 ) -> RoutingTrace:
-    """A checked trace of ids (layer, token, slot); rows of dense layers are dropped. Raises BadTrace."""
+    """A checked trace of ids (layer, token, slot); rows of dense layers are dropped. Raises BadArgument, BadTrace.
+
+    passed: all that a recorder has of the routers; without it the trace has expert ids only.
+    """
+    require_released(label, config)
     count = experts.shape[1]
     layers = list(config.moe_layers)
     if experts.shape[0] == config.num_hidden_layers:
@@ -174,7 +205,7 @@ def imported(
     positions = torch.arange(count) if positions is None else positions
     begins = torch.ones(len(positions), dtype=torch.bool)
     begins[1:] = positions[1:] != positions[:-1] + 1
-    tensors = {
+    tensors = (passed or {}) | {
         "experts": experts.contiguous(),
         "tokens": torch.full((count,), -1) if tokens is None else tokens,
         "positions": positions,
@@ -184,9 +215,11 @@ def imported(
         "schema": SCHEMA,
         "provenance": "measured",
         "label": label,
-        "ids_only": True,
+        "ids_only": passed is None,
+        "recorded_by": capture.split(",")[0],
         "model_type": config.model_type,
         "num_hidden_layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
         "vocab_size": config.vocab_size,
         "num_experts": config.num_experts,
         "num_experts_per_tok": config.num_experts_per_tok,

@@ -2,19 +2,31 @@
 
 import base64
 import hashlib
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from minimoe.errors import BadArgument
+from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
+from minimoe.paths import models_folder
 from minimoe.routing.trace.recorder import router_sha256
 from minimoe.routing.trace.trace_file import SCHEMA
 
 if TYPE_CHECKING:
     from minimoe.text.tokenizer import Tokenizer
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
@@ -40,6 +52,22 @@ def describe_model(model: Transformer, layers: list[int], label: str | None) -> 
         "versions": {name: installed(name) for name in ("minimoe", "torch")},
         "capture": "forward hooks on the routers",
     }
+
+
+def require_released(label: str | None, config: ModelConfig) -> None:
+    """Refuse the label "real ..." for a model that has not the sizes of a released one in data/models.
+
+    The weights of another program are not seen, only the sizes can be compared. Raises BadArgument.
+    """
+    if label is None or re.search(r"\breal\b", label, re.IGNORECASE) is None:
+        return
+    released = (ModelConfig.named(file.stem) for file in models_folder().glob("*.json"))
+    if not any(all(getattr(known, name) == getattr(config, name) for name in SIZES) for known in released):
+        sizes = ", ".join(f"{name} {getattr(config, name)}" for name in SIZES)
+        raise BadArgument(
+            f"label is {label[:60]!r}, but no released model has these sizes ({sizes}). Name the weights as they are, "
+            "such as label='mini checkpoint'."
+        )
 
 
 def describe_tokenizer(tokenizer: "Tokenizer", tokens: Tensor) -> dict[str, Any]:

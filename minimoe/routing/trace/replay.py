@@ -96,7 +96,8 @@ def check_origin(
     expected: dict[str, Any] = {key: getattr(model.config, key, None) for key in SAME} | {
         "router_sha256": router_sha256(model, layers)
     }
-    for key in [key for key in SAME if key in metadata or not metadata.get("ids_only", False)]:
+    imported = "recorded_by" in metadata or metadata.get("ids_only", False)  # the router's weights were not seen
+    for key in [key for key in SAME if key in metadata or not imported]:
         if metadata.get(key) != expected[key]:
             raise BadTrace(
                 f"the trace comes from another model: {key} is {metadata.get(key)!r} in the trace and "

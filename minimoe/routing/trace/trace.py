@@ -174,7 +174,8 @@ class RoutingTrace:
         """One line for titles, such as "mini checkpoint, measured, float32, 4 layers x 1,024 tokens"."""
         label, revision = self.metadata.get("label") or "unlabelled weights", self.metadata.get("revision")
         label = f"{label} ({self.metadata.get('checkpoint')} at {revision[:12]})" if revision else label
-        known = [label, self.provenance, self.metadata.get("dtype")]
+        engine = self.metadata.get("recorded_by")
+        known = [label, self.provenance + (f" by {engine}" if engine else ""), self.metadata.get("dtype")]
         parts = ["synthetic"] if self.provenance == "synthetic" else [part for part in known if part]
         parts += [] if self.has_weights else ["expert ids only"]
         return ", ".join([*parts, counted(len(self._layers), "layer") + " x " + counted(len(self), "token")])

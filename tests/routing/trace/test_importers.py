@@ -48,7 +48,7 @@ def test_sglang(dump, recorded, model, tokenizer, tmp_path):
         assert trace.verify(model).overlap == 1.0
     trace = from_sglang(tmp_path / "dump.safetensors", model.config, tokenizer=tokenizer, label="random")
     assert trace.prompts[0] == "".join(chr(65 + token) for token in recorded.tokens[:12].tolist())
-    assert trace.title == "random, measured, expert ids only, 3 layers x 24 tokens"
+    assert trace.title == "random, measured by SGLang, expert ids only, 3 layers x 24 tokens"
     trace.verify(model, tokenizer)
     with pytest.raises(BadTrace, match="the model selects"):
         from_sglang(dump[[0, 3, 2]], **given).verify(model)
