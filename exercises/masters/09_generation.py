@@ -91,7 +91,7 @@ else:
 def attend_one(q: Tensor, keys: Tensor, values: Tensor, length: int) -> Tensor:
     """q (head, head_dim); keys, values (head, capacity, head_dim) -> (head, head_dim), the mixture of the values.
 
-    Scaled dot-product attention to the first `length` places. What stands behind them must not matter.
+    Scaled dot-product attention to the first `length` places. What stands behind them must not matter, not even nan.
     """
     ### BEGIN SOLUTION
     scores = einsum(q, keys[:, :length], "head head_dim, head key head_dim -> head key") * q.shape[-1] ** -0.5
@@ -182,7 +182,8 @@ table(["the likeliest", "kept at top-p 0.5", "at 0.9"], {text: kept_at(text) for
 def top_p_keeps(probabilities: Tensor, top_p: float) -> Tensor:
     """probabilities (vocab) -> (vocab) bool, True for the tokens that are kept.
 
-    The smallest number of likeliest tokens whose sum is at least `top_p`, in the order of the vocabulary.
+    The smallest number of likeliest tokens whose sum is at least `top_p`, in the order of the vocabulary. If some are
+    equally likely, any of them.
     """
     ### BEGIN SOLUTION
     ordered, order = probabilities.sort(descending=True)

@@ -156,27 +156,31 @@ def attend_one_by_loops(q: Tensor, keys: Tensor, values: Tensor, length: int) ->
     return result
 
 
-def draw_query(head: int, capacity: int, head_dim: int, length: int) -> Arguments:
-    """Free places hold numbers that look like keys and values."""
+def draw_query(head: int, capacity: int, head_dim: int, length: int, behind: float | None = None) -> Arguments:
+    """Free places hold numbers that look like keys and values, or `behind`."""
 
     def arguments(generator: torch.Generator) -> tuple[Any, ...]:
         q = 2 * torch.randn(head, head_dim, generator=generator)
-        keys, values = torch.randn(2, head, capacity, head_dim, generator=generator)
-        return q, keys, values, length
+        stored = torch.randn(2, head, capacity, head_dim, generator=generator)
+        if behind is not None:
+            stored[:, :, length:] = behind
+        return q, *stored, length
 
     return arguments
 
 
 def attend_one(
     q: Tensor, keys: Tensor, values: Tensor, length: int, *, first: int = 0, stop: int | None = None,
-    scale: float | None = None, hidden: float = -torch.inf, over: int = -1, late: bool = False,
+    scale: float | None = None, hidden: float = -torch.inf, over: int = -1, late: bool = False, cut: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Attention of one query to the places first .. stop - 1, with one bug or another."""
+    """Attention of one query to the places first .. stop - 1, with one bug or another. cut: no values of the others."""
     scores = einsum(q, keys, "head head_dim, head key head_dim -> head key")
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     place = torch.arange(keys.shape[1])
     free = (place < first) | (place >= (length if stop is None else stop))
-    weights = scores.softmax(over) * ~free if late else scores.masked_fill(free, hidden).softmax(over)
+    weights = scores.softmax(over).masked_fill(free, 0) if late else scores.masked_fill(free, hidden).softmax(over)
+    if cut and hidden == -torch.inf:
+        values = values.masked_fill(rearrange(free, "key -> key 1"), 0)
     return einsum(weights, values, "head key, head key head_dim -> head head_dim")
 
 
@@ -272,6 +276,11 @@ EXERCISES = (
                 append_at(lambda length, new, capacity: capacity - new, lambda length, new, capacity: length + new),
                 "the new ones are written to the end of the rectangle. They belong behind the filled part.",
             ),
+            "behind the whole rectangle": (
+                lambda keys, values, length, k, v: (torch.cat((keys, k), dim=2), torch.cat((values, v), dim=2)),
+                "the new ones are put behind the whole rectangle, free places included, and nothing is stored. Write "
+                "them into the first free places.",
+            ),
             "one place returned": (
                 append_at(lambda length, new, capacity: length, lambda length, new, capacity: length + 1),
                 "what is returned ends after one new token. A chunk has several.",
@@ -323,6 +332,7 @@ EXERCISES = (
             Case("three heads, five of nine places", draw_query(3, 9, 4, 5)),
             Case("a full cache", draw_query(2, 6, 8, 6)),
             Case("only the token itself", draw_query(4, 5, 3, 1)),
+            Case("the memory behind holds nan", draw_query(2, 7, 4, 3, behind=torch.nan)),
         ),
         mutants={
             "everything": (
@@ -333,12 +343,25 @@ EXERCISES = (
                 lambda q, keys, values, length: by_slicing(q, keys, values, length - 1),
                 "the newest key is left out. A token attends to itself.",
             ),
+            "without itself, at least one": (
+                lambda q, keys, values, length: by_slicing(q, keys, values, max(length - 1, 1)),
+                "the newest key is left out. A token attends to itself.",
+            ),
+            "nan behind": (
+                lambda q, keys, values, length: attend_one(q, keys, values, length, cut=False),
+                "free places have a weight of 0, but their values are still multiplied by it, and 0 times nan is nan. "
+                "Free memory may hold nan: take values[:, :length].",
+            ),
             "one too many": (
                 lambda q, keys, values, length: attend_one(q, keys, values, length, stop=length + 1),
                 "one free place is attended to: the filled places are 0 to length - 1.",
             ),
             "a triangle from the first key": (
                 lambda q, keys, values, length: attend_one(q, keys, values, length, stop=1),
+                "the query sees the first key only, as in the first row of a causal triangle. It is the *last* token.",
+            ),
+            "the same over all values": (
+                lambda q, keys, values, length: attend_one(q, keys, values, length, stop=1, cut=False),
                 "the query sees the first key only, as in the first row of a causal triangle. It is the *last* token.",
             ),
             "only itself": (
@@ -399,7 +422,7 @@ EXERCISES = (
                 "the *keys* are mixed. The weights belong to the values.",
             ),
         },
-        accepted={"a mask": attend_one, "slices, torch's einsum": by_slicing, "the fused kernel": by_torch},
+        accepted={"a mask of both": attend_one, "slices, torch's einsum": by_slicing, "the fused kernel": by_torch},
         stages=(
             Stage(
                 "",

@@ -49,6 +49,19 @@ def chances(
     return scaled.masked_fill(~keep, hidden).softmax(0)
 
 
+def below_the_kth(logits: Tensor, temperature: float, top_k: int, min_p: float, least: int) -> Tensor:
+    """Excludes the top_k-th as well, for every top_k above `least`."""
+    if not least < top_k < len(logits) or temperature == 0:
+        return chances(logits, temperature, 0 if top_k == least else top_k, min_p)
+    kth = logits.topk(top_k).values[-1]
+    return chances(logits.masked_fill(logits <= kth, -torch.inf), temperature, 0, min_p)
+
+
+def again_softmax(shares: Tensor) -> Tensor:
+    """Of what is left."""
+    return shares.masked_fill(shares == 0, -torch.inf).softmax(dim=0)
+
+
 def draw_logits(vocab: int, *settings: float) -> Arguments:
     def arguments(generator: torch.Generator) -> tuple[Any, ...]:
         return 2 * torch.randn(vocab, generator=generator), *settings
@@ -125,6 +138,30 @@ def by_shifting(probabilities: Tensor, top_p: float) -> Tensor:
     return (before < top_p)[order.argsort()]
 
 
+def by_counting(probabilities: Tensor, top_p: float) -> Tensor:
+    """As many of the ranking as stay below top_p, and one more."""
+    ordered, order = probabilities.sort(descending=True)
+    kept = torch.zeros(len(probabilities), dtype=torch.bool)
+    kept[order[: int((ordered.cumsum(0) < top_p).sum()) + 1]] = True
+    return kept
+
+
+def with_ties_in_order(answer: Callable[[Tensor, float], Any]) -> Callable[[Tensor, float], Any]:
+    """The answer, with the first of equal probabilities kept: which of them an answer keeps is its own choice."""
+
+    def in_order(probabilities: Tensor, top_p: float) -> Any:
+        kept = answer(probabilities, top_p)
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape != probabilities.shape:
+            return kept
+        kept = kept.clone()
+        for share in probabilities.unique():
+            equal = probabilities == share
+            kept[equal] = kept[equal].sort(descending=True).values
+        return kept
+
+    return in_order
+
+
 def by_comparing(probabilities: Tensor, top_p: float) -> Tensor:
     """For each token, the sum of all likelier ones."""
     likelier = probabilities[None] > probabilities[:, None]
@@ -169,6 +206,11 @@ EXERCISES = (
             Case("temperature 0 takes the likeliest", draw_logits(9, 0.0, 0, 0.0)),
             Case("more than there are", draw_logits(5, 1.5, 40, 0.0)),
             Case("top-k 1", draw_logits(12, 1.3, 1, 0.0)),
+            Case(
+                "min-p 1 keeps what equals the likeliest",
+                (torch.tensor([1.0, 2.0, 0.0, 2.0]), 1.0, 0, 1.0),
+                torch.tensor([0.0, 0.5, 0.0, 0.5]),
+            ),
         ),
         mutants={
             "multiplied": (
@@ -211,6 +253,11 @@ EXERCISES = (
                 lambda logits, temperature, top_k, min_p: chances(logits, temperature, top_k, min_p, late=False),
                 "min-p looks at the probabilities before the temperature. The temperature comes first.",
             ),
+            "more than min-p": (
+                lambda logits, temperature, top_k, min_p: chances(logits, temperature, top_k, min_p, strict=True),
+                "what equals min-p times the largest probability is left out, with min-p 1 even the likeliest itself. "
+                "Keep what has *at least* that: >=.",
+            ),
             "no min-p": (
                 lambda logits, temperature, top_k, min_p: chances(logits, temperature, top_k, 0.0),
                 "min-p isn't used.",
@@ -244,6 +291,48 @@ EXERCISES = (
                     else chances(logits, temperature, top_k, min_p)
                 ),
                 "top-k keeps one token too few: keep what equals the top_k-th, too.",
+            ),
+            "one too few, down to none": (
+                lambda logits, temperature, top_k, min_p: below_the_kth(logits, temperature, top_k, min_p, least=0),
+                "top-k keeps one token too few, and top-k 1 none: keep what equals the top_k-th, too.",
+            ),
+            "one too few, but not of one": (
+                lambda logits, temperature, top_k, min_p: below_the_kth(logits, temperature, top_k, min_p, least=1),
+                "top-k keeps one token too few: keep what equals the top_k-th, too.",
+            ),
+            "nothing for temperature 0": (
+                lambda logits, temperature, top_k, min_p: (
+                    chances(logits, temperature, top_k, min_p) if temperature else torch.full_like(logits, torch.nan)
+                ),
+                "temperature 0 divides by zero, and the result is nan. It is a case of its own: the likeliest token "
+                "gets everything.",
+            ),
+            "sorted": (
+                lambda logits, temperature, top_k, min_p: (
+                    chances(logits, temperature, top_k, min_p).sort(descending=True).values
+                    if temperature
+                    else chances(logits, temperature, top_k, min_p)
+                ),
+                "the probabilities are in the order of the ranking. Each belongs to the place of its token.",
+            ),
+            "cut to zero": (
+                lambda logits, temperature, top_k, min_p: chances(
+                    logits * (logits >= logits.topk(min(top_k, len(logits))).values[-1]) if top_k else logits,
+                    temperature,
+                    0,
+                    min_p,
+                ),
+                "logits below the top_k-th are set to 0, which the softmax gives a weight. Set them to -inf.",
+            ),
+            "softmax of probabilities": (
+                lambda logits, temperature, top_k, min_p: (
+                    again_softmax(
+                        chances(logits, temperature, top_k, 0.0) * (chances(logits, temperature, top_k, min_p) > 0)
+                    )
+                    if temperature
+                    else chances(logits, temperature, top_k, min_p)
+                ),
+                "the softmax is taken twice, the second time of probabilities. Divide what is left by its sum.",
             ),
             "min-p of the logits": (
                 lambda logits, temperature, top_k, min_p: chances(
@@ -285,6 +374,7 @@ EXERCISES = (
         ),
         now_you_know="top-p keeps the token that crosses the line, so that there is always one to draw.",
         oracle=kept_by_hand,
+        prepare=with_ties_in_order,
         given=suspicious,
         parts={
             "the number of tokens kept": lambda kept: int(kept.sum()),
@@ -305,6 +395,11 @@ EXERCISES = (
             Case("twenty tokens", draw_shares(20, 0.9)),
             Case("a small top-p", draw_shares(50, 0.3)),
             Case("a single token", (torch.tensor([1.0]), 0.9)),
+            Case(
+                "two of four equal ones are enough",
+                (torch.tensor([0.25, 0.25, 0.25, 0.25]), 0.5),
+                torch.tensor([True, True, False, False]),
+            ),
         ),
         mutants={
             "as it was": (suspicious, "this is still the function on the page, with its bug."),
@@ -360,6 +455,15 @@ EXERCISES = (
                 lambda probabilities, top_p: ~nucleus(probabilities, top_p),
                 "True and False are swapped: these are the tokens that top-p excludes.",
             ),
+            "all ties": (
+                by_comparing,
+                "of equal probabilities all or none are kept. The smallest number that reaches top_p may need some of "
+                "them: count in the ranking.",
+            ),
+            "probabilities": (
+                lambda probabilities, top_p: nucleus(probabilities, top_p) * probabilities,
+                "these are probabilities. The exercise asks for True where a token is kept.",
+            ),
             "one more": (
                 lambda probabilities, top_p: (
                     nucleus(probabilities, top_p)
@@ -376,7 +480,7 @@ EXERCISES = (
         accepted={
             "the sum before": nucleus,
             "a shifted sum": by_shifting,
-            "all likelier ones": by_comparing,
+            "counted": by_counting,
         },
     ),
 )

@@ -49,6 +49,15 @@ def one_for_all(choose: Callable[[Tensor], Tensor]) -> Ends:
     return lambda ids, stop_ids: choose(lengths_by_loops(ids, stop_ids)).expand(len(ids)).clone()
 
 
+def last_kind(ids: Tensor, stop_ids: tuple[int, ...]) -> Tensor:
+    """Each stop id that occurs overwrites what was found for the one before."""
+    lengths = torch.full((len(ids),), ids.shape[1])
+    for stop_id in stop_ids:
+        found = lengths_by_loops(ids, (stop_id,))
+        lengths = torch.where(found < ids.shape[1], found, lengths)
+    return lengths
+
+
 def none_as(value: int) -> Ends:
     def lengths(ids: Tensor, stop_ids: tuple[int, ...]) -> Tensor:
         found = lengths_by_loops(ids, stop_ids)
@@ -220,6 +229,15 @@ EXERCISES = (
                 one_for_all(lambda lengths: lengths.max()),
                 "all rows have the length of the longest. Each has its own end.",
             ),
+            "the kind found last": (
+                last_kind,
+                "one stop id is looked for after another, and the last one found decides. The *first place* of any of "
+                "them ends a row.",
+            ),
+            "up to the second": (
+                lambda ids, stop_ids: (is_stop(ids, stop_ids).int().cumsum(dim=1) <= 1).sum(dim=1),
+                "the tokens up to the *second* stop id are counted. Ask where none has occurred: == 0.",
+            ),
             "what is behind": (
                 lambda ids, stop_ids: ids.shape[1] - lengths_by_loops(ids, stop_ids),
                 "this is what comes from the stop id on. The turn is what is before it.",
@@ -340,6 +358,26 @@ EXERCISES = (
             "one too many": (
                 lambda drafts, best: best[: right_until(drafts, best) + 2],
                 "one token too many: what best says behind the first wrong draft belongs to another text.",
+            ),
+            "the one behind": (
+                lambda drafts, best: [
+                    *drafts[: right_until(drafts, best)],
+                    best[min(right_until(drafts, best) + 1, len(drafts))],
+                ],
+                "behind the accepted drafts comes a token of best that is one place too late: it was said after the "
+                "wrong draft.",
+            ),
+            "both": (
+                lambda drafts, best: [*drafts[: right_until(drafts, best) + 1], best[right_until(drafts, best)]],
+                "the first wrong draft is kept, and the model's own token put behind it. It takes its place.",
+            ),
+            "only where they differ, at least one": (
+                lambda drafts, best: best[: max(1, min(right_until(drafts, best) + 1, len(drafts)))],
+                "if all drafts are right, the model's own next token is missing. It comes free: best has one more.",
+            ),
+            "only if none is right": (
+                lambda drafts, best: drafts[: right_until(drafts, best)] or best[:1],
+                "behind accepted drafts the model's own next token is missing. It comes free after each pass.",
             ),
             "anywhere": (
                 lambda drafts, best: [draft for draft in drafts if draft in best],
