@@ -152,7 +152,7 @@ def _(mask, x):
     return x[rearrange(mask, "token expert row -> (expert row) token").nonzero()[:, 1]]
 
 
-@right("07.7", "one einsum")
+@right("07.7", "a single einsum")
 def _(mask, x):
     return einsum(mask, x, "token expert row, token hidden -> expert row hidden")
 
@@ -235,12 +235,6 @@ def _(routing, expert):
     routing.weights[routing.experts == expert] = 0
     routing.weights.mul_(before / routing.weights.sum(dim=-1, keepdim=True))
     return routing
-
-
-@wrong("07.8", "the weights alone", "routing", "type", "weights", "tensor")
-def _(routing, expert):
-    weights = kept(routing, expert)
-    return weights * routing.weights.sum(dim=-1, keepdim=True) / weights.sum(dim=-1, keepdim=True)
 
 
 @wrong(
@@ -332,9 +326,6 @@ MASK, LOOP, GATHER, READ, LOOPS, GROUPS, TIMES = TRUTH
 wrong("07.9", "the mask saves work", "all", "mask", "128", "every", "zero")(TRUTH | {MASK: 8})
 wrong("07.9", "the loop visits every expert", "token", "loop", "chosen", "8", "no token", "empty")(TRUTH | {LOOP: 128})
 wrong("07.9", "three matrices counted as experts", "expert", "matri", "three", "3", "count")(TRUTH | {LOOP: 24})
-wrong("07.9", "gather copies each expert once", "gather", "copy", "copies", "assignment", "each token", "slot")(
-    TRUTH | {GATHER: 128}
-)
 wrong("07.9", "gather copies one expert for a token", "gather", "copy", "copies", "slot", "8", "eight", "top_k")(
     TRUTH | {GATHER: 512}
 )
@@ -356,8 +347,6 @@ wrong("07.9", "the share that is wasted", "times", "16", "share", "percent", "%"
 wrong("07.9", "words", "number", "str", "text")({question: str(value) for question, value in TRUTH.items()})
 wrong("07.9", "a list", "dict", "list")(list(TRUTH.values()))
 
-right("07.9", "integers")(TRUTH)
-right("07.9", "floats")({question: float(value) for question, value in TRUTH.items()})
 right("07.9", "computed")(
     {
         MASK: 128,

@@ -44,12 +44,6 @@ def _(outputs, weights):
     return (outputs.unflatten(0, weights.shape) * weights[..., None]).sum(dim=1)
 
 
-@wrong("07.1", "softmax of the weights", "softmax", "as they are", "weight")
-def _(outputs, weights):
-    weights = weights.softmax(dim=-1).to(outputs.dtype)
-    return (outputs.unflatten(0, weights.shape) * weights[..., None]).sum(dim=1)
-
-
 @wrong("07.1", "only the best expert", "slot", "first", "all")
 def _(outputs, weights):
     slots = weights.shape[1]
@@ -139,15 +133,6 @@ def _(x, routing, bank):
     return result
 
 
-@wrong("07.2", "assigned, not added", "add", "overwrit", "last", "slot", "lost")
-def _(x, routing, bank):
-    result = torch.zeros_like(x)
-    for expert in range(len(bank.gate_proj)):
-        token, slot = torch.where(routing.experts == expert)
-        result[token] = swiglu(x[token], *experts_of(bank, expert)) * routing.weights[token, slot, None]
-    return result
-
-
 @wrong("07.2", "weights by the number of the expert", "slot", "index", "weight", "number")
 def _(x, routing, bank):
     result = torch.zeros_like(x)
@@ -189,15 +174,6 @@ def _(x, routing, bank):
     result = torch.zeros_like(x)
     for slot in range(routing.experts.shape[1]):
         result += swiglu(x, *experts_of(bank, slot)) * routing.weights[:, slot, None]
-    return result
-
-
-@wrong("07.2", "the last expert left out", "last", "expert", "all", "missing")
-def _(x, routing, bank):
-    result = torch.zeros_like(x)
-    for expert in range(len(bank.gate_proj) - 1):
-        token, slot = torch.where(routing.experts == expert)
-        result[token] += swiglu(x[token], *experts_of(bank, expert)) * routing.weights[token, slot, None]
     return result
 
 
@@ -256,15 +232,6 @@ def _(x, routing, bank):
     return result
 
 
-@right("07.2", "token by token")
-def _(x, routing, bank):
-    result = torch.zeros_like(x)
-    for token, chosen in enumerate(routing.experts.tolist()):
-        for slot, expert in enumerate(chosen):
-            result[token] += routing.weights[token, slot] * swiglu(x[token], *experts_of(bank, expert))
-    return result
-
-
 @right("07.2", "slot by slot and expert by expert")
 def _(x, routing, bank):
     result = torch.zeros_like(x)
@@ -317,12 +284,6 @@ def _(experts, num_experts):
 def _(experts, num_experts):
     order, _token, offsets, back = lists_of(experts, num_experts)
     return order % len(experts), offsets, back
-
-
-@wrong("07.3", "assignments in the place of tokens", "assignment", "//", "slot", "token")
-def _(experts, num_experts):
-    order, _token, offsets, back = lists_of(experts, num_experts)
-    return order, offsets, back
 
 
 @wrong("07.3", "where groups begin", "begin", "start", "end")
@@ -502,15 +463,6 @@ def _(x, routing, bank):
     return library.combine(torch.cat(outputs), routing.weights)
 
 
-@wrong("07.4", "put back by order", "back", "order", "argsort")
-def _(x, routing, bank):
-    assignments, order, rows = sorted_rows(x, routing)
-    ids, counts = assignments[order].unique_consecutive(return_counts=True)
-    groups = zip(ids.tolist(), rows.split(counts.tolist()), strict=True)
-    outputs = [swiglu(group, *experts_of(bank, n)) for n, group in groups]
-    return library.combine(torch.cat(outputs)[order], routing.weights)
-
-
 @wrong("07.4", "the gate alone repaired", "up", "down", "matri", "three", "gate", "own expert", "group")
 def _(x, routing, bank):
     assignments, order, rows = sorted_rows(x, routing)
@@ -677,12 +629,6 @@ def _(rows, token, tokens):
     return reduce(rows, "(token slot) hidden -> token hidden", "sum", token=tokens)
 
 
-@wrong("07.5", "as many tokens as occur", "shape", "tokens", "without rows", "no row", "last")
-def _(rows, token, tokens):
-    result = torch.zeros(int(token.max()) + 1, rows.shape[-1], dtype=rows.dtype)
-    return result.index_add_(0, token, rows)
-
-
 @wrong("07.5", "one_hot without the number of tokens", "shape", "tokens", "without rows", "no row", "last")
 def _(rows, token, tokens):
     return einsum(F.one_hot(token).to(rows.dtype), rows, "row token, row hidden -> token hidden")
@@ -692,14 +638,6 @@ def _(rows, token, tokens):
 def _(rows, token, tokens):
     lengths = token.bincount(minlength=tokens)
     return torch.segment_reduce(rows, "sum", lengths=lengths, unsafe=True)
-
-
-@wrong("07.5", "the first row of each token", "first", "slot", "one", "add", "sum")
-def _(rows, token, tokens):
-    result = torch.zeros(tokens, rows.shape[-1], dtype=rows.dtype)
-    for number in token.unique().tolist():
-        result[number] = rows[token == number][0]
-    return result
 
 
 @wrong("07.5", "a result in the default dtype", "dtype", "float32")
