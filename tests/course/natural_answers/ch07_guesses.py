@@ -15,9 +15,9 @@ wrong, right, ANSWERS = collection.wrong, collection.right, collection.answers
 
 # 07.6 how many experts are hit? ---------------------------------------------------------------------------------------
 
-wrong("07.6", "no expert is chosen twice", "twice", "share", "same expert", "different", "more than", "overlap")(
-    lambda experts, top_k, tokens: min(experts, top_k * tokens)
-)
+wrong(
+    "07.6", "no expert is chosen twice", "twice", "another", "share", "same expert", "different", "more than", "overlap"
+)(lambda experts, top_k, tokens: min(experts, top_k * tokens))
 wrong("07.6", "all choices counted", "twice", "share", "same expert", "different", "more than", "overlap")(
     lambda experts, top_k, tokens: top_k * tokens
 )

@@ -94,10 +94,10 @@ def _(outputs, weights):
 @right("07.1", "two Python loops")
 def _(outputs, weights):
     tokens, slots = weights.shape
-    result = torch.zeros(tokens, outputs.shape[-1])
+    result = torch.zeros(tokens, outputs.shape[-1], dtype=torch.float64)
     for token in range(tokens):
         for slot in range(slots):
-            result[token] += outputs[token * slots + slot].float() * float(weights[token, slot])
+            result[token] += outputs[token * slots + slot].double() * float(weights[token, slot])
     return result.to(outputs.dtype)
 
 
@@ -518,12 +518,11 @@ def _(x, routing, bank):
     return library.combine(torch.cat(outputs)[order.argsort()], routing.weights)
 
 
-@wrong("07.4", "numbers one too high", "number", "group", "own expert", "another", "expert", "next", "one too")
+@wrong("07.4", "enumerate from one", "number", "group", "own expert", "another", "index", "next", "one too")
 def _(x, routing, bank):
     assignments, order, rows = sorted_rows(x, routing)
-    ids, counts = assignments[order].unique_consecutive(return_counts=True)
-    groups = zip(ids.tolist(), rows.split(counts.tolist()), strict=True)
-    outputs = [swiglu(group, *experts_of(bank, (n + 1) % len(bank.gate_proj))) for n, group in groups]
+    counts = assignments.bincount(minlength=len(bank.gate_proj)).tolist()
+    outputs = [swiglu(group, *experts_of(bank, n)) for n, group in enumerate(rows.split(counts), start=1)]
     return library.combine(torch.cat(outputs)[order.argsort()], routing.weights)
 
 
