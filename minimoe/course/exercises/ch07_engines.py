@@ -594,6 +594,10 @@ EXERCISES = (
                 renumbered(lambda hit, n: [min(place + 1, n - 1) for place in range(len(hit))]),
                 "every group gets the next expert. That helps if one expert is empty, and only then.",
             ),
+            "the next expert": (
+                renumbered(lambda hit, n: [(expert + 1) % n for expert in hit]),
+                "every group gets the expert after its own. Experts are numbered from 0.",
+            ),
             "from the end": (
                 renumbered(lambda hit, n: list(range(n - len(hit), n))),
                 "the numbers are counted from the last expert. Empty ones may be anywhere.",

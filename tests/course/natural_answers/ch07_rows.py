@@ -611,7 +611,7 @@ def _(rows, token, tokens):
 @wrong("07.5", "the mean of a token's rows", "mean", "divid", "sum")
 def _(rows, token, tokens):
     result = torch.zeros(tokens, rows.shape[-1], dtype=rows.dtype)
-    return result.index_reduce_(0, token, rows, "mean", include_self=False)
+    return result.scatter_reduce(0, token[:, None].expand_as(rows), rows, "mean", include_self=False)
 
 
 @wrong("07.5", "the largest of a token's rows", "largest", "max", "sum", "add")
