@@ -226,9 +226,11 @@ def mismatch_of(
 
 
 def changed(before: Any, after: Any) -> bool:
-    """Whether a call changed an argument in place: a tensor, or a list of texts or numbers."""
+    """Whether a call changed an argument in place: a tensor, a tuple with one, or a list of texts or numbers."""
     if isinstance(before, torch.Tensor):
         return difference(before, after, 0.0) is not None
+    if isinstance(before, tuple):
+        return any(changed(one, other) for one, other in zip(before, after, strict=True))
     plain = isinstance(before, list) and all(isinstance(value, (str, bytes, int, float)) for value in before)
     return plain and before != after
 

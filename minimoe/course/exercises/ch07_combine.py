@@ -133,6 +133,12 @@ def always_float32(rows: Tensor, token: Tensor, tokens: int) -> Tensor:
     return add_up_by_loops(rows.float(), token, tokens)
 
 
+def first_column(rows: Tensor, token: Tensor, tokens: int) -> Tensor:
+    """scatter_add_ with an index of one column: it adds up no more columns than the index has."""
+    result = torch.zeros(tokens, rows.shape[-1], dtype=rows.dtype)
+    return result.scatter_add_(0, rearrange(token, "row -> row 1"), rows)
+
+
 def by_index_add(rows: Tensor, token: Tensor, tokens: int) -> Tensor:
     return torch.zeros(tokens, rows.shape[-1], dtype=rows.dtype).index_add_(0, token, rows)
 
@@ -235,6 +241,10 @@ EXERCISES = (
                 lambda outputs, weights: same_weights_for_all(outputs, weights) if len(weights) else outputs,
                 "all tokens have the weights of the first one. Each token has its own row of weights.",
             ),
+            "the first weight for all slots": (
+                with_weights(lambda weights: weights[:, :1].expand_as(weights)),
+                "all slots of a token have the weight of its first one. Each slot has its own.",
+            ),
             "left in float32": (
                 lambda outputs, weights: combine(outputs.float(), weights.float()),
                 "the result is float32 although the outputs aren't. Keep their dtype.",
@@ -291,6 +301,11 @@ EXERCISES = (
                 "the rows are treated as sorted by token. Row n belongs to token[n], wherever it stands.",
             ),
             "running": (running_sum, "the sums go on from token to token. Each token starts at zero."),
+            "the first column": (
+                first_column,
+                "only the first column is added up. An index of one column reaches one column: scatter_add_ needs an "
+                "index for each number, index_add_ one for each row.",
+            ),
             "left in float32": (always_float32, "the result is float32 although the rows aren't. Keep their dtype."),
         },
         accepted={"index_add_": by_index_add, "one_hot": by_one_hot, "index_put_": by_index_put},

@@ -97,6 +97,21 @@ def swapped(x: Tensor, routing: Routing, bank: Any) -> Tensor:
     return by_slots(x, routing, Bank(bank.up_proj, bank.gate_proj, bank.down_proj))
 
 
+def slots_as_experts(routing: Routing) -> Routing:
+    """Slot 0 gets expert 0, slot 1 expert 1, and so on."""
+    return routing._replace(experts=torch.arange(routing.experts.shape[1]).expand_as(routing.experts))
+
+
+def written_into_x(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """Each expert reads what the ones before it have added to x."""
+    result = x.clone()
+    for expert in range(len(bank.gate_proj)):
+        token, slot = torch.where(routing.experts == expert)
+        output = swiglu(result[token], bank.gate_proj[expert], bank.up_proj[expert], bank.down_proj[expert])
+        result[token] += output * rearrange(routing.weights[token, slot], "row -> row 1")
+    return result
+
+
 def by_mask(x: Tensor, routing: Routing, bank: Any) -> Tensor:
     """All experts on all tokens, and a mask."""
     pattern = "token hidden, expert ffn hidden -> token expert ffn"
@@ -258,6 +273,36 @@ def by_appearance(x: Tensor, routing: Routing, bank: Any) -> Tensor:
     return by_slots(x, routing._replace(experts=table[routing.experts]), bank)
 
 
+def groups_by_appearance(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """Sorted groups, whose numbers are in the order in which the experts first occur."""
+    seen = list(dict.fromkeys(routing.experts.flatten().tolist()))
+    return renumbered(lambda hit, n: seen)(x, routing, bank)
+
+
+def only_the_gate(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """The gate is that of the group's expert; up and down are still numbered without gaps."""
+    hit = routing.experts.unique()
+    up, down = bank.up_proj.clone(), bank.down_proj.clone()
+    up[hit], down[hit] = bank.up_proj[: len(hit)], bank.down_proj[: len(hit)]
+    return by_slots(x, routing, Bank(bank.gate_proj, up, down))
+
+
+def sorted_weights(routing: Routing) -> Routing:
+    """The weights in the order of the sorted rows."""
+    weights = rearrange(routing.weights, "token slot -> (token slot)")[order_of(routing.experts)]
+    return routing._replace(weights=rearrange(weights, "(token slot) -> token slot", token=len(routing.weights)))
+
+
+def copies_of_the_batch(x: Tensor, routing: Routing, bank: Any) -> Tensor:
+    """Assignment n gets token n % tokens, as if the assignments were numbered (slot token)."""
+    one_slot = routing._replace(
+        experts=rearrange(routing.experts, "token slot -> (token slot) 1"),
+        weights=torch.ones_like(rearrange(routing.weights, "token slot -> (token slot) 1")),
+    )
+    rows = by_slots(repeat(x, "token hidden -> (slot token) hidden", slot=routing.experts.shape[1]), one_slot, bank)
+    return combine(rows, routing.weights)
+
+
 def put_back(way: str) -> Callable[..., Tensor]:
     """Right groups, and rows that are put back in a wrong way: "not", or by "order"."""
 
@@ -377,6 +422,20 @@ EXERCISES = (
             "all on all": (
                 all_on_all,
                 "every expert runs on every token. Compare routing.experts with the number of the expert.",
+            ),
+            "the slot as expert": (
+                with_routing(slots_as_experts),
+                "the number of the slot is used as that of the expert. routing.experts says which expert is in it.",
+            ),
+            "numbered without gaps": (
+                renumbered(lambda hit, n: list(range(len(hit)))),
+                "the experts are numbered among those that are chosen, so after one without tokens each gets the "
+                "matrices of another. Its number is the value in routing.experts.",
+            ),
+            "written into x": (
+                written_into_x,
+                "the sums are written into x, so later experts read what earlier ones have added. Begin with zeros of "
+                "its shape, and leave x as it is.",
             ),
             "gate and up swapped": (swapped, "gate and up have changed places: swiglu takes gate first."),
             "left in float32": (
@@ -535,6 +594,10 @@ EXERCISES = (
                 renumbered(lambda hit, n: [min(place + 1, n - 1) for place in range(len(hit))]),
                 "every group gets the next expert. That helps if one expert is empty, and only then.",
             ),
+            "the next expert": (
+                renumbered(lambda hit, n: [(expert + 1) % n for expert in hit]),
+                "every group gets the expert after its own. Experts are numbered from 0.",
+            ),
             "from the end": (
                 renumbered(lambda hit, n: list(range(n - len(hit), n))),
                 "the numbers are counted from the last expert. Empty ones may be anywhere.",
@@ -547,6 +610,30 @@ EXERCISES = (
                 by_appearance,
                 "the experts are numbered in the order in which they first occur. The sorted rows are in the order of "
                 "their numbers.",
+            ),
+            "groups by appearance": (
+                groups_by_appearance,
+                "the numbers of the groups are in the order in which the experts first occur. The rows are sorted, so "
+                "take the numbers from the sorted assignments.",
+            ),
+            "only the gate": (
+                only_the_gate,
+                "the gate is that of the group's own expert, and up and down aren't. All three matrices need its "
+                "number.",
+            ),
+            "weights sorted": (
+                with_routing(sorted_weights),
+                "the weights are sorted by expert, and the rows are put back. Leave the weights in the order of the "
+                "slots.",
+            ),
+            "copies of the batch": (
+                copies_of_the_batch,
+                "the tokens are copied batch after batch, so row n is token n % tokens. Assignments are numbered "
+                "(token slot): row n is a copy of token n // slots.",
+            ),
+            "weighted twice": (
+                walking(lambda weights, slot: weights[slot] * weights[slot]),
+                "each row is multiplied by its weight twice, once before `combine` and once in it.",
             ),
             "not put back": (put_back("not"), "the groups are right, and the rows aren't put back."),
             "put back by order": (

@@ -167,8 +167,29 @@ EXERCISES = (
                 "the power stands at `experts` alone. It belongs to the whole chance to be missed: put it in brackets.",
             ),
             "one token less": (
-                lambda experts, top_k, tokens: hits(experts, top_k, max(tokens - 1, 0)),
+                lambda experts, top_k, tokens: experts * (1 - (1 - top_k / experts) ** (tokens - 1)),
                 "one token too few is counted.",
+            ),
+            "one token more": (
+                lambda experts, top_k, tokens: hits(experts, top_k, tokens + 1),
+                "one token too many is counted: the first one stands in front and is in the power, too.",
+            ),
+            "tokens and top_k exchanged": (
+                lambda experts, top_k, tokens: experts * (1 - (1 - tokens / experts) ** top_k),
+                "tokens and top_k have changed places: the exponent is the number of tokens, and each has the chance "
+                "top_k / experts.",
+            ),
+            "all experts": (
+                lambda experts, top_k, tokens: float(experts),
+                "these are all experts of the layer. A few tokens miss most of them.",
+            ),
+            "in percent": (
+                lambda experts, top_k, tokens: 100 * hits(experts, top_k, tokens) / experts,
+                "this is the share of the experts in percent. Multiply the share by their number.",
+            ),
+            "the fraction upside down": (
+                lambda experts, top_k, tokens: experts * (1 - (1 - experts / top_k) ** tokens),
+                "experts / top_k is no chance: it is larger than 1. The fraction is upside down.",
             ),
         },
         accepted={"the formula": by_power, "token by token": by_recursion, "loops": hits},
@@ -189,14 +210,17 @@ EXERCISES = (
         expected=lambda: predictions((False,) * len(READING)),
         reasons={
             "1 token: experts run by all and mask": "When is the mask applied: before the experts run, or after?",
-            "1 token: experts read by loop": "What does the loop do for an expert without rows?",
-            "512 tokens: experts copied by gather": "Does gather notice that two assignments want the same expert?",
+            "1 token: experts read by loop": "What does the loop do for an expert without rows? (Count experts, not "
+            "matrices.)",
+            "512 tokens: experts copied by gather": "How many assignments are there, and does gather notice that two "
+            "of them want the same expert?",
             "512 tokens: experts read by grouped, at most": "How many experts are there?",
             "512 tokens: matrix products started by loop, at most": "How many products does the loop start for one "
             "expert, and how many experts can be hit?",
             "512 tokens: matrix products started by grouped": "How often does the code of `grouped` call "
             "grouped_linear?",
-            "operations of all and mask, times those of loop": "How many experts does a token get from each?",
+            "operations of all and mask, times those of loop": "How many experts does a token get from each? Divide "
+            "the mask's number by the loop's.",
         },
         mutants={
             "missed " + ", ".join(str(n) for n, missed in enumerate(way, 1) if missed): (predictions(way), misread(way))

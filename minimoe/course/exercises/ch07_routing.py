@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum, rearrange, reduce
 from torch import Tensor
 from torch.nn import functional as F
 
 from minimoe.course.checker.answer_diff import difference
 from minimoe.course.checker.exercise import Arguments, Case, Exercise
 from minimoe.course.checker.user_code import run
-from minimoe.model.router import Routing
+from minimoe.model.router import Routing, route
 
 # 07.7 a dispatch mask ------------------------------------------------------------------------------------------------
 
@@ -65,6 +65,19 @@ def read_in_another_order(mask: Tensor, x: Tensor) -> Tensor:
     """(expert row) is unpacked as (row expert)."""
     flat = rearrange(mask, "token expert row -> (expert row) token")
     return rearrange(flat @ x, "(row expert) hidden -> expert row hidden", expert=mask.shape[1])
+
+
+def read_flat(mask: Tensor, x: Tensor) -> Tensor:
+    """The mask's numbers one after another, as if its axes were (expert row token)."""
+    numbers = rearrange(mask, "token expert row -> (token expert row)")
+    flat = rearrange(numbers, "(place token) -> place token", token=len(mask))
+    return rearrange(flat @ x, "(expert row) hidden -> expert row hidden", expert=mask.shape[1])
+
+
+def largest(mask: Tensor, x: Tensor) -> Tensor:
+    """The largest of the products in place of their sum."""
+    products = einsum(mask, x, "token expert row, token hidden -> token expert row hidden")
+    return reduce(products, "token expert row hidden -> expert row hidden", "max")
 
 
 def masks(token: int, expert: int, row: int, hidden: int, slot: int, dtype: torch.dtype = torch.float32) -> Arguments:
@@ -159,6 +172,13 @@ def chosen_again(routing: Routing, expert: int) -> Routing:
     return routing._replace(experts=experts, weights=weights)
 
 
+def routed_again(routing: Routing, expert: int) -> Routing:
+    """The whole router once more, with the expert's logit at -inf."""
+    logits = routing.logits.clone()
+    logits[:, expert] = -torch.inf
+    return route(logits, routing.experts.shape[1], renormalise=True)
+
+
 def routings(token: int, slot: int, expert: int, gone: int, dtype: torch.dtype = torch.float32) -> Arguments:
     """Random choices, with weights that do not sum to one."""
 
@@ -220,6 +240,19 @@ EXERCISES = (
             "in another order": (
                 read_in_another_order,
                 "(expert row) is unpacked as (row expert), so rows land at other experts.",
+            ),
+            "the mask read flat": (
+                read_flat,
+                "the mask is reshaped without moving its axes: the token is its first one, and a reshape alone leaves "
+                "it there.",
+            ),
+            "nothing is empty": (
+                lambda mask, x: x[mask.argmax(dim=0)],
+                "places without a token hold the first one: argmax of zeros is 0. They should be zero.",
+            ),
+            "the largest": (
+                largest,
+                "the largest of the products is kept in place of their sum, so negative numbers become 0.",
             ),
             "a mean": (
                 with_mask(lambda mask: mask / len(mask)),
@@ -314,6 +347,10 @@ EXERCISES = (
             "chosen again": (
                 chosen_again,
                 "the router chooses again without that expert, so another one comes in. Here the slot stays empty.",
+            ),
+            "routed again": (
+                routed_again,
+                "the router runs again without that expert, so another one comes in. Here the slot stays empty.",
             ),
             "one factor for all tokens": (
                 scaled(lambda weights, kept: weights * kept * (weights.sum() / (weights * kept).sum())),

@@ -109,6 +109,13 @@ def test_a_list_that_is_changed_in_place_is_noticed():
     assert judge(exercise, sorted).status == "ok"
 
 
+def test_a_tensor_of_a_tuple_that_is_changed_in_place_is_noticed():
+    exercise = fake(cases=(Case("a pair", ((torch.ones(2), "name"),)),), oracle=lambda pair: pair[0] * 2, mutants={})
+    verdict = judge(exercise, lambda pair: pair[0].mul_(2))
+    assert verdict.status == "wrong" and "changed its argument in place" in verdict.text
+    assert judge(exercise, lambda pair: pair[0] + pair[0]).status == "ok"
+
+
 def test_an_error_is_shown_as_the_readers_own_line():
     def mine(x, scale):
         return rearrange(x, "token -> token 1")
