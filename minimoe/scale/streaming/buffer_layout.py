@@ -8,6 +8,7 @@ another alignment kernels may round differently.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -90,7 +91,7 @@ class BufferLayout:
 
 
 class WeightReader:
-    """Reads weights into buffers and counts bytes, by purpose, and seconds. Thread-safe."""
+    """Reads weights into buffers and counts bytes, by purpose, and `seconds` with at least one read. Thread-safe."""
 
     def __init__(self, format: Format) -> None:
         self.format = format
@@ -98,6 +99,7 @@ class WeightReader:
         self.seconds = 0.0
         self.after_reading: Callable[[int], None] = lambda count: None
         self._lock = threading.Lock()
+        self._reads, self._began = 0, 0.0
 
     def read(self, layout: BufferLayout, memory: Tensor, purpose: str) -> None:
         """Fill `memory` (uint8, at least layout.nbytes bytes). purpose: a key of `bytes`.
@@ -106,31 +108,44 @@ class WeightReader:
         invalid values; the content of the memory is then undefined.
         """
         for _, group in groupby(layout.extents, key=lambda extent: str(extent.header.file)):
-            extents, began = list(group), time.perf_counter()
+            extents = list(group)
             header, count = extents[0].header, sum(extent.nbytes for extent in extents)
-            with header.open() as file:
+            with self.timed(), header.open() as file:
                 file.require_unchanged(header.identity)
                 for extent in extents:
                     file.read_into(memory_of(memory[extent.at : extent.at + extent.nbytes]), extent.start)
                 file.require_unchanged(header.identity)
-            self.note(purpose, count, time.perf_counter() - began)
+            self.note(purpose, count)
         for part, at in layout.places:
             check_values(self.format, part.header, part.name, part.view(memory, at))
 
     def read_converting(self, part: TensorPart, destination: Tensor, purpose: str) -> None:
         """Fill `destination` with one large tensor, converted to its dtype, through a staging buffer of 8 MiB."""
-        began = time.perf_counter()
         entry = TensorEntry(part.name, part.code, part.shape, part.start, part.nbytes)
-        with part.header.open() as file:
+        with self.timed(), part.header.open() as file:
             file.require_unchanged(part.header.identity)
             Filler().fill(destination, file, entry)
             file.require_unchanged(part.header.identity)
-        self.note(purpose, part.nbytes, time.perf_counter() - began)
+        self.note(purpose, part.nbytes)
 
-    def note(self, purpose: str, count: int, seconds: float) -> None:
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time of a read; reads at the same time count once."""
+        with self._lock:
+            if self._reads == 0:
+                self._began = time.perf_counter()
+            self._reads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reads -= 1
+                if self._reads == 0:
+                    self.seconds += time.perf_counter() - self._began
+
+    def note(self, purpose: str, count: int) -> None:
         with self._lock:
             self.bytes[purpose] = self.bytes.get(purpose, 0) + count
-            self.seconds += seconds
         self.after_reading(count)
 
     @property

@@ -44,7 +44,8 @@ class Slot:
 
 
 class ExpertCache:
-    """`slots` slots of `slot_bytes` each, allocated once. `load(key, memory)` fills a slot and returns its layout.
+    """`slots` slots of `slot_bytes` each, allocated once. `load(key, memory)` fills a slot, or begins to fill it, and
+    returns its layout.
 
     `hits` and `misses` count the calls of `get`.
     """
@@ -59,15 +60,15 @@ class ExpertCache:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def get(self, key: Key, count: bool = True) -> Slot:
+    def get(self, key: Key) -> Slot:
         """The slot of this expert; on a miss the expert is loaded, if necessary in place of another.
 
         If `load` raises, the cache does not contain the expert: a slot is never partially filled. Raises BadArgument if
         all slots are in use.
         """
         slot = self.slots.get(key)
-        self.hits += count and slot is not None
-        self.misses += count and slot is None
+        self.hits += slot is not None
+        self.misses += slot is None
         if slot is None:
             memory = self.evict()
             try:
@@ -78,6 +79,10 @@ class ExpertCache:
             self.slots[key] = slot
         self.slots.move_to_end(key)
         return slot
+
+    def remove(self, key: Key) -> None:
+        """Remove an expert that is in the cache; its slot becomes free."""
+        self.free.append(self.slots.pop(key).memory)
 
     def evict(self) -> Tensor:
         """The memory of a free slot, or of the least recently used one that is not in use, which is evicted."""

@@ -16,7 +16,7 @@ from minimoe.model.experts import ExpertBank
 from minimoe.model.router import Routing
 from minimoe.quantisation import Format
 from minimoe.scale.streaming.buffer_layout import TensorMap, WeightReader
-from minimoe.scale.streaming.expert_cache import ExpertCache
+from minimoe.scale.streaming.read_ahead import ReadAhead
 
 KINDS = ("gate_proj", "up_proj", "down_proj")
 
@@ -81,24 +81,21 @@ class StreamedBank(ExpertBank):
     """
 
     def __init__(
-        self, config: ModelConfig, layer: int, format: Format, dtype: torch.dtype, cache: ExpertCache, absent: bool
+        self, config: ModelConfig, layer: int, format: Format, dtype: torch.dtype, stored: ReadAhead, absent: bool
     ):
         nn.Module.__init__(self)  # not ExpertBank.__init__, which would allocate the weights
         self.layer, self.experts, self.absent = layer, config.num_experts, absent
-        self.format, self.dtype, self.cache = format, dtype, cache
+        self.format, self.dtype, self.stored = format, dtype, stored
         self.gate_proj, self.up_proj, self.down_proj = (Matrices(self, kind) for kind in KINDS)
         self.values_of_matrix = config.moe_intermediate_size * config.hidden_size
         self.engine = "loop"
-        self.visited: set[int] = set()
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
         if self.absent:
             return torch.full_like(x, torch.nan)
-        self.visited.clear()
+        self.stored.announce((self.layer, expert) for expert in routing.experts.unique().tolist())  # in loop's order
         return super().forward(x, routing)
 
     def matrix(self, kind: str, expert: int) -> Tensor:
         """One matrix (outs, ins). An expert counts as a hit or miss once per pass, with the first of its matrices."""
-        slot = self.cache.get((self.layer, expert), count=expert not in self.visited)
-        self.visited.add(expert)
-        return self.format.unpack(slot.parts(kind), self.dtype)
+        return self.format.unpack(self.stored.get((self.layer, expert)).parts(kind), self.dtype)

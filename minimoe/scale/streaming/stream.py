@@ -1,7 +1,7 @@
 """stream: run a checkpoint larger than memory, layer by layer from disk or over HTTP, under a budget of RAM.
 
 The model is a Transformer with the library's own code; only the source of the weights differs. Attention weights are
-read just before their layer runs (dense_prefetch.py), experts when a router has selected them (expert_cache.py), the
+read just before their layer runs (dense_prefetch.py), experts when a router has selected them (read_ahead.py), the
 embedding row by row. A prompt passes through each layer as a whole, so a layer is read once for all of its tokens; the
 reply is generated token by token. Results are bit-identical to those of the loaded model with engine "loop".
 """
@@ -31,8 +31,8 @@ from minimoe.quantisation import is_packed
 from minimoe.scale.streaming.budget import Budget, budget, pass_bytes
 from minimoe.scale.streaming.buffer_layout import BufferLayout, TensorMap, WeightReader
 from minimoe.scale.streaming.dense_prefetch import DenseParts
-from minimoe.scale.streaming.expert_cache import ExpertCache, Key
 from minimoe.scale.streaming.modules import StreamedBank, StreamedEmbedding, StreamedLinear
+from minimoe.scale.streaming.read_ahead import ReadAhead
 from minimoe.scale.streaming.statistics import StreamStatistics
 from minimoe.text.tokenizer import Tokenizer
 
@@ -110,13 +110,7 @@ class StreamedTransformer(Transformer):
         check_head: called after lm_head has been read; raises WrongModel if it contradicts the config.
         """
         reader, config = WeightReader(stored.format), self.config
-
-        def load(key: Key, memory: Tensor) -> BufferLayout:
-            layout = stored.expert(*key)
-            reader.read(layout, memory, "experts")
-            return layout
-
-        experts = ExpertCache(plan.slots, plan.slot, load)
+        experts = ReadAhead(stored, reader, plan.slots, plan.slot)
         if self.is_first:
             self.embed_tokens = StreamedEmbedding(stored, reader, dtype)
         for layer in self.layers:
@@ -138,7 +132,7 @@ class StreamedTransformer(Transformer):
             self.lm_head.register_forward_pre_hook(partial(fill_head, stored, reader, dtype, check_head))
         self.dense = DenseParts(self, stored, reader, plan)
         self.budget = plan
-        self.streaming = StreamStatistics(plan, experts, reader)
+        self.streaming = StreamStatistics(plan, experts.cache, reader)
 
     # ---------------------------------------------------------------- a pass
 

@@ -88,12 +88,11 @@ def test_a_derived_view_keeps_the_slot_in_use(derived):
     assert number(cache.get((0, 2))) == 2
 
 
-def test_get_without_counting():
+def test_a_removed_expert_leaves_a_free_slot():
     cache = ExpertCache(1, 64, load)
     cache.get((0, 1))
-    cache.get((0, 1), count=False)
-    cache.get((0, 2), count=False)
-    assert (cache.hits, cache.misses) == (0, 1)
+    cache.remove((0, 1))
+    assert not cache.slots and len(cache.free) == 1
 
 
 def test_a_cache_without_slots_holds_nothing():
