@@ -1,9 +1,9 @@
 """A whole model on one GPU: the 235B in int4, which an H200 holds, and the 30B-A3B in bfloat16.
 
-Random weights are created on the device, one matrix at a time, and packed like those of `minimoe quantise`: the output
-is noise, but memory and speed are those of the real model (the routing of random weights is close to uniform). The
-model is rank 0 of 1 over NCCL, so its two reductions a layer are included. The prompt has three chunks, of which the
-later ones attend to a cache; the attention kernels that the device uses for each are listed. Compared are
+Random weights are created on the device, packed ones as random numbers with one scale: the output is noise, but memory
+and speed are those of the real model (the routing of random weights is close to uniform). The model is rank 0 of 1 over
+NCCL, so its two reductions a layer are included. The prompt has three chunks, of which the later ones attend to a
+cache; the attention kernels that the device uses for each are listed. Compared are
 - allocated memory with the planner's numbers (weights, cache, and the peak while running with the planner's total);
 - tokens per second, as written and with `compile_decode`, with the limit of memory bandwidth: every active weight and
   the cache are read once a token, at the measured copy speed of the device. `gpu_transformers` measures transformers.
@@ -75,7 +75,7 @@ SMALL = (Case("tiny", TINY, "int4", 128, 16, 8), Case("tiny", TINY, "bf16", 128,
 
 
 def build(case: Case, device: torch.device) -> TensorSplit:
-    """The model on the device, filled matrix by matrix; the only other memory is one matrix in 32 bits."""
+    """The model on the device, filled stack by stack; the only other memory is one packed stack."""
     with torch.device("meta"):
         model = TensorSplit(case.config, 0, 1)
         if case.precision in OWN:
@@ -96,26 +96,27 @@ def fill(module: nn.Module, generator: torch.Generator) -> None:
         for name in ("gate_proj", "up_proj", "down_proj"):
             stack = getattr(module, name)
             if isinstance(stack, PackedBank):
-                for expert in range(len(stack)):
-                    pack_random(stack, {suffix: part[expert] for suffix, part in stack.parts.items()}, generator)
+                fill_packed(stack, generator)
             else:
                 stack.normal_(std=0.02, generator=generator)
     elif isinstance(module, PackedLinear):
-        pack_random(module, module.parts, generator)
+        fill_packed(module, generator)
     else:
         for parameter in module.parameters():
             parameter.normal_(std=0.02, generator=generator) if parameter.dim() > 1 else parameter.fill_(1)
 
 
-def pack_random(module: Packed, parts: dict[str, Tensor], generator: torch.Generator) -> None:
-    """Write one random matrix into the packed parts."""
+def fill_packed(module: Packed, generator: torch.Generator) -> None:
+    """Fill packed parts with uniform numbers and one scale: weights with a standard deviation of 0.02."""
     format = module.format
     assert isinstance(format, GroupwiseInt)
-    outs, stored = parts[format.numbers].shape
-    ins = stored * (2 if format.bits == 4 else 1)
-    weight = torch.empty(outs, ins, device=generator.device).normal_(std=0.02, generator=generator)
-    for suffix, packed in format.pack(weight).items():
-        parts[suffix].copy_(packed)
+    numbers, scale = module.parts[format.numbers], module.parts["weight_scale"]
+    if format.bits == 4:
+        numbers.random_(1, 16, generator=generator)  # -7 to 7, plus 8
+        numbers.add_(torch.empty_like(numbers).random_(1, 16, generator=generator), alpha=16)
+    else:
+        numbers.random_(-format.largest, format.largest + 1, generator=generator)
+    scale.fill_(0.02 * 3**0.5 / format.largest)
 
 
 def bandwidth(device: torch.device, size: int) -> float:
