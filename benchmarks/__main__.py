@@ -1,6 +1,7 @@
 """Run benchmarks: python -m benchmarks [NAME ...].
 
-Without a name, all in ALL run; those in LARGE need gigabytes of disk and memory, or a large GPU, and run by name only.
+Without a name, all in ALL run; those in LARGE need gigabytes of disk and memory, a large GPU, or kaleido, and run by
+name only.
 """
 
 import os
@@ -19,6 +20,7 @@ from benchmarks import (
     loading,
     packed,
     parity,
+    plot,
     real_width,
     recording,
     speed,
@@ -41,6 +43,7 @@ ALL = {
     "explorer": explorer.main,
 }
 LARGE = {
+    "plot": plot.main,
     "whole_checkpoint": whole_checkpoint.main,
     "whole_rank": whole_rank.main,
     "real_width": real_width.main,
