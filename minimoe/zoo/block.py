@@ -26,17 +26,13 @@ def run_chosen(hidden: Tensor, routing: Routing, expert: Expert) -> Tensor:
     return output
 
 
-def run_on_weighted_input(hidden: Tensor, routing: Routing, expert: Expert) -> Tensor:
-    """Llama 4's order: the weight multiplies the *input* of the expert, so it passes through the nonlinearity.
+def stacked_swiglu(rows: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+    """One expert whose gate and up are one matrix, as most classes store them. rows: (token, hidden) -> the same.
 
-    hidden: (token, hidden) -> the same. f(w·x) and w·f(x) differ, since an expert is not linear.
+    gate_up: (2 ffn, hidden), the gate first. down: (hidden, ffn). One product in place of two may round differently.
     """
-    output = torch.zeros_like(hidden)
-    for number in routing.experts.unique().tolist():
-        slot, token = torch.where(rearrange(routing.experts == number, "token slot -> slot token"))
-        weights = rearrange(routing.weights[token, slot], "assignment -> assignment 1")
-        output.index_add_(0, token, expert(number, hidden[token] * weights))
-    return output
+    gate, up = rearrange(F.linear(rows, gate_up), "token (pair ffn) -> pair token ffn", pair=2)
+    return F.linear(F.silu(gate) * up, down)
 
 
 def gpt_oss_expert(rows: Tensor, gate_up: Tensor, gate_up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
