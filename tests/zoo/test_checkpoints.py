@@ -62,7 +62,9 @@ def test_total_parameters_are_those_of_the_built_class(model):
 @pytest.mark.parametrize("model", [model for model in CHECKPOINTS if model != "DBRX"])
 def test_rule_is_what_the_config_says(model):
     each, config = CHECKPOINTS[model], class_config(model)
-    first = next(getattr(config, key) for key in ("num_experts", "n_routed_experts", "num_local_experts") if hasattr(config, key))
+    first = next(
+        getattr(config, key) for key in ("num_experts", "n_routed_experts", "num_local_experts") if hasattr(config, key)
+    )
     assert (each.experts, each.top_k, each.layers, each.hidden) == (
         first, config.num_experts_per_tok, config.num_hidden_layers, config.hidden_size,
     )  # fmt: skip
