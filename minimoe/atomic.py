@@ -2,7 +2,7 @@
 
 The content is written to a temporary file in the same folder, which is then renamed in one step (`os.replace`, POSIX
 rename). Until that step the old file is unchanged, even by a full disk, a crash or Ctrl-C. For several files of one
-folder that must change together, see checkpoint/save_folder.py.
+folder that must change together, see checkpoint/folder_transaction.py.
 """
 
 import os

@@ -7,6 +7,7 @@ headers of the weight files are fetched; the weights follow when they are read.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from minimoe.checkpoint.folder_transaction import finish_interrupted_save
 from minimoe.checkpoint.layout import concerns
 from minimoe.checkpoint.other_formats import refuse_foreign
 from minimoe.checkpoint.remote import hub
@@ -16,7 +17,6 @@ from minimoe.checkpoint.remote.remote_file import RemoteFolder
 from minimoe.checkpoint.resolve import INDEX, SINGLE, find_checkpoint, remote_address
 from minimoe.checkpoint.safetensors.index import Index, find_index, read_index
 from minimoe.checkpoint.safetensors.shards import Shards, open_indexed
-from minimoe.checkpoint.save_folder import finish_interrupted_save
 from minimoe.errors import NotFound
 from minimoe.model.checks import check_layers
 from minimoe.model.config import ModelConfig

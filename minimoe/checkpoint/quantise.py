@@ -12,13 +12,13 @@ import torch
 from tqdm.auto import tqdm
 
 from minimoe.atomic import write
+from minimoe.checkpoint.folder_transaction import replacing
 from minimoe.checkpoint.layout import Expected, expected_tensors
 from minimoe.checkpoint.load import compare_tied_head
 from minimoe.checkpoint.match import Placed, match
 from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.resolve import folder_name
 from minimoe.checkpoint.save import files_of_checkpoint
-from minimoe.checkpoint.save_folder import replacing
 from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.checkpoint.weights.convert import MatrixReader, converted, stored_matrices
 from minimoe.checkpoint.weights.packed_size import bits_per_parameter, require_packed

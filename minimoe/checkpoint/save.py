@@ -1,6 +1,7 @@
 """save: a model and its tokenizer -> a folder in the released layout, which transformers and vLLM load too.
 
-The save is atomic (see save_folder.py): after a failure or a crash the folder holds the old checkpoint or the new one.
+The save is atomic (see folder_transaction.py): after a failure or a crash the folder holds the old checkpoint or the
+new one.
 """
 
 from dataclasses import replace
@@ -10,10 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from minimoe.atomic import write
+from minimoe.checkpoint.folder_transaction import PLAIN_NAME, replacing
 from minimoe.checkpoint.layout import INDEX, SINGLE, Expected, expected_tensors
 from minimoe.checkpoint.resolve import folder_name
 from minimoe.checkpoint.safetensors.index import read_index
-from minimoe.checkpoint.save_folder import PLAIN_NAME, replacing
 from minimoe.checkpoint.shard_writer import ShardWriter, as_json, split
 from minimoe.dtypes import BYTES_PER_VALUE, CODES, TORCH_DTYPES
 from minimoe.errors import BadArgument, MinimoeError

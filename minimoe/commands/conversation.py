@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from minimoe.commands.ctrl_c import StopKey, stop_key
 from minimoe.commands.options import require_text
 from minimoe.commands.soft_switch import SWITCHES, split_switch
-from minimoe.commands.stop_key import StopKey, stop_key
 from minimoe.commands.terminal import is_interactive, print_error
 from minimoe.errors import MinimoeError, NoThinkingSwitch
 from minimoe.model.transformer import Transformer

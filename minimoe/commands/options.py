@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from minimoe.checkpoint.folder_transaction import finish_interrupted_save
 from minimoe.checkpoint.resolve import find_checkpoint, remote_address
-from minimoe.checkpoint.save_folder import finish_interrupted_save
 from minimoe.commands.terminal import refuse
 from minimoe.dtypes import DTYPE_NAMES
 from minimoe.errors import BadArgument

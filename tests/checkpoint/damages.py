@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import minimoe
+from minimoe.checkpoint.folder_transaction import DECIDED, JOURNAL, STAGING
 from minimoe.checkpoint.layout import INDEX, SINGLE
 from minimoe.checkpoint.quantise import quantise
-from minimoe.checkpoint.save_folder import DECIDED, JOURNAL, STAGING
 from minimoe.model.transformer import Transformer
 from minimoe.quantisation.modules import Packed, stored_tensors
 from minimoe.text.tokenizer_files import FILE_NAMES as TOKENIZER_FILES

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from minimoe import ModelConfig, Transformer
 from minimoe.checkpoint import save as save_module
 from minimoe.checkpoint import shard_writer
+from minimoe.checkpoint.folder_transaction import DECIDED, JOURNAL
 from minimoe.checkpoint.load import load_model
 from minimoe.checkpoint.save import save
-from minimoe.checkpoint.save_folder import DECIDED, JOURNAL
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import BadArgument, UnsafeIndex, WriteFailed
 from minimoe.scale.distributed.pipeline_parallel import LayerSplit

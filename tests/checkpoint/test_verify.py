@@ -12,7 +12,7 @@ import pytest
 import minimoe.checkpoint.verify as verify_module
 from minimoe import ModelConfig
 from minimoe.checkpoint.checksums import JOURNAL_NAME
-from minimoe.checkpoint.save_folder import DECIDED, JOURNAL
+from minimoe.checkpoint.folder_transaction import DECIDED, JOURNAL
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import NotFound
 from tests.checkpoint.fake import TINY, edit_json, first_shard, write_sparse

@@ -64,10 +64,10 @@ def test_sources_compile_under(version):
     assert compiled.returncode == 0, compiled.stderr
 
 
-# What may write in another way: files of a staging folder, which save_folder.py moves into place.
+# What may write in another way: files of a staging folder, which folder_transaction.py moves into place.
 WRITES = {
     "minimoe/atomic.py": {"open", "os.replace"},
-    "minimoe/checkpoint/save_folder.py": {"os.rename", "os.replace"},
+    "minimoe/checkpoint/folder_transaction.py": {"os.rename", "os.replace"},
     "minimoe/checkpoint/shard_writer.py": {"open", "write_bytes"},
     "minimoe/checkpoint/sparse_checkpoint.py": {"write_bytes"},
 }

@@ -1,7 +1,7 @@
 """HTTP range requests for the bytes of a file on a server.
 
 Transient errors (a dropped connection, 5xx, 429) are retried from the last byte received. A response with the wrong
-bytes is an error (see `http_response`). This is own code, not fsspec or huggingface_hub, because neither compares the
+bytes is an error (see `range_response`). This is own code, not fsspec or huggingface_hub, because neither compares the
 version (ETag) of every response, so a file that is replaced during a run would yield a mixture of two.
 """
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import httpx
 from tqdm.auto import tqdm
 
-from minimoe.checkpoint.remote.http_response import (
+from minimoe.checkpoint.remote.range_response import (
     TransientError,
     Version,
     check_response,

@@ -12,8 +12,8 @@ from collections.abc import Container
 from pathlib import Path
 
 from minimoe.atomic import reason
-from minimoe.checkpoint.remote.http_response import Forbidden
 from minimoe.checkpoint.remote.range_cache import default_folder, write
+from minimoe.checkpoint.remote.range_response import Forbidden
 from minimoe.checkpoint.remote.remote_file import RemoteFolder, in_parallel
 from minimoe.checkpoint.resolve import INDEX
 from minimoe.errors import NotFound, NotSafetensors, WriteFailed

@@ -25,7 +25,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from minimoe import atomic
-from minimoe.checkpoint.remote.http_response import Version
+from minimoe.checkpoint.remote.range_response import Version
 from minimoe.errors import BadArgument
 
 LARGEST_PIECE = 4 * 2**20  # bytes; using a part of a piece means reading and checking all of it

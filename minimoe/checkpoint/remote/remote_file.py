@@ -12,8 +12,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from minimoe.checkpoint.remote.http_client import RangeClient, start_worker
-from minimoe.checkpoint.remote.http_response import Version
 from minimoe.checkpoint.remote.range_cache import RangeCache
+from minimoe.checkpoint.remote.range_response import Version
 from minimoe.errors import NotFound, ReadFailed
 
 THREADS = 4  # concurrent requests

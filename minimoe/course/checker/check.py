@@ -11,11 +11,11 @@ import torch
 from minimoe.course.checker import diff_table as pictures
 from minimoe.course.checker.answer_diff import Mismatch, difference, kind
 from minimoe.course.checker.exercise import FROM_ORACLE, Exercise, find_exercise
-from minimoe.course.checker.given import is_given
 from minimoe.course.checker.misconceptions import recognise, sentence
 from minimoe.course.checker.parts import Result, explain_parts
 from minimoe.course.checker.predictions import explain_value, grade, still_open
 from minimoe.course.checker.progress import record_check
+from minimoe.course.checker.unchanged_code import is_given
 from minimoe.course.checker.user_code import Raised, describe_call, is_unattempted, run, shows_a_gap
 
 

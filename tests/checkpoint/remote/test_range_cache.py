@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minimoe.checkpoint.remote.http_response import Version
 from minimoe.checkpoint.remote.range_cache import HEAD, RangeCache, default_cap, default_folder
+from minimoe.checkpoint.remote.range_response import Version
 from minimoe.errors import BadArgument
 
 DATA = random.Random(0).randbytes(50_000)

@@ -18,8 +18,8 @@ from minimoe.checkpoint.open import OpenedCheckpoint, open_checkpoint
 from minimoe.checkpoint.remote import http_client as http_ranges
 from minimoe.checkpoint.remote import remote_file as remote
 from minimoe.checkpoint.remote.http_client import Backoff, RangeClient
-from minimoe.checkpoint.remote.http_response import TransientError, Version, retry_after
 from minimoe.checkpoint.remote.range_cache import RangeCache
+from minimoe.checkpoint.remote.range_response import TransientError, Version, retry_after
 from minimoe.checkpoint.remote.remote_file import RemoteFolder, in_parallel
 from minimoe.checkpoint.verify import verify
 from minimoe.errors import (

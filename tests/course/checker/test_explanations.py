@@ -11,7 +11,7 @@ import torch
 
 from minimoe.course.checker.check import judge
 from minimoe.course.checker.exercise import Case, Exercise, Stage
-from minimoe.course.checker.given import is_given
+from minimoe.course.checker.unchanged_code import is_given
 
 
 class Pair(NamedTuple):
