@@ -322,7 +322,7 @@ def repetition(ids, size=6):
 
 addition = prompt_ids(tokenizer, [{"role": "user", "content": "How much is 42 + 30?"}], thinking=False)
 settings = {"greedy": greedy, "drawn": drawn}
-long = {name: write(each, addition, endless=True, count=200) for name, each in settings.items()}
+long = {name: write(each, addition, endless=True, count=150) for name, each in settings.items()}
 found = {name: "a tenth and more" if repetition(ids) >= 0.1 else "less than a tenth" for name, ids in long.items()}
 table(["is repetition"], {name: [says] for name, says in found.items()})
 
