@@ -137,31 +137,40 @@ def open_browser(executable: str) -> Iterator[Any]:
             browser.close()
 
 
-def run_all_cells(page: Any, seconds: float = 300.0) -> None:
+def run_all_cells(page: Any, seconds: float = 300.0, above: str | None = None) -> None:
     """Clear the open notebook's outputs, run all its cells from the menu, and wait until each has its number.
 
-    Raises AssertionError with the traceback when a cell fails, since those after it are not run.
+    above: run only the cells above the first code cell that holds this text. Raises AssertionError with the traceback
+    when a cell fails, since those after it are not run.
     """
     milliseconds = seconds * 1000
     # The indicator says idle also before the file has arrived and its kernel has started, so both are waited for first.
     page.wait_for_selector(".jp-CodeCell", timeout=milliseconds)
     page.wait_for_selector("#jp-main-statusbar >> text=/Python 3 .*Idle/", timeout=milliseconds)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=milliseconds)
-    for menu, entry in (("Edit", "Clear Outputs of All Cells"), ("Run", "Run All Cells")):
+    if above is not None:
+        page.locator(f".jp-CodeCell:has-text('{above}') .jp-InputPrompt").first.click()
+    for menu, entry in (
+        ("Edit", "Clear Outputs of All Cells"),
+        ("Run", "Run All Cells" if above is None else "Run All Above Selected Cell"),
+    ):
         page.get_by_role("menuitem", name=menu, exact=True).click()
         page.get_by_role("menuitem", name=entry, exact=True).click()
     # Prompts read "[ ]:" before a cell is run, "[*]:" until it is done, "[3]:" afterwards. Empty cells are never run,
     # and folded ones have no prompt. A traceback begins with a line of dashes.
     ended = page.wait_for_function(
-        """() => {
+        """above => {
+            const cells = [...document.querySelectorAll('.jp-CodeCell')];
+            const end = above === null ? cells.length : cells.findIndex(cell => cell.textContent.includes(above));
             const printed = [...document.querySelectorAll("[data-mime-type='application/vnd.jupyter.stderr']")];
             const failed = printed.map(output => output.textContent).find(text => /^-{40,}/.test(text));
-            const done = [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
+            const done = cells.slice(0, end).every(cell =>
                 /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent)
                 || cell.querySelector('.cm-content')?.textContent.trim() === ''
                 || cell.querySelector('.jp-Placeholder'));
             return failed ?? (done ? 'done' : null);
         }""",
+        arg=above,
         timeout=milliseconds,
     ).json_value()
     assert ended == "done", f"a cell failed:\n{ended}"

@@ -199,9 +199,9 @@ def suspicious(rows, token, tokens):
 
 
 # %% [markdown]
-# It runs, the shape is right, and the numbers are even of the right size. To see what happens, each row here is the
-# number of its expert, times one; the second column has a 1 for each row. What should the two columns of the result
-# be, for a token with the experts 3, 5 and 9? And what are they?
+# It runs, the shape is right, and the numbers are even of the right size. To see what happens, each row here has two
+# numbers: the number of its expert, and a 1. Added up, the first gives the sum of a token's expert numbers, the second
+# counts its rows. What should both be, for a token with the experts 3, 5 and 9? And what are they?
 
 # %%
 order = torch.tensor([[9, 3, 5], [4, 9, 0], [5, 0, 3]])
@@ -226,7 +226,7 @@ minimoe.check("07.5", add_up)
 
 # %% [markdown]
 # What would the bug have cost? **Predict:** of a token's eight experts only one counts, with its small weight. Is that
-# worse than no experts at all?
+# worse than no experts at all? (Other texts than in the lesson, so the loss as trained is another one, too.)
 
 # %%
 texts = held_out_texts(tokenizer, each=3, seed="07.5")
@@ -357,6 +357,10 @@ print(f"{chosen.sum():,} rows are needed, {config.num_experts * mask.shape[-1]:,
 # and the token's other weights are scaled by a common factor, so that their sum is as before. **Predict** before you
 # run the model: what does the mini lose, if the expert that is chosen most often is gone in every layer? And if the 16
 # busiest are gone, an eighth of all?
+#
+# Every token here keeps at least one expert with a weight, so there is always something to scale. The measurement
+# behind the check uses `texts` and `loss` of 07.5 and `trace` of 07.6: run the cells there first. They work without
+# your answers.
 
 
 # %% exercise="07.8"
@@ -410,7 +414,9 @@ else:
 # ## 07.9 · Predict: which engine reads how much?
 #
 # *10 minutes, difficulty 2 of 5.* One layer with 128 experts, 8 for each token, and four ways to run it. Count experts,
-# not bytes, and matrix products (an expert has three). Put a number at each place **before** you look further down.
+# not bytes. Of matrix products, count the calls: `swiglu` makes three, one for each matrix of its expert. A call of
+# `torch.bmm` or `F.grouped_mm` counts as one, however many experts it multiplies. Put a number at each place **before**
+# you look further down.
 
 # %% exercise="07.9"
 predictions = {
@@ -449,6 +455,16 @@ seconds = ch07_batch.seconds_of(stored, "mini")
 engines = ("loop", "gather", "grouped")
 rows = {f"tokens: {size}": ch07_batch.milliseconds(seconds, size, engines) for size in (1, 8, 64, 512)}
 table(engines, rows)
+
+# %% [markdown]
+# <details><summary>What the numbers say (for after your run)</summary>
+#
+# Neither number decides alone. For one token `gather` and `grouped` start equally few products; `gather` copies no more
+# than eight experts and needn't sort, and wins. For 512 tokens it starts as few as before, and is the slowest by far:
+# it copies each expert many times. `loop` and `grouped` read the same experts, and `grouped` is faster, because it
+# starts fewer products.
+#
+# </details>
 
 # %%
 minimoe.progress(7)

@@ -84,7 +84,8 @@ else:
 # ## 09.2 · One query, a half-empty cache
 #
 # *10 minutes, difficulty 2 of 5.* Decode, seen by one layer: **one** query for each head, and a cache of which the
-# first `length` places are filled, the newest token's own among them. Which mask does it need?
+# first `length` places are filled, the newest token's own among them. Does it need a causal mask? And how do you keep
+# it from the free places?
 
 
 # %% exercise="09.2"
@@ -107,7 +108,8 @@ minimoe.check("09.2", attend_one)
 #
 # *12 minutes, difficulty 3 of 5.* From logits to the probabilities of the draw: divide by the **temperature**; keep the
 # **top-k** likeliest (0: all of them); of these, keep those with at least **min-p** times the probability of the
-# likeliest (0: all); let the rest sum to one. Temperature 0 gives the likeliest token everything.
+# likeliest (0: all); let the rest sum to one. Temperature 0 gives the likeliest token everything. (If several tokens
+# are exactly as likely as the last of the top-k, keep them or not, as you like: the check doesn't ask.)
 
 
 # %% exercise="09.3"
@@ -175,7 +177,8 @@ texts = ["There it met a", "Once upon a time there", "One day the cat lost"]
 table(["the likeliest", "kept at top-p 0.5", "at 0.9"], {text: kept_at(text) for text in texts})
 
 # %% [markdown]
-# Where no token is left, there's nothing to draw. Write the function so that it keeps what top-p promises.
+# Where no token is left, there's nothing to draw. And that happens where the model is surest: work out by hand what
+# `kept` is for a single token that has nearly everything. Then write the function so that it keeps what top-p promises.
 
 
 # %% exercise="09.4"
@@ -229,7 +232,10 @@ minimoe.check("09.5", lengths)
 def next_token(
     layers: int, heads: int, head_dim: int, active: int, cached: int, bandwidth: float
 ) -> tuple[float, float]:
-    """(bytes of the cache, seconds of the next token). heads: key/value heads. bandwidth: bytes a second."""
+    """(bytes of the cache, seconds of the next token), all numbers in bfloat16: two bytes each.
+
+    heads: key/value heads. active: a number of parameters. cached: a number of tokens. bandwidth: bytes a second.
+    """
     ### BEGIN SOLUTION
     cache = 2 * 2 * layers * heads * head_dim * cached  # a key and a value, two bytes a number
     return cache, (2 * active + cache) / bandwidth
@@ -261,10 +267,10 @@ table(["cache of the 235B, GB", "a token, ms"], rows)
 # %% [markdown]
 # ## 09.7 · Predict, then run: greedy
 #
-# *8 minutes, difficulty 2 of 5.* The mini is asked how much 42 + 30 is, and writes on without an end (its stop ids are
+# *8 minutes, difficulty 2 of 5.* The first three are about 40 tokens of a story about a dog (`prompt`, from the top of
+# this page). For the last two the mini is asked how much 42 + 30 is, and writes on without an end (its stop ids are
 # forbidden), once always taking the likeliest token, once drawing at temperature 1. *Repetition*: of all runs of six
-# tokens, the share that has occurred before. Put `True` or `False` at each place **before** you run the cells after
-# it.
+# tokens, the share that has occurred before. Put `True` or `False` at each place **before** you run the cells after it.
 
 # %% exercise="09.7"
 predictions = {
@@ -287,6 +293,10 @@ predictions = {
 
 
 # %%
+barred = torch.zeros(model.config.vocab_size)  # what is added to the logits of an endless text:
+barred[list(tokenizer.stop_ids)] = -1e9  # so much that no stop id is ever drawn
+
+
 def write(settings, ids=prompt, seed=0, factor=1.0, endless=False, count=40):
     """Token ids that continue `ids`, with the dice of `seed`."""
     hook = model.lm_head.register_forward_hook(lambda head, inputs, logits: factor * (logits + barred * endless))
@@ -294,8 +304,6 @@ def write(settings, ids=prompt, seed=0, factor=1.0, endless=False, count=40):
         return ch09_sampling.write_worlds(model, tokenizer, ids, settings, 1, count, seed).ids[0]
 
 
-barred = torch.zeros(model.config.vocab_size)
-barred[list(tokenizer.stop_ids)] = -1e9
 greedy, drawn = SamplingSettings(temperature=0), SamplingSettings(temperature=1)
 usual = write(greedy)
 others = {
@@ -314,7 +322,7 @@ def repetition(ids, size=6):
 
 addition = prompt_ids(tokenizer, [{"role": "user", "content": "How much is 42 + 30?"}], thinking=False)
 settings = {"greedy": greedy, "drawn": drawn}
-long = {name: write(each, addition, endless=True, count=200) for name, each in settings.items()}
+long = {name: write(each, addition, endless=True, count=150) for name, each in settings.items()}
 found = {name: "a tenth and more" if repetition(ids) >= 0.1 else "less than a tenth" for name, ids in long.items()}
 table(["is repetition"], {name: [says] for name, says in found.items()})
 

@@ -6,7 +6,7 @@
 
 `gather` and `grouped` sum a token's eight outputs with a single rounding, `loop` rounds after each; in bfloat16 the
 results differ in the last bit. `auto` therefore uses either `loop` alone or the other two for a model, depending on the
-size of its experts.
+size of its experts; `loop` for large ones: a streamed model has room for one at a time, and equals a loaded one.
 
 Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
 compiled parts: the number of tokens per expert is known only at run time, and tracing it would recompile for every

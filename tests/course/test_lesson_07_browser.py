@@ -60,7 +60,7 @@ def answer(page, stub_line, wrong_or_right):
 
 
 def test_exercises_07_run_unattempted_then_wrong_then_right(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def plan")
     outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="07.1  todo").count() == 1
 

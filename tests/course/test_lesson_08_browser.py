@@ -51,7 +51,7 @@ def answer(page, stub_line, wrong_or_right):
 
 
 def test_exercises_08_run_unattempted_then_wrong_then_right(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def to_memory")
     outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="08.1  todo").count() == 1
 

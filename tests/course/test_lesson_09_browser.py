@@ -60,7 +60,7 @@ def answer(page, stub_line, code):
 
 
 def test_exercises_09_run_unattempted_then_wrong_then_right(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def attend_one")
     outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="09.1  todo").count() == 1
 

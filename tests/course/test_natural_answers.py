@@ -63,12 +63,17 @@ def only_a_direction(explanation):
     return all(any(sign in sentence for sign in DIRECTIONS) for sentence in sentences)
 
 
+class Verdicts(dict):
+    """Exercise -> name -> what `check` says to a wrong answer, judged when it is first asked for."""
+
+    def __missing__(self, id):
+        self[id] = {name: judge(find_exercise(id), wrong.answer) for name, wrong in ANSWERS[id].wrong.items()}
+        return self[id]
+
+
 @pytest.fixture(scope="module")
 def verdicts():
-    return {
-        id: {name: judge(find_exercise(id), wrong.answer) for name, wrong in natural.wrong.items()}
-        for id, natural in ANSWERS.items()
-    }
+    return Verdicts()
 
 
 @each
@@ -96,7 +101,8 @@ def test_most_wrong_answers_are_explained(verdicts):
     kinds = ("named", "part", "form", "told", "way", None)
     print("\n" + "".join(f"{kind or 'open':>8s}" for kind in ("id", "tried", *kinds)))
     explained = fully = tried = 0
-    for id, judged in verdicts.items():
+    for id in ANSWERS:
+        judged = verdicts[id]
         counts = [sum(how(verdict) == kind for verdict in judged.values()) for kind in kinds]
         print("".join(f"{value:>8}" for value in (id, len(judged), *counts)))
         explained, fully = explained + sum(counts[:-1]), fully + sum(counts[:-2])

@@ -96,12 +96,12 @@ def benchmark() -> dict[str, Any]:
     return stored
 
 
-def seconds_of(stored: Mapping[str, Any], model: str) -> dict[str, dict[int, float]]:
-    """engine -> tokens -> seconds of one layer's experts, for "mini" or "235B layer", in float32 on one thread.
+def seconds_of(stored: Mapping[str, Any], model: str, threads: int = 1) -> dict[str, dict[int, float]]:
+    """engine -> tokens -> seconds of one layer's experts, for "mini" or "235B layer", in float32.
 
     Where a model was not measured in float32, the first dtype that was.
     """
-    rows = [row for row in stored["rows"] if row["model"] == model and row["threads"] == 1]
+    rows = [row for row in stored["rows"] if row["model"] == model and row["threads"] == threads]
     dtypes = [row["dtype"] for row in rows]
     dtype = "float32" if "float32" in dtypes else dtypes[0]
     table: dict[str, dict[int, float]] = {}

@@ -67,13 +67,15 @@ def add_triangle(
         ), row=1, col=column,
     )  # fmt: skip
     axis = "" if column == 1 else str(column)
-    for query, row in enumerate(table if texts else []):
-        for key, rank in enumerate(row):
-            if rank is not None:
-                figure.add_annotation(
-                    x=key, y=query, xref=f"x{axis}", yref=f"y{axis}", text=str(values[query]), showarrow=False,
-                    font={"size": 11, "color": ink_on(colours[values[query]])},
-                )  # fmt: skip
+    numbers = [
+        {
+            "x": key, "y": query, "xref": f"x{axis}", "yref": f"y{axis}", "text": str(value), "showarrow": False,
+            "font": {"size": 11, "color": ink_on(colours[value])},
+        }
+        for query, value in enumerate(values if texts else [])
+        for key in range(query + 1)
+    ]  # fmt: skip
+    figure.layout.annotations += tuple(numbers)  # one by one it takes a second
 
 
 def edges(rank: int, count: int) -> tuple[float, float]:
