@@ -57,7 +57,7 @@ def sizes(april: ModelConfig, update: ModelConfig) -> dict[str, Any]:
 
 
 def share_read(tokens: int, experts: int, chosen: int) -> float:
-    """The expected share of the experts that any of `tokens` tokens chooses, if they choose independently and evenly."""
+    """Expected share of the experts that any of `tokens` tokens chooses, if they choose independently and evenly."""
     return 1 - (1 - chosen / experts) ** tokens
 
 
@@ -142,7 +142,7 @@ def overlaps() -> dict[str, Any]:
 def shared(hits: torch.Tensor, one: torch.Tensor, other: torch.Tensor, top: int) -> float:
     """Mean over the layers of how many of their `top` most used experts two groups of documents share.
 
-    hits: (layer, document, expert) counts. one, other: (document) indices. Of equal counts the lower expert comes first.
+    hits: (layer, document, expert) counts. one, other: (document) indices. Of equal counts the lower comes first.
     """
     used = [hits[:, documents].sum(dim=1).argsort(dim=-1, descending=True, stable=True) for documents in (one, other)]
     first, second = (order[:, :top].tolist() for order in used)

@@ -20,9 +20,10 @@ ARTICLE = checkout().parent / "shared" / "reference" / "article.txt"
 
 # Names and formats with digits, which are no numbers
 NAMES = (
-    "version 2024-11-20", "GPT-4o", "Qwen2-57B-A14B", "Qwen3-Coder-480B-A35B", "M2.5", "LiveCodeBench v6", "Qwen1.5-MoE",
-    "Qwen 3.6", "Qwen 3.8", "qwen3:235b", "235B", "2507", "V3.2", "V3", "R1", "Qwen 3", "Qwen3", "4 bits", "4 and 3 bits",
-    "8 and 16", "16 bits", "SWE-bench", "April 2025", "April of 2025",
+    "version 2024-11-20", "GPT-4o", "Qwen2-57B-A14B", "Qwen3-Coder-480B-A35B", "M2.5", "LiveCodeBench v6",
+    "Qwen1.5-MoE", "Qwen 3.6", "Qwen 3.8", "qwen3:235b", "235B", "2507", "V3.2", "V3", "R1", "Qwen 3", "Qwen3",
+    "4 bits",
+    "4 and 3 bits", "8 and 16", "16 bits", "SWE-bench", "April 2025", "April of 2025",
 )  # fmt: skip
 
 
