@@ -1,6 +1,7 @@
 """Chapter 15, the article: two tables of scores, compared row by row (15.2)."""
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 from minimoe.course.article.tables import tables
 from minimoe.course.checker.exercise import Case, Exercise
@@ -79,7 +80,7 @@ EXERCISES = (
         ),
         now_you_know="“ahead on most benchmarks” is a count, and the rows that are not compared belong to it.",
         oracle=compared,
-        parts={name: lambda result, at=at: result[at] for at, name in enumerate(PARTS)},
+        parts={name: itemgetter(at) for at, name in enumerate(PARTS)},
         cases=(
             Case(
                 "four rows by hand: one higher, one equal, one lower, one with a dash",

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from minimoe.course.article.claims import COLOURS, SIGNS, VERDICTS, Claim, claims, published
+from minimoe.course.article.corrected import Text
 from minimoe.course.article.quantities import quantities
 from minimoe.figure_style import INK, PALE, VERMILLION, Picture, bars, finish, hide_axes, ink_on
 
@@ -24,6 +25,12 @@ def article_map() -> Picture:
         list(counts), list(counts.values()), title, alt, form=",d",
         subtitle="Claims by section of the article, in its order. Opinions are left out unless they pose as facts.",
     )  # fmt: skip
+
+
+def claim_list() -> Text:
+    """All claims without their verdicts, folded, for readers without a kernel."""
+    lines = [f"{claim.number}. {claim.claim}" for claim in claims().values()]
+    return Text("\n".join(["<details><summary>All claims, as a list</summary>", "", *lines, "", "</details>"]))
 
 
 def verdict_tiles(guesses: Mapping[str, str] | None = None, shown: bool = True, lit: str = "") -> Picture:
@@ -57,11 +64,13 @@ def verdict_tiles(guesses: Mapping[str, str] | None = None, shown: bool = True, 
         text=[hover(claim) for claim in claims().values()], hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     for index, verdict in enumerate(VERDICTS):
-        x, y = 0.05 + (0, 2.2, 5.4, 0, 2.2)[index], (0.55, 0.55, 0.55, 0.05, 0.05)[index]
-        figure.add_shape(type="rect", x0=x, x1=x + 0.3, y0=y, y1=y + 0.34, fillcolor=COLOURS[verdict], line_width=0)
+        left, low = 0.05 + (0, 2.2, 5.4, 0, 2.2)[index], (0.55, 0.55, 0.55, 0.05, 0.05)[index]
+        figure.add_shape(
+            type="rect", x0=left, x1=left + 0.3, y0=low, y1=low + 0.34, fillcolor=COLOURS[verdict], line_width=0
+        )  # fmt: skip
         figure.add_annotation(
-            x=x + 0.36,
-            y=y + 0.17,
+            x=left + 0.36,
+            y=low + 0.17,
             text=f"{SIGNS[verdict]} {verdict}",
             showarrow=False,
             xanchor="left",
@@ -98,17 +107,6 @@ def hover(claim: Claim) -> str:
             lines.append("")
         lines[-1] += f"{word} "
     return f"{claim.number}. " + "<br>".join(escape(line.strip()) for line in lines)
-
-
-def verdict_bars() -> Picture:
-    """The number of claims with each verdict."""
-    counts = Counter(claim.verdict for claim in claims().values())
-    title = f"{counts[VERDICTS[0]]} of {len(claims())} hold as they stand"
-    alt = f"{title}. " + ", ".join(f"{verdict}: {counts[verdict]}" for verdict in VERDICTS) + "."
-    return bars(
-        [f"{SIGNS[verdict]} {verdict}" for verdict in VERDICTS], [counts[verdict] for verdict in VERDICTS], title, alt,
-        form=",d", colours=[COLOURS[verdict] for verdict in VERDICTS], subtitle="The claims of the article by verdict.",
-    )  # fmt: skip
 
 
 def confusion(guesses: Mapping[str, str]) -> list[tuple[str, str, int]]:

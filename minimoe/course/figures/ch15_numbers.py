@@ -62,7 +62,7 @@ def bytes_with_band(stored: Mapping[str, int], band: tuple[float, float], title:
     return picture
 
 
-def read_curves(measured: Sequence[float], name: str, small: ModelConfig, big: ModelConfig) -> Picture:
+def read_curves(measured: Sequence[float], name: str, big: ModelConfig) -> Picture:
     """Share of a layer's experts that the first n tokens of a text read: measured, and by the formula."""
     counts = list(range(1, len(measured) + 1))
     figure = go.Figure()
@@ -101,7 +101,8 @@ def cache_bars(weights: int, per_token: int, contexts: Mapping[str, int], line: 
     figure = go.Figure()
     figure.add_bar(
         y=names, x=[base] * len(names), orientation="h", marker={"color": BLUE},
-        text=[f"weights {base:.0f}"] * len(names), textposition="inside", insidetextanchor="middle", hoverinfo="skip", width=0.6,
+        text=[f"weights {base:.0f}"] * len(names), textposition="inside", insidetextanchor="middle",
+        hoverinfo="skip", width=0.6,
     )  # fmt: skip
     figure.add_bar(
         y=names, x=cache, orientation="h", marker={"color": SKY}, hoverinfo="skip", width=0.6, textposition="outside",
