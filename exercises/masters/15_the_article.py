@@ -3,8 +3,8 @@
 # %% [markdown]
 # # 15 · The article, claim by claim: exercises
 #
-# Lesson: [15 · The article, claim by claim](../notebooks/15_the_article.ipynb). About 60 minutes for all six; if you have
-# less, do 15.1, 15.2 and 15.4.
+# Lesson: [15 · The article, claim by claim](../notebooks/15_the_article.ipynb). About 60 minutes for all six; if you
+# have less, do 15.1, 15.2 and 15.4.
 #
 # Each exercise has a place marked `...`: put your answer there and run the cell. `minimoe.check` says what is missing
 # and, where it can, which misunderstanding it looks like. `minimoe.hint("15.1")` helps in three steps,
@@ -62,10 +62,10 @@ table(["weights", "cache of 32,768 tokens"], rows)
 # %% [markdown]
 # ## 15.2 · Two tables, row by row
 #
-# *10 minutes, difficulty 2 of 5.* Two models, each with a dictionary: benchmark -> score. A score may be `None`, which is
-# a dash in a printed table, and a benchmark may stand in one of the two dictionaries only. Count four kinds of rows, over
-# all benchmarks of both: ours is higher, both are equal, ours is lower, and there are not two scores. Scores are compared
-# as they are, and don't change the dictionaries.
+# *10 minutes, difficulty 2 of 5.* Two models, each with a dictionary: benchmark -> score. A score may be `None`,
+# which is a dash in a printed table, and a benchmark may stand in one of the two dictionaries only. Count four kinds
+# of rows, over all benchmarks of both: ours is higher, both are equal, ours is lower, and there are not two scores.
+# Scores are compared as they are, and don't change the dictionaries.
 
 
 # %% exercise="15.2"
@@ -232,8 +232,8 @@ def confused(guesses: Tensor, verdicts: Tensor) -> Tensor:
 minimoe.check("15.5", confused)
 
 # %% [markdown]
-# A reader who says "true" to everything, and one who says "not checkable" to everything, with the verdicts of the lesson.
-# Each column says which verdicts the guess met:
+# A reader who says "true" to everything, and one who says "not checkable" to everything, with the verdicts of the
+# lesson. Each column says which verdicts the guess met:
 
 # %%
 truth = torch.eye(5)[[VERDICTS.index(claim.verdict) for claim in claims().values()]]
@@ -252,9 +252,9 @@ table([*VERDICTS, "right"], rows)
 #
 # *12 minutes, difficulty 3 of 5.* "Only 22B parameters compute per token." First guess: how many of its 235 billion
 # parameters do 32 tokens read, if they are computed together? Then write the formula. Two numbers are published, all
-# parameters and the active ones; they and the choice (8 of 128) are enough. Suppose that every token chooses its experts
-# independently of the others, all equally likely. Experts of the same number in different layers count as one kind: each
-# is read with the same probability.
+# parameters and the active ones; they and the choice (8 of 128) are enough. Suppose that every token chooses its
+# experts independently of the others, all equally likely. Experts of the same number in different layers count as one
+# kind: each is read with the same probability.
 
 
 # %% exercise="15.6"

@@ -14,7 +14,7 @@ has {total_b:.1f} billion parameters. A token uses {active_b:.1f} billion of the
 layers it is sent to {chosen} of {experts_per_layer} experts: {choices_per_token} choices for each token, among
 {experts_all:,} experts. It was trained on {training_tokens_t:.0f} trillion tokens, {tokens_ratio:.0f} times as many
 as Qwen 2.5, in {languages} languages. It was not the first mixture of its makers, which was Qwen1.5-MoE of
-{first_moe}, and it is not the newest: the last successor that is counted here came out in {newer}.
+{first_moe}, and it is not the newest: a successor came out in {newer}.
 """,
     "two updates": """
 **Two updates.** On {instruct_2507} and {thinking_2507} two updates followed. The first never thinks, the second

@@ -34,8 +34,9 @@ def claimed_over_computed(sizes: Mapping[str, tuple[float, float]], title: str) 
         figure.add_trace(
             go.Scatter(
                 x=[1, ratio], y=[name, name], mode="lines+markers+text", line={"color": PALE, "width": 3},
-                marker={"size": [1, 12], "color": [PALE, BLUE if good else VERMILLION]},
-                text=["", f"{ratio:.2f}"], textposition="top center", hoverinfo="skip", cliponaxis=False,
+                marker={"size": [1, 12], "opacity": 1, "color": [PALE, BLUE if good else VERMILLION]},
+                text=["", f"{ratio:.2f}"], textposition="middle right" if good else "top center",
+                hoverinfo="skip", cliponaxis=False,
             )
         )  # fmt: skip
     figure.update_xaxes(
@@ -75,14 +76,13 @@ def read_curves(measured: Sequence[float], name: str, big: ModelConfig) -> Pictu
         x=counts, y=[round(100 * value, 2) for value in measured], mode="lines", line={"color": ORANGE, "width": 3},
         hovertemplate=f"%{{x}} tokens: %{{y:.0f}} %<extra>{name}, measured</extra>",
     )  # fmt: skip
-    last = len(counts) - 1
     for text, value, colour, anchor in (
-        ("the 235B, if its tokens choose independently", formula[last // 2], BLUE, "bottom"),
-        (f"the {name}, measured on a text", 100 * measured[last // 2], "#9A6700", "top"),
+        ("the 235B, if tokens choose independently", formula[-1], BLUE, "bottom"),
+        (f"the {name}, measured on a text", 100 * measured[-1], "#9A6700", "top"),
     ):
         figure.add_annotation(
-            x=counts[last // 2], y=value, text=text, showarrow=False, yanchor=anchor, xanchor="left",
-            yshift=6 if anchor == "bottom" else -6, font={"color": colour},
+            x=counts[-1], y=value, text=text, showarrow=False, xanchor="right", yanchor=anchor,
+            yshift=4 if anchor == "bottom" else -8, font={"color": colour},
         )  # fmt: skip
     figure.update_xaxes(title_text="tokens that are computed together", range=[0, len(counts) + 1])
     figure.update_yaxes(title_text="experts of a layer that are read, %", range=[0, 112])
@@ -145,15 +145,15 @@ def bits_bars(fit: Mapping[str, float], formats: Mapping[str, float], title: str
     return picture
 
 
-def row_bars(table: Scores, title: str, subtitle: str = "") -> Picture:
-    """The difference in each row, in percent of the other score, sorted; positive where ours is higher."""
+def row_bars(table: Scores, title: str, lit: str = "") -> Picture:
+    """The difference in each row, in percent of the other score, sorted; rows of the area `lit` in green."""
     rows = sorted(table.rows, key=lambda row: row.percent, reverse=True)
     shown = [max(-40.0, min(60.0, row.percent)) for row in rows]
     texts = [
         f"{label(row.difference, '+.2f' if row.ours < 10 else '+.1f' if row.ours < 1000 else '+,.0f')}" for row in rows
     ]
     names = [row.benchmark for row in rows]
-    colours = [BLUE if row.difference > 0 else VERMILLION for row in rows]
+    colours = [GREEN if row.area == lit else BLUE if row.difference > 0 else VERMILLION for row in rows]
     figure = go.Figure(
         go.Bar(
             x=[round(value, 1) for value in shown], y=names, orientation="h", marker={"color": colours}, width=0.72,
@@ -167,9 +167,8 @@ def row_bars(table: Scores, title: str, subtitle: str = "") -> Picture:
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False, tickfont={"size": 11})
     figure.add_vline(x=0, line={"color": INK, "width": 1})
     said = "; ".join(f"{row.benchmark} {row.ours:,} against {row.theirs:,}" for row in rows)
-    below = (
-        subtitle or f"{table.ours} beside {table.theirs}; points, and as length the difference in percent (cut at 60)."
-    )
+    below = f"{table.ours} beside {table.theirs}; points, and as length the difference in percent (cut at 60)."
+    below += f" Green: {lit}." if lit else ""
     count = f"{higher(table.rows)} of {len(rows)} rows higher"
     return finish(figure, title, f"{title}. {count}. {below} {said}.", 110 + 22 * len(rows), below)
 
