@@ -32,7 +32,7 @@ def test_lesson_15_runs_and_its_game_keeps_the_score(reader):
     wait_for_title(page, "You: 1 of 3 right")
     assert "18 of 23" in game.locator(".widget-html").first.inner_text()
     keep(page, "game-verdicts")
-    corrected = page.locator(".jp-RenderedMarkdown:has-text('with its conditions')").last.inner_text()
+    corrected = page.locator(".jp-RenderedMarkdown:has-text('with its conditions')").last.text_content()
     assert "470 GB" in corrected and "{" not in corrected
     assert page.complaints == [] and page.strangers == []
 

@@ -64,7 +64,7 @@ def verdict_tiles(guesses: Mapping[str, str] | None = None, shown: bool = True, 
         text=[hover(claim) for claim in claims().values()], hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     for index, verdict in enumerate(VERDICTS):
-        left, low = 0.05 + (0, 2.2, 5.4, 0, 2.2)[index], (0.55, 0.55, 0.55, 0.05, 0.05)[index]
+        left, low = 0.05 + (0, 2.2, 6.6, 0, 2.2)[index], (0.55, 0.55, 0.55, 0.05, 0.05)[index]
         figure.add_shape(
             type="rect", x0=left, x1=left + 0.3, y0=low, y1=low + 0.34, fillcolor=COLOURS[verdict], line_width=0
         )  # fmt: skip
@@ -131,7 +131,7 @@ class Guessing:
         self.says = HTML(layout=Layout(max_width="640px", min_height="96px"))
         self.buttons = ToggleButtons(
             options=[(f"{SIGNS[verdict]} {verdict}", verdict) for verdict in VERDICTS], value=None,
-            style={"button_width": "150px"},
+            style={"button_width": "176px"},
         )  # fmt: skip
         self.back = Button(description="◀ back", layout=Layout(width="90px"))
         self.forward = Button(description="next ▶", layout=Layout(width="90px"))
@@ -180,7 +180,7 @@ class Guessing:
         if self.reveal.value:
             mark = f'<b style="border-left: 10px solid {COLOURS[claim.verdict]}; padding-left: 8px">{claim.verdict}</b>'
             text += f"<br>{mark}: {escape(claim.reason(self.numbers))} <small>({escape(claim.source)})</small>"
-        self.says.value = text
+        self.says.value = f'<div style="line-height: 1.4">{text}</div>'
         picture = verdict_tiles(self.guesses, shown=self.reveal.value, lit=claim.key)
         shown = {"output_type": "display_data", "metadata": {}, "data": picture._repr_mimebundle_()}
         self.screen.outputs = (shown,)

@@ -82,7 +82,7 @@ def read_curves(measured: Sequence[float], name: str, big: ModelConfig) -> Pictu
     ):
         figure.add_annotation(
             x=counts[-1], y=value, text=text, showarrow=False, xanchor="right", yanchor=anchor,
-            yshift=4 if anchor == "bottom" else -8, font={"color": colour},
+            yshift=4 if anchor == "bottom" else -40, font={"color": colour},
         )  # fmt: skip
     figure.update_xaxes(title_text="tokens that are computed together", range=[0, len(counts) + 1])
     figure.update_yaxes(title_text="experts of a layer that are read, %", range=[0, 112])
@@ -109,7 +109,7 @@ def cache_bars(weights: int, per_token: int, contexts: Mapping[str, int], line: 
         text=[f"+ {each:.0f} = {base + each:.0f} GB" for each in cache], cliponaxis=False, textangle=0,
     )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure.update_xaxes(range=[0, 1120], title_text="GB")
+    figure.update_xaxes(range=[0, 1350], title_text="GB")
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showgrid=False)
     reference_line(figure, line, says, axis="x")
     title = f"{base + cache[-1]:.0f} GB before any work space"
