@@ -3,6 +3,7 @@
 Lesson 15 computes the same numbers in its cells, and compares them with these.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,7 +26,13 @@ OFFERS = {"two_a100": ("A100-80GB", 2), "four_4090": ("RTX 4090", 4), "one_a100"
 
 
 def quantities() -> dict[str, Any]:
-    """All numbers by name. `_b`, `_t`: billions, trillions; `_gb`: 10**9 bytes."""
+    """All numbers by name, a new dictionary. `_b`, `_t`: billions, trillions; `_gb`: 10**9 bytes."""
+    return dict(computed())
+
+
+@cache
+def computed() -> dict[str, Any]:
+    """The numbers of `quantities`, computed once."""
     april, update = ModelConfig.named("Qwen3-235B-A22B"), ModelConfig.named("Qwen3-235B-A22B-Instruct-2507")
     return sizes(april, update) | relatives(april) | memory(april) | scores() | overlaps()
 

@@ -62,7 +62,7 @@ def columns(key: str) -> tuple[Table, Table]:
     return {row.benchmark: row.ours for row in rows}, {row.benchmark: row.theirs for row in rows}
 
 
-PARTS = ("the number of higher rows", "the number of equal rows", "the number of lower rows", "the number without two")
+PARTS = ("the higher rows", "the equal rows", "the lower rows", "the missing rows")
 
 EXERCISES = (
     Exercise(

@@ -145,10 +145,11 @@ class Guessing:
         self.box = VBox([self.says, self.buttons, row, self.screen])
         self.draw()
 
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.box)
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget; for viewers without widgets, a sentence."""
+        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
+        says = f"Five buttons for each of {len(self.keys)} claims, which need a running kernel. The list above has the claims."
+        return bundle | {"text/plain": says}
 
     @property
     def claim(self) -> Claim:
