@@ -73,7 +73,8 @@ class Card:
 
     def __repr__(self) -> str:
         claim = self.claim
-        return f"{claim.number}. {claim.claim} {claim.question}\n   {claim.verdict.upper()}: {self.reason}\n   Source: {claim.source}"
+        says = f"{claim.number}. {claim.claim} {claim.question}\n"
+        return says + f"   {claim.verdict.upper()}: {self.reason}\n   Source: {claim.source}"
 
     def _repr_html_(self) -> str:
         claim, colour = self.claim, COLOURS[self.claim.verdict]
@@ -82,7 +83,8 @@ class Card:
         )
         source = f"<small>Source: {escape(claim.source)}. Read on {claim.seen}.</small>"
         return (
-            f'<div style="margin: 4px 0 10px 0; max-width: 640px"><i>{claim.number}. {escape(claim.claim)}</i> {escape(claim.question)}<br>'
+            f'<div style="margin: 4px 0 10px 0; max-width: 640px"><i>{claim.number}. {escape(claim.claim)}</i> '
+            f"{escape(claim.question)}<br>"
             f"{chip}: {escape(self.reason)}<br>{source}</div>"
         )
 

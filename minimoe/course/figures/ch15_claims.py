@@ -148,7 +148,7 @@ class Guessing:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """The widget; for viewers without widgets, a sentence."""
         bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
-        says = f"Five buttons for each of {len(self.keys)} claims, which need a running kernel. The list above has the claims."
+        says = f"Five buttons for each of {len(self.keys)} claims; they need a running kernel."
         return bundle | {"text/plain": says}
 
     @property
