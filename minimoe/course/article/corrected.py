@@ -44,9 +44,9 @@ rows. Claude Sonnet is not in these tables. Instruct-2507 improved {higher_2507}
 fell from {aider_before} to {aider}.
 """,
     "beside DeepSeek": """
-**Beside DeepSeek-V3.** DeepSeek-V3 has {v3_total_b:.0f} billion parameters, {v3_active_b:.0f} billion for a token.
-Qwen 3 has {total_ratio:.0%} of its parameters and uses {active_ratio:.0%} as many for a token. Both may be run on
-one's own machines. What is cheaper depends on the provider and the day.
+**Beside DeepSeek-V3.** DeepSeek-V3 has {v3_total_b:.0f} billion parameters, {v3_active_b:.1f} billion for a token,
+both embeddings included. Qwen 3 has {total_ratio:.0%} of its parameters and uses {active_ratio:.0%} as many for a
+token. Both may be run on one's own machines. What is cheaper depends on the provider and the day.
 """,
     "what is open": """
 **What is open.** How large GPT-4 is, which share of "the quality of the largest models" is reached, which model is
