@@ -135,6 +135,12 @@ def returned_in_loop(x: Tensor, layers: list[Layer], norm: Function, head: Funct
     return None
 
 
+def head_in_every_layer(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
+    for layer in layers:
+        x = head(norm(block_by_steps(x, *layer)))
+    return x
+
+
 def all_read_the_embedding(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
     total = x
     for layer in layers:
@@ -268,6 +274,10 @@ BLOCKS: Blocks = {
         "there is one sum for the whole layer. There are two: attention's result is added to x as well, and mlp reads "
         "that sum.",
     ),
+    "mlp reads the update": (
+        lambda x, n1, attn, n2, mlp: x + (u := attn(n1(x))) + mlp(n2(u)),
+        "mlp reads attention's result alone. It reads the stream, to which that result has been added.",
+    ),
     "parallel, one norm": (
         lambda x, n1, attn, n2, mlp: x + attn(g := n1(x)) + mlp(g),
         "both parts read the same normalised x. mlp reads what attention has written, through "
@@ -366,6 +376,18 @@ EXERCISES = (
                 "the head is missing: this is what it should read.",
             ),
             "one layer": (first_layer_only, "only the first layer runs."),
+            "last layer left out": (
+                lambda x, layers, norm, head: through(x, layers[:-1], norm, head),
+                "the last layer doesn't run.",
+            ),
+            "norm twice": (
+                lambda x, layers, norm, head: through(x, layers, norm, lambda normed: head(norm(normed))),
+                "the final norm is applied twice.",
+            ),
+            "head in every layer": (
+                head_in_every_layer,
+                "norm and head are applied after every layer. They belong once, after the last one.",
+            ),
             "return in the loop": (
                 returned_in_loop,
                 "the function returns after the first layer: its `return` stands inside the loop.",

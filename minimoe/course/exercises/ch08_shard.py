@@ -15,8 +15,8 @@ Loader = Callable[[Tensors, Tensors], None]
 
 class Loaded(NamedTuple):
     """What a loader did. refused: whether it raised ValueError; named: whether the error names the tensor (True if
-    nothing was to be named); own: whether the model's tensors still have memory of their own, not the file's; values:
-    those of the model's tensors afterwards, one after another.
+    nothing was to be named); own: whether the dictionary still holds the model's own tensors, with their own memory;
+    values: those of the model's tensors afterwards, one after another.
     """
 
     refused: bool
@@ -38,7 +38,8 @@ def as_loader(answer: Loader) -> Callable[[Tensors, Tensors, str], Loaded]:
         except ValueError as error:
             refused, named = True, culprit in str(error)
         file = {values.untyped_storage().data_ptr() for values in theirs.values()}
-        own = not any(values.untyped_storage().data_ptr() in file for values in held)
+        kept = all(values is mine.get(name) for name, values in zip(parameters, held, strict=True))
+        own = kept and not any(values.untyped_storage().data_ptr() in file for values in held)
         return Loaded(refused, named, own, torch.cat([values.flatten().float() for values in held]))
 
     return load
@@ -156,6 +157,10 @@ def says_nothing(parameters: Tensors, shard: Tensors) -> None:
         load_strictly(parameters, shard)
 
 
+def copies_nothing(parameters: Tensors, shard: Tensors) -> None:
+    load_strictly({name: values.clone() for name, values in parameters.items()}, shard)
+
+
 def skips(parameters: Tensors, shard: Tensors) -> None:
     """What fits is copied, and all else is left out."""
     for name in parameters.keys() & shard.keys():
@@ -241,7 +246,7 @@ EXERCISES = (
         parts={
             "whether it refuses": lambda result: result.refused,
             "whether the error names the tensor": lambda result: result.named,
-            "whether the model keeps its own memory": lambda result: result.own,
+            "whether the model keeps its own tensors": lambda result: result.own,
             "what is in the model": lambda result: result.values,
         },
         mutants={
@@ -292,6 +297,10 @@ EXERCISES = (
             "in order": (
                 in_order,
                 "the names are compared in their order. A file may hold the same tensors in another one.",
+            ),
+            "nothing copied": (
+                copies_nothing,
+                "all is checked, but nothing is copied: the model's tensors are as they were.",
             ),
             "refuses everything": (refuses_everything, "it refuses a file that fits."),
             "counts only": (counts_only, "only the number of tensors is compared."),

@@ -90,6 +90,12 @@ def _(x, n1, attn, n2, mlp):
     return mlp(n2(middle))
 
 
+@wrong("08.1", "the experts read attention's result", "result alone", "stream")
+def _(x, n1, attn, n2, mlp):
+    update = attn(n1(x))
+    return x + update + mlp(n2(update))
+
+
 @wrong("08.1", "a norm at the end, too", "norm", "end", "after")
 def _(x, n1, attn, n2, mlp):
     x = x + attn(n1(x))
@@ -660,6 +666,22 @@ def _(parameters, shard):
         parameters[name].copy_(values)
 
 
+@wrong("08.5", "checked, not copied", "nothing is copied", "as they were")
+def _(parameters, shard):
+    if problem := complaint(parameters, shard):
+        raise ValueError(problem)
+
+
+@wrong("08.5", "complaints are printed", "nothing is copied", "as they were", "raise", "told")
+def _(parameters, shard):
+    problem = complaint(parameters, shard)
+    if problem:
+        print(problem)
+        return
+    for name, values in shard.items():
+        parameters[name].copy_(values)
+
+
 @right("08.5", "two loops")
 def _(parameters, shard):
     for name in parameters:
@@ -814,6 +836,15 @@ def _(x, layers, norm, head):
         x = x + attn(n1(x))
         x = x + mlp(n2(x))
     return norm(head(x))
+
+
+@wrong("08.6", "without the last layer", "last layer")
+def _(x, layers, norm, head):
+    for number in range(len(layers) - 1):
+        n1, attn, n2, mlp = layers[number]
+        x = x + attn(n1(x))
+        x = x + mlp(n2(x))
+    return head(norm(x))
 
 
 @wrong("08.6", "without the norms of the layers", "norm", "layernorm")
