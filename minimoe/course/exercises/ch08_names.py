@@ -172,6 +172,11 @@ def none_in_name(parameter: str, expert: int | None) -> str:
     return ".".join(words if expert is not None else [*words[:-1], "None", words[-1]])
 
 
+def zeros_in_front(parameter: str, expert: int | None) -> str:
+    name = back_by_parts(parameter, expert)
+    return name if expert is None else name.replace(f"experts.{expert}.", f"experts.{expert:03d}.")
+
+
 def every_projection(parameter: str, expert: int | None) -> str:
     if expert is not None:
         return back_by_parts(parameter, expert)
@@ -583,7 +588,7 @@ EXERCISES = (
                 "the numbers are one too large. Rows and the numbers in the files both begin at 0.",
             ),
             "three digits": (
-                lambda parameter, expert: back_by_parts(parameter, None if expert is None else f"{expert:03d}"),
+                zeros_in_front,
                 "the number has zeros in front. In the files it stands as it is: 17, not 017.",
             ),
         },
@@ -845,7 +850,8 @@ EXERCISES = (
             ),
             "matrices counted": (
                 changed(num_experts=lambda names: len(numbers(names, 5, ".experts."))),
-                "the experts' names are counted: each expert has three in each layer. Count different numbers.",
+                "the experts' names are counted, those of all layers, with three for each expert. Count the different "
+                "numbers.",
             ),
             "tied the wrong way": (
                 changed(tie_word_embeddings=lambda names: "lm_head.weight" in names),
