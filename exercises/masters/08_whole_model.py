@@ -136,7 +136,8 @@ def fuse_as_it_was(gate, up):
 
 
 # %% [markdown]
-# Write it as one `rearrange`, in which every axis has a name. (einops also takes a list of tensors.)
+# Write it as one `rearrange`, in which every axis has a name. (einops also takes a list of tensors. The check looks at
+# the result alone.)
 
 
 # %% exercise="08.4"
@@ -243,7 +244,7 @@ for count in (1, 2, 3):
     print(f"layers: {count}, contributions: {2 * count}, the stream: {found:0{2 * count}d}")
 
 # %% [markdown]
-# Which contributions are missing? Repair it.
+# Which contributions are missing? Repair it. (As in 08.1, don't change `x` itself in place.)
 
 
 # %% exercise="08.6"
@@ -448,7 +449,7 @@ table(["layers", "experts"], rows)
 
 # %% exercise="08.10"
 def config_from_names(names: list[str]) -> dict[str, int | bool]:
-    """Names as in the files -> num_hidden_layers, num_experts and tie_word_embeddings."""
+    """Names as in the files, in any order -> num_hidden_layers, num_experts and tie_word_embeddings."""
     ### BEGIN SOLUTION
     layers = {int(name.split(".")[2]) for name in names if ".layers." in name}
     experts = {int(name.split(".")[5]) for name in names if ".experts." in name}

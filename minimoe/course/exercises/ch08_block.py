@@ -128,6 +128,34 @@ def normed_each_layer(x: Tensor, layers: list[Layer], norm: Function, head: Func
     return head(x)
 
 
+def returned_in_loop(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor | None:
+    """The return stands one step too far to the right, so there is none without a layer."""
+    for layer in layers:
+        return head(norm(block_by_steps(x, *layer)))
+    return None
+
+
+def head_in_every_layer(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
+    for layer in layers:
+        x = head(norm(block_by_steps(x, *layer)))
+    return x
+
+
+def all_read_the_embedding(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
+    total = x
+    for layer in layers:
+        total = total + block_by_steps(x, *layer) - x
+    return head(norm(total))
+
+
+def embedding_again(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
+    """The embedding is in the stream already."""
+    start = x
+    for layer in layers:
+        x = block_by_steps(x, *layer)
+    return head(norm(start + x))
+
+
 def first_layer_only(x: Tensor, layers: list[Layer], norm: Function, head: Function) -> Tensor:
     return head(norm(block_by_steps(x, *layers[0]) if layers else x))
 
@@ -241,6 +269,33 @@ BLOCKS: Blocks = {
         lambda x, n1, attn, n2, mlp: n2(h := x + attn(n1(x))) + mlp(n2(h)),
         "mlp's result is added to the normalised stream. It is added to the stream itself.",
     ),
+    "one sum": (
+        lambda x, n1, attn, n2, mlp: x + mlp(n2(attn(n1(x)))),
+        "there is one sum for the whole layer. There are two: attention's result is added to x as well, and mlp reads "
+        "that sum.",
+    ),
+    "mlp reads the update": (
+        lambda x, n1, attn, n2, mlp: x + (u := attn(n1(x))) + mlp(n2(u)),
+        "mlp reads attention's result alone. It reads the stream, to which that result has been added.",
+    ),
+    "parallel, one norm": (
+        lambda x, n1, attn, n2, mlp: x + attn(g := n1(x)) + mlp(g),
+        "both parts read the same normalised x. mlp reads what attention has written, through "
+        "post_attention_layernorm.",
+    ),
+    "parallel, second norm of the first": (
+        lambda x, n1, attn, n2, mlp: x + attn(g := n1(x)) + mlp(n2(g)),
+        "mlp reads the normalised x from before attention. It should read the stream with attention's result in it.",
+    ),
+    "halves swapped": (
+        lambda x, n1, attn, n2, mlp: (h := x + mlp(n2(x))) + attn(n1(h)),
+        "mlp and its norm come first. The order is input_layernorm, self_attn, post_attention_layernorm, mlp.",
+    ),
+    "second norm at the end": (
+        lambda x, n1, attn, n2, mlp: n2((h := x + attn(n1(x))) + mlp(h)),
+        "post_attention_layernorm is applied to the result of the layer. It stands before mlp: what mlp reads is "
+        "normalised.",
+    ),
 }
 
 
@@ -316,7 +371,35 @@ EXERCISES = (
                 normed_each_layer,
                 "the final norm is applied after every layer. It belongs once, after the last one.",
             ),
+            "no head": (
+                lambda x, layers, norm, head: through(x, layers, norm, lambda normed: normed),
+                "the head is missing: this is what it should read.",
+            ),
             "one layer": (first_layer_only, "only the first layer runs."),
+            "last layer left out": (
+                lambda x, layers, norm, head: through(x, layers[:-1], norm, head),
+                "the last layer doesn't run.",
+            ),
+            "norm twice": (
+                lambda x, layers, norm, head: through(x, layers, norm, lambda normed: head(norm(normed))),
+                "the final norm is applied twice.",
+            ),
+            "head in every layer": (
+                head_in_every_layer,
+                "norm and head are applied after every layer. They belong once, after the last one.",
+            ),
+            "return in the loop": (
+                returned_in_loop,
+                "the function returns after the first layer: its `return` stands inside the loop.",
+            ),
+            "all read the embedding": (
+                all_read_the_embedding,
+                "each layer reads the embedding. It should read what the layers before it have written.",
+            ),
+            "embedding again": (
+                embedding_again,
+                "the embedding is added twice: the stream begins with it.",
+            ),
             "halves apart": (
                 halves_apart,
                 "all attentions run before the first mlp. In each layer, mlp follows its attention.",

@@ -160,6 +160,44 @@ EXERCISES = (
                 with_part(experts=lambda s: 3 * s.layers * s.ffn * s.hidden),
                 "one expert is counted for each layer. All of them are stored.",
             ),
+            "head_dim from hidden": (
+                with_part(attention=lambda s: s.layers * 2 * s.hidden * (s.hidden + s.kv_heads * s.head_dim)),
+                "q_proj and o_proj are counted as hidden × hidden. They have heads × head_dim on one side, in these "
+                "models another number.",
+            ),
+            "attention once": (
+                with_part(attention=lambda s: 2 * s.hidden * s.head_dim * (s.heads + s.kv_heads)),
+                "attention is counted for one layer. Each layer has its own.",
+            ),
+            "experts once": (
+                with_part(experts=lambda s: 3 * s.experts * s.ffn * s.hidden),
+                "the experts of one layer are counted. Each layer has its own.",
+            ),
+            "norms once": (
+                with_part(norms=lambda s: 3 * s.hidden + 2 * s.head_dim),
+                "the norms of one layer are counted, and the final one. Each layer has its own four.",
+            ),
+            "one norm of hidden": (
+                with_part(norms=lambda s: s.layers * (s.hidden + 2 * s.head_dim) + s.hidden),
+                "one norm of hidden numbers is counted in each layer. There are two: one before attention, one before "
+                "the experts.",
+            ),
+            "one of the two QK-norms": (
+                with_part(norms=lambda s: s.layers * (2 * s.hidden + s.head_dim) + s.hidden),
+                "one norm of head_dim numbers is counted in each layer. There are two: of queries and of keys.",
+            ),
+            "a norm with a bias": (
+                with_part(norms=lambda s: 2 * (s.layers * (2 * s.hidden + 2 * s.head_dim) + s.hidden)),
+                "each norm is counted with two numbers a channel. RMSNorm has a weight and no bias.",
+            ),
+            "norms counted": (
+                with_part(norms=lambda s: 4 * s.layers + 1),
+                "this is the number of norms. Each has a weight for every channel: hidden numbers, or head_dim.",
+            ),
+            "ffn is four times hidden": (
+                with_part(experts=lambda s: 3 * s.layers * s.experts * 4 * s.hidden * s.hidden),
+                "the experts' width is taken to be 4 × hidden. It is ffn, which is much smaller.",
+            ),
             "routers once": (
                 with_part(routers=lambda s: s.experts * s.hidden),
                 "one router is counted. Each layer has its own.",

@@ -2,6 +2,7 @@
 08.9 and 08.10).
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -68,6 +69,20 @@ def stripped_letters(name: str) -> MemoryName:
     """lstrip takes letters, not a word."""
     parameter, expert = by_parts(name)
     return (name.lstrip("model.") if expert is None else parameter), expert
+
+
+def stripped_everywhere(name: str) -> MemoryName:
+    return by_parts(name.lstrip("model."))
+
+
+def before_first_dot(name: str) -> MemoryName:
+    """The word before the first dot is dropped, which for the head is its name."""
+    return (name.split(".", 1)[1], None) if name.startswith("lm_head") else by_parts(name)
+
+
+def one_digit_pattern(name: str) -> MemoryName:
+    """With a pattern of one digit, all other experts are no experts."""
+    return by_parts(name) if re.search(r"experts\.\d\.", name) else (name.removeprefix("model."), None)
 
 
 def any_number(name: str) -> MemoryName:
@@ -146,6 +161,28 @@ def weight_everywhere(parameter: str, expert: int | None) -> str:
     return name if expert is not None else f"{name}.weight"
 
 
+def in_place_of_experts(parameter: str, expert: int | None) -> str:
+    name = back_by_parts(parameter, expert)
+    return name if expert is None else name.replace(f".experts.{expert}.", f".{expert}.")
+
+
+def none_in_name(parameter: str, expert: int | None) -> str:
+    """The number is put before the last word but one, whether there is one or not."""
+    words = back_by_parts(parameter, expert).split(".")
+    return ".".join(words if expert is not None else [*words[:-1], "None", words[-1]])
+
+
+def zeros_in_front(parameter: str, expert: int | None) -> str:
+    name = back_by_parts(parameter, expert)
+    return name if expert is None else name.replace(f"experts.{expert}.", f"experts.{expert:03d}.")
+
+
+def every_projection(parameter: str, expert: int | None) -> str:
+    if expert is not None:
+        return back_by_parts(parameter, expert)
+    return re.sub(r"\.(\w+_proj)\.", r".None.\1.", back_by_parts(parameter, None))
+
+
 # 08.4 fused experts ---------------------------------------------------------------------------------------------------
 
 
@@ -194,17 +231,24 @@ LAYER = "model.layers.{}.self_attn."
 def attention_shapes(
     hidden: int, heads: int, kv_heads: int, head_dim: int, layers: int = 1
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the attention of some layers, and of a few other tensors."""
+    """Names and shapes of a checkpoint with two experts in each layer, in the order of the model."""
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (1000, hidden)}
     for layer in range(layers):
         prefix = LAYER.format(layer)
+        shapes[f"model.layers.{layer}.input_layernorm.weight"] = (hidden,)
         shapes[f"{prefix}q_proj.weight"] = (heads * head_dim, hidden)
         shapes[f"{prefix}k_proj.weight"] = (kv_heads * head_dim, hidden)
         shapes[f"{prefix}v_proj.weight"] = (kv_heads * head_dim, hidden)
         shapes[f"{prefix}o_proj.weight"] = (hidden, heads * head_dim)
         shapes[f"{prefix}q_norm.weight"] = (head_dim,)
         shapes[f"{prefix}k_norm.weight"] = (head_dim,)
-    return shapes
+        shapes[f"model.layers.{layer}.post_attention_layernorm.weight"] = (hidden,)
+        shapes[f"model.layers.{layer}.mlp.gate.weight"] = (2, hidden)
+        for expert in range(2):
+            for kind in ("gate", "up", "down"):
+                shape = (hidden, 12) if kind == "down" else (12, hidden)
+                shapes[f"model.layers.{layer}.mlp.experts.{expert}.{kind}_proj.weight"] = shape
+    return shapes | {"model.norm.weight": (hidden,), "lm_head.weight": (1000, hidden)}
 
 
 def sizes(shapes: Shapes) -> dict[str, tuple[int, ...]]:
@@ -222,6 +266,12 @@ def heads_of(shapes: Shapes) -> tuple[int, int, int]:
 def heads_as(count: Callable[[dict[str, tuple[int, ...]]], tuple[int, int, int]]) -> Callable[[Shapes], Any]:
     """Another answer from the shapes of layer 0."""
     return lambda shapes: count(sizes(shapes))
+
+
+def heads_of_all_layers(shapes: Shapes) -> tuple[int, int, int]:
+    queries, keys, head_dim = heads_of(shapes)
+    layers = sum(name.endswith("q_norm.weight") for name in shapes)
+    return layers * queries, layers * keys, head_dim
 
 
 def heads_by_name(shapes: Shapes) -> tuple[int, int, int]:
@@ -242,11 +292,19 @@ def heads_by_last_layer(shapes: Shapes) -> list[int]:
 
 
 def names_of(layers: int, experts: int, tied: bool = False) -> list[str]:
-    """Some of the names of a checkpoint, sorted as an index file sorts them."""
+    """The names of a checkpoint, sorted as an index file sorts them."""
     names = ["model.embed_tokens.weight", "model.norm.weight"] + ([] if tied else ["lm_head.weight"])
+    outside = ("input_layernorm", "post_attention_layernorm", "mlp.gate")
+    attention = ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")
     for layer in range(layers):
-        names += [f"model.layers.{layer}.mlp.gate.weight", f"model.layers.{layer}.self_attn.q_proj.weight"]
-        names += [f"model.layers.{layer}.mlp.experts.{expert}.up_proj.weight" for expert in range(experts)]
+        prefix = f"model.layers.{layer}."
+        names += [f"{prefix}{part}.weight" for part in outside]
+        names += [f"{prefix}self_attn.{part}.weight" for part in attention]
+        names += [
+            f"{prefix}mlp.experts.{expert}.{kind}_proj.weight"
+            for expert in range(experts)
+            for kind in ("gate", "up", "down")
+        ]
     return sorted(names)
 
 
@@ -302,6 +360,21 @@ def by_expression(names: Sequence[str]) -> Found:
     experts = {int(number) for number in re.findall(r"experts\.(\d+)\.", text)}
     head = re.search(r"^lm_head\.", text, re.MULTILINE)
     return {"num_experts": len(experts), "num_hidden_layers": len(layers), "tie_word_embeddings": head is None}
+
+
+def of_last_name(names: Sequence[str]) -> Found:
+    """The last name of an expert, as if a list ended with the largest numbers."""
+    last = [name.split(".") for name in names if ".experts." in name][-1]
+    return found_in(names) | {"num_hidden_layers": int(last[2]) + 1, "num_experts": int(last[5]) + 1}
+
+
+def of_longest(names: Sequence[str], place: int, marker: str) -> int:
+    """The last of the numbers with the most digits."""
+    return int(sorted((name.split(".")[place] for name in names if marker in name), key=len)[-1]) + 1
+
+
+def one_digit(names: Sequence[str], marker: str) -> int:
+    return max(int(digit) for digit in re.findall(rf"\.{marker}\.(\d)", "\n".join(names))) + 1
 
 
 def text_layers(names: Sequence[str]) -> int:
@@ -385,6 +458,28 @@ EXERCISES = (
                 'lstrip("model.") takes away any of the letters m, o, d, e, l and dots, here the beginning of '
                 '"embed_tokens". removeprefix("model.") takes the word.',
             ),
+            "stripped letters, all names": (
+                stripped_everywhere,
+                'lstrip("model.") takes away any of the letters m, o, d, e, l and dots, here the beginnings of '
+                '"embed_tokens" and "layers". removeprefix("model.") takes the word.',
+            ),
+            "head cut": (
+                before_first_dot,
+                "whatever stands before the first dot is cut off. lm_head.weight has no `model.` in front, and keeps "
+                "its name.",
+            ),
+            "a pattern of one digit": (
+                one_digit_pattern,
+                "only experts with one digit are found. A number is \\d+, one digit or more.",
+            ),
+            "0 for no expert": (
+                after(lambda parameter, expert: (parameter, expert or 0)),
+                "0 stands for no expert, but it is the number of the first one. It is None for all other names.",
+            ),
+            "-1 for no expert": (
+                after(lambda parameter, expert: (parameter, -1 if expert is None else expert)),
+                "-1 stands for no expert. As an index it is the last row; it is None for all other names.",
+            ),
             "a number for every layer": (
                 any_number,
                 "names outside of the experts have a number too. It is None for them.",
@@ -432,6 +527,11 @@ EXERCISES = (
             Case("a matrix of attention", ("layers.93.self_attn.q_proj.weight", None)),
             Case("the final norm", ("norm.weight", None)),
         ),
+        parts={
+            "the first word": lambda result: result.split(".")[0],
+            "the last word": lambda result: result.split(".")[-1],
+            "what is between": lambda result: result.split(".")[1:-1],
+        },
         mutants={
             "head inside": (head_inside, "lm_head stands outside of `model.` in the files."),
             "expert 0 lost": (
@@ -470,6 +570,26 @@ EXERCISES = (
             "no number": (
                 lambda parameter, expert: back_by_parts(parameter, None) + (".weight" if expert is not None else ""),
                 "the expert's number is missing: the names of all experts would be the same.",
+            ),
+            "experts replaced": (
+                in_place_of_experts,
+                "the number stands in place of the word `experts`. The word stays, and the number goes behind it.",
+            ),
+            "None in the name": (
+                none_in_name,
+                "None becomes a part of the name. Without an expert, no number is put in.",
+            ),
+            "every projection": (
+                every_projection,
+                "attention's matrices get a number, too. They belong to no expert, and keep their names.",
+            ),
+            "counted from 1": (
+                lambda parameter, expert: back_by_parts(parameter, None if expert is None else expert + 1),
+                "the numbers are one too large. Rows and the numbers in the files both begin at 0.",
+            ),
+            "three digits": (
+                zeros_in_front,
+                "the number has zeros in front. In the files it stands as it is: 17, not 017.",
             ),
         },
         accepted={"replace": back_by_replace, "patterns": back_by_pattern},
@@ -533,6 +653,11 @@ EXERCISES = (
                 fused_by("two expert ffn hidden -> expert two ffn hidden"),
                 "gate and up are an axis of their own. In the files it is merged with ffn: (two ffn).",
             ),
+            "list named second": (
+                lambda gate, up: rearrange([gate, up], "expert two ffn hidden -> expert (two ffn) hidden"),
+                "the pattern begins with the experts. einops makes the list the *first* axis, whatever name you give "
+                "it.",
+            ),
             "gate twice": (
                 lambda gate, up: repeat(gate, "expert ffn hidden -> expert (two ffn) hidden", two=2),
                 "the gate rows stand there twice, and up is not used.",
@@ -564,6 +689,7 @@ EXERCISES = (
             Case("the mini, four layers", (attention_shapes(192, 8, 2, 32, 4),)),
             Case("no sharing", (attention_shapes(48, 6, 6, 8),)),
             Case("one head of keys", (attention_shapes(100, 5, 1, 16, 2),)),
+            Case("in the order of an index", (dict(sorted(attention_shapes(24, 6, 2, 4, 3).items())),), (6, 2, 4)),
         ),
         parts={
             "the query heads": lambda result: result[0],
@@ -616,6 +742,41 @@ EXERCISES = (
                 ),
                 "heads of keys and heads of values are counted together. A key/value head is one of each.",
             ),
+            "head_dim 128, whole heads": (
+                heads_as(lambda s: (s["q_proj"][0] // 128, s["k_proj"][0] // 128, 128)),
+                "head_dim is always 128. It is so in the released Qwen3 models; here it has to come from the shapes.",
+            ),
+            "common divisor": (
+                heads_as(
+                    lambda s: (
+                        s["q_proj"][0] // (dim := math.gcd(s["q_proj"][0], s["k_proj"][0])),
+                        s["k_proj"][0] // dim,
+                        dim,
+                    )
+                ),
+                "head_dim is the number of k_proj's rows, which is also the largest number that divides the rows of "
+                "both. k_proj may hold several heads; q_norm is as long as one.",
+            ),
+            "a norm of the stream": (
+                heads_as(
+                    lambda s: (s["q_proj"][0] // s["q_proj"][1], s["k_proj"][0] // s["q_proj"][1], s["q_proj"][1])
+                ),
+                "head_dim is the hidden size: that is the length of input_layernorm. q_norm is as long as a head.",
+            ),
+            "head_dim from hidden": (
+                heads_as(
+                    lambda s: (
+                        heads := s["q_proj"][0] // s["q_norm"][0],
+                        s["k_proj"][0] // s["q_norm"][0],
+                        s["q_proj"][1] // heads,
+                    )
+                ),
+                "head_dim is the hidden size divided by the heads. In Qwen3 it is a setting of its own.",
+            ),
+            "heads of all layers": (
+                heads_of_all_layers,
+                "the heads of all layers are added up. Asked are those of one layer.",
+            ),
         },
         accepted={"other tensors": heads_by_name, "the last layer, a list": heads_by_last_layer},
     ),
@@ -645,6 +806,7 @@ EXERCISES = (
             Case("3 layers, 128 experts", (names_of(3, 128),)),
             Case("a tied head", (names_of(2, 5, tied=True),)),
             Case("11 layers, 16 experts, tied", (names_of(11, 16, tied=True),)),
+            Case("12 layers, 15 experts, in another order", (names_of(12, 15)[::-1],)),
         ),
         parts={
             "num_hidden_layers": lambda result: result["num_hidden_layers"],
@@ -672,7 +834,11 @@ EXERCISES = (
                 "these are the largest numbers. Counting begins at 0, so there is one more of each.",
             ),
             "all experts": (
-                changed(num_experts=lambda names: len(numbers(names, 5, ".experts."))),
+                changed(
+                    num_experts=lambda names: len(
+                        set(zip(numbers(names, 2, ".experts."), numbers(names, 5, ".experts."), strict=True))
+                    )
+                ),
                 "the experts of all layers are counted. num_experts is the number in one layer.",
             ),
             "names counted": (
@@ -682,9 +848,41 @@ EXERCISES = (
                 ),
                 "names are counted, not different layers and experts.",
             ),
+            "matrices counted": (
+                changed(num_experts=lambda names: len(numbers(names, 5, ".experts."))),
+                "the experts' names are counted, those of all layers, with three for each expert. Count the different "
+                "numbers.",
+            ),
             "tied the wrong way": (
                 changed(tie_word_embeddings=lambda names: "lm_head.weight" in names),
                 "tie_word_embeddings is the wrong way round: a tied head is *not* in the files.",
+            ),
+            "always tied": (
+                changed(tie_word_embeddings=lambda names: True),
+                "tie_word_embeddings is always True. The head of a model that isn't tied is in the files.",
+            ),
+            "never tied": (
+                changed(tie_word_embeddings=lambda names: False),
+                "tie_word_embeddings is always False. A tied head is not in the files.",
+            ),
+            "the last name": (
+                of_last_name,
+                "the last name in the list decides. Names come in any order, as a rule in that of a dictionary.",
+            ),
+            "the longest number": (
+                changed(
+                    num_hidden_layers=lambda names: of_longest(names, 2, ".layers."),
+                    num_experts=lambda names: of_longest(names, 5, ".experts."),
+                ),
+                "the numbers are sorted by their length alone, so the last one is one of the longest, but not always "
+                "the largest.",
+            ),
+            "one digit": (
+                changed(
+                    num_hidden_layers=lambda names: one_digit(names, "layers"),
+                    num_experts=lambda names: one_digit(names, "experts"),
+                ),
+                "only the first digit of each number is read. A number is \\d+, one digit or more.",
             ),
             "layer as expert": (
                 changed(num_experts=lambda names: len(set(numbers(names, 2, ".experts.")))),

@@ -1,6 +1,7 @@
 """Chapter 08, the whole model: a strict loader for one file of weights (08.5)."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -14,11 +15,13 @@ Loader = Callable[[Tensors, Tensors], None]
 
 class Loaded(NamedTuple):
     """What a loader did. refused: whether it raised ValueError; named: whether the error names the tensor (True if
-    nothing was to be named); values: the values of the model's tensors afterwards, one after another.
+    nothing was to be named); own: whether the dictionary still holds the model's own tensors, with their own memory;
+    values: those of the model's tensors afterwards, one after another.
     """
 
     refused: bool
     named: bool
+    own: bool
     values: Tensor
 
 
@@ -27,13 +30,17 @@ def as_loader(answer: Loader) -> Callable[[Tensors, Tensors, str], Loaded]:
 
     def load(parameters: Tensors, shard: Tensors, culprit: str) -> Loaded:
         mine = {name: values.clone() for name, values in parameters.items()}
+        theirs = {name: values.clone() for name, values in shard.items()}
         held = list(mine.values())  # the model's own tensors, whatever becomes of the dictionary
         refused, named = False, True
         try:
-            answer(mine, {name: values.clone() for name, values in shard.items()})
+            answer(mine, dict(theirs))
         except ValueError as error:
             refused, named = True, culprit in str(error)
-        return Loaded(refused, named, torch.cat([values.flatten().float() for values in held]))
+        file = {values.untyped_storage().data_ptr() for values in theirs.values()}
+        kept = all(values is mine.get(name) for name, values in zip(parameters, held, strict=True))
+        own = kept and not any(values.untyped_storage().data_ptr() in file for values in held)
+        return Loaded(refused, named, own, torch.cat([values.flatten().float() for values in held]))
 
     return load
 
@@ -137,6 +144,36 @@ def counts_only(parameters: Tensors, shard: Tensors) -> None:
     loader(missing=False, unknown=False, shape="", dtype=False)(parameters, shard)
 
 
+def assigns_data(parameters: Tensors, shard: Tensors) -> None:
+    """After it the model and the file's tensors are the same memory."""
+    load_by_sets({name: values.clone() for name, values in parameters.items()}, shard)
+    for name, values in shard.items():
+        parameters[name].data = values
+
+
+def says_nothing(parameters: Tensors, shard: Tensors) -> None:
+    """The checks are right, but nothing is raised."""
+    with suppress(ValueError):
+        load_strictly(parameters, shard)
+
+
+def copies_nothing(parameters: Tensors, shard: Tensors) -> None:
+    load_strictly({name: values.clone() for name, values in parameters.items()}, shard)
+
+
+def skips(parameters: Tensors, shard: Tensors) -> None:
+    """What fits is copied, and all else is left out."""
+    for name in parameters.keys() & shard.keys():
+        says_nothing({name: parameters[name]}, {name: shard[name]})
+
+
+def in_order(parameters: Tensors, shard: Tensors) -> None:
+    """The names as lists, which have an order."""
+    if list(parameters) != list(shard):
+        raise ValueError(f"{list(parameters)} are not {list(shard)}")
+    load_strictly(parameters, shard)
+
+
 def drawn(change: Callable[[Tensors], Tensors], culprit: str) -> Callable[[torch.Generator], tuple[Any, ...]]:
     """A model of four tensors, and a file that differs from it in one."""
 
@@ -176,7 +213,7 @@ EXERCISES = (
             Case(
                 "all fits: the values are copied into the model's tensors",
                 ({"norm.weight": torch.zeros(2)}, {"norm.weight": torch.tensor([1.0, 2.0])}, ""),
-                Loaded(False, True, torch.tensor([1.0, 2.0])),
+                Loaded(False, True, True, torch.tensor([1.0, 2.0])),
             ),
             Case("four tensors that fit", drawn(lambda shard: shard, "")),
             Case("the same in another order", drawn(lambda shard: dict(reversed(shard.items())), "")),
@@ -209,6 +246,7 @@ EXERCISES = (
         parts={
             "whether it refuses": lambda result: result.refused,
             "whether the error names the tensor": lambda result: result.named,
+            "whether the model keeps its own tensors": lambda result: result.own,
             "what is in the model": lambda result: result.values,
         },
         mutants={
@@ -245,6 +283,24 @@ EXERCISES = (
                 loader(rebind=True),
                 "the dictionary gets the file's tensors, but the model's own are unchanged. Copy *into* them: "
                 "parameters[name].copy_(values).",
+            ),
+            "data assigned": (
+                assigns_data,
+                "the values are right, but the model's tensors now use the memory of the file's: a change to one "
+                "changes the other. copy_ copies the values into the model's own memory.",
+            ),
+            "says nothing": (
+                says_nothing,
+                "no ValueError is raised: the model stays as it was, and nobody is told.",
+            ),
+            "skips": (skips, "what doesn't fit is skipped, and no ValueError is raised."),
+            "in order": (
+                in_order,
+                "the names are compared in their order. A file may hold the same tensors in another one.",
+            ),
+            "nothing copied": (
+                copies_nothing,
+                "all is checked, but nothing is copied: the model's tensors are as they were.",
             ),
             "refuses everything": (refuses_everything, "it refuses a file that fits."),
             "counts only": (counts_only, "only the number of tensors is compared."),
