@@ -196,7 +196,7 @@ def main() -> None:
 def as_lines(value: Any, indent: str = "") -> str:
     """JSON in which an object without objects inside, or a list of numbers, takes one line."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if not any(isinstance(item, (dict, list)) for item in inside) or indent.count(" ") >= 4:
+    if not any(isinstance(item, (dict, list)) for item in inside) or len(indent) >= 6:
         return json.dumps(value)
     deeper = indent + "  "
     if isinstance(value, dict):
