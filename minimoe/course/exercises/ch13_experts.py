@@ -417,7 +417,7 @@ EXERCISES = (
                 changed(lambda experts, weights, logits, keep: (experts, logits.gather(-1, experts))),
                 "the weights are the logits themselves. Take the softmax of them."),
             "exchanged": (
-                changed(lambda experts, weights, logits, keep: (weights, experts)),  # type: ignore[arg-type,return-value]
+                changed(lambda experts, weights, logits, keep: (weights, experts)),
                 "experts and weights have changed places."),
             "ascending": (
                 changed(lambda experts, weights, logits, keep: (experts.flip(-1), weights.flip(-1))),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from einops import einsum, rearrange
@@ -21,9 +21,18 @@ from torch.nn import functional as F
 
 from minimoe.errors import BadArgument
 from minimoe.model.experts import per_expert_weights, swiglu
+from minimoe.model.layer import MixtureOfExperts
 from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.hooks import router_layers
+
+
+KINDS = ("gate_proj", "up_proj", "down_proj")
+
+
+def moe(model: Transformer, layer: int) -> MixtureOfExperts:
+    """The Mixture of Experts of a layer that has one, by absolute layer number."""
+    return cast(MixtureOfExperts, model.layers[layer].mlp)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ def expert_statistics(model: Transformer, texts: Sequence[Tensor]) -> ExpertStat
     seen: dict[int, list[tuple[Tensor, Routing]]] = {layer: [] for layer in layers}
     with ExitStack() as stack:
         for layer in layers:
-            bank = model.layers[layer].mlp.experts
+            bank = moe(model, layer).experts
             keep = partial(keep_arguments, seen[layer])
             stack.callback(bank.register_forward_pre_hook(keep).remove)
         for ids in texts:
@@ -59,7 +68,7 @@ def expert_statistics(model: Transformer, texts: Sequence[Tensor]) -> ExpertStat
         x = torch.cat([x for x, _ in seen[layer]])
         chosen = torch.cat([routing.experts for _, routing in seen[layer]])
         weights = torch.cat([routing.weights for _, routing in seen[layer]])
-        gate, up, down = per_expert_weights(model.layers[layer].mlp.experts)
+        gate, up, down = per_expert_weights(moe(model, layer).experts)
         for expert in chosen.unique().tolist():
             token, slot = torch.where(chosen == expert)
             norms = swiglu(x[token], gate[expert], up[expert], down[expert]).norm(dim=-1)
@@ -98,9 +107,11 @@ def prune_experts(model: Transformer, keep: Tensor) -> Transformer:
     smaller = copy.deepcopy(model)
     smaller.config = replace(config, num_experts=keep.shape[1])
     for layer, kept in zip(layers, keep, strict=True):
-        mlp = smaller.layers[layer].mlp
-        for weights in (mlp.gate.weight, mlp.experts.gate_proj, mlp.experts.up_proj, mlp.experts.down_proj):
-            weights.data = weights.data[kept]
+        mlp = moe(smaller, layer)
+        mlp.gate.weight.data = mlp.gate.weight.data[kept]
+        for kind in KINDS:
+            stack = getattr(mlp.experts, kind)
+            stack.data = stack.data[kept]
     return smaller
 
 
@@ -112,13 +123,13 @@ def merge_experts(model: Transformer, keep: Tensor, counts: Tensor) -> Transform
     """
     smaller = prune_experts(model, keep)
     for place, layer in enumerate(router_layers(model)):
-        mlp, kept = model.layers[layer].mlp, keep[place]
+        mlp, kept = moe(model, layer), keep[place]
         rows = F.normalize(mlp.gate.weight.data.float(), dim=-1)
         likeness = einsum(rows, rows[kept], "expert hidden, kept hidden -> expert kept")
         share = F.one_hot(likeness.argmax(dim=-1), len(kept)) * rearrange(counts[place] + 1.0, "expert -> expert 1")
         share = share / share.sum(dim=0)
-        for kind in ("gate_proj", "up_proj", "down_proj"):
+        for kind in KINDS:
             weights = getattr(mlp.experts, kind).data
             merged = einsum(share.to(weights.dtype), weights, "expert kept, expert out into -> kept out into")
-            getattr(smaller.layers[layer].mlp.experts, kind).data = merged
+            getattr(moe(smaller, layer).experts, kind).data = merged
     return smaller
