@@ -14,7 +14,6 @@ from statistics import mean
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -164,8 +164,8 @@ def suspicious_round(weight):
 
 
 # %% [markdown]
-# Its steps are finer, and its mean error is smaller than that of -7 to 7. But somewhere it is off by much more than half
-# a step. Here are two rows that differ in their signs only:
+# Its steps are finer, and its mean error is smaller than that of -7 to 7. But somewhere it is off by much more than
+# half a step. Here are two rows that differ in their signs only:
 
 # %%
 row = torch.tensor([[-2.0, -1.0, 0.5, 1.5], [2.0, 1.0, -0.5, -1.5]])

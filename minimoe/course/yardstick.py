@@ -1,4 +1,4 @@
-"""How far a changed model is from the model itself: KL divergence of its next tokens, and choices of experts that flip."""
+"""How far a changed model is from the model itself: KL divergence of the next token, and choices that flip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Seen:
         return float(reduce(p.exp() * (p - q), "token vocab -> token", "sum").double().mean())
 
     def flips(self, other: "Seen") -> dict[int, float]:
-        """layer -> share of the choices, tokens times slots, for which `other` has an expert that is not among these."""
+        """layer -> share of the choices, tokens times slots, that `other` does not make."""
         return {layer: 1 - float(shared(own, other.experts[layer]).mean()) for layer, own in self.experts.items()}
 
     def changed_sets(self, other: "Seen") -> dict[int, float]:

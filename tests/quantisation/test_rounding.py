@@ -133,7 +133,8 @@ def test_weights_are_restored_after_an_exception():
 
 def mixed_inputs(tokens, ins, seed):
     """Inputs that depend on each other, as those of a model do."""
-    return matrix(tokens, ins // 4, seed=seed) @ matrix(ins // 4, ins, seed=9) + 0.1 * matrix(tokens, ins, seed=seed + 1)
+    shared = matrix(tokens, ins // 4, seed=seed) @ matrix(ins // 4, ins, seed=9)
+    return shared + 0.1 * matrix(tokens, ins, seed=seed + 1)
 
 
 def test_gptq_loses_less_than_rounding_on_new_inputs():

@@ -405,7 +405,7 @@ EXERCISES = (
                 "logits."),
             "the lowest": (smallest, "these are the kept experts with the *lowest* logits."),
             "equal": (
-                changed(lambda experts, weights, logits, keep: (experts, torch.full_like(weights, 1 / weights.shape[1]))),
+                changed(lambda experts, weights, logits, keep: (experts, torch.ones_like(weights) / weights.shape[1])),
                 "all weights are equal. They are the softmax of the logits."),
             "softmax twice": (
                 changed(lambda experts, weights, logits, keep: (experts, weights.softmax(dim=-1))),

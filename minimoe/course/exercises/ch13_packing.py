@@ -123,7 +123,7 @@ EXERCISES = (
         minutes=10,
         difficulty=2,
         hints=(
-            "Add 8, and every number is 1 to 15, without a sign. Which half of a byte does each of two neighbours get?",
+            "Add 8, and every number is 1 to 15, without a sign. Which half does each of two neighbours get?",
             "numbers[:, ::2] are the even inputs, numbers[:, 1::2] the odd ones; both are out pair. << 4 moves four "
             "bits up, | puts two together.",
             "shifted = (numbers + 8).to(torch.uint8); return shifted[:, ::2] | shifted[:, 1::2] << 4.",
@@ -160,7 +160,8 @@ EXERCISES = (
                 joined(lambda even, odd: even + 8 * odd),
                 "the odd number is multiplied by 8, which is a shift by 3 bits. Four bits are times 16."),
             "times ten": (
-                joined(lambda even, odd: even + 10 * odd), "the odd number is multiplied by 10. Four bits are times 16."),
+                joined(lambda even, odd: even + 10 * odd),
+                "the odd number is multiplied by 10. Four bits are times 16."),
             "and": (
                 joined(lambda even, odd: even & odd << 4),
                 "& keeps the bits that both have, and the halves have none in common. Put them together with |."),
@@ -170,8 +171,8 @@ EXERCISES = (
                 joined(lambda even, odd: even | odd), "both are in the lower half. Shift the odd one by 4 bits."),
             "one half": (
                 joined(lambda even, odd: even),
-                "the odd inputs are missing, or they were shifted by 8 bits and out of the byte. The upper half begins at "
-                "4."),
+                "the odd inputs are missing, or they were shifted by 8 bits and out of the byte. The upper half begins "
+                "at 4."),
             "the other half": (joined(lambda even, odd: odd << 4), "the even inputs are missing."),
             "outputs": (outputs, "two outputs share a byte here. Two neighbouring *inputs* of one output should."),
             "int8": (

@@ -141,7 +141,7 @@ def still_cut_by_hand(answer: Any) -> str | None:
     if used:
         return f"Your function still uses {', '.join(used)}. The exercise is to say it with named axes instead."
     if code is not None and any(step.opname == "FOR_ITER" for step in dis.get_instructions(code)):
-        return "The result is right, and your function loops over the blocks. The exercise is to name them in a pattern."
+        return "The result is right, and your function loops over the blocks. The exercise is to name them."
     return None
 
 

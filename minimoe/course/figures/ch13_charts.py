@@ -23,7 +23,6 @@ from minimoe.figure_style import (
     ink_on,
     label,
     label_ends,
-    reference_line,
     tint,
 )
 from minimoe.paths import find
@@ -58,10 +57,11 @@ def yardstick(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> P
                        hovertemplate="%{x:.2g} nats<extra></extra>")
         )  # fmt: skip
         left = row["kl"] > 0.05  # the name stands on the side with more room
-        text = f"{row['format'].replace(' x ', ' × ')}  <b>{label(row['kl'], '.1g')}</b>"
+        number = f"{float(format(row['kl'], '.1g')):.5f}".rstrip("0").rstrip(".")
+        text = f"{row['format'].replace(' x ', ' × ')}  <b>{number}</b>"
         figure.add_annotation(
             x=log10(row["kl"]), y=-place, text=text, showarrow=False, xanchor="right" if left else "left",
-            xshift=-12 if left else 12, font={"size": 12, "color": INK},
+            xshift=-12 if left else 12, font={"size": 12, "color": INK}, bgcolor="white", borderpad=0,
         )  # fmt: skip
     itself = row_of(rows, format="bfloat16")
     figure.add_vline(x=itself["kl"], line={"color": GREEN, "width": 1, "dash": "dash"})
@@ -90,10 +90,13 @@ def flips_by_layer(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str)
     figure.update_xaxes(tickvals=layers, ticktext=[f"layer {layer}" for layer in layers], showgrid=False)
     figure.update_yaxes(visible=False, rangemode="tozero")
     texts = [f"{ROUTERS[row['router']][0]} {', '.join(f'{value:.0%}' for value in row['flips'])}" for row in rows]
-    names = " · ".join(
-        f"<span style='color:{ROUTERS[row['router']][1]}'>■</span> {ROUTERS[row['router']][0]}" for row in rows
-    )
-    return finish(figure, title, f"{title}. {'; '.join(texts)}.", 300, f"{subtitle} {names}")
+    for place, row in enumerate(rows):
+        name, colour = ROUTERS[row["router"]]
+        figure.add_annotation(
+            x=0.33 * place, y=1, xref="paper", yref="paper", yshift=22, text=f"■ {name}", showarrow=False,
+            xanchor="left", font={"size": 13, "color": colour},
+        )  # fmt: skip
+    return finish(figure, title, f"{title}. {'; '.join(texts)}.", 310, subtitle)
 
 
 def few_rows(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Picture:
@@ -101,7 +104,7 @@ def few_rows(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Pi
     figure = go.Figure()
     colours = (VERMILLION, ORANGE, PURPLE, BLUE, GREEN)
     figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log", range=[-0.2, 0.75])
+    figure.update_yaxes(type="log", range=[-0.2, 0.88])
     for row, colour in zip(rows, colours, strict=True):
         known = [(met, ratio) for met, ratio in zip(row["met"], row["ratio"], strict=True) if met]
         figure.add_trace(
@@ -113,7 +116,7 @@ def few_rows(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Pi
         )  # fmt: skip
         at = sorted(met for met, _ in known)[len(known) // 2]
         figure.add_annotation(
-            x=log10(at), y=0.68, text=f"{row['tokens']:,}", showarrow=False, font={"color": colour, "size": 13}
+            x=log10(at), y=0.81, text=f"{row['tokens']:,}", showarrow=False, font={"color": colour, "size": 13}
         )
     figure.add_annotation(
         x=0, y=0.98, xref="paper", yref="paper", text="tokens of calibration:", showarrow=False, xanchor="left",

@@ -86,7 +86,7 @@ def rounding_desk(
     layer: int,
     name: str,
 ) -> Any:
-    """The chapter's experiment. exact: the model itself on the texts. questions: text -> whether the model thinks first."""
+    """The chapter's experiment. exact: the model itself on the texts. questions: text -> whether the model thinks."""
     from ipywidgets import Checkbox, Dropdown, HBox, IntSlider, Layout, Output, SelectionSlider, VBox
 
     wide, style = Layout(width="330px"), {"description_width": "90px"}

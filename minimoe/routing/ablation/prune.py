@@ -26,7 +26,6 @@ from minimoe.model.router import Routing
 from minimoe.model.transformer import Transformer
 from minimoe.routing.trace.hooks import router_layers
 
-
 KINDS = ("gate_proj", "up_proj", "down_proj")
 
 

@@ -23,11 +23,11 @@ def by_loops(model):
         entering, chosen = {}, {}
         handles = [
             model.layers[layer].mlp.gate.register_forward_pre_hook(
-                lambda gate, given, layer=layer: entering.update({layer: given[0]})
+                lambda gate, given, layer=layer, entering=entering: entering.update({layer: given[0]})
             )
             for layer in router_layers(model)
         ]
-        with on_routers(model, lambda layer, gate, routing: chosen.update({layer: routing})):
+        with on_routers(model, lambda layer, gate, routing, chosen=chosen: chosen.update({layer: routing})):
             model(ids)
         for handle in handles:
             handle.remove()
