@@ -87,6 +87,11 @@ with torch.no_grad(), minimoe.workbench(model, run_experts=run_experts if writte
 # %% tags="nbval-ignore-output"
 comparison
 
+# %%
+share = sum(comparison.identical.values()) / (comparison.choices * len(comparison.identical))
+assert share > 0.8
+print(f"about {5 * round(20 * share)} % of the choices stay")
+
 # %% [markdown]
 # ## 13.2 · Two in a byte
 #
@@ -335,14 +340,19 @@ minimoe.check("13.8", predictions)
 all_texts = [ids for of_domain in texts.values() for ids in of_domain]
 exact = look(model, all_texts)
 kinds = "embed_tokens q_proj k_proj v_proj o_proj router gate_proj up_proj down_proj lm_head"
-rows = {}
+kl, flips = {}, {}
 for kind in kinds.split():
     part = "mlp.gate.weight" if kind == "router" else kind
     with rounded_weights(model, lambda weight: round_int(weight, 4, 32), lambda name, part=part: part in name):
         changed = look(model, all_texts)
-    flips = exact.flips(changed)
-    rows[kind] = [f"{1000 * exact.kl(changed):.2f}", f"{sum(flips.values()) / len(flips):.1%}"]
+    kl[kind], by_layer = 1000 * exact.kl(changed), exact.flips(changed).values()
+    flips[kind] = sum(by_layer) / len(by_layer)
+rows = {kind: [f"{kl[kind]:.2f}", f"{flips[kind]:.1%}"] for kind in kl}
 table(["KL, thousandths of a nat", "choices that flip"], rows)
+
+# %%
+assert len(kl) == 10 and flips["lm_head"] < 1e-6
+print(f"most KL: {max(kl, key=kl.get)}; most flips: {max(flips, key=flips.get)}")
 
 # %% [markdown]
 # ## 13.9 · Ablate: half of the experts
@@ -373,28 +383,35 @@ minimoe.check("13.9", route_among)
 
 
 # %%
-def statistics_of(calibration):
-    """(layer, expert): your saliency on these texts."""
+def given_to_experts(calibration):
+    """layer -> what its experts are given in a run: a list of (x, routing)."""
     seen = {layer: [] for layer in router_layers(model)}
 
     def keep(layer):
         return model.layers[layer].mlp.experts.register_forward_pre_hook(lambda bank, given: seen[layer].append(given))
 
-    handles, scores = [keep(layer) for layer in seen], []
+    handles = [keep(layer) for layer in seen]
     with torch.no_grad():
         for ids in calibration:
             model(ids, last_only=True)
-        for handle in handles:
-            handle.remove()
-        for layer, given in seen.items():
-            x = torch.cat([x for x, _ in given])
-            experts = torch.cat([routing.experts for _, routing in given])
-            weights = torch.cat([routing.weights for _, routing in given])
-            norms = ch13_numbers.output_norms(x, experts, model.layers[layer].mlp.experts)
-            scores.append(saliency(experts, weights, norms, config.num_experts))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def statistics_of(calibration):
+    """(layer, expert): your saliency on these texts."""
+    scores = []
+    for layer, given in given_to_experts(calibration).items():
+        x = torch.cat([x for x, _ in given])
+        experts = torch.cat([routing.experts for _, routing in given])
+        weights = torch.cat([routing.weights for _, routing in given])
+        norms = ch13_numbers.output_norms(x, experts, model.layers[layer].mlp.experts)
+        scores.append(saliency(experts, weights, norms, config.num_experts))
     return torch.stack(scores)
 
 
+# %%
 def losses(route=None):
     """Loss of each domain."""
     with minimoe.workbench(model, route=route or library_route):
@@ -408,7 +425,7 @@ def among(keep):
 
 
 # %% tags="nbval-ignore-output"
-one = torch.zeros(1, 1)
+one, more = torch.zeros(1, 1), {}
 if saliency(one.long(), one, one, 1) is None or route_among(one, torch.tensor([0]), 1) is None:
     print("Write 13.7 and 13.9: here they prune the model.")
 else:
@@ -417,11 +434,17 @@ else:
         statistics_of(held_out_texts(tokenizer, each=5, seed="13 calibration", domains=chosen))
         for chosen in (list(domains), three)
     )
-    before, rows = losses(), {}
-    for what, scores in {"all domains": everyone, "without Python": no_code}.items():
-        more = [after - loss for loss, after in zip(before, losses(among(keep_highest(scores, 64))), strict=True)]
-        rows[f"calibrated on {what}"] = [f"{value:+.2f}" for value in more]
+    before = losses()
+    for what, scores in {"all domains": everyone, "all but Python": no_code}.items():
+        after = losses(among(keep_highest(scores, 64)))
+        more[what] = [new - old for old, new in zip(before, after, strict=True)]
+    rows = {f"calibrated on {what}": [f"{value:+.2f}" for value in values] for what, values in more.items()}
     display(table([f"{name}, nats" for name in domains.values()], rows))
+
+# %%
+assert not more or more["all but Python"][2] > 0.5
+for what, values in more.items():
+    print(f"calibrated on {what}: {list(domains.values())[values.index(max(values))]} loses most")
 
 # %%
 minimoe.progress(13)

@@ -303,6 +303,26 @@ EXERCISES = (
             "by token": (
                 lambda experts, weights, norms, num_experts: (weights * norms).mean(dim=1),
                 "this is a mean for each token. The result has one number for each expert."),
+            "one for nobody": (
+                lambda experts, weights, norms, num_experts: torch.where(
+                    counts_of(experts, num_experts) == 0, 1.0, means_of(experts, weights * norms, num_experts)
+                ),
+                "an expert without tokens gets 1 here. It should get 0."),
+            "one more": (
+                lambda experts, weights, norms, num_experts: sums_of(experts, weights * norms, num_experts)
+                / (counts_of(experts, num_experts) + 1),
+                "the count is one too large. Against 0 / 0, clamp_min(1) changes empty experts only."),
+            "added": (
+                lambda experts, weights, norms, num_experts: means_of(experts, weights + norms, num_experts),
+                "weight and norm are added. Multiply them."),
+            "squared weights": (
+                lambda experts, weights, norms, num_experts: means_of(experts, weights**2 * norms, num_experts),
+                "the weights are squared, or multiplied twice. REAP takes them as they are."),
+            "first slot": (
+                lambda experts, weights, norms, num_experts: means_of(
+                    experts[:, :1], (weights * norms)[:, :1], num_experts
+                ),
+                "only the first slot of each token counts here. All of them do."),
             "squares": (
                 lambda experts, weights, norms, num_experts: means_of(experts, weights * norms**2, num_experts),
                 "the norms are squared. REAP takes them as they are."),
@@ -397,6 +417,23 @@ EXERCISES = (
                     logits.index_fill(-1, keep, -torch.inf), top_k
                 ),
                 "the experts of the list are gone, and the others are left. It is the other way round."),
+            "the others, nearly": (
+                lambda logits, keep, top_k: routed(logits.index_fill(-1, keep, -1e9), top_k),
+                "the experts of the list get a very low logit, and the others are left. It is the other way round."),
+            "over tokens": (
+                lambda logits, keep, top_k: (
+                    among_by_loops(logits, keep, top_k)[0],
+                    logits[:, keep].topk(top_k, dim=-1).values.softmax(dim=0),
+                ),
+                "the softmax runs over the tokens, so that the weights of a token don't sum to one. Slots are the last "
+                "axis: dim=-1."),
+            "sigmoid": (
+                changed(
+                    lambda experts, weights, logits, keep: (
+                        experts, scaled_logits(logits.gather(-1, experts).sigmoid())
+                    )
+                ),
+                "the weights come from a sigmoid, as in DeepSeek-V3. Here they are the softmax."),
             "all": (
                 lambda logits, keep, top_k: routed(logits, top_k),
                 "all experts can be chosen: `keep` has no effect."),

@@ -169,6 +169,13 @@ EXERCISES = (
                 joined(lambda even, odd: even + odd), "both are added in the same place. Shift one of them by 4 bits."),
             "or, not shifted": (
                 joined(lambda even, odd: even | odd), "both are in the lower half. Shift the odd one by 4 bits."),
+            "offset for one": (
+                joined(lambda even, odd: (even - 8) & 15 | odd << 4),
+                "8 is added to the odd inputs only. Both need it."),
+            "offset for the other": (
+                joined(lambda even, odd: even | (odd - 8) << 4), "8 is added to the even inputs only. Both need it."),
+            "xor, not shifted": (
+                joined(lambda even, odd: even ^ odd), "both are in the lower half. Shift the odd one by 4 bits."),
             "one half": (
                 joined(lambda even, odd: even),
                 "the odd inputs are missing, or they were shifted by 8 bits and out of the byte. The upper half begins "

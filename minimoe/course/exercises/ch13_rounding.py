@@ -176,6 +176,25 @@ def largest_positive(weight: Tensor) -> Tensor:
     return (weight / scale).round().clamp(-8, 7) * scale
 
 
+def put_back(weight: Tensor) -> Tensor:
+    """The bug, with the largest weight restored by hand."""
+    largest_one = reduce(weight.abs(), "out into -> out 1", "max")
+    return torch.where(weight.abs() == largest_one, weight, suspicious_round(weight))
+
+
+def from_end_to_end(weight: Tensor) -> Tensor:
+    """Sixteen points from the smallest to the largest weight of a row."""
+    low, high = reduce(weight, "out into -> out 1", "min"), reduce(weight, "out into -> out 1", "max")
+    step = ((high - low) / 15).masked_fill(high == low, 1)
+    return ((weight - low) / step).round() * step + low
+
+
+def with_a_sign(weight: Tensor) -> Tensor:
+    """The scale of llama.cpp: the largest magnitude lands on -8, whatever its sign."""
+    step = weight.gather(1, weight.abs().argmax(dim=1, keepdim=True)) / -8
+    return (weight / step).round().clamp(-8, 7) * step
+
+
 def numbers_alone(weight: Tensor) -> Tensor:
     return (weight / (reduce(weight.abs(), "out into -> out 1", "max") / 7)).round()
 
@@ -288,6 +307,13 @@ EXERCISES = (
             "0 / 0": (
                 not_a_number,
                 "in a group of zeros the scale is 0, and 0 / 0 is not a number (nan). Divide by 1 there."),
+            "one for zeros": (
+                scaled(largest, stored=lambda scale: scale.masked_fill(scale == 0, 1)),
+                "the scale of a group of zeros should be 0. (Divide by 1 there, and return the scale as it was.)"),
+            "standard deviation": (
+                scaled(lambda groups: groups.std(dim=-1, unbiased=False) / 3),
+                "the scale comes from the standard deviation, so the largest weight may not fit. Take the largest "
+                "magnitude over 7."),
             "mean": (
                 scaled(lambda groups: groups.abs().mean(dim=-1) / 7),
                 "the scale comes from the mean magnitude, so that half of the weights don't fit. Take the largest."),
@@ -326,6 +352,7 @@ EXERCISES = (
                  torch.tensor([[7.0, -3.0, 1.0, 0.0]])),
             Case("the largest weight is positive", rows(4, 9, end=5.0)),
             Case("the largest weight is negative", rows(4, 9, end=-5.0)),
+            Case("both ends are nearly equal", (torch.tensor([[5.0, -4.9, 1.0], [-5.0, 4.9, 1.0]]),)),
             Case("random weights", rows(6, 16)),
             Case("one weight in a row", rows(3, 1)),
         ),
@@ -364,6 +391,18 @@ EXERCISES = (
             "cut off": (
                 with_steps(7, -7, 7, rounding=torch.trunc), "the numbers are cut off toward zero. Keep .round()."),
             "down": (with_steps(7, -7, 7, rounding=torch.floor), "the numbers are rounded down. Keep .round()."),
+            "put back": (
+                put_back,
+                "the largest weight is put back by hand, which no number of four bits stands for: it would have to be "
+                "8. Change the scale."),
+            "from end to end": (
+                from_end_to_end,
+                "the points go from the smallest weight to the largest, and zero isn't one of them. That needs a zero "
+                "point in the file. Here zero is in the middle: take the largest magnitude over 7."),
+            "with a sign": (
+                with_a_sign,
+                "the scale has a sign, so that the largest weight lands on -8: a good trick, of llama.cpp. But it uses "
+                "the sixteenth number, which the exercise leaves unused."),
             "six": (
                 with_steps(6, -7, 7),
                 "the largest magnitude becomes 6, so that 7 is never used. Divide by 7."),

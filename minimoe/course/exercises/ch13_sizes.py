@@ -77,6 +77,15 @@ WRONG_BYTES: dict[str, tuple[Bytes, str]] = {
         lambda packed, plain, bits, group, scale_bits: packed * bits / 8
         + (packed + plain) / group * scale_bits / 8 + 2 * plain,
         "the plain parameters have scales here, too. They have none."),
+    "numbers in bits": (
+        lambda packed, plain, bits, group, scale_bits: packed * bits + packed / group * scale_bits / 8 + 2 * plain,
+        "the numbers are in bits and the scales in bytes. Divide both by 8."),
+    "a byte for each number": (
+        lambda packed, plain, bits, group, scale_bits: packed + packed / group * scale_bits / 8 + 2 * plain,
+        "every number takes a whole byte here. It takes `bits` bits."),
+    "zero points": (
+        lambda packed, plain, bits, group, scale_bits: packed * (bits + 2 * scale_bits / group) / 8 + 2 * plain,
+        "every group has two scales here, as if there were a zero point, too. It has one."),
     "gigabytes": (
         lambda packed, plain, bits, group, scale_bits: (packed * (bits + scale_bits / group) / 8 + 2 * plain) / 1e9,
         "these are gigabytes. The exercise asks for bytes."),
@@ -203,6 +212,10 @@ EXERCISES = (
             "without abs": (
                 reduced(magnitude=False),
                 "the magnitudes are missing: a block whose largest weight is negative gets too small a scale."),
+            "abs at the end": (
+                lambda weight, size: reduced(magnitude=False)(weight, size).abs(),
+                "the magnitude is taken after the maximum. A large negative weight has lost by then: take .abs() "
+                "first."),
             "the smallest": (reduced(how="min"), "these are the smallest magnitudes. The scale needs the largest."),
             "mean": (reduced(how="mean"), "these are means. The scale needs the largest of a block."),
             "sum": (reduced(how="sum"), "these are sums. The scale needs the largest of a block."),
