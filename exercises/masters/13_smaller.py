@@ -90,7 +90,7 @@ comparison
 # %%
 share = sum(comparison.identical.values()) / (comparison.choices * len(comparison.identical))
 assert share > 0.8
-print(f"about {5 * round(20 * share)} % of the choices stay")
+print(f"about {5 * round(20 * share)} % of the choices stay" if written else "Write 13.1: here it runs.")
 
 # %% [markdown]
 # ## 13.2 · Two in a byte
@@ -217,7 +217,7 @@ for name, rounding in {"the bug": suspicious_round, "yours": repaired_round, "wi
         rows[name] = ["to write", "to write"]
     else:
         end = (rounded - matrix).gather(1, matrix.abs().argmax(dim=1, keepdim=True)).abs().max() / matrix.abs().max()
-        rows[name] = [f"{(rounded - matrix).norm() / matrix.norm():.1%}", f"{end:.0%}"]
+        rows[name] = [f"{(rounded - matrix).norm() / matrix.norm():.1%}", f"{end:.1%}"]
 table(["relative error", "largest weights off by up to"], rows)
 
 # %% [markdown]
