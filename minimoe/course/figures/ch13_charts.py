@@ -116,7 +116,8 @@ def few_rows(rows: Sequence[Mapping[str, Any]], title: str, subtitle: str) -> Pi
         )  # fmt: skip
         at = sorted(met for met, _ in known)[len(known) // 2]
         figure.add_annotation(
-            x=log10(at), y=0.81, text=f"{row['tokens']:,}", showarrow=False, font={"color": colour, "size": 13}
+            x=log10(at), y=0.81, text=f"{row['tokens']:,}", showarrow=False, font={"color": colour, "size": 13},
+            xshift=8 if row is rows[-1] else -8 if row is rows[-2] else 0,  # neighbours in a narrow window
         )
     figure.add_annotation(
         x=0, y=0.98, xref="paper", yref="paper", text="tokens of calibration:", showarrow=False, xanchor="left",
