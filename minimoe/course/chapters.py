@@ -96,7 +96,20 @@ CHAPTERS = (
         ("routing/trace/trace.py", "routing/statistics/domains.py", "routing/ablation/ablate.py"),
         (6,),
     ),
-    Chapter(13, "quantisation", "Quantisation: 470 GB become 123", 60, ("quantisation/groupwise.py",), (8,)),
+    Chapter(
+        13,
+        "smaller",
+        "Smaller: quantise or prune",
+        60,
+        (
+            "quantisation/groupwise.py",
+            "quantisation/rounding.py",
+            "quantisation/error_feedback.py",
+            "routing/ablation/prune.py",
+        ),
+        (8,),
+        "how weights are rounded",
+    ),
     Chapter(
         14,
         "the_whole_235b",
