@@ -22,16 +22,17 @@ from minimoe.model.rope import apply_rope, rotary_tables_at
 @dataclass(frozen=True)
 class Chunks:
     """How a text is divided. chunk_size: the largest distance that is used, at most the trained length. local_size:
-    pairs that are closer than this keep their true distance, also across the border of two chunks.
+    pairs that are at most this far apart keep their true distance, also across the border of two chunks.
     """
 
     chunk_size: int
     local_size: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.local_size < self.chunk_size:
+        if self.chunk_size < 1 or not 0 <= 2 * self.local_size <= self.chunk_size:
             raise BadArgument(
-                f"local_size is {self.local_size}, expected at least 0 and less than chunk_size ({self.chunk_size})."
+                f"local_size is {self.local_size}, expected 0 to half of chunk_size, which is {self.chunk_size}: near "
+                "tokens must be in the same chunk or in neighbouring ones."
             )
 
     @property

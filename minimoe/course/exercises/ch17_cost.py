@@ -45,7 +45,15 @@ def fit_with(
 
 FIT: Mapping[str, tuple[dict, str]] = {
     "keys alone": ({"copies": 1}, "only the keys are counted: the values need as much again"),
-    "queries, too": ({"copies": 3}, "three tensors are counted: queries are not kept"),
+    "three tensors": ({"copies": 3}, "three tensors are counted: queries are not kept"),
+    "queries, too": (
+        {"copies": 1, "of_heads": lambda heads, kv_heads: heads + 2 * kv_heads},
+        "the queries are counted with keys and values: they are not kept",
+    ),
+    "heads of a group": (
+        {"of_heads": lambda heads, kv_heads: heads // kv_heads},
+        "the size of a group, heads // kv_heads, is in the place of kv_heads",
+    ),
     "query heads": (
         {"of_heads": lambda heads, kv_heads: heads},
         "the query heads are counted; what is kept are the key/value heads",
@@ -199,6 +207,10 @@ EXERCISES = (
                 fit_with(whole=lambda free, one: max(int(-(-free // one)), 0)),
                 "the last token is counted although only a part of it fits: round down.",
             ),
+            "with a fraction": (
+                fit_with(whole=lambda free, one: max(free / one, 0)),  # type: ignore[arg-type,return-value]
+                "the result has a fraction: a token fits or doesn't, so round down.",
+            ),
             "rounded": (
                 fit_with(whole=lambda free, one: max(round(free / one), 0)),
                 "the result is rounded to the nearest: a token that fits only in part does not count.",
@@ -277,8 +289,8 @@ EXERCISES = (
             "Do they stay quiet in the softmax?",
             "scaled positions, 2,000 tokens before the fact: found": "all distances are divided by eight, that of "
             "neighbours, too.",
-            "dual chunk, 2,000 tokens before the fact: found": "which distances does the question use for the fact, and "
-            "which for everything before?",
+            "dual chunk, 2,000 tokens before the fact: found": "which distances does the question use for the fact, "
+            "and which for everything before?",
             "a window of 128, 2,000 tokens before the fact: found": "the fact stands directly before the question. "
             "What is outside of the window?",
             "a window of 128, 190 tokens between fact and question: found": "count: is the fact within the last 128 "
@@ -324,7 +336,7 @@ EXERCISES = (
                 "text before the fact is expected to be harmless with every method. It adds keys at distances that "
                 "were not trained.",
             ),
-            "all found": ({key: True for key in FOUND}, "everything is expected to be found."),
+            "all found": (dict.fromkeys(FOUND, True), "everything is expected to be found."),
         },
         accepted={
             "0 and 1": {key: int(value) for key, value in FOUND.items()},

@@ -1,4 +1,4 @@
-"""Chapter 17, a million tokens: the distances that dual chunk attention uses, and YaRN's frequencies (17.1 and 17.2)."""
+"""Chapter 17, a million tokens: the distances of dual chunk attention (17.1), and YaRN's frequencies (17.2)."""
 
 import math
 from collections.abc import Callable
@@ -115,7 +115,7 @@ def with_ramp(
     exponent: float = 2.0,
     circle: float = math.tau,
 ) -> Yarn:
-    """YaRN as tensors, with some of its parts done differently. mix: of the plain and slowed frequencies and the ramp."""
+    """YaRN as tensors, with some of its parts done differently. mix: of plain and slowed frequencies and the ramp."""
 
     def yarn(head_dim: int, theta: float, factor: float, original: int) -> Stretched:
         half = head_dim // 2
