@@ -13,7 +13,6 @@ from minimoe.model.config import ModelConfig
 from minimoe.model.dual_chunk import Chunks, dual_chunk_scores
 from minimoe.paths import find
 
-
 CONFIG = ModelConfig.from_file(find("data/mini") / "config.json")
 
 

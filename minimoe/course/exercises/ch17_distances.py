@@ -184,8 +184,8 @@ EXERCISES = (
             "true": (as_true, "these are the true distances, so a long text still reaches distances above chunk_size."),
             "cut off": (
                 table_of(lambda query, key, chunk, local: min(query - key, chunk)),
-                "true distances are cut off at chunk_size. That would need a rotation for each pair; dual chunk attention "
-                "has three positions for a query.",
+                "true distances are cut off at chunk_size. That would need a rotation for each pair; here a query has "
+                "three positions.",
             ),
             "not limited": (
                 table_of(three_cases(before=lambda place, stride, chunk: place + stride)),

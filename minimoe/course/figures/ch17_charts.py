@@ -88,8 +88,8 @@ def found_table(
     table = [list(map(int, rows[name])) for name in names]
     colours = [[0, tint(VERMILLION, 0.75)], [0.5, "#F4F0E8"], [1, BLUE]]
     figure = go.Figure(
-        go.Heatmap(z=table, x=list(columns), y=names, zmin=0, zmax=of, colorscale=colours, showscale=False, xgap=3, ygap=3,
-                   hoverinfo="skip")
+        go.Heatmap(z=table, x=list(columns), y=names, zmin=0, zmax=of, colorscale=colours, showscale=False, xgap=3,
+                   ygap=3, hoverinfo="skip")
     )  # fmt: skip
     for name, row in zip(names, table, strict=True):
         for column, count in zip(columns, row, strict=True):
@@ -168,14 +168,14 @@ def pattern_map(weights: Tensor, kept: Tensor, title: str, subtitle: str) -> Pic
     for axis, values in shown:
         table = [[None if value < 0 else round(value, 1) for value in row] for row in values.tolist()]
         figure.add_trace(
-            go.Heatmap(z=table, xaxis=f"x{axis}", yaxis=f"y{axis}", colorscale=[[0, tint(BLUE, 0.1)], [1, BLUE]], zmin=0, zmax=1,
-                       showscale=False, hoverinfo="skip")
+            go.Heatmap(z=table, xaxis=f"x{axis}", yaxis=f"y{axis}", zmin=0, zmax=1, showscale=False, hoverinfo="skip",
+                       colorscale=[[0, tint(BLUE, 0.1)], [1, BLUE]])
         )  # fmt: skip
     figure.update_layout(xaxis={"domain": [0, 0.47]}, xaxis2={"domain": [0.53, 1], "anchor": "y2"},
                          yaxis2={"anchor": "x2"})  # fmt: skip
     for axis, text in (("", "all weights"), ("2", "what is computed")):
-        figure.add_annotation(x=size - 1, y=2, xref=f"x{axis}", yref=f"y{axis}", text=text, showarrow=False, xanchor="right",
-                              yanchor="top", font={"color": MUTED})  # fmt: skip
+        figure.add_annotation(x=size - 1, y=2, xref=f"x{axis}", yref=f"y{axis}", text=text, showarrow=False,
+                              xanchor="right", yanchor="top", font={"color": MUTED})  # fmt: skip
     figure.update_xaxes(
         title_text="key", range=[-0.5, size - 0.5], showgrid=False, zeroline=False, showticklabels=False
     )

@@ -73,7 +73,8 @@ def distance_map(
     longest = float(names[-1])
     figure = go.Figure(
         go.Heatmap(
-            z=table, x=names, y=names, customdata=[list(zip(*rows, strict=True)) for rows in zip(true, turns, strict=True)],
+            z=table, x=names, y=names,
+            customdata=[list(zip(*rows, strict=True)) for rows in zip(true, turns, strict=True)],
             colorscale=scale_at(trained, longest), zmin=0, zmax=longest, hoverongaps=False,
             colorbar={"title": {"text": "used"}, "thickness": 12, "len": 0.9, "tickvals": [0, trained, round(longest)]},
             hovertemplate="query at %{y}, key at %{x}<br>true distance %{customdata[0]}<br>used distance %{z}<br>"
@@ -131,6 +132,6 @@ def explore_distances(
             options=list(range(len(frequencies))), value=min(5, len(frequencies) - 1), description="pair", style=style,
             layout=Layout(width="150px"),
         ),
-        query=IntSlider(value=last - last % step, min=0, max=last, step=step, description="query at", layout=wide, style=style),
+        query=IntSlider(value=last, min=0, max=last, step=step, description="query at", layout=wide, style=style),
         key=IntSlider(value=step * 4, min=0, max=last, step=step, description="key at", layout=wide, style=style),
     )  # fmt: skip
