@@ -6,6 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import torch
+from einops import reduce
 from torch import Tensor
 
 from minimoe.figure_style import (
@@ -33,6 +34,7 @@ COLOURS = {
     "plain RoPE": VERMILLION, "scaled positions": ORANGE, "YaRN": PURPLE, "dual chunk": BLUE, "window": GREEN,
 }  # fmt: skip
 GIGABYTE = 1e9
+TILE = 3  # pairs of tokens along the side of a cell in the pattern of attention
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def loss_curves(measured: Mapping[str, Any], methods: Sequence[str], title: str,
         places = [trained * (part + 0.5) for part in range(len(values))]
         figure.add_trace(
             go.Scatter(
-                x=places, y=values, name=method.replace(" ", "<br>"), mode="lines+markers",
+                x=places, y=values, name=method, mode="lines+markers",
                 line={"color": COLOURS.get(method, MUTED)},
                 hovertemplate="around token %{x:,.0f}: %{y:.2f} nats<extra>" + method + "</extra>",
             )
@@ -88,14 +90,15 @@ def found_table(
     table = [list(map(int, rows[name])) for name in names]
     colours = [[0, tint(VERMILLION, 0.75)], [0.5, "#F4F0E8"], [1, BLUE]]
     figure = go.Figure(
-        go.Heatmap(z=table, x=list(columns), y=names, zmin=0, zmax=of, colorscale=colours, showscale=False, xgap=3,
-                   ygap=3, hoverinfo="skip")
+        go.Heatmap(z=table, x=list(range(len(columns))), y=names, zmin=0, zmax=of, colorscale=colours, xgap=3,
+                   ygap=3, showscale=False, hoverinfo="skip")
     )  # fmt: skip
     for name, row in zip(names, table, strict=True):
-        for column, count in zip(columns, row, strict=True):
+        for column, count in enumerate(row):
             dark = ink_on(BLUE) if count > 0.8 * of else INK
             figure.add_annotation(x=column, y=name, text=str(count), showarrow=False, font={"color": dark, "size": 14})
-    figure.update_xaxes(type="category", title_text=axis, side="bottom", showgrid=False, ticks="")
+    ticks = {"tickvals": list(range(len(columns))), "ticktext": list(columns)}
+    figure.update_xaxes(title_text=axis, showgrid=False, zeroline=False, ticks="", **ticks)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     alt = f"{title}. Found of {of}: " + "; ".join(f"{name} {row}" for name, row in zip(names, table, strict=True)) + "."
     return finish(figure, title, alt, 110 + 40 * len(names), subtitle)
@@ -159,10 +162,16 @@ def work_curves(
 def pattern_map(weights: Tensor, kept: Tensor, title: str, subtitle: str) -> Picture:
     """The weights of one head, and beside it those pairs that a sparse prefill would compute.
 
-    weights: (query, key). kept: (query, key) bool. Both are drawn for every pair of tokens.
+    weights: (query, key). kept: (query, key) bool. One cell is TILE by TILE pairs, and shows the largest of them; the
+    lengths are multiples of TILE.
     """
-    size = len(weights)
+    pairs = int(kept.sum())
     strength = (weights / weights.amax(dim=-1, keepdim=True)).sqrt()
+    strength, kept = (
+        reduce(x, "(row query) (column key) -> row column", "max", query=TILE, key=TILE)
+        for x in (strength, kept.byte())
+    )
+    kept, size = kept.bool(), len(kept)
     figure = go.Figure()
     shown = (("", torch.where(torch.ones_like(kept).tril(), strength, -1.0)), ("2", torch.where(kept, strength, -1.0)))
     for axis, values in shown:
@@ -181,5 +190,5 @@ def pattern_map(weights: Tensor, kept: Tensor, title: str, subtitle: str) -> Pic
     )
     figure.update_yaxes(range=[size - 0.5, -0.5], showgrid=False, zeroline=False, showticklabels=False)
     figure.update_yaxes(title_text="query", selector={"anchor": "x"})
-    alt = f"{title}. {subtitle} Two triangles of {size} queries and keys: all pairs, and the {int(kept.sum()):,} kept."
+    alt = f"{title}. {subtitle} Two triangles of {len(weights)} queries and keys: all pairs, and the {pairs:,} kept."
     return finish(figure, title, alt, 320, subtitle)
