@@ -194,8 +194,8 @@ for tokens in (1_000, 32_768, 262_144, 1_010_000):
 #
 # *8 minutes, difficulty 3 of 5.* A fact such as "This pen costs five yuan." and a question for it. In four of the
 # lines, other texts stand before the fact, and the question follows directly. In two, other sentences stand between
-# fact and question. The mini was trained on rows of 256 tokens. Put `True` or `False` at each place **before** you run
-# the cell after it.
+# fact and question. The mini was trained on rows of 256 tokens. Is the fact found, in most of 16 tries? Put `True` or
+# `False` at each place **before** you run the cell after it.
 
 # %% exercise="17.5"
 predictions = {
@@ -220,8 +220,8 @@ predictions = {
 }
 
 # %% [markdown]
-# One needle for each line. (The lesson shows all of them, with 16 needles a point; here the long texts are shorter, to
-# save your time.)
+# One try for some of the lines. (The lesson's table has 16 tries a point; here the long texts are shorter, to save your
+# time.)
 
 # %% tags="nbval-ignore-output"
 for method, before, between in (

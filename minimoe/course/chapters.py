@@ -110,7 +110,7 @@ CHAPTERS = (
         ),
         (8,),
     ),
-    Chapter(15, "the_article", "The article, claim by claim", 45, (), (14,)),
+    Chapter(15, "the_article", "The article, claim by claim", 45, (), (8,)),
     Chapter(16, "router_zoo", "The router zoo", 60, (), (6,)),
     Chapter(17, "million_tokens", "A million tokens", 40, ("model/dual_chunk.py",), (3, 9)),
 )

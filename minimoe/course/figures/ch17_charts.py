@@ -54,8 +54,8 @@ def contexts(rows: Sequence[tuple[str, int, str]], title: str, subtitle: str) ->
                 marker={"size": 14, "color": KINDS[kind]}, hoverinfo="skip", cliponaxis=False,
             )
         )  # fmt: skip
-    figure.update_xaxes(type="log", range=[2.2, 7.0], tickvals=[10**n for n in range(3, 7)], title_text="tokens",
-                        ticktext=["1,000", "10,000", "100,000", "1,000,000"])  # fmt: skip
+    figure.update_xaxes(type="log", range=[2.2, 8.0], tickvals=[10**3, 10**5], title_text="tokens", tickangle=0,
+                        ticktext=["1,000", "100,000"])  # fmt: skip
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], ticks="", showline=False)
     alt = f"{title}. " + "; ".join(f"{name}: {tokens:,} ({kind})" for name, tokens, kind in rows) + "."
     return finish(figure, title, alt, 100 + 34 * len(rows), subtitle)
@@ -132,7 +132,7 @@ def memory_bars(parts: Mapping[str, float], total: float, title: str, subtitle: 
         go.Bar(x=[total / GIGABYTE], y=[names[-1]], orientation="h", marker={"color": MUTED}, width=0.7,
                text=[f"{total / GIGABYTE:,.0f} GB"], hoverinfo="skip", textangle=0)
     )  # fmt: skip
-    figure.update_xaxes(visible=False, range=[0, 1.12 * max(start, total) / GIGABYTE])
+    figure.update_xaxes(visible=False, range=[0, 1.25 * max(start, total) / GIGABYTE])
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], ticks="", showline=False)
     alt = f"{title}. " + "; ".join(f"{name}: {size / GIGABYTE:,.0f} GB" for name, size in parts.items()) + "."
     return finish(figure, title, alt, 80 + 40 * len(names), subtitle)

@@ -90,7 +90,13 @@ def distance_map(
         )  # fmt: skip
     figure.update_xaxes(title_text="key", showgrid=False, zeroline=False, constrain="domain", dtick=256)
     figure.update_yaxes(
-        title_text="query", autorange="reversed", showgrid=False, zeroline=False, scaleanchor="x", dtick=256
+        title_text="query",
+        autorange="reversed",
+        showgrid=False,
+        zeroline=False,
+        scaleanchor="x",
+        dtick=256,
+        constrain="domain",
     )
     beyond = used.tril() > trained
     alt = f"{title}. {subtitle} A triangle of {len(names)} queries; {int(beyond.sum())} cells are beyond {trained}."
