@@ -223,7 +223,7 @@ predictions = {
 # One try for some of the lines. (The lesson's table has 16 tries a point; here the long texts are shorter, to save your
 # time.)
 
-# %% tags="nbval-ignore-output"
+# %%
 for method, before, between in (
     ("plain RoPE", 700, 0),
     ("dual chunk", 700, 0),
