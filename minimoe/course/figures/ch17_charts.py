@@ -61,6 +61,14 @@ def contexts(rows: Sequence[tuple[str, int, str]], title: str, subtitle: str) ->
     return finish(figure, title, alt, 100 + 34 * len(rows), subtitle)
 
 
+def with_room(picture: Picture) -> Picture:
+    """The picture with room below the subtitle for the label of a vertical line."""
+    layout = picture.figure.layout
+    picture.figure.update_layout(margin={"t": layout.margin.t + 18}, height=layout.height + 18)
+    layout.title.y = 1 - 28 / layout.height
+    return picture
+
+
 def loss_curves(measured: Mapping[str, Any], methods: Sequence[str], title: str, subtitle: str) -> Picture:
     """The mean loss of each part of a far text, one curve a method; the trained length as a line."""
     figure, trained = go.Figure(), measured["trained"]
@@ -79,7 +87,7 @@ def loss_curves(measured: Mapping[str, Any], methods: Sequence[str], title: str,
     reference_line(figure, trained, "trained", "x")
     label_ends(figure, height=400)
     ends = "; ".join(f"{method} {measured['loss'][method][-1]:.1f}" for method in methods)
-    return finish(figure, title, f"{title}. Loss at the end of the text: {ends}.", 400, subtitle)
+    return with_room(finish(figure, title, f"{title}. Loss at the end of the text: {ends}.", 400, subtitle))
 
 
 def found_table(
@@ -156,7 +164,7 @@ def work_curves(
         reference_line(figure, length, says, "x")
     label_ends(figure, height=380)
     ends = "; ".join(f"{name.replace('<br>', ' ')} {values[-1]:.1e}" for name, values in kinds.items())
-    return finish(figure, title, f"{title}. At {lengths[-1]:,} tokens: {ends} operations.", 380, subtitle)
+    return with_room(finish(figure, title, f"{title}. At {lengths[-1]:,} tokens: {ends} operations.", 380, subtitle))
 
 
 def pattern_map(weights: Tensor, kept: Tensor, title: str, subtitle: str) -> Picture:

@@ -18,7 +18,7 @@ from minimoe.model.dual_chunk import Chunks
 from minimoe.model.rope import frequencies_and_scale
 
 METHODS = ("plain RoPE", "scaled positions", "YaRN", "dual chunk")
-STEPS = ("positions<br>of q and k", "distance", "angle of<br>each pair", "score", "one softmax<br>over all keys")
+STEPS = ("positions<br>of q and k", "distance", "angle of<br>each pair", "score", "softmax over<br>all keys")
 
 
 def where_map() -> Picture:
