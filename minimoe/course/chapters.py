@@ -131,6 +131,8 @@ CHAPTERS = (
         ("model/config.py", "scale/planner/deployment.py"),
         (8,),
     ),
+    Chapter(16, "router_zoo", "The router zoo", 60, (), (6,)),
+    Chapter(17, "million_tokens", "A million tokens", 40, ("model/dual_chunk.py",), (3, 9)),
 )
 
 

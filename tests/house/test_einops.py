@@ -31,6 +31,7 @@ ALSO = {
     "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
     "reader", "claim", "given", "true",  # chapter 15: guesses and verdicts
     "picture", "down", "right",  # chapter 01: pictures, and where they stand in a mosaic
+    "part", "case",  # chapter 17: partial results of attention, and the three rotations of a query
     "hiden",  # chapter 01: misspelt, to show what happens
 }  # fmt: skip
 MISSPELT = "token hidden, vocab hiden -> token vocab"  # in chapter 01, to show what happens
