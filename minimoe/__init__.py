@@ -47,12 +47,13 @@ WHERE = {
     "exercises": "minimoe.course.exercise_copies",
     "workbench": "minimoe.course.workbench.replace_functions",
 }
-__all__ = sorted([*WHERE, "model"])
+FOLDERS = ("model", "zoo")
+__all__ = sorted([*WHERE, *FOLDERS])
 
 
 def __getattr__(name: str) -> Any:
-    if name == "model":
-        return import_module("minimoe.model")
+    if name in FOLDERS:
+        return import_module(f"minimoe.{name}")
     if name not in WHERE:
         raise AttributeError(f"module 'minimoe' has no attribute {name!r}")
     value = getattr(import_module(WHERE[name]), name)
