@@ -477,9 +477,7 @@ def _(logits, epsilon):
 
 @wrong("16.3", "the far ones stay", "far", "near", "close", "other way")
 def _(logits, epsilon):
-    return mixed(
-        logits, epsilon, distance=lambda best, x, eps: ~near(best, x, eps) | (x == best)
-    )
+    return mixed(logits, epsilon, distance=lambda best, x, eps: ~near(best, x, eps) | (x == best))
 
 
 @wrong("16.3", "the second first", "order", "reversed", "first")
