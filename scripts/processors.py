@@ -25,7 +25,7 @@ CAPABILITIES = {
     "native": {},
 }
 LIBRARY = (
-    "tests/model", "tests/text", "tests/routing",
+    "tests/model", "tests/zoo", "tests/text", "tests/routing",
     "tests/scale/streaming/test_stream.py", "tests/scale/streaming/test_faults.py",
     "tests/scale/distributed/test_tensor_parallel.py", "tests/scale/distributed/test_process_group.py",
     "tests/scale/planner/test_work_space.py",

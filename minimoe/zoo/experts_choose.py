@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
-import torch
+from einops import rearrange
 from torch import Tensor
+
+from minimoe.model.norm import at_least_float32
 
 
 class ExpertChoice(NamedTuple):
@@ -20,6 +22,6 @@ def expert_choice(logits: Tensor, capacity: int) -> ExpertChoice:
     load is equal by construction, but the choice for a token depends on all others, also on later ones: a model that
     writes one token after another cannot use it as it is.
     """
-    probabilities = logits.softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    weights, tokens = probabilities.T.topk(capacity, dim=-1)
+    probabilities = logits.softmax(dim=-1, dtype=at_least_float32(logits.dtype))
+    weights, tokens = rearrange(probabilities, "token expert -> expert token").topk(capacity, dim=-1)
     return ExpertChoice(tokens, weights.to(logits.dtype))

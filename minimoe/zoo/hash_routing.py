@@ -1,6 +1,7 @@
 """Hash routing: the token's id alone decides, by a fixed table (Hash Layers, arXiv:2106.04426; DeepSeek V4)."""
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from minimoe.model.router import Routing
@@ -19,11 +20,13 @@ def hash_route(logits: Tensor, token_ids: Tensor, table: Tensor, rule: Rule) -> 
 
 
 def balanced_table(vocab: int, experts: int, top_k: int, seed: int = 0) -> Tensor:
-    """A random table (vocab, slot) in which all experts have equally many entries, up to one; none twice in a row.
+    """A random table (vocab, slot) int64 in which each expert has equally many token ids, and none twice for an id.
 
-    Equally many token ids are not equally many tokens: frequent ids keep their experts busy.
+    Each permutation of the experts is dealt to the next `experts // top_k` ids. (If top_k does not divide the number of
+    experts, the rest of a permutation is left out, and the numbers differ a little.) Equally many ids are not equally
+    many tokens: the experts of a frequent id are chosen often.
     """
-    draw = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(experts, generator=draw)
-    first = torch.randperm(vocab, generator=draw)
-    return shuffled[(first[:, None] * top_k + torch.arange(top_k)) % experts]
+    ids = experts // top_k
+    permutations = torch.rand(-(-vocab // ids), experts, generator=torch.Generator().manual_seed(seed)).argsort(dim=-1)
+    dealt = permutations[:, : ids * top_k]
+    return rearrange(dealt, "permutation (id slot) -> (permutation id) slot", slot=top_k)[:vocab]

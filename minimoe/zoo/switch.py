@@ -24,5 +24,5 @@ def switch_route(logits: Tensor, capacity: int, dtype: torch.dtype | None = None
     probabilities = logits.softmax(dim=-1).to(dtype or logits.dtype)
     experts = probabilities.argmax(dim=-1)
     one_hot = F.one_hot(experts, logits.shape[-1])
-    place = one_hot.cumsum(dim=0).gather(-1, experts[:, None]).squeeze(-1)  # 1 for the first token of an expert
+    place = (one_hot.cumsum(dim=0) * one_hot).amax(dim=-1)  # 1 for the first token of an expert
     return SwitchRouting(experts, probabilities.amax(dim=-1), place <= capacity)
