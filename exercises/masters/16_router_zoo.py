@@ -383,14 +383,13 @@ def feed_forward(config: dict[str, int]) -> tuple[int, int]:
 minimoe.check("16.8", feed_forward)
 
 # %% [markdown]
-# Your count beside the published sizes of three models. What is missing is attention, norms and the embeddings.
+# Your count beside the published sizes of two models. What is missing is attention, norms and the embeddings.
 
 # %%
 keys = ("num_hidden_layers", "hidden_size", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
 keys += ("n_shared_experts", "first_k_dense_replace", "intermediate_size")
 strangers = {
     "DeepSeek-V3": (61, 7168, 256, 8, 2048, 1, 3, 18432),
-    "GLM-5": (78, 6144, 256, 8, 2048, 1, 3, 12288),
     "Kimi-K2": (61, 7168, 384, 8, 2048, 1, 1, 18432),
 }
 totals = {each.model: each.total for each in checkpoints()}

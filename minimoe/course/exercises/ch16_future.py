@@ -76,6 +76,16 @@ class AboveTheMean:
         return "<a token takes the expert that is furthest above its mean over the text>"
 
 
+class Mirrored:
+    """A token takes the best expert of the token that is as far from the other end of the text."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return F.one_hot(logits.flip(0).argmax(dim=-1), logits.shape[-1]).bool()
+
+    def __repr__(self) -> str:
+        return "<each token takes the best expert of its mirror image in the text>"
+
+
 class LastAlone:
     """The last token of a text takes every expert, all others take the first one."""
 
@@ -229,6 +239,11 @@ EXERCISES = (
             Case("above the mean over a longer text", draw(ByTheMean(), 30, 4, 21)),
             Case("always one expert, the best against the mean over the text", draw(AboveTheMean(), 14, 6, 6)),
             Case("always one expert, a longer text", draw(AboveTheMean(), 30, 5, 12)),
+            Case(
+                "two tokens exchange their experts",
+                (Mirrored(), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]]), 2),
+                2,
+            ),
             Case("no future: nothing can leak", draw(Experts(2), 12, 6, 12), 0),
         ),
         mutants=MUTANTS,
