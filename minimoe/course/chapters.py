@@ -110,6 +110,16 @@ CHAPTERS = (
         ),
         (8,),
     ),
+    Chapter(15, "the_article", "The article, claim by claim", 45, (), (14,)),
+    Chapter(
+        16,
+        "router_zoo",
+        "The router zoo: one function, twenty-two families",
+        60,
+        ("zoo/router.py", "zoo/rule.py", "zoo/families.py"),
+        (6,),
+        "the routers of other models",
+    ),
 )
 
 
