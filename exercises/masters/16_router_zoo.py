@@ -359,8 +359,8 @@ minimoe.check("16.7", repaired)
 #
 # - The first `first_k_dense_replace` layers are dense: one network, `intermediate_size` wide.
 # - All other layers have a router (one row of `hidden_size` numbers for each of `n_routed_experts`), the routed
-# experts,   `moe_intermediate_size` wide, of which `num_experts_per_tok` work, and `n_shared_experts` of the same
-# width that   always work.
+#   experts, `moe_intermediate_size` wide, of which `num_experts_per_tok` work, and `n_shared_experts` of the same width
+#   that always work.
 # - A network has three matrices: gate, up and down. There are no biases to count.
 
 

@@ -13,6 +13,7 @@ from minimoe.figure_style import BLUE, MUTED, VERMILLION, Picture, finish, refer
 from minimoe.zoo.balance import load_of, quantile_bias, update_bias
 
 STEPS = 120
+MUCH = 1.1  # times an even share: the bars above it have a colour of their own
 RATES = {"sign, 0.0003 a step": 3e-4, "sign, 0.001 a step (V3)": 1e-3, "sign, 0.01 a step": 1e-2, "quantile (K3)": None}
 V3, K3 = "sign, 0.001 a step (V3)", "quantile (K3)"
 
@@ -47,11 +48,11 @@ def balance(scores: Tensor, top_k: int, rule: str = V3, steps: int = STEPS) -> B
 
 
 def load_bars(run: Balancing, step: int, title: str, subtitle: str = "") -> Picture:
-    """The load of each expert at a step, in the order of the loads at the start."""
+    """The load of each expert at a step, in the order of the loads at the start; red from 1.1 even shares on."""
     order = run.loads[0].argsort(descending=True)
     share = run.loads / run.loads.mean(dim=-1, keepdim=True)
     now = share[step][order]
-    colours = [VERMILLION if value > 1 else BLUE for value in now.tolist()]
+    colours = [VERMILLION if value > MUCH else BLUE for value in now.tolist()]
     places = list(range(1, len(order) + 1))
     figure = go.Figure(
         go.Bar(x=places, y=rounded(now), marker={"color": colours, "line": {"width": 0}}, hoverinfo="skip")

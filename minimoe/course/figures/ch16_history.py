@@ -94,7 +94,7 @@ def agreement(
                 cliponaxis=False,
             )
         )  # fmt: skip
-    figure.update_yaxes(visible=False, range=[min(0.0, 1.3 * min(after)), 1.3 * max(before)])
+    figure.update_yaxes(visible=False, range=[min(-0.2 * max(before), 2 * min(after)), 1.25 * max(before)])
     figure.update_xaxes(showgrid=False)
     alt = f"{title}. " + "; ".join(
         f"{name}: {one:.2f}, then {other:.2f}".replace("-0.00", "0.00")

@@ -128,17 +128,19 @@ def groups_grid(scores: Tensor, top_k: int, rule: Rule, title: str, subtitle: st
                 marker={"symbol": symbol, "size": 11, "color": colour, "line": {"width": 2, "color": colour}},
             )
         )  # fmt: skip
-    ticks = [f"{value:.2f}{' kept' if stays else ''}" for value, stays in zip(group_scores.tolist(), kept, strict=True)]
+    ticks = [f"{value:.3f}{' kept' if stays else ''}" for value, stays in zip(group_scores.tolist(), kept, strict=True)]
     figure.update_yaxes(
         title_text="score of the group", tickvals=list(range(rule.groups)), ticktext=ticks, autorange="reversed",
         showgrid=False, zeroline=False,
     )  # fmt: skip
-    figure.update_xaxes(title_text=f"its {size} experts", showticklabels=False, showgrid=False, zeroline=False)
+    figure.update_xaxes(
+        title_text=f"its {size} experts", showticklabels=False, ticks="", showgrid=False, zeroline=False
+    )
     alt = f"{title}. {rule.groups} rows of {size} experts; groups {numbers(kept)} are kept. "
     alt += "; ".join(f"{name}: {len(experts)}" for name, experts, _, _ in marks) + "."
     picture = finish(figure, title, alt, 400, subtitle)
     below = {"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}
-    figure.update_layout(showlegend=True, legend=below, margin={"l": 96, "b": 100})
+    figure.update_layout(showlegend=True, legend=below, margin={"l": 104, "b": 100})
     return picture
 
 
