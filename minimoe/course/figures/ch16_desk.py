@@ -90,10 +90,13 @@ def verdict(rule: Rule) -> str:
     return "<br>".join(lines)
 
 
-def switchboard(logits: Tensor, texts: Sequence[str], top_k: int, token: int, name: str) -> Any:
+def switchboard(
+    logits: Tensor, texts: Sequence[str], top_k: int, token: int, name: str, batch: Tensor | None = None
+) -> Any:
     """The experiment: the switches of a router on one layer of a model. logits: (token, expert).
 
-    The bias is that of Kimi K3's quantile rule, computed once for each score function on all tokens.
+    batch: more logits of the same layer, on which the bias is computed, once for each score function, by Kimi K3's
+    quantile rule; by default `logits`.
     """
     from ipywidgets import Checkbox, Dropdown, HBox, IntSlider, Layout, Output, VBox
 
@@ -112,8 +115,12 @@ def switchboard(logits: Tensor, texts: Sequence[str], top_k: int, token: int, na
 
     @cache
     def balancing(score: str, by_score: bool) -> Tensor:
-        choice = scores_of(logits, Rule(score=score)) if by_score else logits  # type: ignore[arg-type]
-        return quantile_bias(choice, torch.zeros(choice.shape[-1]), top_k)
+        seen = logits if batch is None else batch
+        choice = scores_of(seen, Rule(score=score)) if by_score else seen  # type: ignore[arg-type]
+        bias = torch.zeros(choice.shape[-1])
+        for _ in range(3):
+            bias = quantile_bias(choice, bias, top_k)
+        return bias
 
     def redraw(*_: Any) -> None:
         values = {key: control.value for key, control in controls.items()}
