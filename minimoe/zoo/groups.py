@@ -18,7 +18,7 @@ def score_groups(choice: Tensor, rule: Rule) -> Tensor:
     members = rearrange(choice, "token (group member) -> token group member", group=rule.groups)
     if rule.group_score == "max":
         return reduce(members, "token group member -> token group", "max")
-    return reduce(members.topk(2, dim=-1).values, "token group best -> token group", "sum")
+    return reduce(members.topk(2, dim=-1).values, "token group slot -> token group", "sum")
 
 
 def drop_groups(choice: Tensor, rule: Rule) -> Tensor:

@@ -29,4 +29,4 @@ def balanced_table(vocab: int, experts: int, top_k: int, seed: int = 0) -> Tenso
     ids = experts // top_k
     permutations = torch.rand(-(-vocab // ids), experts, generator=torch.Generator().manual_seed(seed)).argsort(dim=-1)
     dealt = permutations[:, : ids * top_k]
-    return rearrange(dealt, "permutation (id slot) -> (permutation id) slot", slot=top_k)[:vocab]
+    return rearrange(dealt, "batch (token slot) -> (batch token) slot", slot=top_k)[:vocab]

@@ -94,6 +94,13 @@ def test_quantile_balancing_needs_few_steps():
     assert loads[0] > 1000 > 800 > loads[1] > loads[3] and loads[3] < 600
 
 
+def test_quantile_balancing_by_hand():
+    scores = torch.tensor([[0.9, 0.5, 0.1], [0.8, 0.3, 0.2]])
+    # Cutoffs 0.5 and 0.3; cutoff - score is (-0.4, 0, 0.4) and (-0.5, 0, 0.1); a third of the way up: -7/15, 0, 0.2.
+    expected = torch.tensor([-7 / 15, 0.0, 0.2]) - (0.2 - 7 / 15) / 3
+    torch.testing.assert_close(quantile_bias(scores, torch.zeros(3), 1), expected)
+
+
 def test_a_shared_expert_is_a_network_and_its_gate_one_number_a_token():
     hidden, gate, up, down = draw(5, 6), draw(9, 6, seed=1), draw(9, 6, seed=2), draw(6, 9, seed=3)
     plain = shared_expert(hidden, gate, up, down)
