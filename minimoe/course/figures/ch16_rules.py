@@ -94,7 +94,7 @@ def weights_by_slot(weights: Mapping[str, Tensor], title: str, subtitle: str = "
 
 
 def groups_grid(scores: Tensor, top_k: int, rule: Rule, title: str, subtitle: str = "") -> Picture:
-    """All experts of a layer as rows of groups, for one token: kept groups are coloured, dropped ones grey.
+    """All experts of a layer as rows of groups, for one token: kept groups are coloured, dropped ones grey, by rank.
 
     scores: (expert). Filled circles are chosen with and without groups, crosses only without, rings only with them.
     """
@@ -102,14 +102,15 @@ def groups_grid(scores: Tensor, top_k: int, rule: Rule, title: str, subtitle: st
     free, confined = (set(choose(row, top_k, each)[0].tolist()) for each in (Rule(), rule))
     kept = (drop_groups(row, rule)[0] > -torch.inf).reshape(rule.groups, -1).all(dim=-1)
     group_scores = score_groups(row, rule)[0]
-    members = rearrange(scores, "(group member) -> group member", group=rule.groups)
+    ranks = scores.argsort().argsort().float()
+    members = rearrange(ranks, "(group member) -> group member", group=rule.groups)
     figure = go.Figure()
     for coloured, scale in ((False, [[0, "#F4F4F4"], [1, "#9A9A9A"]]), (True, [[0, "#EAF3FA"], [1, BLUE]])):
         shown = members.where(rearrange(kept, "group -> group 1") == coloured, torch.nan)
         figure.add_trace(
             go.Heatmap(
-                z=[[None if value != value else round(value, 4) for value in line] for line in shown.tolist()],
-                zmin=float(scores.min()), zmax=float(scores.max()), colorscale=scale, showscale=False, xgap=2, ygap=5,
+                z=[[None if value != value else int(value) for value in line] for line in shown.tolist()],
+                zmin=0, zmax=len(scores), colorscale=scale, showscale=False, xgap=2, ygap=5,
                 hoverinfo="skip",
             )
         )  # fmt: skip
