@@ -51,10 +51,10 @@ def family_tree(changes: Sequence[Change], title: str, subtitle: str = "") -> Pi
             x=x, y=row, text=change.name, showarrow=False, xanchor="left", xshift=8, font={"color": INK, "size": 12},
             bgcolor="rgba(255,255,255,0.8)", borderpad=0,
         )  # fmt: skip
-    years = [2017, 2021, 2022, 2023, 2024, 2025, 2026]
-    shown = ["" if each == 2022 else str(each) for each in years]
+    years = [2017, 2021, 2023, 2024, 2025, 2026]
+    shown = ["" if each == 2023 else str(each) for each in years]
     figure.update_xaxes(
-        tickvals=[squeezed(float(each)) for each in years], ticktext=shown,
+        tickvals=[squeezed(float(each)) for each in years], ticktext=shown, tickangle=0,
         range=[squeezed(2017) - 0.1, squeezed(2026.6) + 1.25], side="top", zeroline=False, gridcolor="#EEEEEE",
     )  # fmt: skip
     figure.update_yaxes(visible=False, range=[len(changes) - 0.4, -0.7])

@@ -46,7 +46,7 @@ def score_curves(last: float, first: float, title: str, subtitle: str = "") -> P
         ratios[name] = float(relative(torch.tensor([first], dtype=torch.float64), last, name))
         figure.add_trace(
             go.Scatter(
-                x=rounded(x), y=rounded(curve), mode="lines", name=f"{NAMES[name]} ×{ratios[name]:.1f}",
+                x=rounded(x), y=rounded(curve), mode="lines", name=NAMES[name],
                 line={"color": colour, "width": 2}, hoverinfo="skip",
             )
         )  # fmt: skip
@@ -58,8 +58,10 @@ def score_curves(last: float, first: float, title: str, subtitle: str = "") -> P
     figure.update_xaxes(title_text="logit", range=[low, high], showgrid=False)
     figure.update_yaxes(title_text="score, last chosen = 1", type="log", dtick=1)
     label_ends(figure, height=330)
-    says = ", ".join(f"{NAMES[name]} {ratio:.1f}" for name, ratio in ratios.items())
-    return finish(figure, title, f"{title}. From the last chosen to the first, scores grow by: {says}.", 330, subtitle)
+    says = (
+        "From the last chosen to the first: " + ", ".join(f"{NAMES[name]} ×{ratios[name]:.1f}" for name in SCORES) + "."
+    )
+    return finish(figure, title, f"{title}. {says}", 330, f"{subtitle} {says}".strip())
 
 
 def relative(logits: Tensor, reference: float, score: str) -> Tensor:
