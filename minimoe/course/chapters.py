@@ -131,7 +131,15 @@ CHAPTERS = (
         ("model/config.py", "scale/planner/deployment.py"),
         (8,),
     ),
-    Chapter(16, "router_zoo", "The router zoo", 60, (), (6,)),
+    Chapter(
+        16,
+        "router_zoo",
+        "The router zoo: one function, twenty-two families",
+        60,
+        ("zoo/router.py", "zoo/rule.py", "zoo/families.py"),
+        (6,),
+        "the routers of other models",
+    ),
     Chapter(17, "million_tokens", "A million tokens", 40, ("model/dual_chunk.py",), (3, 9)),
 )
 
