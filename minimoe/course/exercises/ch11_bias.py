@@ -51,6 +51,17 @@ def multiplied(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
     return moved - moved.mean()
 
 
+def shares_of_one(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
+    share = counts.to(bias.dtype) / counts.to(bias.dtype).sum()
+    moved = bias + rate * (1 / len(counts) - share)
+    return moved - moved.mean()
+
+
+def without_rate(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
+    moved = bias + (counts.to(bias.dtype).mean() - counts).sign()
+    return moved - moved.mean()
+
+
 def only_the_step(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
     step = rate * (counts.float().mean() - counts).sign()
     return step - step.mean()
@@ -118,6 +129,22 @@ EXERCISES = (
             "relative": (
                 stepped(lambda counts, mean: (mean - counts) / mean),
                 "the step is proportional to the relative error. Its size is `rate` for all: take the sign.",
+            ),
+            "shares": (
+                shares_of_one,
+                "the step is the difference of two shares. Its size is `rate` for all: take the sign.",
+            ),
+            "against zero": (
+                stepped(lambda counts, mean: -counts.sign()),
+                "every expert with a token is lowered. Compare each count with the mean.",
+            ),
+            "without the rate": (
+                without_rate,
+                "the step has size 1. It is multiplied by `rate`.",
+            ),
+            "a softmax": (
+                lambda bias, counts, rate: (bias + rate * (counts.float().mean() - counts).sign()).softmax(dim=-1),
+                "a softmax makes the biases positive and sum to one. Their mean is to be zero: subtract it.",
             ),
             "not centred": (
                 stepped(lambda counts, mean: (mean - counts).sign(), centred=False),

@@ -114,6 +114,28 @@ def first_time(load: Tensor) -> Tensor:
     return torch.where(low.any(dim=0), low.int().argmax(dim=0), -1)
 
 
+def is_low(load: Tensor) -> Tensor:
+    return load * load.shape[-1] < 0.1
+
+
+def low_at_the_end(load: Tensor) -> Tensor:
+    return is_low(load).flip(0).int().cumprod(dim=0).sum(dim=0)
+
+
+def last_time(load: Tensor) -> Tensor:
+    last = len(load) - 1 - is_low(load).flip(0).int().argmax(dim=0)
+    return torch.where(is_low(load).any(dim=0), last, -1)
+
+
+def in_steps(load: Tensor) -> Tensor:
+    found = lost_at(load)
+    return torch.where(found >= 0, 10 * found, -1)
+
+
+def layers_mixed(load: Tensor) -> Tensor:
+    return lost_at(load.mean(dim=1, keepdim=True)).expand(load.shape[1:]).clone()
+
+
 def first_time_of_those_that_end_low(load: Tensor) -> Tensor:
     return torch.where(lost_at(load) >= 0, first_time(load), -1)
 
@@ -176,6 +198,7 @@ def random_run(records: int, layers: int, experts: int) -> Callable[[torch.Gener
 
 
 HAND = torch.tensor([[[0.5, 0.3, 0.2]], [[0.6, 0.01, 0.39]], [[0.99, 0.01, 0.0]]])
+TWO_LAYERS = torch.tensor([[[0.25] * 4, [0.25] * 4], [[0.02, 0.33, 0.33, 0.32], [0.25] * 4]])
 ONE_TAKES_MOST = torch.tensor([[[0.25, 0.25, 0.25, 0.25]], [[0.85, 0.05, 0.06, 0.04]]])
 
 EXERCISES = (
@@ -282,12 +305,16 @@ EXERCISES = (
         cases=(
             Case("three records, one layer, three experts, by hand", (HAND,), torch.tensor([[-1, 1, 2]])),
             Case("one expert takes most, and the others are still in use", (ONE_TAKES_MOST,), torch.full((1, 4), -1)),
+            Case("two layers, an expert with 0.02 at the end", (TWO_LAYERS,), torch.tensor([[1, -1, -1, -1], [-1] * 4])),
             Case("random loads, some experts recover", random_run(8, 2, 6)),
             Case("more experts than records", random_run(6, 3, 12)),
         ),
         stages=(
             Stage("", lambda load: load * load.shape[-1] < 0.1, "says for each record whether the expert is low"),
             Stage("", lambda load: lost_at(load) >= 0, "says which experts are lost; the page asks from when on"),
+            Stage("", lambda load: is_low(load).sum(dim=0), "is the number of records below the threshold"),
+            Stage("", low_at_the_end, "is the number of records below the threshold at the end; the first is asked"),
+            Stage("", lambda load: is_low(load).int().argmax(dim=0), "is the first record below, or 0 if none is"),
         ),
         mutants={
             "the first time": (
@@ -298,6 +325,19 @@ EXERCISES = (
                 first_time_of_those_that_end_low,
                 "for a lost expert this is the first record below the threshold, also if it came back in between. "
                 "Find the last time it was in use.",
+            ),
+            "the last time": (
+                last_time,
+                "this is the last record below the threshold. The first is asked of those that last to the end.",
+            ),
+            "in steps": (in_steps, "these are steps. The page asks for the number of the record, from 0."),
+            "layers mixed": (
+                layers_mixed,
+                "the layers are averaged first. An expert belongs to one layer; each has its own load.",
+            ),
+            "a tenth of all": (
+                below(lambda load: 0.1 / (load.shape[1] * load.shape[2])),
+                "the threshold is divided by the number of layers, too. An even share is one of the experts of a layer.",
             ),
             "a share of a tenth": (
                 below(lambda load: 0.1),

@@ -115,14 +115,15 @@ def even(tokens: int, experts: int, top_k: int) -> tuple[Tensor, int]:
     """Each token is sure of `top_k` experts, and all experts are chosen equally often."""
     logits = torch.zeros(tokens, experts)
     for token in range(tokens):
-        logits[token, [(token * top_k + slot) % experts for slot in range(top_k)]] = 9.0
+        for slot in range(top_k):
+            logits[token, (token * top_k + slot) % experts] = 9.0 - 0.5 * slot
     return logits, top_k
 
 
 def collapsed(tokens: int, experts: int, top_k: int) -> tuple[Tensor, int]:
     """All tokens are sure of the same `top_k` experts."""
     logits = torch.zeros(tokens, experts)
-    logits[:, :top_k] = 40.0
+    logits[:, :top_k] = 40.0 - torch.arange(top_k)
     return logits, top_k
 
 

@@ -8,7 +8,7 @@ from einops import einsum, rearrange, reduce
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimoe.course.checker.exercise import Case, Exercise
+from minimoe.course.checker.exercise import Case, Exercise, Stage
 
 MISTAKES = (
     "the probabilities go through a softmax once more, which makes them nearly even.",
@@ -118,6 +118,9 @@ EXERCISES = (
             Case("all tokens on the same two of five: the number of experts", (SAME, 2), torch.tensor(5.0)),
             Case("random probabilities", random_shares(9, 6, 2)),
             Case("three choices", random_shares(5, 8, 3)),
+        ),
+        stages=(
+            Stage("", lambda p, k: by_loops(p, k) * len(p), "is as many times too large as there are tokens"),
         ),
         mutants={
             "left: " + ", ".join(str(n) for n, left in enumerate(way, 1) if left): (
