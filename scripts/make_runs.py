@@ -4,7 +4,7 @@
     python scripts/make_runs.py loss_0 base  # these, again
 
 Each run trains a model of two layers for 300 steps of 512 tokens, which takes about 15 seconds of one core; all of them
-take 10 minutes. Batches depend on the seed and the step only. On another processor the last digits of the losses differ.
+take 10 minutes. Batches depend on the seed and the step only. On another processor the last digits differ.
 """
 
 import argparse

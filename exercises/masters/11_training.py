@@ -72,13 +72,13 @@ minimoe.check("11.2", balance)
 # %% [markdown]
 # ### Yours, inside a training run
 #
-# Two small models are trained for twenty steps, from the same weights and on the same batches: one with the library's
+# Two small models are trained for twelve steps, from the same weights and on the same batches: one with the library's
 # loss, one with yours. **Predict:** will their losses agree in one digit, in three, or in all?
 
 # %% tags="nbval-ignore-output"
-from minimoe.training.small.compare import compare_balance
+from minimoe.course.figures.ch11_live import compare_balance
 
-compare_balance(balance, steps=20)
+compare_balance(balance)
 
 # %% [markdown]
 # ## 11.3 · Entropy and dead experts
@@ -134,7 +134,7 @@ def suspicious(probabilities: Tensor, top_k: int) -> Tensor:
 
 even = repeat(torch.eye(4) * 0.76 + 0.06, "token expert -> (copy token) expert", copy=2)  # each sure of another one
 same = torch.tensor([[0.94, 0.02, 0.02, 0.02]] * 8)  # all sure of the same one
-rows = {"even load": [float(suspicious(even, 1)), "1"], "all tokens on one expert": [float(suspicious(same, 1)), "3.8"]}
+rows = {"even load": [float(suspicious(even, 1)), "1"], "all on one expert": [float(suspicious(same, 1)), "3.76"]}
 table(["what it says", "what it should say"], rows)
 
 # %% [markdown]

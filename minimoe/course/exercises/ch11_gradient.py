@@ -75,7 +75,7 @@ EXERCISES = (
             "A score has a gradient if the output depends on it: on the chosen ones only after a division, on all "
             "without; on none if the weight is always 1, or if all outputs are alike.",
         ),
-        now_you_know="a router learns through the weights of those it chose, and from nothing else but the second loss.",
+        now_you_know="a router learns through the weights of those it chose, and through the balancing loss.",
         expected=lambda: predictions((False,) * len(QUESTIONS)),
         reasons={
             DIVIDED: "Write the weight of the first as a fraction. Which scores are in it after the division?",

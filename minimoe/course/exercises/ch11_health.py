@@ -26,9 +26,9 @@ def health(counts: Tensor) -> Both:
 
 def with_entr(counts: Tensor) -> Both:
     share = counts / counts.sum(dim=-1, keepdim=True)
-    return torch.special.entr(share).sum(dim=-1) / torch.log(torch.tensor(2.0)), (
-        share * counts.shape[-1] < 0.1
-    ).sum(dim=-1)
+    return torch.special.entr(share).sum(dim=-1) / torch.log(torch.tensor(2.0)), (share * counts.shape[-1] < 0.1).sum(
+        dim=-1
+    )
 
 
 def with_where(counts: Tensor) -> Both:
@@ -305,7 +305,7 @@ EXERCISES = (
         cases=(
             Case("three records, one layer, three experts, by hand", (HAND,), torch.tensor([[-1, 1, 2]])),
             Case("one expert takes most, and the others are still in use", (ONE_TAKES_MOST,), torch.full((1, 4), -1)),
-            Case("two layers, an expert with 0.02 at the end", (TWO_LAYERS,), torch.tensor([[1, -1, -1, -1], [-1] * 4])),
+            Case("two layers, one expert ends at 0.02", (TWO_LAYERS,), torch.tensor([[1, -1, -1, -1], [-1] * 4])),
             Case("random loads, some experts recover", random_run(8, 2, 6)),
             Case("more experts than records", random_run(6, 3, 12)),
         ),
@@ -337,7 +337,7 @@ EXERCISES = (
             ),
             "a tenth of all": (
                 below(lambda load: 0.1 / (load.shape[1] * load.shape[2])),
-                "the threshold is divided by the number of layers, too. An even share is one of the experts of a layer.",
+                "the threshold is also divided by the number of layers. A layer has shares of its own.",
             ),
             "a share of a tenth": (
                 below(lambda load: 0.1),
@@ -359,7 +359,7 @@ EXERCISES = (
                 records_below,
                 "this is the number of records below the threshold. The page asks for the first of those at the end.",
             ),
-            "one too early": (last_in_use, "this is the last record in which the expert was in use; the next is asked."),
+            "one too early": (last_in_use, "this is the last record in which the expert was in use. Add one."),
             "from one": (from_one, "the records are counted from one. They are numbered from zero."),
             "from the end": (from_the_end, "the records are counted from the end. The first record has number 0."),
             "never is the end": (

@@ -119,9 +119,7 @@ EXERCISES = (
             Case("random probabilities", random_shares(9, 6, 2)),
             Case("three choices", random_shares(5, 8, 3)),
         ),
-        stages=(
-            Stage("", lambda p, k: by_loops(p, k) * len(p), "is as many times too large as there are tokens"),
-        ),
+        stages=(Stage("", lambda p, k: by_loops(p, k) * len(p), "is as many times too large as there are tokens"),),
         mutants={
             "left: " + ", ".join(str(n) for n, left in enumerate(way, 1) if left): (
                 loss_with(way),

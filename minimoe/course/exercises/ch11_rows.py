@@ -101,7 +101,7 @@ EXERCISES = (
         difficulty=3,
         hints=(
             "Which axes does view split, and which one does mean take away? Give each of them a name.",
-            "F.one_hot(experts, num_experts) is (token, slot, expert). The token axis is (row position), row after row.",
+            "F.one_hot(experts, num_experts) is (token, slot, expert). Its token axis is (row position), row by row.",
             "Sum the one-hot over slots, then reduce(hits, '(row position) expert -> row expert', 'mean', row=rows).",
         ),
         now_you_know="the scope of a balancing loss is one pattern: which tokens are averaged before f and P multiply.",

@@ -106,7 +106,8 @@ def no_softmax(logits: Tensor, top_k: int) -> Both:
 
 
 def exchanged(logits: Tensor, top_k: int) -> Both:
-    return shares(logits, top_k)[::-1]  # type: ignore[return-value]
+    f, p = shares(logits, top_k)
+    return p, f
 
 
 def random_scores(tokens: int, experts: int, top_k: int, dtype: torch.dtype = torch.float32) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The experiment of chapter 11: a training run that one watches and interferes with, and the reader's own loss in one."""
+"""The experiment of chapter 11: a live training run with a switch; and the reader's own loss in such a run."""
 
 import threading
 import time

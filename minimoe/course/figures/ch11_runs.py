@@ -1,10 +1,9 @@
 """The figures of chapter 11 that show recorded runs: loads over the steps, losses, and what differs between recipes."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 
 from minimoe.course.figures.boxes import draw_boxes
@@ -24,9 +23,8 @@ from minimoe.figure_style import (
     reference_line,
     rounded,
 )
-from minimoe.training.small.stored import DEAD, dead_of, final_loss, held_out_of, load_of
+from minimoe.training.small.stored import DEAD, Run, dead_of, final_loss, held_out_of, load_of
 
-Run = Mapping[str, Any]
 STEPS = ("batch", "model", "two<br>losses", "gradient", "update")
 
 
@@ -89,7 +87,7 @@ def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str 
             ),
             row=1, col=column,
         )  # fmt: skip
-        figure.update_xaxes(visible=False, range=[0, 1.5 * max(*values, 1e-3)], row=1, col=column)
+        figure.update_xaxes(visible=False, range=[0, 1.5 * max([*values, 1e-3])], row=1, col=column)
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     for note in figure.layout.annotations:
         note.update(font={"size": 13, "color": MUTED})
@@ -161,9 +159,8 @@ def growing(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: 
             )
         )  # fmt: skip
     steps = next(iter(curves.values()))[0]
-    figure.update_xaxes(
-        title_text="step (log scale)", type="log", tickvals=[1, 10, 100, 1000], range=[-0.1, torch.tensor(max(steps) * 1.15).log10().item()]
-    )
+    span = [-0.1, math.log10(1.15 * max(steps))]
+    figure.update_xaxes(title_text="step (log scale)", type="log", tickvals=[1, 10, 100, 1000], range=span)
     figure.update_yaxes(title_text=unit, rangemode="tozero")
     if chance is not None:
         reference_line(figure, chance, f"by chance: {chance:g}")
@@ -176,7 +173,7 @@ def powers(values: Mapping[str, float], title: str, subtitle: str) -> Picture:
     """Bars on a logarithmic scale, labelled with powers of ten. values: name -> operations."""
     figure = go.Figure(
         go.Bar(
-            x=[round(float(torch.tensor(value, dtype=torch.float64).log10()), 2) for value in values.values()],
+            x=[round(math.log10(value), 2) for value in values.values()],
             y=list(values), orientation="h", width=0.7, marker={"color": BLUE},
         )
     )  # fmt: skip

@@ -120,7 +120,8 @@ def new_model(plan: Plan) -> Transformer:
             gate.weight = cast(MixtureOfExperts, layer.mlp).gate.weight
             layer.mlp.gate = gate
         if plan.shared_width:
-            layer.mlp = WithSharedExpert(cast(MixtureOfExperts, layer.mlp), plan.config, plan.shared_width)
+            shared = WithSharedExpert(cast(MixtureOfExperts, layer.mlp), plan.config, plan.shared_width)
+            layer.add_module("mlp", shared)
     return model
 
 

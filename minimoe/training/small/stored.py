@@ -1,6 +1,7 @@
 """The recorded small runs of data/training, made by scripts/make_runs.py, and what is computed from one."""
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,42 +12,44 @@ from torch import Tensor
 from minimoe.paths import find
 from minimoe.training.small.rows import DOMAINS
 
+Run = Mapping[str, Any]
 DEAD = 0.1  # of an even share
 
 
 @cache
-def stored_runs() -> dict[str, dict[str, Any]]:
+def stored_runs() -> dict[str, Run]:
     """name -> record, as written by `record_run`, with its plan."""
-    return json.loads((find("data/training") / "small_runs.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    runs: dict[str, Run] = json.loads((find("data/training") / "small_runs.json").read_text(encoding="utf-8"))
+    return runs
 
 
-def load_of(record: dict[str, Any]) -> Tensor:
+def load_of(record: Run) -> Tensor:
     """(record, layer, expert): the share of the choices of a layer that each expert got, for every ten steps."""
     load = torch.tensor(record["load"], dtype=torch.float32)
     return load / reduce(load, "record layer expert -> record layer 1", "sum")
 
 
-def dead_of(record: dict[str, Any]) -> Tensor:
+def dead_of(record: Run) -> Tensor:
     """(record, layer): how many experts got less than a tenth of an even share."""
     load = load_of(record)
     return (load * load.shape[-1] < DEAD).sum(dim=-1)
 
 
-def held_out_of(record: dict[str, Any]) -> tuple[list[int], list[float]]:
+def held_out_of(record: Run) -> tuple[list[int], list[float]]:
     """(steps, losses): the held-out loss in nats per token, averaged over the domains."""
     entries = record["held_out"]
     return [entry["step"] for entry in entries], [sum(entry[d] for d in DOMAINS) / len(DOMAINS) for entry in entries]
 
 
-def final_loss(record: dict[str, Any]) -> float:
+def final_loss(record: Run) -> float:
     """The held-out loss at the end, averaged over the domains, in nats per token."""
     return held_out_of(record)[1][-1]
 
 
-def domain_information(record: dict[str, Any]) -> float:
+def domain_information(record: Run) -> float:
     """How much a single choice of an expert says about the domain, in bits, averaged over layers.
 
-    The mutual information of the chosen expert and the domain, with all domains equally likely; at most 2 bits for four.
+    The mutual information of the chosen expert and the domain, all domains being equally likely: at most 2 bits.
     """
     counts = torch.tensor([record["counts"][domain] for domain in DOMAINS], dtype=torch.float64)
     share = counts / reduce(counts, "domain layer expert -> domain layer 1", "sum")

@@ -58,9 +58,7 @@ wrong("11.3", "dead as a mask", "expert", "shape")(
 )
 wrong("11.3", "dead in all layers", "shape", "layer")(lambda counts: (bits(counts), dead(counts).sum()))
 wrong("11.3", "one entropy for all", "shape", "layer")(lambda counts: (bits(counts).mean(), dead(counts)))
-wrong("11.3", "alive", "in use", "not the dead")(
-    lambda counts: (bits(counts), counts.shape[1] - dead(counts))
-)
+wrong("11.3", "alive", "in use", "not the dead")(lambda counts: (bits(counts), counts.shape[1] - dead(counts)))
 wrong("11.3", "exchanged", "exchang", "type", "dtype", "place")(lambda counts: (dead(counts), bits(counts)))
 right("11.3", "entr")(lambda counts: (bits(counts), dead(counts)))
 
@@ -115,9 +113,11 @@ wrong("11.7", "sum over positions", "sum", "mean")(
     lambda experts, rows, n: reduce(hits(experts, n), "(row position) expert -> row expert", "sum", row=rows)
 )
 wrong("11.7", "rows for positions", "shape")(
-    lambda experts, rows, n: reduce(hits(experts, n), "(row position) expert -> row expert", "mean", position=rows)
-    if len(experts) // rows != rows
-    else hits(experts, n)
+    lambda experts, rows, n: (
+        reduce(hits(experts, n), "(row position) expert -> row expert", "mean", position=rows)
+        if len(experts) // rows != rows
+        else hits(experts, n)
+    )
 )
 wrong("11.7", "mean over slots, too", "slot", "sum to one")(
     lambda experts, rows, n: reduce(
@@ -129,8 +129,9 @@ wrong("11.7", "the batch for every row", "whole batch", "same", "row")(
     lambda experts, rows, n: hits(experts, n).mean(0).expand(rows, n)
 )
 wrong("11.7", "divided by all tokens", "all tokens", "times")(
-    lambda experts, rows, n: reduce(hits(experts, n), "(row position) expert -> row expert", "sum", row=rows)
-    / len(experts)
+    lambda experts, rows, n: (
+        reduce(hits(experts, n), "(row position) expert -> row expert", "sum", row=rows) / len(experts)
+    )
 )
 wrong("11.7", "whether at all", "at all", "max")(
     lambda experts, rows, n: reduce(hits(experts, n), "(row position) expert -> row expert", "max", row=rows)
@@ -147,9 +148,7 @@ wrong("11.7", "not reduced", "shape", "axes")(
     lambda experts, rows, n: rearrange(hits(experts, n), "(row position) expert -> row position expert", row=rows)
 )
 wrong("11.7", "integers", "dtype", "int", "count")(
-    lambda experts, rows, n: reduce(
-        F.one_hot(experts, n), "(row position) slot expert -> row expert", "sum", row=rows
-    )
+    lambda experts, rows, n: reduce(F.one_hot(experts, n), "(row position) slot expert -> row expert", "sum", row=rows)
 )
 wrong("11.7", "in float64", "float64", "dtype")(
     lambda experts, rows, n: reduce(hits(experts, n).double(), "(row position) expert -> row expert", "mean", row=rows)
@@ -163,23 +162,19 @@ right("11.7", "two steps")(
     lambda experts, rows, n: reduce(hits(experts, n), "(row position) expert -> row expert", "mean", row=rows)
 )
 right("11.7", "one pattern")(
-    lambda experts, rows, n: reduce(
-        F.one_hot(experts, n).float(), "(row position) slot expert -> row expert", "sum", row=rows
+    lambda experts, rows, n: (
+        reduce(F.one_hot(experts, n).float(), "(row position) slot expert -> row expert", "sum", row=rows)
+        / (len(experts) // rows)
     )
-    / (len(experts) // rows)
 )
 right("11.7", "einsum on rows")(
-    lambda experts, rows, n: torch.einsum(
-        "rpse->re", F.one_hot(rearrange(experts, "(r p) s -> r p s", r=rows), n).float()
+    lambda experts, rows, n: (
+        torch.einsum("rpse->re", F.one_hot(rearrange(experts, "(r p) s -> r p s", r=rows), n).float())
+        * (rows / len(experts))
     )
-    * (rows / len(experts))
 )
-right("11.7", "chunks")(
-    lambda experts, rows, n: torch.stack([hits(part, n).mean(0) for part in experts.chunk(rows)])
-)
-right("11.7", "eye")(
-    lambda experts, rows, n: reduce(torch.eye(n)[experts].sum(1), "(b s) e -> b e", "mean", b=rows)
-)
+right("11.7", "chunks")(lambda experts, rows, n: torch.stack([hits(part, n).mean(0) for part in experts.chunk(rows)]))
+right("11.7", "eye")(lambda experts, rows, n: reduce(torch.eye(n)[experts].sum(1), "(b s) e -> b e", "mean", b=rows))
 right("11.7", "bincount of rows")(
     lambda experts, rows, n: torch.stack(
         [row.flatten().bincount(minlength=n) / len(row) for row in rearrange(experts, "(r p) k -> r p k", r=rows)]

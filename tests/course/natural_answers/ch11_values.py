@@ -99,9 +99,7 @@ wrong("11.6", "utilisation on the wrong side", "utilisation", "divide", "longer"
 wrong("11.6", "seconds", "second")(other_days(lambda n, p, u: n / (p * u)))
 wrong("11.6", "hours", "hours")(other_days(lambda n, p, u: n / (p * u) / 3600))
 wrong("11.6", "only one number", "type", "tuple", "float")(lambda c, t, p, u: 6 * weights(c) * t)
-wrong("11.6", "days first", "place", "exchang")(
-    lambda c, t, p, u: (days(6 * weights(c) * t, p, u), 6 * weights(c) * t)
-)
+wrong("11.6", "days first", "place", "exchang")(lambda c, t, p, u: (days(6 * weights(c) * t, p, u), 6 * weights(c) * t))
 wrong("11.6", "the embedding's rows only", "")(another(lambda c, t: 6 * (c.active_parameters - c.vocab_size) * t))
 wrong("11.6", "in teraflops", "times", "low", "small")(
     lambda c, t, p, u: (6 * weights(c) * t / 1e12, days(6 * weights(c) * t, p, u))
@@ -110,9 +108,7 @@ wrong("11.6", "in teraflops", "times", "low", "small")(
 right("11.6", "6 N D")(another(lambda c, t: 6 * weights(c) * t))
 right("11.6", "per day")(lambda c, t, p, u: (6 * weights(c) * t, 6 * weights(c) * t / (p * u * 24 * 60 * 60)))
 right("11.6", "forward and backward")(another(lambda c, t: (2 + 2 + 2) * t * weights(c)))
-right("11.6", "numpy")(
-    lambda c, t, p, u: (np.float64(6 * weights(c) * t), np.float64(days(6 * weights(c) * t, p, u)))
-)
+right("11.6", "numpy")(lambda c, t, p, u: (np.float64(6 * weights(c) * t), np.float64(days(6 * weights(c) * t, p, u))))
 right("11.6", "a list")(lambda c, t, p, u: [6.0 * weights(c) * t, days(6.0 * weights(c) * t, p, u)])
 right("11.6", "float first")(
     lambda c, t, p, u: (float(weights(c)) * 6.0 * float(t), float(weights(c)) * t / p / u / 14_400)
