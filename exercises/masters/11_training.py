@@ -72,10 +72,10 @@ minimoe.check("11.2", balance)
 # %% [markdown]
 # ### Yours, inside a training run
 #
-# Two small models are trained for twelve steps, from the same weights and on the same batches: one with the library's
+# Two small models are trained for eight steps, from the same weights and on the same batches: one with the library's
 # loss, one with yours. **Predict:** will their losses agree in one digit, in three, or in all?
 
-# %% tags="nbval-ignore-output"
+# %%
 from minimoe.course.figures.ch11_live import compare_balance
 
 compare_balance(balance)

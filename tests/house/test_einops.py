@@ -29,6 +29,7 @@ ALSO = {
     "other",  # the second expert of a pair
     "rank", "row", "copy",  # chapter 14: a device's part of a matrix, and the copies of a head
     "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
+    "record", "domain",  # chapter 11: the entries of a recorded run, and the kinds of text in its batches
     "picture", "down", "right",  # chapter 01: pictures, and where they stand in a mosaic
     "hiden",  # chapter 01: misspelt, to show what happens
 }  # fmt: skip

@@ -165,7 +165,7 @@ def live_run() -> LiveRun:
     return LiveRun()
 
 
-def compare_balance(balance: Callable[[Tensor, int], Any], steps: int = 12) -> Table | str:
+def compare_balance(balance: Callable[[Tensor, int], Any], steps: int = 8) -> Table | str:
     """Train with the library's balancing loss and with the reader's, and compare the losses of the two runs.
 
     balance: (logits (token, expert), top_k) -> number. A function that is not written yet gives a sentence.

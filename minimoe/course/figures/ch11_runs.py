@@ -25,6 +25,7 @@ from minimoe.figure_style import (
 )
 from minimoe.training.small.stored import DEAD, Run, dead_of, final_loss, held_out_of, load_of
 
+MOST_DEAD = 45  # percent, the length of the scale
 STEPS = ("batch", "model", "two<br>losses", "gradient", "update")
 
 
@@ -43,12 +44,14 @@ def training_map() -> Picture:
 def load_maps(runs: Mapping[str, Run], layer: int, title: str, subtitle: str, mark: int | None = None) -> Picture:
     """The load of every expert over the steps, one map a run. runs: name -> record; mark: a step with a line.
 
-    Experts are sorted by their load at the end; the colour is the load as a multiple of an even share, up to 4.
+    Experts are sorted by their load at that step, by default at the end; the colour is the load as a multiple of an
+    even share, up to 4.
     """
     figure = make_subplots(rows=len(runs), cols=1, subplot_titles=list(runs), vertical_spacing=0.16, shared_xaxes=True)
     for row, run in enumerate(runs.values(), 1):
         load = load_of(run)[:, layer]
-        load = load[:, load[-1].argsort(stable=True)] * load.shape[-1]
+        place = -1 if mark is None else run["step"].index(mark)
+        load = load[:, load[place].argsort(stable=True)] * load.shape[-1]
         figure.add_trace(
             go.Heatmap(
                 x=run["step"], z=[[round(x, 2) for x in line] for line in load.T.tolist()], zmin=0, zmax=4,
@@ -87,7 +90,8 @@ def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str 
             ),
             row=1, col=column,
         )  # fmt: skip
-        figure.update_xaxes(visible=False, range=[0, 1.5 * max([*values, 1e-3])], row=1, col=column)
+        widest = MOST_DEAD if column == 1 else max(values)
+        figure.update_xaxes(visible=False, range=[-0.06 * widest, 1.5 * widest], row=1, col=column)
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     for note in figure.layout.annotations:
         note.update(font={"size": 13, "color": MUTED})
@@ -115,21 +119,32 @@ def dots(groups: Mapping[str, Sequence[float]], title: str, subtitle: str, unit:
             x=max(values), y=name, text=f"mean {label(mean, form)}", showarrow=False, xanchor="left", xshift=12
         )
     figure.update_xaxes(title_text=unit, range=[min(everything) - 0.4 * room, max(everything) + 2.4 * room])
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False)
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False, range=[-0.7, len(names) - 0.4]
+    )
     alt = "; ".join(f"{name}: " + ", ".join(label(value, form) for value in values) for name, values in groups.items())
     return finish(figure, title, f"{title}. {alt}.", 110 + 46 * len(names), subtitle)
 
 
-def race(curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], axis: str, title: str,
-         subtitle: str, colours: Mapping[str, str] | None = None) -> Picture:  # fmt: skip
-    """Losses against steps, seconds or tokens. curves: name -> one (x, loss) for each seed; the first is named."""
+def race(
+    curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    axis: str,
+    title: str,
+    subtitle: str,
+    highest: float | None = None,
+) -> Picture:
+    """Losses against steps or seconds. curves: name -> one (x, loss) for each seed; the first is named.
+
+    highest: points with a larger loss are left out, so that the ends can be told apart.
+    """
     figure = go.Figure()
-    palette = dict(zip(curves, (BLUE, VERMILLION, ORANGE, MUTED), strict=False)) | dict(colours or {})
+    palette = dict(zip(curves, (BLUE, VERMILLION, ORANGE, MUTED), strict=False))
     for name, runs in curves.items():
-        for n, (x, losses) in enumerate(runs):
+        for n, run in enumerate(runs):
+            points = [(x, loss) for x, loss in zip(*run, strict=True) if highest is None or loss <= highest]
             figure.add_trace(
                 go.Scatter(
-                    x=rounded(list(x)), y=rounded(list(losses)), mode="lines", name=name if n == 0 else None,
+                    x=rounded([x for x, _ in points]), y=rounded([loss for _, loss in points]), mode="lines", name=name if n == 0 else None,
                     line={"color": palette[name], "width": 2.5 if n == 0 else 1}, hoverinfo="skip",
                 )
             )  # fmt: skip
@@ -138,6 +153,22 @@ def race(curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]
     label_ends(figure, height=340)
     ends = "; ".join(f"{name}: {runs[0][1][-1]:.2f}" for name, runs in curves.items())
     return finish(figure, title, f"{title}. At the end: {ends}.", 340, subtitle)
+
+
+def lead(steps: Sequence[int], ahead: Sequence[float], title: str, subtitle: str, names: tuple[str, str]) -> Picture:
+    """By how much the first of two models is ahead, in nats, against the step; below zero, the second is."""
+    colours = [BLUE if value > 0 else VERMILLION for value in ahead]
+    figure = go.Figure(go.Bar(x=list(steps), y=rounded(list(ahead)), marker={"color": colours}, hoverinfo="x+y"))
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    size = max(map(abs, ahead))
+    for name, y, colour in zip(names, (0.8 * size, -0.8 * size), (BLUE, VERMILLION), strict=True):
+        figure.add_annotation(
+            x=1, xref="paper", y=y, text=f"{name} ahead", showarrow=False, xanchor="right", font={"color": colour}
+        )
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="difference of the losses, nats", range=[-1.1 * size, 1.1 * size])
+    alt = ", ".join(f"step {step}: {value:+.3f}" for step, value in zip(steps, ahead, strict=True))
+    return finish(figure, title, f"{title}. {names[0]} ahead by {alt}.", 320, subtitle)
 
 
 def curve_of(run: Run, seconds: float | None = None) -> tuple[list[float], list[float]]:
