@@ -60,7 +60,7 @@ def load_maps(runs: Mapping[str, Run], layer: int, title: str, subtitle: str, ma
             ),
             row=row, col=1,
         )  # fmt: skip
-        figure.update_yaxes(title_text="experts", showticklabels=False, row=row, col=1)
+        figure.update_yaxes(title_text="experts", showticklabels=False, ticks="", row=row, col=1)
         if mark is not None:
             figure.add_vline(x=mark, line={"color": "white", "width": 2, "dash": "dash"}, row=row, col=1)
     figure.update_xaxes(title_text="step", row=len(runs), col=1)
@@ -161,10 +161,11 @@ def lead(steps: Sequence[int], ahead: Sequence[float], title: str, subtitle: str
     figure = go.Figure(go.Bar(x=list(steps), y=rounded(list(ahead)), marker={"color": colours}, hoverinfo="x+y"))
     figure.add_hline(y=0, line={"color": INK, "width": 1})
     size = max(map(abs, ahead))
-    for name, y, colour in zip(names, (0.8 * size, -0.8 * size), (BLUE, VERMILLION), strict=True):
+    for name, side, y, colour in zip(names, ("right", "left"), (size, -size), (BLUE, VERMILLION), strict=True):
         figure.add_annotation(
-            x=1, xref="paper", y=y, text=f"{name} ahead", showarrow=False, xanchor="right", font={"color": colour}
-        )
+            x=float(side == "right"), xref="paper", y=0.85 * y, text=f"{name} ahead", showarrow=False, xanchor=side,
+            font={"color": colour},
+        )  # fmt: skip
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="difference of the losses, nats", range=[-1.1 * size, 1.1 * size])
     alt = ", ".join(f"step {step}: {value:+.3f}" for step, value in zip(steps, ahead, strict=True))
