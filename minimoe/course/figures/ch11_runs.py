@@ -90,7 +90,7 @@ def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str 
             ),
             row=1, col=column,
         )  # fmt: skip
-        widest = MOST_DEAD if column == 1 else max(values)
+        widest = MOST_DEAD if column == 1 else max(losses) - low
         figure.update_xaxes(visible=False, range=[-0.06 * widest, 1.5 * widest], row=1, col=column)
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     for note in figure.layout.annotations:
@@ -119,9 +119,8 @@ def dots(groups: Mapping[str, Sequence[float]], title: str, subtitle: str, unit:
             x=max(values), y=name, text=f"mean {label(mean, form)}", showarrow=False, xanchor="left", xshift=12
         )
     figure.update_xaxes(title_text=unit, range=[min(everything) - 0.4 * room, max(everything) + 2.4 * room])
-    figure.update_yaxes(
-        type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False, range=[-0.7, len(names) - 0.4]
-    )
+    figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False)
+    figure.update_yaxes(range=[-0.7, len(names) - 0.4])
     alt = "; ".join(f"{name}: " + ", ".join(label(value, form) for value in values) for name, values in groups.items())
     return finish(figure, title, f"{title}. {alt}.", 110 + 46 * len(names), subtitle)
 
@@ -144,7 +143,8 @@ def race(
             points = [(x, loss) for x, loss in zip(*run, strict=True) if highest is None or loss <= highest]
             figure.add_trace(
                 go.Scatter(
-                    x=rounded([x for x, _ in points]), y=rounded([loss for _, loss in points]), mode="lines", name=name if n == 0 else None,
+                    x=rounded([x for x, _ in points]), y=rounded([loss for _, loss in points]), mode="lines",
+                    name=name if n == 0 else None,
                     line={"color": palette[name], "width": 2.5 if n == 0 else 1}, hoverinfo="skip",
                 )
             )  # fmt: skip
