@@ -74,11 +74,13 @@ def train(
     seed: int = 0,
     tokenizer: str | Path = "data/mini",
     settings: Settings | None = None,
+    show_progress: bool = True,
 ) -> dict[str, Any]:
     """Train a model from scratch, or resume a run. Under torchrun, all processes train one model.
 
     `out` receives the training state, history.json, learning_curve.html, history/ (see snapshots.py) and checkpoint/.
     corpus: a folder of text files; None for the generated corpus. tokenizer: a directory with a tokenizer.json.
+    show_progress: print a progress bar and the held-out losses.
     Returns the history: losses, held-out losses by domain, and the load of the experts in each layer. The load excludes
     padding if "padding_counted" is false; a history without this key includes it. Raises BadArgument for invalid
     arguments, NotFound if there is no run to resume.
@@ -104,7 +106,7 @@ def train(
             begin, history = read_state(out, model, optimizer)
             history["settings"] = asdict(settings)
         with RouterTap(model) as tap:
-            run(model, optimizer, tap, source, settings, begin, history, Path(out), group)
+            run(model, optimizer, tap, source, settings, begin, history, Path(out), group, show_progress)
         if group.is_first:
             save_weights(model, find(tokenizer), Path(out) / "checkpoint")
     return history
@@ -120,6 +122,7 @@ def run(
     history: dict[str, Any],
     out: Path,
     group: Ranks,
+    show_progress: bool = True,
 ) -> None:
     """Run the steps begin ... settings.steps - 1, with logs, held-out losses and checkpoints.
 
@@ -132,7 +135,7 @@ def run(
         total=settings.steps,
         unit="step",
         mininterval=5,
-        disable=not group.is_first,
+        disable=not (group.is_first and show_progress),
     )
     since, load = time.perf_counter(), torch.zeros(1)
     snapshots = snapshot_steps(settings.steps, settings.snapshots)
@@ -160,7 +163,8 @@ def run(
             history["held_out"].append({"step": done} | held_out_losses(model, source, settings))
             logged = history["steps"][-1] if history["steps"] else {}
             load_now = {"load": [logged.get("least"), logged.get("most")]}
-            bar.write(json.dumps(history["held_out"][-1] | load_now))
+            if show_progress:
+                bar.write(json.dumps(history["held_out"][-1] | load_now))
         if done in snapshots:
             write_snapshot(out, model, source, done)
         if done % settings.checkpoint_every == 0 or done == settings.steps:

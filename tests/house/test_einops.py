@@ -30,6 +30,7 @@ ALSO = {
     "rank", "row", "copy",  # chapter 14: a device's part of a matrix, and the copies of a head
     "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
     "reader", "claim", "given", "true",  # chapter 15: guesses and verdicts
+    "record", "domain",  # chapter 11: the entries of a recorded run, and the kinds of text in its batches
     "picture", "down", "right",  # chapter 01: pictures, and where they stand in a mosaic
     "part", "case",  # chapter 17: partial results of attention, and the three rotations of a query
     "hiden",  # chapter 01: misspelt, to show what happens

@@ -217,3 +217,8 @@ def test_the_rate_warms_up_and_comes_down() -> None:
     assert rates[0] == 0.01 and max(rates) == rates[100] == 1.0
     assert rates[100:] == sorted(rates[100:], reverse=True)
     assert settings.rate(1000) == pytest.approx(0.1)
+
+
+def test_without_progress_nothing_is_printed(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    train(CONFIG, out=tmp_path, settings=replace(QUICK, steps=2, evaluate_every=1), show_progress=False)
+    assert capsys.readouterr() == ("", "")

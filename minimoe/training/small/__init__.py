@@ -1,0 +1,1 @@
+"""Small models trained within a minute, to compare recipes: chapter 11."""
