@@ -22,7 +22,7 @@ from minimoe.course.table import table
 from minimoe.training.evaluation.evaluate import questions
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
-sums = questions("addition_4_digits", 24)  # held out; each with its question, thinking and answer
+sums = ch10_replies.same_words(questions("addition_4_digits", 24))  # held out: question, thinking, answer
 
 # %% [markdown]
 # ## 10.1 · Render a conversation
@@ -347,7 +347,7 @@ minimoe.check("10.7", vote)
 # Sixteen sums of two-digit numbers, eight answers each, drawn at temperature 0.7 without thinking.
 
 # %% tags="nbval-ignore-output"
-small = questions("addition_2_digits", 16)
+small = ch10_replies.same_words(questions("addition_2_digits", 16))
 prompts = [ch10_replies.prompt_of(tokenizer, turn.question, thinking=False) for turn in small for _ in range(8)]
 settings = ch10_replies.SamplingSettings(temperature=0.7)
 drawn = [tokenizer.decode(ids) for ids in ch10_replies.replies(model, tokenizer, prompts, settings, group=128)]

@@ -77,6 +77,11 @@ def prompt_of(tokenizer: Tokenizer, question: str, thinking: bool = True, begun:
     return tokenizer.encode(chat + begun)
 
 
+def same_words(turns: Sequence[Turn]) -> list[Turn]:
+    """Turns of arithmetic, all asked in the same words, so that prompts of equally long sums run in one batch."""
+    return [replace(turn, question=f"What is {problem_of(turn).text}?") for turn in turns]
+
+
 # Wrong thoughts -------------------------------------------------------------------------------------------------------
 
 
