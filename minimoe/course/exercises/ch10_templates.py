@@ -1,6 +1,7 @@
 """Chapter 10, thinking: render a conversation (10.1), line ends of a server (10.2), remove old thoughts (10.8)."""
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,6 +99,10 @@ RENDERED: dict[str, tuple[Render, str]] = {
     "no opening": (
         rendering(opening="", closed=""),
         "the assistant's turn is not opened, so the model may go on with anything, for example another user.",
+    ),
+    "no opening, but a thought": (
+        rendering(opening=""),
+        "the assistant's turn is not opened, so nobody speaks.",
     ),
     "opening without line end": (
         rendering(opening=f"{START}assistant"),
@@ -292,6 +297,18 @@ JOINED: dict[str, tuple[Joined, str]] = {
         joining(outer=lambda text: text.strip("\n")),
         "line ends at the *end* of the text are removed as well. They are the model's own.",
     ),
+    "everything at both ends": (
+        joining(inner=str.strip, outer=str.strip),
+        "all white space is removed at all ends. Only line ends belong to the tags, and at the end of the text none.",
+    ),
+    "all line ends of both": (
+        joining(inner=lambda thought: thought.replace("\n", ""), outer=lambda text: text.replace("\n", "")),
+        "the line ends *inside* the thought and the text are removed as well.",
+    ),
+    "an empty block": (
+        joining(without=lambda text: EMPTY + text.lstrip("\n")),
+        "without a thought there are tags around nothing. Leave them out.",
+    ),
     "all line ends": (
         joining(inner=lambda thought: thought.replace("\n", "")),
         "the line ends *inside* the thought are removed as well: its steps run together.",
@@ -455,6 +472,14 @@ STRIPPED: dict[str, tuple[Strip, str]] = {
     "the first tag": (
         stripping(after=lambda content: content.partition("</think>")[2].lstrip("\n")),
         "the content is cut at the *first* `</think>`. A thought may have the tag in it: take the last.",
+    ),
+    "between the first two tags": (
+        stripping(after=lambda content: content.split("</think>")[1].lstrip("\n")),
+        "of a content with several `</think>`, what stands between the first two is taken. Take what follows the last.",
+    ),
+    "only with both tags": (
+        stripping(after=lambda content: re.sub(r"<think>.*?</think>\n*", "", content, flags=re.DOTALL)),
+        "a thought without `<think>` stays, as Thinking-2507 writes it, and one with the tag in it is cut too early.",
     ),
     "the thought kept": (
         stripping(after=lambda content: content.rpartition("</think>")[0]),

@@ -272,6 +272,27 @@ VOTED: dict[str, tuple[Vote, str]] = {
         ]),
         "this is *where* the most frequent answer stands, not the answer.",
     ),
+    "how often, 0 for none": (
+        lambda answers: torch.tensor([max(row.count(each) if each != -1 else 0 for each in row)
+                                      for row in answers.tolist()]),
+        "this is *how often* the most frequent answer occurs. The answer itself is meant.",
+    ),
+    "where, 0 for none": (
+        lambda answers: torch.tensor([
+            row.index(chosen) for row, chosen in zip(answers.tolist(), vote_by_loops(answers).tolist(), strict=True)
+        ]),
+        "this is *where* the most frequent answer stands. The answer itself is meant.",
+    ),
+    "zero is none": (
+        voting(lambda row: Counter([each for each in row if each] or [-1]).most_common(1)[0][0]),
+        "0 has no vote here. It is an answer like any other; only -1 is none.",
+    ),
+    "the first sample": (lambda answers: answers[:, 0].clone(), "the first answer is taken, even if it is none."),
+    "the last sample": (lambda answers: answers[:, -1].clone(), "the last answer is taken, even if it is none."),
+    "the median of all": (
+        lambda answers: answers.median(dim=1).values,
+        "this is the median, with -1 among the numbers. Nobody may have voted for it.",
+    ),
     "over questions": (over_questions, "the vote is taken over the questions. It is meant over the samples of each."),
     "all together": (vote_of_all, "all questions vote together. Each has its own samples."),
     "none as zero": (
@@ -392,6 +413,10 @@ COSTED: dict[str, tuple[Callable[..., Cost], str]] = {
             lambda n, q, t, a: (n - 1) * (q + t + a), lambda n, q, t, a: (n - 1) * q,
         ),
         "there is one turn too few.",
+    ),
+    "taken out in any case": (
+        lambda turns, question, thought, answer, keep: cost_by_turns(turns, question, thought, answer, False),
+        "with `keep`, old thoughts are taken out as well. They are to stay in the cache.",
     ),
     "the other way round": (
         lambda turns, question, thought, answer, keep: cost_by_turns(turns, question, thought, answer, not keep),
