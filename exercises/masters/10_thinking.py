@@ -320,6 +320,9 @@ if next_digit(digits, 0, digits) is not None:
         words = [tokenizer.token(token) for token in tokenizer.encode(turn.thinking)]
         print("".join(f"[{word}]" if each.get(place) else word for place, word in enumerate(words)), "\n")
 
+# %%
+assert len(digits) == 10
+
 # %% [markdown]
 # ## 10.7 · Majority vote
 #

@@ -368,7 +368,7 @@ EXERCISES = (
             "digits.index(ids[place]) is the digit; the next one, modulo 10, has its id in digits again.",
             "[*ids[:place], digits[(digits.index(ids[place]) + 1) % 10], *ids[place + 1 :]].",
         ),
-        now_you_know="of all the digits in its working, the mini's answer depends on those of the result alone.",
+        now_you_know="of all the digits in a working, the mini's answer depends on few but those of the result.",
         oracle=next_by_hand,
         cases=(
             Case("3 becomes 4", ([7, DIGITS[3], 8], 1, DIGITS), [7, DIGITS[4], 8]),
