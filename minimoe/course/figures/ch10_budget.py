@@ -124,7 +124,7 @@ def budget_curve(
         )
     )  # fmt: skip
     figure.update_xaxes(title_text="tokens of thought allowed", range=[-6, max(budgets) + 6], showgrid=False)
-    figure.update_yaxes(range=[-4, 108], ticksuffix=" %", tickvals=[0, 50, 100])
+    figure.update_yaxes(range=[-4, 108], ticktext=["0 %", "50 %", "100 %"], tickvals=[0, 50, 100])
     if at is not None:
         figure.add_vline(x=at, line={"color": VERMILLION, "width": 2})
         left = at > max(budgets) / 2
@@ -187,19 +187,15 @@ def paired_rates(rows: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
     for side, (name, colour) in enumerate((("thinking", ORANGE), ("not thinking", BLUE))):
         rates = [percent(pair[side]["rate"]) for pair in rows.values()]
         ends = [[percent(end) for end in pair[side]["interval"]] for pair in rows.values()]
+        labels = [f"{rate:.0f} % ({low:.0f}–{high:.0f})" for rate, (low, high) in zip(rates, ends, strict=True)]
         figure.add_trace(
             go.Bar(
                 x=rates, y=list(rows), orientation="h", name=name, marker={"color": colour}, hoverinfo="skip",
-                text=[f"  {rate:.0f} %" for rate in rates], textposition="outside", cliponaxis=False,
-                error_x={
-                    "type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": INK,
-                    "array": [round(high - rate, 1) for rate, (_, high) in zip(rates, ends, strict=True)],
-                    "arrayminus": [round(rate - low, 1) for rate, (low, _) in zip(rates, ends, strict=True)],
-                },
+                text=labels, textposition="outside", cliponaxis=False, textfont={"size": 12},
             )
         )  # fmt: skip
     figure.update_layout(barmode="group", bargap=0.25)
-    figure.update_xaxes(visible=False, range=[0, 122])
+    figure.update_xaxes(visible=False, range=[0, 150])
     figure.update_yaxes(autorange="reversed", ticks="", showline=False)
     alt = f"{title}. " + "; ".join(
         f"{task}: {percent(a['rate']):.0f} and {percent(b['rate']):.0f} %" for task, (a, b) in rows.items()

@@ -66,7 +66,7 @@ def on_the_digit(weights: Tensor, written: Written) -> Tensor:
     return torch.stack([weights[:, :, digit - 1, source] for digit, source in pairs]).mean(dim=0)
 
 
-def attention_rows(weights: Tensor, written: Written, title: str, subtitle: str, lines: int = 2) -> Picture:
+def attention_rows(weights: Tensor, written: Written, title: str, subtitle: str, lines: int = 1) -> Picture:
     """Which tokens the digits of the answer look at. weights: (query, key) of one head; the last lines of the thought.
 
     Rows are the digits of the answer, columns the tokens of the last `lines` lines of the thought.
@@ -161,11 +161,15 @@ def rate_curves(
             font={"color": "#8A5A00", "size": 12},
         )  # fmt: skip
         alts.append(f"{says}: {rate:.0f} %")
-    figure.update_yaxes(range=[-4, 112], ticksuffix=" %", tickvals=[0, 50, 100])
+    figure.update_yaxes(range=[-4, 112], ticktext=["0 %", "50 %", "100 %"], tickvals=[0, 50, 100])
     figure.update_xaxes(title_text=x_title, showgrid=False, type="log" if log else None)
     if log:
         ticks = sorted({round(x) for xs, _, _ in curves.values() for x in xs})
         figure.update_xaxes(tickvals=ticks, ticktext=[str(tick) for tick in ticks])
+    else:
+        values = [x for xs, _, _ in curves.values() for x in xs]
+        room = 0.03 * (max(values) - min(values))
+        figure.update_xaxes(range=[min(values) - room, max(values) + room])
     label_ends(figure, height)
     return finish(figure, title, f"{title}. " + "; ".join(alts), height, subtitle)
 
@@ -201,7 +205,7 @@ def common_bars(rows: Mapping[str, Tensor], top_k: int, chance: float, title: st
                 textangle=0, cliponaxis=False, hoverinfo="skip",
             )
         )  # fmt: skip
-    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.06)
     figure.update_yaxes(visible=False, range=[0, 1.12 * top_k])
     figure.update_xaxes(ticks="")
     reference_line(figure, chance, f"chance: {chance:.1f}")

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from minimoe.errors import BadArgument
-from minimoe.figure_style import BLUE, GREEN, INK, MUTED, ORANGE, PALE, Picture, finish, ink_on, tint
+from minimoe.figure_style import BLUE, GREEN, INK, ORANGE, PALE, Picture, finish, ink_on, tint
 from minimoe.paths import find
 from minimoe.text.chat import ChatTemplate
 
@@ -154,7 +154,8 @@ def reply_map(parts: Mapping[str, Mapping[str, int]], title: str, subtitle: str)
     )
     picture = finish(figure, title, alt, 90 + 46 * len(rows), subtitle)
     figure.update_layout(
-        showlegend=True, legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0, "font": {"color": MUTED}},
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0, "traceorder": "normal"},
         margin={"b": 50}, uniformtext={"minsize": 11, "mode": "show"}, font={"color": INK},
     )  # fmt: skip
     return picture
