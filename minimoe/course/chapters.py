@@ -183,7 +183,7 @@ WAYS = (
         "All of it",
         tuple(chapter.number for chapter in CHAPTERS),
         "the same, and what a gradient is",
-        "the same, and thinking, training, quantisation and the 235B on real machines",
+        "the same, and thinking, training, quantisation, the routers of other models, the 235B on real machines",
     ),
 )
 
