@@ -63,7 +63,8 @@ def look(model: Transformer, texts: Sequence[Tensor]) -> Seen:
     experts: dict[int, list[Tensor]] = {}
     for start in range(0, len(rows), ROWS):
         batch = rows[start : start + ROWS]
-        real = rearrange(pad_sequence([torch.ones_like(ids) for ids in batch], batch_first=True) > 0, "b p -> (b p)")
+        ones = pad_sequence([torch.ones_like(ids) for ids in batch], batch_first=True)
+        real = rearrange(ones > 0, "batch position -> (batch position)")
         following = pad_sequence([torch.cat([ids[1:], ids.new_tensor([-1])]) for ids in batch], batch_first=True)
         chosen: dict[int, Tensor] = {}
         with on_routers(model, lambda layer, gate, routing, chosen=chosen: chosen.update({layer: routing.experts})):  # type: ignore[misc]

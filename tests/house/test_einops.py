@@ -27,6 +27,7 @@ ALSO = {
     "draw", "passage",
     "document",  # the text that a token of a trace comes from
     "other",  # the second expert of a pair
+    "kept",  # prune.py: the experts that stay
     "rank", "row", "copy",  # chapter 14: a device's part of a matrix, and the copies of a head
     "column", "high", "wide", "member", "nibble", "two",  # formats: blocks, groups and packed numbers of a matrix
     "reader", "claim", "given", "true",  # chapter 15: guesses and verdicts
