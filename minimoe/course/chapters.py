@@ -110,7 +110,14 @@ CHAPTERS = (
         ),
         (8,),
     ),
-    Chapter(15, "the_article", "The article, claim by claim", 45, (), (14,)),
+    Chapter(
+        15,
+        "the_article",
+        "The article, claim by claim",
+        45,
+        ("model/config.py", "scale/planner/deployment.py"),
+        (8,),
+    ),
     Chapter(
         16,
         "router_zoo",
