@@ -26,6 +26,7 @@ from minimoe.figure_style import (
 from minimoe.training.small.stored import DEAD, Run, dead_of, final_loss, held_out_of, load_of
 
 MOST_DEAD = 45  # percent, the length of the scale
+SEEDS = 0.1  # nats, the smallest length of a scale of losses: more than seeds of one recipe differ
 STEPS = ("batch", "model", "two<br>losses", "gradient", "update")
 
 
@@ -99,9 +100,14 @@ def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str 
         row=1, col=2,
     )  # fmt: skip
     figure.update_xaxes(visible=False, range=[-0.06 * MOST_DEAD, 1.5 * MOST_DEAD], row=1, col=1)
-    room = max(losses) - min(losses)
+    room = max(max(losses) - min(losses), SEEDS)
     figure.update_xaxes(
-        range=[min(losses) - 0.2 * room, max(losses) + 0.9 * room], showticklabels=False, ticks="", row=1, col=2
+        range=[min(losses) - 0.2 * room, min(losses) + 1.9 * room],
+        showticklabels=False,
+        showgrid=False,
+        ticks="",
+        row=1,
+        col=2,
     )
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     for note in figure.layout.annotations:
@@ -164,7 +170,7 @@ def race(
     figure.update_xaxes(title_text=axis)
     figure.update_yaxes(title_text="held-out loss, nats per token")
     label_ends(figure, height=340)
-    figure.update_layout(margin={"r": figure.layout.margin.r + 16})  # the labels touch the border otherwise
+    figure.update_layout(margin={"r": figure.layout.margin.r + 16})
     ends = "; ".join(f"{name}: {runs[0][1][-1]:.2f}" for name, runs in curves.items())
     return finish(figure, title, f"{title}. At the end: {ends}.", 340, subtitle)
 
@@ -212,6 +218,7 @@ def growing(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: 
         reference_line(figure, chance, f"by chance: {chance:g}")
         figure.layout.annotations[-1].update(x=1, xanchor="right")  # the curves begin near it
     label_ends(figure, height=340)
+    figure.update_layout(margin={"r": figure.layout.margin.r + 16})
     alt = "; ".join(f"{name}: from {values[0]:.2f} to {values[-1]:.2f}" for name, (_, values) in curves.items())
     return finish(figure, title, f"{title}. {alt}.", 340, subtitle)
 
