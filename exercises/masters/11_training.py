@@ -73,7 +73,7 @@ minimoe.check("11.2", balance)
 # ### Yours, inside a training run
 #
 # Two small models are trained for eight steps, from the same weights and on the same batches: one with the library's
-# loss, one with yours. **Predict:** will their losses agree in one digit, in three, or in all?
+# loss, one with yours. **Predict:** will their losses agree in no digit, in one, or in at least three?
 
 # %%
 from minimoe.course.figures.ch11_live import compare_balance
@@ -103,7 +103,8 @@ def health(counts: Tensor) -> tuple[Tensor, Tensor]:
 minimoe.check("11.3", health)
 
 # %% [markdown]
-# Now on the end of some recorded runs. 16 experts: an even load has 4 bits.
+# Now apply it to the last record of three runs: `base` (coefficient 0.02), `loss_0` (none), `bias` (bias instead of a
+# loss). 16 experts: an even load has 4 bits.
 
 # %%
 rows = {}
@@ -132,18 +133,19 @@ def suspicious(probabilities: Tensor, top_k: int) -> Tensor:
     return (f * P).sum()
 
 
-even = repeat(torch.eye(4) * 0.76 + 0.06, "token expert -> (copy token) expert", copy=2)  # each sure of another one
+even = repeat(torch.eye(4) * 0.76 + 0.06, "token expert -> (copy token) expert", copy=2)  # two tokens for each expert
 same = torch.tensor([[0.94, 0.02, 0.02, 0.02]] * 8)  # all sure of the same one
 rows = {"even load": [float(suspicious(even, 1)), "1"], "all on one expert": [float(suspicious(same, 1)), "3.76"]}
 table(["what it says", "what it should say"], rows)
 
 # %% [markdown]
-# Write it so that it says what it should. The argument holds probabilities: each row sums to one.
+# Write it so that it says what it should. The argument holds probabilities: each row sums to one. The loss is close to
+# the number of experts if all tokens choose the same experts with near certainty.
 
 
 # %% exercise="11.4"
 def repaired(probabilities: Tensor, top_k: int) -> Tensor:
-    """probabilities: (token, expert) -> a number: top_k for an even load, num_experts if all choose the same top_k."""
+    """probabilities: (token, expert) -> a number: top_k for an even load, more for an uneven one."""
     ### BEGIN SOLUTION
     num_experts = probabilities.shape[-1]
     experts = probabilities.topk(top_k, dim=-1).indices
@@ -181,8 +183,8 @@ predictions = {
     ### BEGIN SOLUTION: "the balancing loss: scores that it moves": ...,
     "the balancing loss: scores that it moves": 16,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "two chosen, divided, all experts equal: scores that the next-token loss moves": ...,
-    "two chosen, divided, all experts equal: scores that the next-token loss moves": 0,
+    ### BEGIN SOLUTION: "two chosen, divided, all outputs the same: scores that the next-token loss moves": ...,
+    "two chosen, divided, all outputs the same: scores that the next-token loss moves": 0,
     ### END SOLUTION
 }
 
@@ -216,7 +218,7 @@ found = {
     "two chosen, not divided": task(2, False, outputs),
     "one chosen, divided": task(1, True, outputs),
     "the balancing loss": gradient(lambda scores: load_balancing_loss([scores], 2)),
-    "all experts equal": task(2, True, same_outputs),
+    "all outputs the same": task(2, True, same_outputs),
 }
 rows = {what: [int((g.abs() > 1e-9).sum()), f"{abs(float(g.sum())):.2f}"] for what, g in found.items()}
 table(["scores that move", "sum of the gradients, without its sign"], rows)
@@ -227,10 +229,11 @@ minimoe.check("11.5", predictions)
 # %% [markdown]
 # ## 11.6 · Estimate: what a training run costs
 #
-# *12 minutes, difficulty 3 of 5.* How many operations is the training of a model on so many tokens, and how many days
-# of one GPU? Count matrix products only, a multiplication and an addition as two; leave out the scores of attention.
-# The token embedding is a lookup and costs nothing, and every other active parameter, those of the norms included,
-# counts as a weight of a matrix. `config.active_parameters` contains both embeddings.
+# *12 minutes, difficulty 3 of 5.* How many operations is the training of a model on a given number of tokens, and how
+# many days of one GPU? Count matrix products only, a multiplication and an addition as two; leave out the scores of
+# attention. (The lesson's 160,000 days include them; yours do not.) The token embedding is a lookup and costs nothing,
+# and every other active parameter, those of the norms included, counts as a weight of a matrix.
+# `config.active_parameters` contains the input embedding and the output matrix.
 
 
 # %% exercise="11.6"
@@ -281,8 +284,9 @@ minimoe.check("11.7", shares_by_row)
 # ## 11.8 · Ablate: which experts did the run lose?
 #
 # *15 minutes, difficulty 4 of 5.* A recorded run holds the load of each expert after every ten steps, as a share of all
-# choices in its layer. An expert is **lost** from the record on after which it never again gets a tenth of an even
-# share. (One that is low for a while and comes back is not lost.)
+# choices in its layer. An expert is **lost** at record r if its load is below a tenth of an even share in record r and
+# in all later ones, and r is the first such record. Record 0 is step 10. (One that is low in the last record only is
+# lost at that record. One that is low for a while and comes back is not lost.)
 
 
 # %% exercise="11.8"
@@ -300,7 +304,7 @@ minimoe.check("11.8", lost_at)
 
 # %% [markdown]
 # Now take the balancing loss away: the same run with its coefficient at 0.02 and at 0, and one in which it is switched
-# on after 200 steps. How many of the 32 experts are lost, and when?
+# on after 200 of its 400 steps (the others have 300). How many of the 32 experts are lost?
 
 # %%
 rows = {}
@@ -310,7 +314,7 @@ for name in ("base", "loss_0", "switched_on"):
     rows[name] = ["write the function above", ""] if lost is None else [
         int((until_200 >= 0).sum()), int((lost >= 0).sum())
     ]  # fmt: skip
-table(["lost after 200 steps", "lost at the end"], rows)
+table(["lost, judging by the first 200 steps", "lost, judging by the whole run"], rows)
 
 # %% [markdown]
 # ## 11.9 · Balance without a loss

@@ -31,7 +31,8 @@ def load_balancing_loss(router_logits: Sequence[Tensor], top_k: int, counted: Te
 
     router_logits: one (token, expert) tensor per layer. The tokens of all layers are pooled; the loss is the number of
     experts x the sum over experts of (share of tokens that selected it, in any slot) x (its mean probability). An even
-    load gives `top_k`; if all tokens select the same `top_k` experts, the loss is the number of experts.
+    load gives `top_k`; if all tokens select the same `top_k` experts with near certainty, the loss is close to the
+    number of experts.
     counted: (batch, position) bool; tokens where it is false are excluded, as by attention_mask in transformers.
     """
     logits = torch.cat([of_counted(layer, counted) for layer in router_logits]).float()

@@ -10,7 +10,7 @@ UNDIVIDED = "two chosen, not divided: scores that it moves"
 SUM = "two chosen, divided: the gradients of all scores add up to"
 ONE = "one chosen, divided: scores that it moves"
 BALANCE = "the balancing loss: scores that it moves"
-COPIES = "two chosen, divided, all experts equal: scores that the next-token loss moves"
+COPIES = "two chosen, divided, all outputs the same: scores that the next-token loss moves"
 
 # question -> (the correct prediction, the common wrong answer, the misconception behind it)
 QUESTIONS: dict[str, tuple[Any, Any, str]] = {

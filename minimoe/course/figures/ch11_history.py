@@ -35,10 +35,10 @@ def saturation(snapshot: Snapshot, last: Snapshot, num_experts: int) -> Tensor:
 
 
 def alike(snapshot: Snapshot, num_experts: int) -> tuple[float, float, int, int]:
-    """How many experts two occurrences of one token share: in one domain, and in two; averaged over layers.
+    """How many experts two occurrences of one token share: in one passage, and in two; averaged over layers.
 
-    Each token id that occurs twice in some domain and in another one, too, counts once. Returns both means, the number
-    of token ids, and the number of pairs.
+    There is one passage for each domain. Each token id that occurs twice in one and also in another counts once.
+    Returns both means, the number of token ids, and the number of pairs.
     """
     tokens, domains, chosen = selections(snapshot, num_experts)
     within, across, pairs = [], [], 0

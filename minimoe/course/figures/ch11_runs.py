@@ -26,6 +26,7 @@ from minimoe.figure_style import (
 from minimoe.training.small.stored import DEAD, Run, dead_of, final_loss, held_out_of, load_of
 
 MOST_DEAD = 45  # percent, the length of the scale
+SEEDS = 0.1  # nats, the smallest length of a scale of losses: more than seeds of one recipe differ
 STEPS = ("batch", "model", "two<br>losses", "gradient", "update")
 
 
@@ -55,7 +56,10 @@ def load_maps(runs: Mapping[str, Run], layer: int, title: str, subtitle: str, ma
         figure.add_trace(
             go.Heatmap(
                 x=run["step"], z=[[round(x, 2) for x in line] for line in load.T.tolist()], zmin=0, zmax=4,
-                colorscale=SEQUENTIAL, colorbar={"title": {"text": "× even", "side": "top"}, "thickness": 12},
+                colorscale=SEQUENTIAL, colorbar={
+                    "title": {"text": "× even", "side": "top"}, "thickness": 12,
+                    "tickvals": [0, 1, 2, 3, 4], "ticktext": ["0", "1", "2", "3", "≥ 4"],
+                },
                 showscale=row == 1, hovertemplate="step %{x}: %{z} times an even share<extra></extra>",
             ),
             row=row, col=1,
@@ -71,7 +75,7 @@ def load_maps(runs: Mapping[str, Run], layer: int, title: str, subtitle: str, ma
 
 
 def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str = "") -> Picture:
-    """Two rows of bars: dead experts in percent of all, and held-out loss at the end. runs: name -> record."""
+    """Dead experts in percent of all, as bars, and the held-out loss at the end, as dots. runs: name -> record."""
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06,
         subplot_titles=("dead experts", "held-out loss, nats"),
@@ -80,29 +84,41 @@ def dead_and_loss(runs: Mapping[str, Run], title: str, subtitle: str, base: str 
     dead = [round(100 * float(dead_of(run)[-1].float().mean()) / load_of(run).shape[-1]) for run in runs.values()]
     losses = [final_loss(run) for run in runs.values()]
     colours = [BLUE if name == base else "#9CC3DE" for name in names]
-    low = min(losses) - 0.1
     texts = ([f"{value} %" for value in dead], [f"{value:.2f}" for value in losses])
-    for column, values in enumerate((dead, [value - low for value in losses]), 1):
-        figure.add_trace(
-            go.Bar(
-                x=values, y=names, orientation="h", width=0.7, text=texts[column - 1], textposition="outside",
-                textangle=0, cliponaxis=False, hoverinfo="skip", marker={"color": colours},
-            ),
-            row=1, col=column,
-        )  # fmt: skip
-        widest = MOST_DEAD if column == 1 else max(losses) - low
-        figure.update_xaxes(visible=False, range=[-0.06 * widest, 1.5 * widest], row=1, col=column)
+    figure.add_trace(
+        go.Bar(
+            x=dead, y=names, orientation="h", width=0.7, text=texts[0], textposition="outside", textangle=0,
+            cliponaxis=False, hoverinfo="skip", marker={"color": colours},
+        ),
+        row=1, col=1,
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(
+            x=rounded(losses), y=names, mode="markers+text", text=[f"  {text}" for text in texts[1]],
+            textposition="middle right", cliponaxis=False, hoverinfo="skip", marker={"color": colours, "size": 11},
+        ),
+        row=1, col=2,
+    )  # fmt: skip
+    figure.update_xaxes(visible=False, range=[-0.06 * MOST_DEAD, 1.5 * MOST_DEAD], row=1, col=1)
+    room = max(max(losses) - min(losses), SEEDS)
+    figure.update_xaxes(
+        range=[min(losses) - 0.2 * room, min(losses) + 1.9 * room],
+        showticklabels=False,
+        showgrid=False,
+        ticks="",
+        row=1,
+        col=2,
+    )
     figure.update_yaxes(type="category", autorange="reversed", ticks="", showline=False)
     for note in figure.layout.annotations:
         note.update(font={"size": 13, "color": MUTED})
     pairs = zip(names, dead, losses, strict=True)
     alt = "; ".join(f"{name}: {share} % dead, loss {loss:.2f}" for name, share, loss in pairs)
-    note = f"{subtitle} Bars of the loss begin at {low:.2f}."
-    return finish(figure, title, f"{title}. {alt}.", 110 + 34 * len(names), note)
+    return finish(figure, title, f"{title}. {alt}.", 110 + 34 * len(names), subtitle)
 
 
 def dots(groups: Mapping[str, Sequence[float]], title: str, subtitle: str, unit: str, form: str = ".2f") -> Picture:
-    """One row of dots for each name, a dot for each seed, and the mean as a number."""
+    """One row of dots for each name, a dot for each seed, and the mean as a line with its number."""
     figure = go.Figure()
     names = list(groups)
     everything = [value for values in groups.values() for value in values]
@@ -115,14 +131,17 @@ def dots(groups: Mapping[str, Sequence[float]], title: str, subtitle: str, unit:
                 marker={"color": (BLUE, VERMILLION, ORANGE, MUTED)[n % 4], "size": 11, "opacity": 0.7},
             )
         )  # fmt: skip
-        figure.add_annotation(
-            x=max(values), y=name, text=f"mean {label(mean, form)}", showarrow=False, xanchor="left", xshift=12
-        )
-    figure.update_xaxes(title_text=unit, range=[min(everything) - 0.4 * room, max(everything) + 2.4 * room])
+        figure.add_trace(
+            go.Scatter(
+                x=rounded([mean]), y=[name], mode="markers+text", text=[f"mean {label(mean, form)}"], hoverinfo="skip",
+                textposition="top center", marker={"symbol": "line-ns", "size": 14, "line": {"width": 2, "color": INK}},
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title_text=unit, range=[min(everything) - 0.4 * room, max(everything) + 0.4 * room])
     figure.update_yaxes(type="category", categoryorder="array", categoryarray=names[::-1], showgrid=False)
     figure.update_yaxes(range=[-0.7, len(names) - 0.4])
     alt = "; ".join(f"{name}: " + ", ".join(label(value, form) for value in values) for name, values in groups.items())
-    return finish(figure, title, f"{title}. {alt}.", 110 + 46 * len(names), subtitle)
+    return finish(figure, title, f"{title}. {alt}.", 110 + 56 * len(names), subtitle)
 
 
 def race(
@@ -151,6 +170,7 @@ def race(
     figure.update_xaxes(title_text=axis)
     figure.update_yaxes(title_text="held-out loss, nats per token")
     label_ends(figure, height=340)
+    figure.update_layout(margin={"r": figure.layout.margin.r + 16})
     ends = "; ".join(f"{name}: {runs[0][1][-1]:.2f}" for name, runs in curves.items())
     return finish(figure, title, f"{title}. At the end: {ends}.", 340, subtitle)
 
@@ -182,7 +202,7 @@ def growing(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: 
             chance: float | None = None) -> Picture:  # fmt: skip
     """Shares over the steps of a run, on a logarithmic axis of steps. curves: name -> (steps, values)."""
     figure = go.Figure()
-    shades = ("#88CCEE", "#44AA99", "#117733", INK) if len(curves) > 2 else (BLUE, VERMILLION)
+    shades = (BLUE, ORANGE, "#117733", INK) if len(curves) > 2 else (BLUE, VERMILLION)
     for colour, (name, (steps, values)) in zip(shades, curves.items(), strict=False):
         figure.add_trace(
             go.Scatter(
@@ -196,7 +216,9 @@ def growing(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]], title: 
     figure.update_yaxes(title_text=unit, rangemode="tozero")
     if chance is not None:
         reference_line(figure, chance, f"by chance: {chance:g}")
+        figure.layout.annotations[-1].update(x=1, xanchor="right")  # the curves begin near it
     label_ends(figure, height=340)
+    figure.update_layout(margin={"r": figure.layout.margin.r + 16})
     alt = "; ".join(f"{name}: from {values[0]:.2f} to {values[-1]:.2f}" for name, (_, values) in curves.items())
     return finish(figure, title, f"{title}. {alt}.", 340, subtitle)
 

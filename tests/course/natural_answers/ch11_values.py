@@ -19,7 +19,7 @@ UNDIVIDED = "two chosen, not divided: scores that it moves"
 SUM = "two chosen, divided: the gradients of all scores add up to"
 ONE = "one chosen, divided: scores that it moves"
 BALANCE = "the balancing loss: scores that it moves"
-COPIES = "two chosen, divided, all experts equal: scores that the next-token loss moves"
+COPIES = "two chosen, divided, all outputs the same: scores that the next-token loss moves"
 RIGHT = {DIVIDED: 2, UNDIVIDED: 16, SUM: 0, ONE: 0, BALANCE: 16, COPIES: 0}
 
 wrong("11.5", "all of them with the division", "divi", "chosen", "fraction")(RIGHT | {DIVIDED: 16})
