@@ -194,7 +194,8 @@ minimoe.check("16.4", leaks)
 
 # %% [markdown]
 # Now put three routers to the test, on the mini's logits. **Predict** which of them leak: tokens choose their experts
-# (Qwen3); a token's best expert takes it while it has room (Switch; here: for two tokens); each expert chooses its tokens (expert choice).
+# (Qwen3); a token's best expert takes it while it has room (Switch; here: for two tokens); each expert chooses its
+# tokens (expert choice).
 
 
 # %%
@@ -310,7 +311,8 @@ minimoe.check("16.6", predictions)
 # %% [markdown]
 # ## 16.7 · Bug hunt: a router tested with zeros
 #
-# *10 minutes, difficulty 2 of 5.* A router in the manner of V3: sigmoids, and a bias (one number per expert) that steers
+# *10 minutes, difficulty 2 of 5.* A router in the manner of V3: sigmoids, and a bias (one number per expert) that
+# steers
 # tokens to experts with too little work. It was tested with a bias of zeros:
 
 
@@ -389,7 +391,8 @@ def feed_forward(config: dict[str, int]) -> tuple[int, int]:
 minimoe.check("16.8", feed_forward)
 
 # %% [markdown]
-# Your count beside the sizes of two models, counted from their configs. What is missing is attention, norms and the embeddings.
+# Your count beside the sizes of two models, counted from their configs. What is missing is attention, norms and the
+# embeddings.
 
 # %%
 keys = ("num_hidden_layers", "hidden_size", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")

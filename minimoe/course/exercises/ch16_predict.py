@@ -54,8 +54,8 @@ EXERCISES = (
             "Ask twice for each line: does the order of the scores change? And do their ratios?",
             "Experts follow from the order of the scores. Renormalised weights follow from their ratios. A scale "
             "changes neither, only the sum.",
-            "softmax, sigmoid and √softplus all grow with the logit. A factor cancels in a ratio. A bias on one expert moves "
-            "that one alone. A dropped group is at minus infinity.",
+            "softmax, sigmoid and √softplus all grow with the logit. A factor cancels in a ratio. A bias on one expert "
+            "moves that one alone. A dropped group is at minus infinity.",
         ),
         now_you_know="experts follow from the order of the scores, weights from their ratios.",
         expected=RIGHT,
@@ -77,7 +77,7 @@ EXERCISES = (
                 wrong(q3=False),
                 "a bias on one expert seems to change no choice. An expert just below the cut comes in with it.",
             ),
-            "a scale changes ratios": (wrong(q4=True), "the scale is a factor of every weight, and cancels in a ratio."),
+            "a scale changes ratios": (wrong(q4=True), "the scale is a factor of every weight; it cancels in a ratio."),
             "a shift in the softplus": (
                 wrong(q6=True),
                 "a shift seems to choose others. All logits rise alike, and √softplus keeps their order.",
