@@ -59,15 +59,15 @@ minimoe.check("16.1", keep_groups)
 # %% [markdown]
 # ### Yours, inside the model
 #
-# The mini's own router, confined by your function to 4 of 8 groups. Most tokens get other experts. **Predict:** how
-# much does that cost, in nats per token?
+# The lesson kept 4 of 8 groups. Here your function confines the mini's own router to **2** of 8, and nearly every token
+# gets other experts. **Predict:** how much does that cost, in nats per token?
 
 # %%
 texts = held_out_texts(tokenizer, each=4, seed="16.1", domains=("en", "code"))
 
 
 def in_groups(logits, top_k, renormalise):
-    choice = keep_groups(logits.softmax(dim=-1), 8, 4)
+    choice = keep_groups(logits.softmax(dim=-1), 8, 2)
     weights, experts = choice.topk(top_k, dim=-1)
     return Routing(logits, experts, weights / weights.sum(dim=-1, keepdim=True))
 
@@ -80,7 +80,7 @@ def loss(route):
 
 ready = isinstance(keep_groups(torch.rand(2, 8), 4, 2), Tensor)
 cost = f"{loss(in_groups) - loss(library_route):.2f}".replace("-0.00", "0.00") if ready else "write the function above"
-print("4 of 8 groups, nats per token more:", cost)
+print("2 of 8 groups, nats per token more:", cost)
 
 # %% [markdown]
 # ## 16.2 · gpt-oss's late softmax
@@ -94,7 +94,8 @@ print("4 of 8 groups, nats per token more:", cost)
 def route_gpt_oss(hidden: Tensor, weight: Tensor, bias: Tensor, top_k: int) -> Routing:
     """hidden: (token, hidden), weight: (expert, hidden), bias: (expert) -> Routing(logits, experts, weights).
 
-    logits: (token, expert), with the bias. experts, weights: (token, slot). All numbers in the dtype of hidden.
+    logits: (token, expert), with the bias. experts (int64), weights: (token, slot). Logits and
+    weights are in the dtype of hidden.
     """
     ### BEGIN SOLUTION
     logits = F.linear(hidden, weight, bias)
@@ -109,8 +110,8 @@ minimoe.check("16.2", route_gpt_oss)
 # %% [markdown]
 # ### Yours, inside the model
 #
-# Your router gets the mini's logits: an identity matrix and a bias of zeros leave them as they are. **Predict:** how
-# many of the mini's choices of experts change, if its router is replaced by that of gpt-oss?
+# Your router gets the mini's logits: an identity matrix and a bias of zeros leave them as they are. As
+# the lesson measured, no choice should change.
 
 
 # %%
@@ -129,8 +130,8 @@ comparison
 #
 # *15 minutes, difficulty 4 of 5.* Phi-3.5-MoE gives a token two experts, in two rounds.
 #
-# In a round, the best of the experts that are left is chosen. Its **contenders** are all experts that are left, itself
-# among them, and near enough to it:
+# In a round, the best of the experts that are left is chosen. Its **contenders** are those of the remaining experts
+# (itself included) whose logit is near enough to the best one:
 #
 # $$\frac{best - logit}{\max(|logit|,\ best)} \le 2\,\epsilon$$
 #
@@ -170,12 +171,13 @@ else:
 table([f"layer {layer}, {len(logits)} tokens"], rows)
 
 # %% [markdown]
-# ## 16.4 · Expert choice knows the future
+# ## 16.4 · Which router knows the future?
 #
 # *10 minutes, difficulty 3 of 5.* A router is given as a function: `choose(logits)` takes the logits of a text, (token,
 # expert), and returns a mask of the same shape, True where an expert works on a token. A model that writes has only the
 # tokens so far. So here is a test for any router: **of the first `seen` tokens of the text, how many get other experts
-# when the tokens after them are not there?**
+# when the tokens after them are not there?** A token
+# counts once if any entry of its row differs.
 
 
 # %% exercise="16.4"
@@ -192,7 +194,8 @@ minimoe.check("16.4", leaks)
 
 # %% [markdown]
 # Now put three routers to the test, on the mini's logits. **Predict** which of them leak: tokens choose their experts
-# (Qwen3); a token's best expert takes it while it has room (Switch); each expert chooses its tokens (expert choice).
+# (Qwen3); a token's best expert takes it while it has room (Switch; here: for two tokens); each expert chooses its
+# tokens (expert choice).
 
 
 # %%
@@ -222,8 +225,9 @@ table([f"of {seen} tokens, changed by the {len(logits) - seen} after them"], row
 # <details><summary>What the numbers say (for after your run)</summary>
 #
 # Expert choice compares a token with all tokens of the text, also with later ones. In training that is possible, and
-# the model learns to use what it cannot have when it writes. Switch compares with earlier tokens only: who comes late
-# finds no room. That depends on the past alone.
+# the model learns to use what it cannot have when it writes. With a fixed room, as here, Switch compares with earlier
+# tokens only: who comes late finds no room. If the room is computed from the length of the text, as in the lesson, the
+# future reaches it too.
 #
 # </details>
 
@@ -249,7 +253,8 @@ def hash_route(logits: Tensor, token_ids: Tensor, table: Tensor, scale: float) -
 minimoe.check("16.5", hash_route)
 
 # %% [markdown]
-# The same word, twice in the text: how many of its experts stay, with the mini's router and with a table?
+# The same word, twice in the text: how many of the 8 experts do both places share, with the
+# mini's router and with a table?
 
 # %%
 ids = token_ids[0]
@@ -264,39 +269,39 @@ for name, routing in routers.items():
         rows[name] = [f"{sum(len(sets[a] & sets[b]) for a, b in pairs) / len(pairs):.1f}"]
     else:
         rows[name] = ["write the function above"]
-table([f"of 8 experts stay, mean of {len(pairs)} pairs"], rows)
+table([f"of 8 experts shared, mean of {len(pairs)} pairs"], rows)
 
 # %% [markdown]
 # ## 16.6 · Predict: what does a switch change?
 #
-# *8 minutes, difficulty 2 of 5.* Always the same logits, and top-8 with renormalised weights. `True` or `False`, or a
-# number, **before** you try it.
+# *8 minutes, difficulty 2 of 5.* Top-8 of 128 experts, with renormalised weights; a bias is a selection bias. Does the
+# change lead to other experts, or other weights? `True` or `False`, or a number, **before** you try it.
 
 # %% exercise="16.6"
 predictions = {
     ### BEGIN SOLUTION: "sigmoid for softmax: other experts": ...,
     "sigmoid for softmax: other experts": False,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "sigmoid for softmax: other weights": ...,
-    "sigmoid for softmax: other weights": True,
+    ### BEGIN SOLUTION: "all logits times 2, softmax: other experts": ...,
+    "all logits times 2, softmax: other experts": False,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "2 is added to all logits, softmax: other weights": ...,
-    "2 is added to all logits, softmax: other weights": False,
+    ### BEGIN SOLUTION: "all logits times 2, sigmoid: other weights": ...,
+    "all logits times 2, sigmoid: other weights": True,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "2 is added to all logits, sigmoid: other weights": ...,
-    "2 is added to all logits, sigmoid: other weights": True,
+    ### BEGIN SOLUTION: "a bias of 0.1 on one expert, sigmoid: other experts possible": ...,
+    "a bias of 0.1 on one expert, sigmoid: other experts possible": True,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "softmax over the chosen alone: other weights": ...,
-    "softmax over the chosen alone: other weights": False,
+    ### BEGIN SOLUTION: "scale 2.5 instead of 1: other ratios of the weights": ...,
+    "scale 2.5 instead of 1: other ratios of the weights": False,
     ### END SOLUTION
     ### BEGIN SOLUTION: "a bias of 0.1 on every expert: other experts": ...,
     "a bias of 0.1 on every expert: other experts": False,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "V3's weights sum to": ...,
-    "V3's weights sum to": 2.5,
+    ### BEGIN SOLUTION: "√softplus, 2 is added to all logits: other experts": ...,
+    "√softplus, 2 is added to all logits: other experts": False,
     ### END SOLUTION
-    ### BEGIN SOLUTION: "of 8 groups 4 are kept: the chosen stand in at most ... groups": ...,
-    "of 8 groups 4 are kept: the chosen stand in at most ... groups": 4,
+    ### BEGIN SOLUTION: "of 8 groups 1 is kept: experts that can be chosen": ...,
+    "of 8 groups 1 is kept: experts that can be chosen": 16,
     ### END SOLUTION
 }
 
@@ -304,9 +309,10 @@ predictions = {
 minimoe.check("16.6", predictions)
 
 # %% [markdown]
-# ## 16.7 · Bug hunt: the bias in the weights
+# ## 16.7 · Bug hunt: a router tested with zeros
 #
-# *10 minutes, difficulty 2 of 5.* A router in the manner of V3: sigmoids, and a bias (one number an expert) that steers
+# *10 minutes, difficulty 2 of 5.* A router in the manner of V3: sigmoids, and a bias (one number per expert) that
+# steers
 # tokens to experts with too little work. It was tested with a bias of zeros:
 
 
@@ -354,8 +360,9 @@ minimoe.check("16.7", repaired)
 # %% [markdown]
 # ## 16.8 · The parameters of a stranger
 #
-# *12 minutes, difficulty 3 of 5.* A config in the style of DeepSeek, GLM and Kimi. How many parameters have all its
-# feed-forward parts together, and how many of them work on one token?
+# *12 minutes, difficulty 3 of 5.* A config in the style of DeepSeek, GLM and Kimi. How many parameters do all its
+# feed-forward parts have together, and how many of them work on one token? (Routers count in both numbers; the
+# selection biases are not counted.)
 #
 # - The first `first_k_dense_replace` layers are dense: one network, `intermediate_size` wide.
 # - All other layers have a router (one row of `hidden_size` numbers for each of `n_routed_experts`), the routed
@@ -384,7 +391,8 @@ def feed_forward(config: dict[str, int]) -> tuple[int, int]:
 minimoe.check("16.8", feed_forward)
 
 # %% [markdown]
-# Your count beside the published sizes of two models. What is missing is attention, norms and the embeddings.
+# Your count beside the sizes of two models, counted from their configs. What is missing is attention, norms and the
+# embeddings.
 
 # %%
 keys = ("num_hidden_layers", "hidden_size", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
@@ -397,11 +405,11 @@ totals = {each.model: each.total for each in checkpoints()}
 rows = {}
 for name, values in strangers.items():
     counts = feed_forward(dict(zip(keys, values, strict=True)))
-    shown = "write the function above"
+    shown = ["write the function above", ""]
     if isinstance(counts, tuple):
-        shown = f"{counts[0] / totals[name]:.1%}"
-    rows[name] = [totals[name], shown]
-table(["all parameters", "of these, in feed-forward parts"], rows)
+        shown = [f"{counts[0] / totals[name]:.1%}", f"{counts[1] / 1e9:.1f} billion"]
+    rows[name] = [totals[name], *shown]
+table(["all parameters", "of these, in feed-forward parts", "feed-forward, working on one token"], rows)
 
 # %%
 minimoe.progress(16)

@@ -22,13 +22,13 @@ class Rule:
     # Switch 2: True scores all experts and chooses among the scores. False chooses by the logits, then scores the
     # chosen ones alone: a softmax then runs over the chosen ones (gpt-oss).
     score_first: bool = True
-    # Switch 3: a bias (one value an expert) is added for the choice, never to a weight (arXiv:2408.15664).
-    selection_bias: bool = False
-    # Switch 4: experts stand in groups of equal size; a token chooses inside the best `groups_kept` of them. A group is
+    # Switch 3: experts stand in groups of equal size; a token chooses inside the best `groups_kept` of them. A group is
     # ranked by its best expert ("max", DeepSeek V2) or the sum of its two best ("top2_sum", DeepSeek V3).
     groups: int = 1
     groups_kept: int = 1
     group_score: GroupScore = "max"
+    # Switch 4: a bias (one value per expert) is added for the choice, never to a weight (arXiv:2408.15664).
+    selection_bias: bool = False
     # Switch 5: divide the weights by their sum, then multiply by `scale`.
     renormalise: bool = True
     scale: float = 1.0

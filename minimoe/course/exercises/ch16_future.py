@@ -216,7 +216,7 @@ MUTANTS: dict[str, tuple[Any, str]] = {
 EXERCISES = (
     Exercise(
         id="16.4",
-        title="Expert choice knows the future",
+        title="Which router knows the future?",
         kind="ablate",
         minutes=10,
         difficulty=3,

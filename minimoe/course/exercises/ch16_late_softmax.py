@@ -308,7 +308,7 @@ EXERCISES = (
     ),
     Exercise(
         id="16.7",
-        title="Bug hunt: the bias in the weights",
+        title="Bug hunt: a router tested with zeros",
         kind="bug hunt",
         minutes=10,
         difficulty=2,

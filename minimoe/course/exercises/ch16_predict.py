@@ -6,29 +6,31 @@ from minimoe.course.checker.exercise import Exercise
 
 RIGHT: dict[str, Any] = {
     "sigmoid for softmax: other experts": False,
-    "sigmoid for softmax: other weights": True,
-    "2 is added to all logits, softmax: other weights": False,
-    "2 is added to all logits, sigmoid: other weights": True,
-    "softmax over the chosen alone: other weights": False,
+    "all logits times 2, softmax: other experts": False,
+    "all logits times 2, sigmoid: other weights": True,
+    "a bias of 0.1 on one expert, sigmoid: other experts possible": True,
+    "scale 2.5 instead of 1: other ratios of the weights": False,
     "a bias of 0.1 on every expert: other experts": False,
-    "V3's weights sum to": 2.5,
-    "of 8 groups 4 are kept: the chosen stand in at most ... groups": 4,
+    "√softplus, 2 is added to all logits: other experts": False,
+    "of 8 groups 1 is kept: experts that can be chosen": 16,
 }
 REASONS = {
     "sigmoid for softmax: other experts":
         "both grow with the logit. What does that say about the order of the scores?",
-    "sigmoid for softmax: other weights":
-        "compare the ratio of two scores: exp(a) / exp(b) against sigmoid(a) / sigmoid(b), for two large logits.",
-    "2 is added to all logits, softmax: other weights":
-        "exp(x + 2) is exp(x) times a factor, above and below the line of the fraction.",
-    "2 is added to all logits, sigmoid: other weights":
-        "a sigmoid looks at a logit alone: where on its curve does the logit lie before, and where after?",
-    "softmax over the chosen alone: other weights":
-        "write both as exp(a) divided by a sum, and divide the weights of Qwen3 by their sum.",
-    "a bias of 0.1 on every expert: other experts": "every expert gets the same 0.1. What happens to their order?",
-    "V3's weights sum to": "they are divided by their sum first, and then multiplied by V3's scale.",
-    "of 8 groups 4 are kept: the chosen stand in at most ... groups":
-        "experts of a dropped group have the score minus infinity. How many groups are left to choose from?",
+    "all logits times 2, softmax: other experts":
+        "what does a factor above zero do to the order of the logits?",
+    "all logits times 2, sigmoid: other weights":
+        "compare the ratio of two sigmoids before and after, for the logits 1 and 0.5.",
+    "a bias of 0.1 on one expert, sigmoid: other experts possible":
+        "one expert rises in the order, the others stay. Who is pushed out if it was just below the cut?",
+    "scale 2.5 instead of 1: other ratios of the weights":
+        "every weight is multiplied by the same 2.5. What is left of it in a ratio?",
+    "a bias of 0.1 on every expert: other experts":
+        "every expert gets the same 0.1. What happens to their order?",
+    "√softplus, 2 is added to all logits: other experts":
+        "the logits keep their order, and √softplus grows with the logit.",
+    "of 8 groups 1 is kept: experts that can be chosen":
+        "128 experts in 8 groups of the same size. How many stand in one group?",
 }  # fmt: skip
 
 
@@ -52,8 +54,8 @@ EXERCISES = (
             "Ask twice for each line: does the order of the scores change? And do their ratios?",
             "Experts follow from the order of the scores. Renormalised weights follow from their ratios. A scale "
             "changes neither, only the sum.",
-            "softmax: exp(x) over a sum, so a shift cancels. sigmoid: it grows with x, too, and is nearly flat for "
-            "large x. A dropped group is at minus infinity.",
+            "softmax, sigmoid and √softplus all grow with the logit. A factor cancels in a ratio. A bias on one expert "
+            "moves that one alone. A dropped group is at minus infinity.",
         ),
         now_you_know="experts follow from the order of the scores, weights from their ratios.",
         expected=RIGHT,
@@ -63,20 +65,27 @@ EXERCISES = (
                 wrong(q0=True),
                 "another score function seems to choose others. Both functions grow, so the order stays.",
             ),
-            "a shift reaches the softmax": (
-                wrong(q2=True),
-                "a shift seems to change the softmax. It is a factor of every exponential, and cancels.",
+            "a factor, other experts": (
+                wrong(q1=True),
+                "a factor of 2 seems to change the order. It moves the logits apart, and none overtakes another.",
             ),
-            "nothing reaches the sigmoid": (
+            "a factor cancels in the sigmoid": (
+                wrong(q2=False),
+                "a factor seems to leave the sigmoid's weights alone. The ratio of two sigmoids changes with it.",
+            ),
+            "one bias moves nobody": (
                 wrong(q3=False),
-                "a shift seems to leave the sigmoid alone. It moves the logits to another place of its curve.",
+                "a bias on one expert seems to change no choice. An expert just below the cut comes in with it.",
             ),
-            "the order of softmax and top-k counts": (
-                wrong(q4=True),
-                "the late softmax seems to weigh otherwise. With the division both are the same numbers.",
+            "a scale changes ratios": (wrong(q4=True), "the scale is a factor of every weight; it cancels in a ratio."),
+            "a shift in the softplus": (
+                wrong(q6=True),
+                "a shift seems to choose others. All logits rise alike, and √softplus keeps their order.",
             ),
-            "sum of one": (wrong(q6=1.0), "the weights are renormalised, and then multiplied by the scale."),
-            "all groups": (wrong(q7=8), "four of the eight groups are dropped before anything is chosen."),
+            "one expert per group": (
+                wrong(q7=8),
+                "the 128 experts stand in eight groups of sixteen; one group is left.",
+            ),
         },
         accepted={"as numbers": {key: int(v) if isinstance(v, bool) else v for key, v in RIGHT.items()},
                   "in another order": dict(reversed(RIGHT.items()))},

@@ -48,7 +48,7 @@ def balance(scores: Tensor, top_k: int, rule: str = V3, steps: int = STEPS) -> B
 
 
 def load_bars(run: Balancing, step: int, title: str, subtitle: str = "") -> Picture:
-    """The load of each expert at a step, in the order of the loads at the start; red from 1.1 even shares on."""
+    """The load of each expert at a step, in the order of the loads at the start; orange from 1.1 even shares on."""
     order = run.loads[0].argsort(descending=True)
     share = run.loads / run.loads.mean(dim=-1, keepdim=True)
     now = share[step][order]

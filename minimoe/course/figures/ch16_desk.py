@@ -53,7 +53,7 @@ def switchboard_picture(logits: Tensor, top_k: int, rule: Rule, bias: Tensor | N
     mine, qwen = route(row, top_k, rule, bias), route(row, top_k, Rule())
     ranking = logits.argsort(descending=True, stable=True).tolist()
     weight = dict(zip(mine.experts[0].tolist(), mine.weights[0].tolist(), strict=True))
-    shown = min(len(ranking), max(3 * top_k, 1 + max(ranking.index(expert) for expert in weight)))
+    shown = min(len(ranking), max(top_k + 4, 1 + max(ranking.index(expert) for expert in weight)))
     places = list(range(1, shown + 1))
     figure = go.Figure(
         go.Bar(
@@ -69,6 +69,10 @@ def switchboard_picture(logits: Tensor, top_k: int, rule: Rule, bias: Tensor | N
         )
     )  # fmt: skip
     figure.add_vline(x=top_k + 0.5, line={"color": MUTED, "width": 1, "dash": "dash"})
+    figure.add_annotation(
+        x=top_k + 0.5, y=0.8, yref="paper", xanchor="left", text=" Qwen3's cut", showarrow=False,
+        font={"size": 12, "color": MUTED},
+    )  # fmt: skip
     same, names = len(set(weight) & set(qwen.experts[0].tolist())), families_with(rule)
     title = f"This is {titles(names)}" if names else "No family of the zoo has these switches"
     facts = f"{same} of {top_k} experts as Qwen3's; the weights sum to {sum(weight.values()):.2f}."

@@ -51,10 +51,9 @@ def family_tree(changes: Sequence[Change], title: str, subtitle: str = "") -> Pi
             x=x, y=row, text=change.name, showarrow=False, xanchor="left", xshift=8, font={"color": INK, "size": 12},
             bgcolor="rgba(255,255,255,0.8)", borderpad=0,
         )  # fmt: skip
-    years = [2017, 2021, 2023, 2024, 2025, 2026]
-    shown = ["" if each == 2023 else str(each) for each in years]
+    years = [2017, 2020, 2023, 2024, 2025, 2026]
     figure.update_xaxes(
-        tickvals=[squeezed(float(each)) for each in years], ticktext=shown, tickangle=0,
+        tickvals=[squeezed(float(each)) for each in years], ticktext=[str(each) for each in years], tickangle=0,
         range=[squeezed(2017) - 0.1, squeezed(2026.6) + 1.25], side="top", zeroline=False, gridcolor="#EEEEEE",
     )  # fmt: skip
     figure.update_yaxes(visible=False, range=[len(changes) - 0.4, -0.7])
@@ -80,6 +79,11 @@ def active_shares(models: Sequence[Checkpoint], lit: str, title: str, subtitle: 
     )  # fmt: skip
 
 
+def signed(value: float) -> str:
+    """Two decimals with a typographic minus, and no sign at zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+
+
 def agreement(
     before: Sequence[float], after: Sequence[float], numbers: Sequence[int], title: str, note: str
 ) -> Picture:
@@ -90,14 +94,15 @@ def agreement(
         figure.add_trace(
             go.Bar(
                 x=names, y=[round(value, 3) for value in values], name=name, marker={"color": tone}, hoverinfo="skip",
-                text=[f"{value:.2f}".replace("-0.00", "0.00") for value in values], textposition="outside",
+                text=[signed(value) for value in values], textposition="outside",
                 cliponaxis=False,
             )
         )  # fmt: skip
+    figure.add_hline(y=0, line={"color": MUTED, "width": 1})
     figure.update_yaxes(visible=False, range=[min(-0.2 * max(before), 2 * min(after)), 1.25 * max(before)])
     figure.update_xaxes(showgrid=False)
     alt = f"{title}. " + "; ".join(
-        f"{name}: {one:.2f}, then {other:.2f}".replace("-0.00", "0.00")
+        f"{name}: {signed(one)}, then {signed(other)}"
         for name, one, other in zip(names, before, after, strict=True)
     )
     picture = finish(figure, title, alt, 300, note)

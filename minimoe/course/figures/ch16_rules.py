@@ -56,7 +56,7 @@ def score_curves(last: float, first: float, title: str, subtitle: str = "") -> P
             font={"size": 12, "color": MUTED},
         )  # fmt: skip
     figure.update_xaxes(title_text="logit", range=[low, high], showgrid=False)
-    figure.update_yaxes(title_text="score, last chosen = 1", type="log", dtick=1)
+    figure.update_yaxes(title_text="score, last chosen = 1 (log scale)", type="log", dtick=1)
     label_ends(figure, height=330)
     says = (
         "From the last chosen to the first: " + ", ".join(f"{NAMES[name]} ×{ratios[name]:.1f}" for name in SCORES) + "."
@@ -88,7 +88,8 @@ def weights_by_slot(weights: Mapping[str, Tensor], title: str, subtitle: str = "
         x=1, y=1 / len(slots), xanchor="left", yanchor="top", text=f"even: 1/{len(slots)}", showarrow=False,
         font={"size": 12, "color": MUTED},
     )  # fmt: skip
-    figure.update_xaxes(title_text="slot, largest weight first", tickvals=slots, showgrid=False)
+    wide = [0.6, len(slots) + 0.4]
+    figure.update_xaxes(title_text="slot, largest weight first", tickvals=slots, showgrid=False, range=wide)
     figure.update_yaxes(title_text="mean weight", rangemode="tozero")
     label_ends(figure, height=320)
     says = "; ".join(f"{name}: {float(row[0]):.3f} to {float(row[-1]):.3f}" for name, row in weights.items())

@@ -110,6 +110,14 @@ class Comparison:
         return None
 
     @property
+    def parting(self) -> str:
+        """Where the runs part, in one sentence; two layers where the choices differ later than the hidden states."""
+        hidden, choices = self.first_parting, next((layer for layer, count in self.flipped.items() if count), None)
+        if choices is None or choices == hidden:
+            return f"The runs part in layer {hidden}."
+        return f"The hidden states differ from layer {hidden} on, the choices from layer {choices} on."
+
+    @property
     def identical(self) -> dict[int, int]:
         """For each MoE layer, how many of its choices are the same in both runs."""
         return {layer: self.choices - count for layer, count in self.flipped.items()}
@@ -142,7 +150,7 @@ class Comparison:
                 counts = ", ".join(f"layer {layer}: {count}" for layer, count in self.flipped.items() if count)
                 says.append(f"Different, of {self.choices:,} in a layer: {counts}.")
         if self.first_parting is not None and not self.same:
-            says.append(f"The runs part in layer {self.first_parting}.")
+            says.append(self.parting)
         largest = in_words(max(self.relative_difference))
         says.append(f"The largest difference of a hidden state: {largest} of its size.")
         return " ".join(says)

@@ -63,7 +63,7 @@ def expert_overlay(comparison: Comparison) -> tuple[go.Figure, str, str]:
         title_text="expert number within its layer", dtick=max(1, experts // 8), range=[-0.5, experts - 0.5]
     )
     says = f"{tokens} tokens. Blue: chosen by the same tokens in both runs"
-    says += "" if comparison.same else "; red: by different ones"
+    says += "" if comparison.same else "; orange: by different ones"
     return figure, f"{says}; grey: not chosen.", headline(comparison)
 
 
@@ -77,7 +77,7 @@ def token_overlay(comparison: Comparison) -> tuple[go.Figure, str, str]:
     figure.data[1].update(zmin=1, zmax=4)
     figure.update_xaxes(title_text="token, in order", dtick=max(1, tokens // 16), range=[-0.5, tokens - 0.5])
     says = "Hidden states after each layer. Blue: the same in both runs"
-    says += "" if comparison.same else "; red: different, darker the farther apart"
+    says += "" if comparison.same else "; orange: different, darker the farther apart"
     return figure, f"{says}.", headline(comparison)
 
 
@@ -139,5 +139,6 @@ def headline(comparison: Comparison) -> str:
     if where is None:
         return f"{ran}: the layers agree, the output differs"
     total = comparison.choices * len(comparison.flipped)
-    what = f"{parted:,} of {total:,} expert choices" if parted else "hidden states"
-    return f"{ran}: {what} differ, from layer {where} on"
+    if parted:
+        return f"{ran}: {parted:,} of {total:,} expert choices differ"
+    return f"{ran}: hidden states differ, from layer {where} on"

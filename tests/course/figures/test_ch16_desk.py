@@ -1,10 +1,12 @@
 """The switchboard, the balancing game and the tree of chapter 16 say what is so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from minimoe.course.figures import ch16_balance, ch16_desk, ch16_history, ch16_rules
-from minimoe.zoo import FAMILIES, Rule, checkpoints, history
+from minimoe.zoo import FAMILIES, Rule, checkpoints, families_with, history
 
 LOGITS = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
 
@@ -31,6 +33,14 @@ def test_the_title_names_the_model(rule, title):
     assert title in picture.figure.layout.title.text.replace("<br>", " ")
     heights = [bar for bar in picture.figure.data[0].y if bar]
     assert len(heights) == 6
+
+
+def test_the_tasks_of_the_switchboard_have_the_answers_that_the_lesson_gives():
+    v3 = FAMILIES["deepseek_v3"].rule
+    assert "olmoe" in ch16_desk.one_switch_away(FAMILIES["qwen3_moe"].rule)
+    assert "glm4_moe" in ch16_desk.one_switch_away(v3)
+    assert families_with(replace(v3, groups=1, groups_kept=1, scale=1.0)) == ["minimax_m2"]
+    assert families_with(Rule(scale=2.5)) == []
 
 
 def test_a_scale_changes_the_sum_and_no_expert():

@@ -267,15 +267,15 @@ def _(logits, token_ids, table, scale):
 
 QUESTIONS = (
     "sigmoid for softmax: other experts",
-    "sigmoid for softmax: other weights",
-    "2 is added to all logits, softmax: other weights",
-    "2 is added to all logits, sigmoid: other weights",
-    "softmax over the chosen alone: other weights",
+    "all logits times 2, softmax: other experts",
+    "all logits times 2, sigmoid: other weights",
+    "a bias of 0.1 on one expert, sigmoid: other experts possible",
+    "scale 2.5 instead of 1: other ratios of the weights",
     "a bias of 0.1 on every expert: other experts",
-    "V3's weights sum to",
-    "of 8 groups 4 are kept: the chosen stand in at most ... groups",
+    "√softplus, 2 is added to all logits: other experts",
+    "of 8 groups 1 is kept: experts that can be chosen",
 )
-TRUE = (False, True, False, True, False, False, 2.5, 4)
+TRUE = (False, False, True, True, False, False, False, 16)
 
 
 def guess(**changes):
@@ -289,28 +289,28 @@ collection.right_of["16.6"].update(
     {
         "right": guess(),
         "as 0 and 1": {q: int(v) if isinstance(v, bool) else v for q, v in guess().items()},
-        "a tensor for a number": guess(q6=torch.tensor(2.5)),
+        "a tensor for a number": guess(q7=torch.tensor(16)),
         "another order": dict(reversed(guess().items())),
-        "4.0": guess(q7=4.0),
-        "nearly 2.5": guess(q6=2.499),
+        "16.0": guess(q7=16.0),
+        "computed": guess(q7=128 // 8),
     }
 )
 collection.wrong_of["16.6"].update(
     {
         "sigmoid chooses otherwise": Wrong(guess(q0=True), ("order", "monoton", "rank", "larger")),
-        "sigmoid weighs alike": Wrong(guess(q1=False), ("ratio", "differ", "flat")),
-        "a shift changes the softmax": Wrong(guess(q2=True), ("factor", "cancel", "shift")),
-        "a shift changes nothing": Wrong(guess(q3=False), ("alone", "flat", "saturat", "zero")),
-        "the late softmax weighs otherwise": Wrong(guess(q4=True), ("denominator", "cancel", "divide", "sum")),
+        "a factor chooses otherwise": Wrong(guess(q1=True), ("order", "overtake", "apart")),
+        "a factor cancels in sigmoids": Wrong(guess(q2=False), ("ratio", "differ", "flat")),
+        "one bias moves nobody": Wrong(guess(q3=False), ("below the cut", "order", "rise")),
+        "a scale changes ratios": Wrong(guess(q4=True), ("factor", "cancel", "ratio")),
         "an even bias chooses otherwise": Wrong(guess(q5=True), ("same", "every", "order", "all")),
-        "the sum is 1": Wrong(guess(q6=1.0), ("scale", "×", "times")),
-        "the sum is 8": Wrong(guess(q6=8), ("scale", "×", "times")),
-        "eight groups": Wrong(guess(q7=8), ("drop", "kept", "four", "infinity")),
-        "one group": Wrong(guess(q7=1), ("drop", "kept", "four", "infinity")),
+        "a shift chooses otherwise": Wrong(guess(q6=True), ("order", "alike", "grow")),
+        "one expert per group": Wrong(guess(q7=8), ("sixteen", "16", "eight groups", "one group")),
+        "all experts": Wrong(guess(q7=128), ("one group", "eight groups", "8 groups")),
+        "the seven other groups": Wrong(guess(q7=112), ("one group", "eight groups", "8 groups")),
         "all otherwise": Wrong({q: True if isinstance(v, bool) else v for q, v in guess().items()}),
         "a text": Wrong(guess(q0="no")),
-        "a question left out": Wrong({q: v for q, v in guess().items() if "V3" not in q}),
-        "a sum of 16": Wrong(guess(q6=16.0), ("scale", "×", "times")),
+        "a question left out": Wrong({q: v for q, v in guess().items() if "scale" not in q}),
+        "two groups": Wrong(guess(q7=32), ("one group", "eight groups", "8 groups")),
     }
 )
 

@@ -95,6 +95,7 @@ def test_a_wrong_router_shows_where_choices_flip(model):
     assert comparison.layers == (0, 1, 2) and set(comparison.flipped) == {0, 2} and comparison.choices == 66
     assert comparison.flipped[0] > 60 and comparison.hidden_difference[0] > 0.01 and not comparison.same
     assert "the runs differ" in comparison.alt and f"layer 0: {comparison.flipped[0]}" in comparison.alt
+    assert "The runs part in layer 0." in comparison.alt
 
 
 def test_differences_by_layer(model):
@@ -105,6 +106,10 @@ def test_differences_by_layer(model):
         comparison = bench.compare(IDS)
         inside = model(IDS)
     assert comparison.flipped[0] == 0 and comparison.flipped[2] > 0
+    assert "The hidden states differ from layer 0 on, the choices from layer 2 on." in comparison.alt
+    assert comparison.figure.layout.title.text.replace("<br>", " ").partition("<span")[0].strip().endswith(
+        f"{comparison.flipped[2]} of 132 expert choices differ"
+    )
     assert comparison.logit_difference == pytest.approx(float((inside - before).abs().max()))
     assert torch.equal(model(IDS), before)
 
