@@ -337,14 +337,14 @@ minimoe.check("13.8", predictions)
 # Now measure it. (`rounded_weights` rounds in the block and restores the model afterwards.)
 
 # %% tags="nbval-ignore-output"
-kinds = "embed_tokens q_proj k_proj v_proj o_proj router gate_proj up_proj down_proj lm_head".split()
+kinds = "embed_tokens q_proj k_proj v_proj o_proj router gate_proj up_proj down_proj lm_head"
 if ... in predictions.values():
     print("Predict first, and run this cell again: here you will see what each kind costs.")
-    kinds = []
+    kinds = ""
 all_texts = [ids for of_domain in texts.values() for ids in of_domain]
 exact = look(model, all_texts)
 kl, flips = {}, {}
-for kind in kinds:
+for kind in kinds.split():
     part = "mlp.gate.weight" if kind == "router" else kind
     with rounded_weights(model, lambda weight: round_int(weight, 4, 32), lambda name, part=part: part in name):
         changed = look(model, all_texts)
