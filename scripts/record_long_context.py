@@ -33,6 +33,10 @@ LENGTH, TEXTS = 4096, 6
 NEEDLES = 16
 BEFORE = (0, 128, 256, 512, 1024, 2048)
 BETWEEN = (0, 16, 32, 48, 64, 96, 128, 192)
+BOTH = (  # exercise 17.5: method, tokens before the fact, tokens between fact and question
+    ("plain RoPE", 100, 16), ("plain RoPE", 500, 16), ("dual chunk", 500, 16), ("window", 500, 16),
+    ("dual chunk", 500, 48), ("window", 500, 48),
+)  # fmt: skip
 
 
 def main() -> None:
@@ -63,10 +67,15 @@ def main() -> None:
         for method in METHODS
     }
     far = [found(0, between) for between in BETWEEN]
+    both = [
+        with_method(model, method, trained, trained, lambda before=before, between=between: found(before, between))
+        for method, before, between in BOTH
+    ]
     result = {
         "model": "mini", "dtype": "float32", "trained": trained, "length": LENGTH, "texts": TEXTS,
         "loss": curves,
         "needles": NEEDLES, "before": BEFORE, "found": near, "between": BETWEEN, "found_between": far,
+        "both": BOTH, "found_both": both,
     }  # fmt: skip
     folder = checkout() / "data" / "long_context"
     folder.mkdir(exist_ok=True)

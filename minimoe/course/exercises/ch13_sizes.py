@@ -187,7 +187,7 @@ EXERCISES = (
         minutes=6,
         difficulty=2,
         hints=(
-            "Which four axes has the matrix, if each side is cut into blocks? Which two are left?",
+            "Which four axes does the matrix have, if each side is cut into blocks? Which two are left?",
             "(row high) (column wide) -> row column, where high and wide are the size of a block.",
             'reduce(weight.abs(), "(row high) (column wide) -> row column", "max", high=size, wide=size).',
         ),

@@ -156,27 +156,23 @@ def one_by_one(
 # 17.5 where the needle is lost ----------------------------------------------------------------------------------------
 
 FOUND = {
-    "plain RoPE, 1,000 tokens before the fact: found": False,
-    "scaled positions, 2,000 tokens before the fact: found": False,
-    "dual chunk, 2,000 tokens before the fact: found": True,
-    "a window of 128, 2,000 tokens before the fact: found": True,
-    "a window of 128, 190 tokens between fact and question: found": False,
-    "dual chunk, 190 tokens between fact and question: found": False,
+    "plain RoPE, 100 tokens before the fact, 16 between: found": True,
+    "plain RoPE, 500 tokens before the fact, 16 between: found": False,
+    "dual chunk, 500 tokens before the fact, 16 between: found": True,
+    "a window of 128, 500 tokens before the fact, 16 between: found": True,
+    "dual chunk, 500 tokens before the fact, 48 between: found": False,
+    "a window of 128, 500 tokens before the fact, 48 between: found": False,
 }
 
 
 def but(**changes: bool) -> dict[str, bool]:
-    """The right predictions with some changed; names by their first word and number."""
-    found = dict(FOUND)
-    for name, value in changes.items():
-        method, tokens = name.split("_")
-        where = next(key for key in found if key.startswith(METHOD[method]) and f" {TOKENS[tokens]} " in key)
-        found[where] = value
-    return found
+    """The right predictions with some changed; named as in LINES."""
+    return {**FOUND, **{LINES[name]: value for name, value in changes.items()}}
 
 
-METHOD = {"plain": "plain", "scaled": "scaled", "dual": "dual", "window": "a window"}
-TOKENS = {"before": "tokens before", "between": "tokens between"}
+LINES = dict(
+    zip(("plain_short", "plain_far", "dual_near", "window_near", "dual_back", "window_back"), FOUND, strict=True)
+)
 
 EXERCISES = (
     Exercise(
@@ -196,7 +192,7 @@ EXERCISES = (
         cases=(
             Case("by hand", (1000, 200, 2, 6, 3, 4, 2), 8),
             Case("the mini in 2 GB", (2_000_000_000, 21_630_848, 4, 8, 2, 32, 2)),
-            Case("the 235B on eight cards of 80 GB, 16 bits", (640_000_000_000, 470_187_269_120, 94, 64, 4, 128, 2)),
+            Case("the 235B on eight GPUs of 80 GB, 16 bits", (640_000_000_000, 470_187_269_120, 94, 64, 4, 128, 2)),
             Case("the same with a cache of 8 bits", (640_000_000_000, 470_187_269_120, 94, 64, 4, 128, 1)),
             Case("one byte too few for another token", (1199, 200, 5, 8, 2, 5, 2), 4),
             Case("the weights do not fit", (5_000, 6_000, 2, 6, 3, 4, 2), 0),
@@ -278,63 +274,77 @@ EXERCISES = (
             "look that far back at all?",
             "Text before the fact does not change the distance between fact and question. It adds far keys to each "
             "softmax. Text between them changes the distance.",
-            "Two of the six are found. Which methods keep far keys harmless, and which line asks for a reach that no "
-            "method can give?",
+            "Three of the six are found. Which lines stay within 256 tokens or keep far keys harmless, and which ask "
+            "for a reach that no method can give?",
         ),
         now_you_know="a method for positions keeps a model from breaking; what it can find, it has learned in "
         "training.",
         expected=FOUND,
         reasons={
-            "plain RoPE, 1,000 tokens before the fact: found": "far keys stand at distances that no weight has seen. "
-            "Do they stay quiet in the softmax?",
-            "scaled positions, 2,000 tokens before the fact: found": "all distances are divided by eight, that of "
-            "neighbours, too.",
-            "dual chunk, 2,000 tokens before the fact: found": "which distances does the question use for the fact, "
-            "and which for everything before?",
-            "a window of 128, 2,000 tokens before the fact: found": "the fact stands directly before the question. "
-            "What is outside of the window?",
-            "a window of 128, 190 tokens between fact and question: found": "count: is the fact within the last 128 "
-            "tokens?",
-            "dual chunk, 190 tokens between fact and question: found": "190 is below 256, so the distance is the true "
-            "one, as in training. What did the lesson measure for plain RoPE at this distance?",
+            "plain RoPE, 100 tokens before the fact, 16 between: found": (
+                "how long is the whole prompt, and how long were the rows of the training?"
+            ),
+            "plain RoPE, 500 tokens before the fact, 16 between: found": (
+                "far keys stand at distances that no weight has seen. Do they stay quiet in the softmax?"
+            ),
+            "dual chunk, 500 tokens before the fact, 16 between: found": (
+                "which distances does the question use for the fact, and which for everything before?"
+            ),
+            "a window of 128, 500 tokens before the fact, 16 between: found": (
+                "the fact stands within the last 128 tokens. What is outside of the window?"
+            ),
+            "dual chunk, 500 tokens before the fact, 48 between: found": (
+                "the method keeps far keys harmless. But how far back does the mini find a fact when "
+                "nothing stands before it?"
+            ),
+            "a window of 128, 500 tokens before the fact, 48 between: found": (
+                "the fact is inside of the window. But how far back does the mini find a fact when "
+                "nothing stands before it?"
+            ),
         },
         mutants={
             "dual chunk finds everything": (
-                but(dual_between=True),
-                "dual chunk attention is trusted with all needles. It keeps distances within the trained range, and "
-                "the mini was never trained to look 190 tokens back for a fact.",
+                but(dual_back=True),
+                "dual chunk attention is trusted with all needles. It keeps distances within the trained "
+                "range, and the mini was never trained to look 48 tokens back for a fact.",
             ),
-            "scaled positions are harmless": (
-                but(scaled_before=True),
-                "scaled positions are trusted. They divide every distance by eight, so neighbours stand an eighth of "
-                "a token apart.",
+            "everything before is harmful": (
+                but(plain_short=False),
+                "plain RoPE is expected to fail with any text before the fact. The whole prompt of that "
+                "line is shorter than a row of the training.",
             ),
             "plain RoPE is relative": (
-                but(plain_before=True),
-                "plain RoPE is trusted, because the distance to the fact is small. The far keys take part in the same "
-                "softmax, at distances that were never trained.",
+                but(plain_far=True),
+                "plain RoPE is trusted, because the distance to the fact is small. The far keys take part"
+                " in the same softmax, at distances that were never trained.",
             ),
             "a window forgets": (
-                but(window_before=False),
-                "the window is expected to lose the fact. The fact is inside of it, directly before the question.",
+                but(window_near=False),
+                "the window is expected to lose the fact. The fact is inside of it, some thirty tokens "
+                "before the question.",
             ),
             "a window reaches": (
-                but(window_between=True),
-                "the window of 128 is expected to hold a fact that is 190 tokens back.",
+                but(window_back=True),
+                "the window of 128 is expected to find a fact behind 48 tokens, because it is inside. The"
+                " mini has not learned to look that far back.",
+            ),
+            "both methods reach": (
+                but(dual_back=True, window_back=True),
+                "the methods are trusted with a reach that the mini has not learned: they keep far keys "
+                "harmless, and no more.",
             ),
             "far is lost": (
-                but(window_before=False, dual_before=False),
-                "everything is expected to be lost. The length of a text is no distance: in two lines the fact stands "
-                "near the question, and everything before it is kept harmless.",
+                but(window_near=False, dual_near=False),
+                "all long texts are expected to be lost. The length of a text is no distance: in two "
+                "lines the fact stands near the question, and everything before it is kept harmless.",
             ),
             "lost and found exchanged": (
                 {key: not value for key, value in FOUND.items()},
                 "every line is the other way round.",
             ),
-            "relative positions save all": (
-                but(plain_before=True, scaled_before=True),
-                "text before the fact is expected to be harmless with every method. It adds keys at distances that "
-                "were not trained.",
+            "all lost": (
+                dict.fromkeys(FOUND, False),
+                "everything is expected to be lost.",
             ),
             "all found": (dict.fromkeys(FOUND, True), "everything is expected to be found."),
         },

@@ -121,7 +121,7 @@ def found_bars(between: Sequence[int], found: Sequence[int], of: int, title: str
 
 def memory_bars(parts: Mapping[str, float], total: float, title: str, subtitle: str) -> Picture:
     """A sum as steps, each beginning where the last ended, in GB; then the total."""
-    figure, start, names = go.Figure(), 0.0, [*parts, "the card's figure"]
+    figure, start, names = go.Figure(), 0.0, [*parts, "the model card"]
     palette = [BLUE, ORANGE, SKY, PALE, VERMILLION]
     for (name, size), colour in zip(parts.items(), palette, strict=False):
         figure.add_trace(
@@ -197,6 +197,9 @@ def pattern_map(weights: Tensor, kept: Tensor, title: str, subtitle: str) -> Pic
         title_text="key", range=[-0.5, size - 0.5], showgrid=False, zeroline=False, showticklabels=False
     )
     figure.update_yaxes(range=[size - 0.5, -0.5], showgrid=False, zeroline=False, showticklabels=False)
-    figure.update_yaxes(title_text="query", selector={"anchor": "x"})
+    figure.update_xaxes(constrain="domain")
+    for axis in ("", "2"):
+        figure.update_layout({f"yaxis{axis}": {"title": {"text": "query"}, "scaleanchor": f"x{axis}",
+                                               "constrain": "domain"}})  # fmt: skip
     alt = f"{title}. {subtitle} Two triangles of {len(weights)} queries and keys: all pairs, and the {pairs:,} kept."
     return finish(figure, title, alt, 320, subtitle)

@@ -76,7 +76,10 @@ def distance_map(
             z=table, x=names, y=names,
             customdata=[list(zip(*rows, strict=True)) for rows in zip(true, turns, strict=True)],
             colorscale=scale_at(trained, longest), zmin=0, zmax=longest, hoverongaps=False,
-            colorbar={"title": {"text": "used"}, "thickness": 12, "len": 0.9, "tickvals": [0, trained, round(longest)]},
+            colorbar={
+                "title": {"text": "distance<br>used"}, "thickness": 12, "len": 0.9,
+                "tickvals": [0, trained, round(longest)],
+            },
             hovertemplate="query at %{y}, key at %{x}<br>true distance %{customdata[0]}<br>used distance %{z}<br>"
             "angle %{customdata[1]} turns<extra></extra>",
         )

@@ -132,34 +132,34 @@ def _(active, layers, heads, head_dim, tokens):
 # 17.5 -----------------------------------------------------------------------------------------------------------------
 
 LINES = (
-    "plain RoPE, 1,000 tokens before the fact: found",
-    "scaled positions, 2,000 tokens before the fact: found",
-    "dual chunk, 2,000 tokens before the fact: found",
-    "a window of 128, 2,000 tokens before the fact: found",
-    "a window of 128, 190 tokens between fact and question: found",
-    "dual chunk, 190 tokens between fact and question: found",
+    "plain RoPE, 100 tokens before the fact, 16 between: found",
+    "plain RoPE, 500 tokens before the fact, 16 between: found",
+    "dual chunk, 500 tokens before the fact, 16 between: found",
+    "a window of 128, 500 tokens before the fact, 16 between: found",
+    "dual chunk, 500 tokens before the fact, 48 between: found",
+    "a window of 128, 500 tokens before the fact, 48 between: found",
 )
-TRUTH = (False, False, True, True, False, False)
+TRUTH = (True, False, True, True, False, False)
 GUESSES = {
-    "dual chunk saves all": (False, False, True, True, False, True),
-    "RoPE is relative": (True, False, True, True, False, False),
-    "scaling works": (False, True, True, True, False, False),
-    "the window forgets": (False, False, True, False, False, False),
+    "dual chunk saves all": (True, False, True, True, True, False),
+    "RoPE is relative": (True, True, True, True, False, False),
+    "text before is harmful": (False, False, True, True, False, False),
+    "the window forgets": (True, False, True, False, False, False),
     "all lost": (False,) * 6,
     "all found": (True,) * 6,
-    "only between is lost": (True, True, True, True, False, False),
-    "dual chunk alone": (False, False, True, False, False, True),
-    "190 is less than 256": (False, False, True, True, True, True),
-    "methods work": (False, True, True, True, False, True),
+    "48 is too far, all else is found": (True, True, True, True, False, False),
+    "dual chunk alone": (False, False, True, False, True, False),
+    "48 is less than 256": (True, False, True, True, True, True),
+    "500 is too far": (True, False, False, False, False, False),
     "the opposite": tuple(not value for value in TRUTH),
-    "far is far": (False, False, False, False, True, True),
-    "the window reaches": (False, False, True, True, True, False),
+    "windows lose": (True, False, True, False, True, False),
+    "the window reaches": (True, False, True, True, False, True),
 }
 for says, values in GUESSES.items():
     wrong("17.5", says)(dict(zip(LINES, values, strict=True)))
 right("17.5", "as measured")(dict(zip(LINES, TRUTH, strict=True)))
 right("17.5", "0 and 1")({line: int(value) for line, value in zip(LINES, TRUTH, strict=True)})
 right("17.5", "from the end")(dict(zip(LINES[::-1], TRUTH[::-1], strict=True)))
-right("17.5", "two of them")({**dict.fromkeys(LINES, False), LINES[2]: True, LINES[3]: True})
-right("17.5", "by the distance")({line: "2,000" in line and "scaled" not in line for line in LINES})
-right("17.5", "compared")(dict(zip(LINES, (1 > 2, 1 > 2, 2 > 1, 2 > 1, 1 > 2, 1 > 2), strict=True)))
+right("17.5", "three of them")({**dict.fromkeys(LINES, False), LINES[0]: True, LINES[2]: True, LINES[3]: True})
+right("17.5", "by its words")({line: "16 between" in line and ("100" in line or "plain" not in line) for line in LINES})
+right("17.5", "compared")(dict(zip(LINES, (2 > 1, 1 > 2, 2 > 1, 2 > 1, 1 > 2, 1 > 2), strict=True)))
