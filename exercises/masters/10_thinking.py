@@ -467,7 +467,7 @@ for keep in (True, False):
     if yours is not None:
         cells = [yours[0], len(end), yours[1], sizes[0] + len(second) - same]
     rows["thoughts kept" if keep else "thoughts taken out"] = cells
-table(["in the cache: yours", "counted", "read: yours", "counted "], rows)
+table(["cache: yours", "cache: counted", "read: yours", "read: counted"], rows)
 
 # %%
 minimoe.progress(10)
