@@ -216,13 +216,10 @@ def common_bars(rows: Mapping[str, Tensor], top_k: int, chance: float, title: st
     figure.update_yaxes(visible=False, range=[0, 1.12 * top_k])
     figure.update_xaxes(ticks="")
     reference_line(figure, chance, "")
-    figure.add_annotation(
-        xref="paper", x=1, y=0, yref="paper", xanchor="right", yanchor="top", yshift=-24, showarrow=False,
-        text=f"dashed: {chance:.1f} by chance", font={"color": MUTED, "size": 12},
-    )  # fmt: skip
     alt = f"{title}. " + "; ".join(
         f"{name}: " + ", ".join(f"{float(v):.1f}" for v in values) for name, values in rows.items()
     )
+    subtitle += f" Dashed: {chance:.1f} by chance."
     picture = with_legend(finish(figure, title, alt, 320, subtitle))
     picture.figure.update_layout(legend={"y": -0.12}, margin={"b": 70})
     return picture
