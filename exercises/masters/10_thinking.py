@@ -297,7 +297,7 @@ minimoe.check("10.6", next_digit)
 # Now every digit of three thoughts, one at a time. Where are those on which the answer depends?
 
 
-# %% tags="nbval-ignore-output"
+# %%
 def depends(turn):
     """For each digit of a thought: its place among the tokens, and whether the answer changes with it."""
     start, thought = (tokenizer.encode(text) for text in ("<think>\n", turn.thinking))
@@ -314,10 +314,10 @@ if next_digit(digits, 0, digits) is None:
 else:
     changed = [depends(turn) for turn in sums[:3]]
     total, moved = sum(map(len, changed)), sum(sum(each.values()) for each in changed)
-    print(f"{total} digits, one raised at a time: the answer changes in {moved / total:.0%} of cases")
 
 # %% tags="nbval-ignore-output"
 if next_digit(digits, 0, digits) is not None:
+    print(f"{total} digits, one raised at a time: the answer changes in {moved / total:.0%} of cases")
     for turn, each in zip(sums, changed, strict=False):
         words = [tokenizer.token(token) for token in tokenizer.encode(turn.thinking)]
         print("".join(f"[{word}]" if each.get(place) else word for place, word in enumerate(words)), "\n")
