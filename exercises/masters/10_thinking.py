@@ -3,7 +3,7 @@
 # %% [markdown]
 # # 10 · Thinking and not thinking: exercises
 #
-# Lesson: [10 · Thinking and not thinking](../notebooks/10_thinking.ipynb). About 75 minutes for all nine; if you have
+# Lesson: [10 · Thinking and not thinking](../notebooks/10_thinking.ipynb). About 85 minutes for all nine; if you have
 # less, do 10.1, 10.4 and 10.6.
 #
 # Each exercise has a place marked `...`: put your answer there and run the cell. `minimoe.check` says what is missing
@@ -22,7 +22,7 @@ from minimoe.course.table import table
 from minimoe.training.evaluation.evaluate import questions
 
 model, tokenizer = minimoe.load("data/mini", dtype="fp32")
-sums = ch10_replies.same_words(questions("addition_4_digits", 24))  # held out: question, thinking, answer
+sums = ch10_replies.same_words(questions("addition_4_digits", 24))  # held out; all asked as "What is ...?"
 
 # %% [markdown]
 # ## 10.1 · Render a conversation
@@ -104,7 +104,7 @@ table(["fields without line ends", "fields with line ends"], {f"right, of {len(s
 
 # %% exercise="10.2"
 def put_together(thought: str | None, text: str) -> str:
-    """The reply as the model wrote it: tags, and exactly one line end at both ends of the thought, two behind the tag.
+    """The reply as the model wrote it: tags, and exactly one line end at both ends of the thought, two after the tag.
 
     Line ends around the thought and at the start of the text belong to the tags, however many there are. All others,
     and all spaces, stay. Without a thought: the text without the line ends at its start.
@@ -168,7 +168,8 @@ for question in predictions:
     value = {"True": True, "False": False, '"false"': "false"}[value]
     family = ch10_templates.family_of(name)
     same = family.render(hello) == family.render(hello, **{key: value})
-    found[question] = ["as without it" if same else "changed"]
+    predicted = predictions[question] is not ...
+    found[question] = [("as without it" if same else "changed") if predicted else "predict first"]
 table(["the prompt"], found)
 
 # %%
@@ -177,10 +178,11 @@ minimoe.check("10.3", predictions)
 # %% [markdown]
 # ## 10.4 · A budget
 #
-# *10 minutes, difficulty 3 of 5.* `ids` is what the model has written behind `<think>` and its line end: the thought
-# and, if it has come that far, `</think>` (the token `end`) and more. If the thought has more than `budget` tokens, cut
-# it there and close it with the tokens `closing`; what came behind the cut is gone. Otherwise, leave everything as it
-# is: a thought that has ended in time, and one that is still going on.
+# *10 minutes, difficulty 3 of 5.* `ids` is what the model has written after `<think>` and its line end: the thought
+# and, if it has come that far, `</think>` (the token `end`) and more. The line end before `</think>` counts as part of
+# the thought. If the thought has more than `budget` tokens, cut it there and close it with the tokens `closing`; what
+# came after the cut is gone. Otherwise, leave everything as it is: a thought that has ended in time, and one that is
+# still going on.
 
 
 # %% exercise="10.4"
@@ -207,7 +209,7 @@ end, closing = tokenizer.encode("</think>")[0], tokenizer.encode("\n</think>\n\n
 if cut([0], 0, 1, [1]) is None:
     print("write the function above, and it cuts the mini's thought here")
 else:
-    for budget in (0, 40, 60, 76, 200):
+    for budget in (0, 40, 60, 64, 200):
         kept = cut(thought, budget, end, closing)
         kept = kept[: kept.index(end) + 2]  # without the first answer
         [ids] = ch10_replies.replies(model, tokenizer, [first + kept])
@@ -271,9 +273,9 @@ else:
 # %% [markdown]
 # ## 10.6 · Ablate one digit of the thought
 #
-# *10 minutes, difficulty 2 of 5.* A thought is full of digits. Which of them does the answer depend on? **Predict** a
-# share first: if any *one* digit of the working is replaced by the next one (9 by 0), in how many of a hundred cases
-# does the answer change? Then write the replacement.
+# *10 minutes, difficulty 2 of 5.* A thought is full of digits. Which of them does the answer depend on? **Predict**
+# first: pick one digit of the working at random and raise it by one (9 becomes 0). In what percentage of cases does the
+# answer change? Then write the replacement.
 
 
 # %% exercise="10.6"
@@ -312,10 +314,10 @@ if next_digit(digits, 0, digits) is None:
 else:
     changed = [depends(turn) for turn in sums[:3]]
     total, moved = sum(map(len, changed)), sum(sum(each.values()) for each in changed)
-    print(f"one digit of {total} changed at a time: fewer than {-(-moved // 10) * 10 + 1} change the answer")
 
 # %% tags="nbval-ignore-output"
 if next_digit(digits, 0, digits) is not None:
+    print(f"{total} digits, one raised at a time: the answer changes in {moved / total:.0%} of cases")
     for turn, each in zip(sums, changed, strict=False):
         words = [tokenizer.token(token) for token in tokenizer.encode(turn.thinking)]
         print("".join(f"[{word}]" if each.get(place) else word for place, word in enumerate(words)), "\n")
@@ -373,8 +375,8 @@ assert len(drawn) == 128
 #
 # *10 minutes, difficulty 3 of 5.* What the templates do with a conversation before the next reply: every message of the
 # assistant **before the last message of the user** loses its thought, that is, everything up to its last `</think>`,
-# and the line ends behind it. Later ones keep theirs (the model is still at work, with tools). A message without
-# `</think>` stays as it is.
+# and the line ends after it. Later ones keep theirs (the model is still at work, with tools). A message without
+# `</think>` stays as it is. Without a user message nothing changes.
 
 
 # %% exercise="10.8"
@@ -410,8 +412,8 @@ else:
 # *10 minutes, difficulty 3 of 5.* Ten turns. Every question has `question` tokens with its marks, every thought
 # `thought` with its tags, every answer `answer` with its end. The server keeps its cache between turns, as far as the
 # *beginning* of the new prompt is the same as before. A token is **read** when it goes through the model as a part of a
-# prompt, and not as one that was just generated. First guess for 30, 2,000 and 300 tokens: does taking out the old
-# thoughts save reading, or cost some? Then write the formula.
+# prompt, and not as one that was just generated. First guess for 30, 2,000 and 300 tokens, if the old thoughts are
+# taken out: by which factor, roughly, does it change the tokens read, and the cache at the end? Then write the formula.
 
 
 # %% exercise="10.9"
@@ -419,7 +421,8 @@ def conversation(turns: int, question: int, thought: int, answer: int, keep: boo
     """(tokens in the cache at the end of the last turn, tokens read in all turns together).
 
     keep: old thoughts stay in the prompt. Otherwise each is taken out when the next question comes; all that stands
-    behind it is then at another position, and has to be read again.
+    after it is then at another position, and has to be read again. The last turn's thought is still in the cache; it
+    would be taken out only by the next question.
     """
     ### BEGIN SOLUTION
     if keep:
@@ -432,14 +435,10 @@ def conversation(turns: int, question: int, thought: int, answer: int, keep: boo
 minimoe.check("10.9", conversation)
 
 # %% [markdown]
-# Now measure it with the mini's tokenizer: two sums, one after the other, with the thought in between and without.
+# Ten turns with your formula. Then two turns of the mini, counted in the prompts that its template writes. The formula
+# may be a few tokens away: it takes the lengths of the first turn for both.
 
 # %%
-one, two = sums[:2]
-history = [{"role": "user", "content": one.question}, {"role": "assistant", "content": one.answer}]
-start, whole = (len(tokenizer.encode(tokenizer.chat(chat))) for chat in (history[:1], history + talk[2:]))
-sizes = [len(tokenizer.encode(text)) for text in (f"<think>\n{one.thinking}\n</think>\n\n", one.answer)]
-print(f"a question {start} tokens, a thought {sizes[0]}, an answer {sizes[1]} and its end")
 big, rows = minimoe.ModelConfig.named("Qwen3-235B-A22B"), {}
 for keep in (True, False):
     found = conversation(10, 30, 2000, 300, keep)
@@ -448,6 +447,27 @@ for keep in (True, False):
         cells = [found[0], f"{found[0] * big.kv_cache_bytes_per_token('bf16') / 1e9:.2f}", found[1]]
     rows["thoughts kept" if keep else "thoughts taken out"] = cells
 table(["in the cache", "of the 235B, GB", "read"], rows)
+
+
+# %%
+def parts_of(turn):
+    """The three texts of a turn: the question with its marks, the thought with its tags, the answer with its end."""
+    question = tokenizer.chat([{"role": "user", "content": turn.question}])
+    return question, f"<think>\n{turn.thinking}\n</think>\n\n", f"{turn.answer}<|im_end|>\n"
+
+
+one, two = (parts_of(turn) for turn in (sums[0], sums[2]))
+sizes = [len(tokenizer.encode(text)) for text in one]
+rows = {}
+for keep in (True, False):
+    old = "".join(one if keep else (one[0], one[2]))
+    cached, second, end = (tokenizer.encode(text) for text in ("".join(one), old + two[0], old + "".join(two)))
+    same = next((n for n, pair in enumerate(zip(cached, second, strict=False)) if pair[0] != pair[1]), len(cached))
+    yours, cells = conversation(2, *sizes, keep), ["write the function above", "", "", ""]
+    if yours is not None:
+        cells = [yours[0], len(end), yours[1], sizes[0] + len(second) - same]
+    rows["thoughts kept" if keep else "thoughts taken out"] = cells
+table(["cache: yours", "cache: counted", "read: yours", "read: counted"], rows)
 
 # %%
 minimoe.progress(10)

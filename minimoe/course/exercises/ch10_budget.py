@@ -46,7 +46,7 @@ def cutting(
 
 
 def rest_of(ids: list[int], end: int) -> list[int]:
-    """What stands behind the first `end`."""
+    """What stands after the first `end`."""
     return ids[ids.index(end) + 1 :] if end in ids else []
 
 
@@ -126,10 +126,10 @@ CUT: dict[str, tuple[Cut, str]] = {
     ),
     "and ended again": (
         cutting(closed=lambda end, closing: [*closing, end]),
-        "behind `closing` stands another `</think>`.",
+        "after `closing` stands another `</think>`.",
     ),
-    "the rest kept": (rest_kept, "behind the cut comes the old answer, which was written after another thought."),
-    "inserted": (inserted, "`closing` is put in between, and the rest of the thought goes on behind it."),
+    "the rest kept": (rest_kept, "after the cut comes the old answer, which was written after another thought."),
+    "inserted": (inserted, "`closing` is put in between, and the rest of the thought goes on after it."),
     "closed in any case": (
         cutting(within=closed_always),
         "a thought that is within its budget and still going on is closed. Leave it as it is.",
@@ -293,12 +293,12 @@ NEXT: dict[str, tuple[Next, str]] = {
     "one further": (
         lambda ids, place, digits: next_by_hand(ids, min(place + 1, len(ids) - 1), digits)
         if ids[min(place + 1, len(ids) - 1)] in digits else list(ids),
-        "the token *behind* the place is replaced.",
+        "the token *after* the place is replaced.",
     ),
     "removed": (lambda ids, place, digits: [*ids[:place], *ids[place + 1 :]], "the digit is removed, not replaced."),
     "inserted": (
         lambda ids, place, digits: [*ids[: place + 1], digits[(digits.index(ids[place]) + 1) % 10], *ids[place + 1 :]],
-        "the new digit is put behind the old one, which stays.",
+        "the new digit is put after the old one, which stays.",
     ),
     "the id alone": (
         lambda ids, place, digits: [digits[(digits.index(ids[place]) + 1) % 10]],
@@ -375,11 +375,11 @@ EXERCISES = (
             Case("9 becomes 0", ([7, DIGITS[9], 8], 1, DIGITS), [7, DIGITS[0], 8]),
             Case("ids in no order", ([MIXED[0], MIXED[1], MIXED[5]], 2, MIXED), [MIXED[0], MIXED[1], MIXED[6]]),
             Case("8 becomes 9, at the start", ([MIXED[8], 1, MIXED[8]], 0, MIXED), [MIXED[9], 1, MIXED[8]]),
-            Case("the same digit before and behind", ([DIGITS[5]] * 4, 2, DIGITS)),
-            Case("9 behind another digit", ([DIGITS[1], DIGITS[9], 3], 1, DIGITS)),
+            Case("the same digit before and after", ([DIGITS[5]] * 4, 2, DIGITS)),
+            Case("9 after another digit", ([DIGITS[1], DIGITS[9], 3], 1, DIGITS)),
             Case("every digit", ([MIXED[n] for n in range(10)], 7, MIXED)),
             Case("a single token", ([MIXED[4]], 0, MIXED)),
-            Case("9 with a digit behind it", ([MIXED[9], MIXED[2]], 0, MIXED)),
+            Case("9 with a digit after it", ([MIXED[9], MIXED[2]], 0, MIXED)),
         ),
         also=next_unchanged,
         mutants=NEXT,

@@ -50,7 +50,7 @@ def rendering(
 
 
 def opening_of(text: Any) -> str:
-    """What stands behind the last mark of a turn's start."""
+    """What stands after the last mark of a turn's start."""
     return str(text).rpartition(START)[2]
 
 
@@ -85,17 +85,17 @@ RENDERED: dict[str, tuple[Render, str]] = {
     ),
     "one line end each": (
         rendering(closed="<think>\n</think>\n"),
-        "the empty thought has one line end where two are meant, inside and behind.",
+        "the empty thought has one line end where two are meant, inside and after it.",
     ),
     "one line end inside": (
         rendering(closed="<think>\n</think>\n\n"),
         "inside of the empty thought there is one line end; it takes two.",
     ),
-    "one line end behind": (
+    "one line end after": (
         rendering(closed="<think>\n\n</think>\n"),
-        "behind `</think>` there is one line end; it takes two.",
+        "after `</think>` there is one line end; it takes two.",
     ),
-    "none behind": (rendering(closed="<think>\n\n</think>"), "the two line ends behind `</think>` are missing."),
+    "none after": (rendering(closed="<think>\n\n</think>"), "the two line ends after `</think>` are missing."),
     "no opening": (
         rendering(opening="", closed=""),
         "the assistant's turn is not opened, so the model may go on with anything, for example another user.",
@@ -106,7 +106,7 @@ RENDERED: dict[str, tuple[Render, str]] = {
     ),
     "opening without line end": (
         rendering(opening=f"{START}assistant"),
-        "the line end behind the last `assistant` is missing.",
+        "the line end after the last `assistant` is missing.",
     ),
     "opening without role": (rendering(opening=START), "the last turn is opened without saying whose it is."),
     "roles without line end": (
@@ -123,7 +123,7 @@ RENDERED: dict[str, tuple[Render, str]] = {
     ),
     "turns without line end": (
         rendering(turn=lambda role, content: f"{START}{role}\n{content}{END}"),
-        "the line end behind `<|im_end|>` is missing.",
+        "the line end after `<|im_end|>` is missing.",
     ),
     "a line end before the end": (
         rendering(turn=lambda role, content: f"{START}{role}\n{content}\n{END}\n"),
@@ -135,11 +135,11 @@ RENDERED: dict[str, tuple[Render, str]] = {
     ),
     "the last line end is missing": (
         rendering(turn=lambda role, content: f"{START}{role}\n{content}{END}", between="\n"),
-        "behind the last `<|im_end|>` the line end is missing: `join` puts one between turns only.",
+        "after the last `<|im_end|>` the line end is missing: `join` puts one between turns only.",
     ),
     "never ended": (
         rendering(turn=lambda role, content: f"{START}{role}\n{content}\n"),
-        "`<|im_end|>` is missing behind the turns.",
+        "`<|im_end|>` is missing after the turns.",
     ),
     "a default system prompt": (
         rendering(
@@ -321,17 +321,17 @@ JOINED: dict[str, tuple[Joined, str]] = {
         ),
         "one line end at each end is removed. The exercise says: however many there are.",
     ),
-    "one behind the tag": (
+    "one after the tag": (
         joining(tags=("<think>\n", "\n</think>\n")),
-        "behind `</think>` stands one line end; the model writes two.",
+        "after `</think>` stands one line end; the model writes two.",
     ),
     "none before the closing tag": (
         joining(tags=("<think>\n", "</think>\n\n")),
         "the line end before `</think>` is missing.",
     ),
-    "none behind the opening tag": (
+    "none after the opening tag": (
         joining(tags=("<think>", "\n</think>\n\n")),
-        "the line end behind `<think>` is missing.",
+        "the line end after `<think>` is missing.",
     ),
     "an empty thought": (
         joining(empty=lambda thought: thought is None),
@@ -426,7 +426,7 @@ STRIPPED: dict[str, tuple[Strip, str]] = {
     "nothing": (lambda messages: messages, "nothing is removed."),
     "everywhere": (
         stripping(which=lambda messages, number: True),
-        "thoughts behind the last question are removed as well. There the model is still at work.",
+        "thoughts after the last question are removed as well. There the model is still at work.",
     ),
     "all but the last": (
         stripping(which=lambda messages, number: number < len(messages) - 1),
@@ -447,7 +447,7 @@ STRIPPED: dict[str, tuple[Strip, str]] = {
     ),
     "line ends left": (
         stripping(after=lambda content: content.rpartition("</think>")[2]),
-        "the line ends behind `</think>` are left at the start of the answer.",
+        "the line ends after `</think>` are left at the start of the answer.",
     ),
     "the tag left": (
         stripping(after=lambda content: "</think>" + content.rpartition("</think>")[2]),
@@ -459,7 +459,7 @@ STRIPPED: dict[str, tuple[Strip, str]] = {
     ),
     "stripped at both ends": (
         stripping(after=lambda content: content.rpartition("</think>")[2].strip()),
-        "white space at both ends of the answer is removed. Only the line ends behind `</think>` go.",
+        "white space at both ends of the answer is removed. Only the line ends after `</think>` go.",
     ),
     "spaces too": (
         stripping(after=lambda content: content.rpartition("</think>")[2].lstrip()),
@@ -625,14 +625,14 @@ EXERCISES = (
             Case("more line ends than usual", ("\n\n\na\n\n", "\n\n\n\nb"), "<think>\na\n</think>\n\nb"),
             Case("line ends inside stay", ("\na\n\nb\n", "c\n\nd\n"), "<think>\na\n\nb\n</think>\n\nc\n\nd\n"),
             Case("spaces stay", (" a \n", "\n    return 7"), "<think>\n a \n</think>\n\n    return 7"),
-            Case("a line end only behind the thought", ("a\n", "b"), "<think>\na\n</think>\n\nb"),
+            Case("a line end only after the thought", ("a\n", "b"), "<think>\na\n</think>\n\nb"),
             Case("only before it", ("\na", "\nb"), "<think>\na\n</think>\n\nb"),
             Case("no thought, and line ends before the text", (None, "\n\n 7"), " 7"),
             Case("an empty text", ("\na\n", ""), "<think>\na\n</think>\n\n"),
         ),
         parts={
             "what stands before </think>": lambda result: str(result).partition("</think>")[0],
-            "what stands behind it": lambda result: str(result).partition("</think>")[2],
+            "what stands after it": lambda result: str(result).partition("</think>")[2],
         },
         mutants=JOINED,
         accepted={
@@ -670,7 +670,7 @@ EXERCISES = (
             ),
             Case("no thought", ([said("user", "a"), said("assistant", "b"), said("user", "c")],)),
             Case(
-                "behind the last question: still at work",
+                "after the last question: still at work",
                 ([said("user", "a"), said("assistant", THOUGHT + "b"), said("assistant", THOUGHT + "c")],),
             ),
             Case(

@@ -360,7 +360,7 @@ def costing(
 COSTED: dict[str, tuple[Callable[..., Cost], str]] = {
     "thoughts kept in any case": (
         costing(cached=lambda n, q, t, a: n * (q + t + a), read=lambda n, q, t, a: n * q),
-        "`keep` changes nothing here. Old thoughts leave the cache, and what stood behind them is read again.",
+        "`keep` changes nothing here. Old thoughts leave the cache, and what stood after them is read again.",
     ),
     "the last thought too": (
         costing(cached=lambda n, q, t, a: n * (q + a)),

@@ -43,8 +43,8 @@ class Reply:
 
     @property
     def headline(self) -> str:
-        end = f"cut after {self.tokens} tokens" if self.cut else f"ended by itself after {self.tokens} tokens"
-        return f"Budget {self.budget}: the thought was {end}; the answer is {self.verdict or 'not checked'}"
+        end = f"was cut after {self.tokens} tokens" if self.cut else f"ended by itself after {self.tokens} tokens"
+        return f"Budget {self.budget}: the thought {end}; the answer is {self.verdict or 'not checked'}"
 
     def __repr__(self) -> str:
         mark = " ✂" if self.cut else ""
@@ -69,7 +69,7 @@ class Thinker:
         self.thoughts: dict[str, list[int]] = {}
 
     def thought(self, question: str) -> list[int]:
-        """The ids behind the opening of the thought: up to LONGEST tokens, or the thought, its end and the answer."""
+        """The ids after the opening of the thought: up to LONGEST tokens, or the thought, its end and the answer."""
         if question not in self.thoughts:
             prompt = prompt_of(self.tokenizer, question, begun=OPEN)
             [self.thoughts[question]] = replies(self.model, self.tokenizer, [prompt], most=LONGEST + ANSWER)

@@ -82,7 +82,8 @@ def attention_rows(weights: Tensor, written: Written, title: str, subtitle: str,
         )
     )  # fmt: skip
     figure.update_xaxes(
-        tickvals=list(range(len(columns))), ticktext=[visible(written.tokens[place]) for place in columns],
+        tickvals=list(range(len(columns))),
+        ticktext=[visible(written.tokens[place]).replace(" ", "␣") for place in columns],
         tickfont={"size": 11}, tickangle=0, showgrid=False, ticks="",
     )  # fmt: skip
     figure.update_yaxes(
@@ -112,8 +113,14 @@ def outcome_bars(rows: Mapping[str, Mapping[str, Any]], title: str, subtitle: st
                 insidetextanchor="middle", textangle=0,
             )
         )  # fmt: skip
+        for name, share in zip(names, shares, strict=True):
+            if 0 < share < 8:  # too narrow for its number
+                figure.add_annotation(
+                    x=100, y=name, text=f"{share:g} %", showarrow=False, xanchor="left",
+                    font={"color": MUTED, "size": 12},
+                )  # fmt: skip
     figure.update_layout(barmode="stack")
-    figure.update_xaxes(visible=False, range=[0, 100])
+    figure.update_xaxes(visible=False, range=[0, 112])
     figure.update_yaxes(autorange="reversed", ticks="", showline=False)
     alt = f"{title}. " + "; ".join(
         f"{name}: " + ", ".join(f"{OUTCOMES[o][0]} {percent(rows[name][o]['rate']):.0f} %" for o in OUTCOMES)
@@ -208,10 +215,11 @@ def common_bars(rows: Mapping[str, Tensor], top_k: int, chance: float, title: st
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.06)
     figure.update_yaxes(visible=False, range=[0, 1.12 * top_k])
     figure.update_xaxes(ticks="")
-    reference_line(figure, chance, f"chance: {chance:.1f}")
+    reference_line(figure, chance, "")
     alt = f"{title}. " + "; ".join(
         f"{name}: " + ", ".join(f"{float(v):.1f}" for v in values) for name, values in rows.items()
     )
+    subtitle += f" Dashed: {chance:.1f} by chance."
     picture = with_legend(finish(figure, title, alt, 320, subtitle))
     picture.figure.update_layout(legend={"y": -0.12}, margin={"b": 70})
     return picture

@@ -91,7 +91,7 @@ def other_digit(digit: str, rng: Random) -> str:
 
 
 def wrong_result(problem: Problem, rng: Random) -> str:
-    """The working, right to the last line; in the result behind its colon, one digit is another one."""
+    """The working, right to the last line; in the result after its colon, one digit is another one."""
     kept, result = problem.working.rsplit(": ", 1)
     at = rng.randrange(len(result))
     return f"{kept}: {result[:at]}{other_digit(result[at], rng)}{result[at + 1 :]}"
@@ -126,7 +126,7 @@ def problem_of(turn: Turn) -> Problem:
 
 
 def said(thought: str) -> str:
-    """The result that a working states: what stands behind the last colon."""
+    """The result that a working states: what stands after the last colon."""
     return thought.strip().rsplit(": ", 1)[-1]
 
 

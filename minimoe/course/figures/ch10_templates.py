@@ -29,7 +29,7 @@ SHORT = {"<|im_start|>": "im_start", "<|im_end|>": "im_end"}
 class Family:
     """Checkpoints with one chat template, as far as a conversation without tools and thoughts shows it.
 
-    opening: what the template writes behind "<|im_start|>assistant" and a line end; opening_not_thinking: the same for
+    opening: what the template writes after "<|im_start|>assistant" and a line end; opening_not_thinking: the same for
     enable_thinking=False, None if the template does not read that variable.
     """
 

@@ -167,7 +167,7 @@ def _(ids, place, digits):
     return [*ids[:place], digits[digits.index(ids[place]) - 1], *ids[place + 1 :]]
 
 
-@wrong("10.6", "the new one is inserted", "behind", "inserted", "stays")
+@wrong("10.6", "the new one is inserted", "after", "inserted", "stays")
 def _(ids, place, digits):
     return [*ids[: place + 1], digits[(digits.index(ids[place]) + 1) % 10], *ids[place + 1 :]]
 
@@ -380,7 +380,7 @@ def answer_in(content):
     return content.split("</think>")[-1].lstrip("\n")
 
 
-@wrong("10.8", "everywhere", "behind", "last", "at work")
+@wrong("10.8", "everywhere", "after", "last", "at work")
 def _(messages):
     return [
         {**m, "content": answer_in(m["content"])} if m["role"] == "assistant" and "</think>" in m["content"] else m
