@@ -49,7 +49,7 @@ def used_distances(method: str, config: ModelConfig, positions: Tensor, length: 
 
 def scale_at(trained: int, longest: float) -> list[list[Any]]:
     """A colour scale from 0 to `longest`: blue up to `trained`, vermillion beyond."""
-    edge = min(trained / longest, 1.0)
+    edge = min((trained + 0.5) / longest, 1.0)  # a distance of exactly `trained` is still blue
     blue = [[0, tint(BLUE, 0.08)], [edge, BLUE]]
     return blue if edge == 1 else [*blue, [edge, tint(VERMILLION, 0.35)], [1, VERMILLION]]
 
