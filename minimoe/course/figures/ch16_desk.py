@@ -70,7 +70,7 @@ def switchboard_picture(logits: Tensor, top_k: int, rule: Rule, bias: Tensor | N
     )  # fmt: skip
     figure.add_vline(x=top_k + 0.5, line={"color": MUTED, "width": 1, "dash": "dash"})
     figure.add_annotation(
-        x=top_k + 0.5, y=0.8, yref="paper", xanchor="left", text=" Qwen3's cut", showarrow=False,
+        x=top_k + 0.5, y=1, yref="paper", xanchor="center", yanchor="bottom", text="Qwen3's cut", showarrow=False,
         font={"size": 12, "color": MUTED},
     )  # fmt: skip
     same, names = len(set(weight) & set(qwen.experts[0].tolist())), families_with(rule)
