@@ -8,6 +8,7 @@ from torch import Tensor
 
 from minimoe.errors import BadArgument
 from minimoe.training.losses import balance_each_layer
+from minimoe.zoo.balance import update_bias
 
 
 def balance_each_row(router_logits: Sequence[Tensor], top_k: int, rows: int) -> Tensor:
@@ -37,6 +38,5 @@ def moved_bias(bias: Tensor, counts: Tensor, rate: float) -> Tensor:
     bias, counts: (expert,). An expert with less than the mean count is raised by `rate`, one with more is lowered. The
     mean of the new bias is zero: a constant added to all experts would change no choice.
     """
-    counts = counts.to(bias.dtype)
-    moved = bias + rate * (counts.mean() - counts).sign()
+    moved = update_bias(bias, counts, rate)
     return moved - moved.mean()

@@ -9,13 +9,14 @@ from string import Formatter
 from typing import Any
 
 from minimoe.errors import BadArgument
+from minimoe.figure_style import GREEN, ORANGE, SKY, VERMILLION
 from minimoe.paths import find
 
 TRUE, CONDITION, FALSE, OUTDATED, OPEN = VERDICTS = (
     "true", "true with a condition", "false", "outdated", "not checkable",
 )  # fmt: skip
-# From the palette of minimoe/figure_style.py; each with a sign, since colour alone says nothing to some readers
-COLOURS = {TRUE: "#009E73", CONDITION: "#56B4E9", FALSE: "#D55E00", OUTDATED: "#E69F00", OPEN: "#A0A0A0"}
+# Each with a sign, since colour alone says nothing to some readers
+COLOURS = {TRUE: GREEN, CONDITION: SKY, FALSE: VERMILLION, OUTDATED: ORANGE, OPEN: "#A0A0A0"}
 SIGNS = {TRUE: "✓", CONDITION: "◐", FALSE: "✗", OUTDATED: "↷", OPEN: "?"}
 
 

@@ -15,6 +15,8 @@ from minimoe.model.experts import ExpertBank
 from minimoe.model.layer import FeedForward, MixtureOfExperts
 from minimoe.model.router import Router, Routing
 from minimoe.model.transformer import Transformer
+from minimoe.zoo.router import route
+from minimoe.zoo.rule import Rule
 
 
 class BiasedRouter(Router):
@@ -30,13 +32,8 @@ class BiasedRouter(Router):
 
     def forward(self, hidden: Tensor) -> Routing:
         """hidden: (token, hidden)."""
-        logits = F.linear(hidden, self.weight)
-        probabilities = logits.softmax(dim=-1)
-        experts = (probabilities.detach() + self.bias).topk(self.top_k, dim=-1).indices
-        weights = probabilities.gather(-1, experts)
-        if self.renormalise:
-            weights = weights / weights.sum(dim=-1, keepdim=True)
-        return Routing(logits, experts, weights)
+        rule = Rule(selection_bias=True, renormalise=self.renormalise)
+        return route(F.linear(hidden, self.weight), self.top_k, rule, self.bias)
 
 
 class WithSharedExpert(nn.Module):
