@@ -22,6 +22,7 @@ from minimoe.checkpoint.weights.tensor_reader import STAGING_BYTES, Filler, memo
 from minimoe.checkpoint.weights.values import check_values
 from minimoe.dtypes import TORCH_DTYPES
 from minimoe.errors import BadArgument, IncompleteLoad, NotFinite
+from minimoe.huge_pages import with_huge_pages
 from minimoe.model.transformer import Transformer
 from minimoe.quantisation import Format, format_of, is_packed
 from minimoe.quantisation.modules import Packed, stored_tensors
@@ -40,13 +41,13 @@ def allocate(
     for prefix, module in model.named_modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter not in made:
-                memory = torch.empty(parameter.shape, dtype=dtype, device=device)
+                memory = with_huge_pages(torch.empty(parameter.shape, dtype=dtype, device=device))
                 made[parameter] = nn.Parameter(memory, requires_grad=False)
             module.register_parameter(name, made[parameter])
         if isinstance(module, Packed):
             for suffix, part in module.parts.items():
                 stored = (parts or {}).get(f"{prefix}.{suffix}", part.dtype)
-                setattr(module, suffix, torch.empty(part.shape, dtype=stored, device=device))
+                setattr(module, suffix, with_huge_pages(torch.empty(part.shape, dtype=stored, device=device)))
 
 
 def fill(

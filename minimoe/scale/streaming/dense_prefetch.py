@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minimoe.huge_pages import with_huge_pages
 from minimoe.model.transformer import Transformer
 from minimoe.scale.streaming.budget import Budget
 from minimoe.scale.streaming.buffer_layout import TensorMap, WeightReader
@@ -37,7 +38,7 @@ class DenseParts:
         self.stored, self.reader = stored, reader
         self.after_layer: Callable[[int], None] | None = None
         self.layers = list(budget.layers)
-        buffers = [Buffer(torch.empty(size, dtype=torch.uint8)) for size in budget.places]
+        buffers = [Buffer(with_huge_pages(torch.empty(size, dtype=torch.uint8))) for size in budget.places]
         shared, permanent = buffers[: budget.shared], buffers[budget.shared :]
         self.buffers = dict(zip(self.layers, permanent, strict=False))
         for turn, number in enumerate(self.layers[budget.resident :]):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from minimoe.errors import BadArgument
+from minimoe.huge_pages import with_huge_pages
 from minimoe.scale.streaming.buffer_layout import BufferLayout
 
 Key = tuple[int, int]  # layer, expert
@@ -51,7 +52,7 @@ class ExpertCache:
     """
 
     def __init__(self, slots: int, slot_bytes: int, load: Callable[[Key, Tensor], BufferLayout]):
-        self.memory = torch.empty(slots * slot_bytes, dtype=torch.uint8)
+        self.memory = with_huge_pages(torch.empty(slots * slot_bytes, dtype=torch.uint8))
         self.free = list(self.memory.split(slot_bytes)) if slots else []
         self.slots: OrderedDict[Key, Slot] = OrderedDict()  # least recently used first
         self.load = load
