@@ -15,6 +15,7 @@ from benchmarks import (
     experts,
     explorer,
     gpu_parity,
+    gpu_resume,
     gpu_transformers,
     gpu_whole,
     loading,
@@ -51,6 +52,7 @@ LARGE = {
     "wide": wide.main,
     "gpu_whole": gpu_whole.main,
     "gpu_parity": gpu_parity.main,
+    "gpu_resume": gpu_resume.main,
     "gpu_transformers": gpu_transformers.main,
 }
 

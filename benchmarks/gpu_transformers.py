@@ -1,18 +1,23 @@
-"""transformers with the 30B-A3B in bfloat16 on one GPU: random weights and the workload of `gpu_whole`."""
+"""transformers and minimoe with the 30B-A3B in bfloat16 on one GPU: random weights and the workload of `gpu_whole`.
 
+minimoe's model is the one that `load` returns, without the reductions of several GPUs.
+"""
+
+import gc
 import time
 
 import torch
 import transformers
 
-from benchmarks.gpu_whole import CASES, bandwidth, report_decode, report_prompt, timed
+from benchmarks.gpu_whole import CASES, Case, bandwidth, read, report_decode, report_prompt, steps, timed
 from minimoe.model.config import ModelConfig
 from minimoe.model.rope import frequencies_and_scale
+from minimoe.model.transformer import Transformer
 
 
 @torch.no_grad()
 def main() -> None:
-    """Measure the default (dynamic cache) and the static cache with a compiled step."""
+    """Measure transformers' default (dynamic cache) and its static cache with a compiled step, then minimoe."""
     if not torch.cuda.is_available():
         print("\ngpu_transformers: not run, this machine has no CUDA device")
         return
@@ -20,6 +25,14 @@ def main() -> None:
     case = next(case for case in CASES if case.precision == "bf16")
     print(f"\ntransformers {transformers.__version__} on {torch.cuda.get_device_name()}: {case.name} in bf16")
     speed = bandwidth(device, 2**32)
+    theirs(case, device, speed)
+    gc.collect()
+    torch.cuda.empty_cache()
+    ours(case, device, speed)
+
+
+def theirs(case: Case, device: torch.device, speed: float) -> None:
+    """A prompt and its answer with transformers."""
     model = random_model(case.config, device)
     generator = torch.Generator(device).manual_seed(0)
     ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), generator=generator, device=device)
@@ -39,11 +52,30 @@ def main() -> None:
         report_decode(case, f"{how} (first call {first:.0f} s)", decode, speed)
 
 
+def ours(case: Case, device: torch.device, speed: float) -> None:
+    """The same with minimoe, as written and compiled."""
+    print("minimoe")
+    with torch.device("meta"):
+        model = Transformer(case.config)
+    model = model.to(torch.bfloat16).to_empty(device=device).requires_grad_(False).eval()
+    for parameter in model.parameters():
+        parameter.normal_(std=0.02) if parameter.dim() > 1 else parameter.fill_(1)
+    ids = torch.randint(0, case.config.vocab_size, (1, case.prompt), device=device)
+    cache = model.new_cache(capacity=case.context)
+    read(model, cache, (ids,))
+    cache.reset()
+    report_prompt(case, timed(lambda: read(model, cache, (ids,)), device))
+    report_decode(case, "as written", steps(model, cache, case, device), speed)
+    cache.length = case.prompt
+    model.compile_decode()
+    report_decode(case, "compiled", steps(model, cache, case, device), speed)
+
+
 def random_model(config: ModelConfig, device: torch.device) -> transformers.PreTrainedModel:
     """A model with random weights, created on the device."""
-    theirs = transformers.Qwen3MoeConfig(**{k: v for k, v in config.to_dict().items() if k != "architectures"})
+    settings = transformers.Qwen3MoeConfig(**{k: v for k, v in config.to_dict().items() if k != "architectures"})
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(theirs, dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
     model = model.to_empty(device=device).eval()
     for parameter in model.parameters():
         parameter.data.normal_(std=0.02) if parameter.dim() > 1 else parameter.data.fill_(1)

@@ -31,6 +31,7 @@ from minimoe.model.attention import attend_sdpa
 from minimoe.model.cache import KVCache
 from minimoe.model.config import ModelConfig
 from minimoe.model.experts import ExpertBank
+from minimoe.model.transformer import Transformer
 from minimoe.quantisation.detect import OWN
 from minimoe.quantisation.groupwise import GroupwiseInt
 from minimoe.quantisation.modules import Packed, PackedBank, PackedLinear, pack_modules, stored_tensors
@@ -199,7 +200,7 @@ def run(case: Case, device: torch.device, speed: float) -> bool:
         agree.append(is_bounded("work space of the prompt", highest - weights - cache.bytes, in_cache.work))
         free, total = torch.cuda.mem_get_info(device)
         print(f"  used on the device, including context and NCCL: {units(total - free)}")
-    report_prompt(case, prefill)
+    report_prompt(case, prefill, CHUNKS)
     report_decode(case, "as written", decode, speed)
     started = time.perf_counter()
     try:
@@ -214,7 +215,7 @@ def run(case: Case, device: torch.device, speed: float) -> bool:
     return all(agree)
 
 
-def read(model: TensorSplit, cache: KVCache, chunks: tuple[Tensor, ...]) -> None:
+def read(model: Transformer, cache: KVCache, chunks: tuple[Tensor, ...]) -> None:
     """Run a prompt chunk by chunk."""
     for chunk in chunks:
         model(chunk, cache=cache, last_only=True)
@@ -234,7 +235,7 @@ def attention_kernels(case: Case, device: torch.device) -> Iterator[tuple[str, s
         yield what, ", ".join(sorted(names)) or "none named"
 
 
-def steps(model: TensorSplit, cache: KVCache, case: Case, device: torch.device) -> float:
+def steps(model: Transformer, cache: KVCache, case: Case, device: torch.device) -> float:
     """Median seconds of a token, without the first quarter."""
     token, seconds = torch.zeros(1, 1, dtype=torch.int64, device=device), []
     for _ in range(case.answer):
@@ -242,9 +243,10 @@ def steps(model: TensorSplit, cache: KVCache, case: Case, device: torch.device) 
     return statistics.median(seconds[len(seconds) // 4 :])
 
 
-def report_prompt(case: Case, prefill: float) -> None:
+def report_prompt(case: Case, prefill: float, chunks: int = 1) -> None:
     """Print the time of the prompt."""
-    print(f"  prompt of {case.prompt} tokens, {CHUNKS} chunks: {prefill:.2f} s, {case.prompt / prefill:.1f} tokens/s")
+    how = "one chunk" if chunks == 1 else f"{chunks} chunks"
+    print(f"  prompt of {case.prompt} tokens, {how}: {prefill:.2f} s, {case.prompt / prefill:.1f} tokens/s")
 
 
 def report_decode(case: Case, how: str, decode: float, speed: float) -> None:

@@ -6,7 +6,11 @@
 
 `gather` and `grouped` sum a token's eight outputs with a single rounding, `loop` rounds after each; in bfloat16 the
 results differ in the last bit. `auto` therefore uses either `loop` alone or the other two for a model, depending on the
-size of its experts; `loop` for large ones: a streamed model has room for one at a time, and equals a loaded one.
+size of its experts; `loop` for large ones: a streamed model has room for one at a time, and equals a loaded one. On a
+GPU, where nothing is streamed, it uses `grouped` for large ones.
+
+Rows are selected with `index_select`: on a CPU it takes a fifth of the time of `x[indices]`, and its gradient is the same
+in every run, while that of `x[indices]` is summed by all threads at once, in no fixed order.
 
 Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
 compiled parts: the number of tokens per expert is known only at run time, and tracing it would recompile for every
@@ -69,11 +73,15 @@ def run_experts(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
 
 
 def choose_engine(bank: ExpertBank, tokens: int) -> str:
-    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many)."""
+    """The engine that `auto` selects: loop for large experts; for small ones gather (few tokens) or grouped (many).
+
+    On a GPU with a grouped product, it serves large experts as well: `loop` waits in every layer for its counts.
+    """
     if torch.compiler.is_compiling() and tokens <= FEW_TOKENS:
         return "fused"
     if bank.values_of_matrix >= LARGE_EXPERT:  # not read from a weight: accessing a packed one unpacks it
-        return "loop"
+        stack = bank.gate_proj
+        return "grouped" if isinstance(stack, Tensor) and stack.is_cuda and has_grouped_mm(stack) else "loop"
     return "gather" if tokens <= FEW_TOKENS and not torch.is_grad_enabled() else "grouped"
 
 
@@ -89,8 +97,8 @@ def loop(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     for expert, selected in enumerate(order.split(counts)):
         if len(selected):
             token = selected % len(x)
-            expert_output = swiglu(x[token], gate[expert], up[expert], down[expert])
-            output.index_add_(0, token, expert_output * weights[selected])
+            expert_output = swiglu(x.index_select(0, token), gate[expert], up[expert], down[expert])
+            output.index_add_(0, token, expert_output * weights.index_select(0, selected))
     return output
 
 
@@ -130,10 +138,10 @@ def grouped(x: Tensor, routing: Routing, bank: ExpertBank) -> Tensor:
     order = assignments.argsort(stable=True)
     numbers = torch.arange(len(bank.gate_proj), device=x.device)
     ends = torch.searchsorted(assignments[order], numbers, right=True)  # bincount would wait for a GPU
-    rows = x[order // slots]
+    rows = x.index_select(0, order // slots)
     inner = F.silu(grouped_linear(rows, bank.gate_proj, ends)) * grouped_linear(rows, bank.up_proj, ends)
     outputs = grouped_linear(inner, bank.down_proj, ends)
-    return combine(outputs[order.argsort()], routing.weights)
+    return combine(outputs.index_select(0, order.argsort()), routing.weights)
 
 
 def combine(outputs: Tensor, weights: Tensor) -> Tensor:
@@ -187,6 +195,6 @@ def per_expert_weights(bank: ExpertBank) -> tuple[Sequence[Tensor], ...]:
 def gather_weights(weights: Weights, experts: Tensor) -> Tensor:
     """Weights of `experts` (assignment) -> (assignment, out, in). Each expert of a sequence is accessed once."""
     if isinstance(weights, Tensor):
-        return weights[experts]
+        return weights.index_select(0, experts)
     distinct, inverse = experts.unique(return_inverse=True)
     return torch.stack([weights[expert] for expert in distinct.tolist()])[inverse]
