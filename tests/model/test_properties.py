@@ -99,6 +99,29 @@ def test_every_engine_has_the_same_gradients(dtype):
         torch.testing.assert_close(gradients[engine], gradients["loop"], atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["loop", "gather", "grouped"])
+def test_two_threads_sum_gradients_in_the_same_order_in_every_run(engine):
+    generator = torch.Generator().manual_seed(0)
+    bank = ExpertBank(SMALL)
+    for parameter in bank.parameters():
+        torch.nn.init.normal_(parameter, generator=generator)
+    bank.engine = engine
+    x = torch.randn(4096, SMALL.hidden_size, generator=generator, requires_grad=True)
+    routing = route(torch.randn(4096, SMALL.num_experts, generator=generator), SMALL.num_experts_per_tok, True)
+    before, gradients = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for _ in range(5):
+            bank(x, routing).square().mean().backward()
+            gradients.append([x.grad.clone(), *(parameter.grad.clone() for parameter in bank.parameters())])
+            x.grad = None
+            bank.zero_grad()
+    finally:
+        torch.set_num_threads(before)
+    for again in gradients[1:]:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(gradients[0], again, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("ffn", [12, 13])
 def test_widths_that_the_grouped_kernel_does_not_support(ffn, dtype):
