@@ -182,12 +182,15 @@ minimoe.check("10.3", predictions)
 # and, if it has come that far, `</think>` (the token `end`) and more. The line end before `</think>` counts as part of
 # the thought. If the thought has more than `budget` tokens, cut it there and close it with the tokens `closing`; what
 # came after the cut is gone. Otherwise, leave everything as it is: a thought that has ended in time, and one that is
-# still going on.
+# still going on within its budget.
 
 
 # %% exercise="10.4"
 def cut(ids: list[int], budget: int, end: int, closing: list[int]) -> list[int]:
-    """The ids with at most `budget` tokens of thought. The thought is what stands before the first `end`."""
+    """The ids with at most `budget` tokens of thought. The thought is what stands before the first `end`.
+
+    If something is cut, the result is a new list: `ids` itself stays as it is.
+    """
     ### BEGIN SOLUTION
     length = ids.index(end) if end in ids else len(ids)
     return ids if length <= budget else ids[:budget] + closing
@@ -375,8 +378,8 @@ assert len(drawn) == 128
 #
 # *10 minutes, difficulty 3 of 5.* What the templates do with a conversation before the next reply: every message of the
 # assistant **before the last message of the user** loses its thought, that is, everything up to its last `</think>`,
-# and the line ends after it. Later ones keep theirs (the model is still at work, with tools). A message without
-# `</think>` stays as it is. Without a user message nothing changes.
+# and the line ends after it. Later ones keep theirs: the model is still at work, with tools, whose results have the
+# role `tool`. A message without `</think>` stays as it is. Without a user message nothing changes.
 
 
 # %% exercise="10.8"

@@ -160,6 +160,31 @@ CUT: dict[str, tuple[Cut, str]] = {
         ),
         "of a thought that has ended in time, the answer is removed. Leave everything as it is.",
     ),
+    "the line end before the tag": (
+        cutting(length=lambda ids, end: thought_length(ids, end) - (end in ids)),
+        "the line end before `</think>` is not counted. It is part of the thought.",
+    ),
+    "one more, kept": (
+        cutting(over=lambda length, budget: length > budget + 1, kept=lambda ids, budget: ids[: budget + 1]),
+        "the thought may have one token more than `budget` here, and keeps it when it is cut.",
+    ),
+    "zero is no budget": (
+        lambda ids, budget, end, closing: cut_by_hand(ids, budget, end, closing) if budget else list(ids),
+        "with a budget of 0 nothing is cut. 0 is a budget like any other: no token of the thought stays.",
+    ),
+    "ended within the first tokens": (
+        lambda ids, budget, end, closing: list(ids) if end in ids[:budget] else [*ids[:budget], *closing],
+        "all that has no `</think>` among its first `budget` tokens is closed. A thought of exactly `budget` tokens, "
+        "and a shorter one that is still going on, are within the budget.",
+    ),
+    "closed again": (
+        lambda ids, budget, end, closing: (
+            [*ids[: min(budget, thought_length(ids, end))], *closing]
+            if end in ids
+            else cut_by_hand(ids, budget, end, closing)
+        ),
+        "a thought that has ended in time is closed again, and its answer is removed. Leave everything as it is.",
+    ),
     "the last tag": (
         cutting(length=last_end),
         "the thought is taken to the *last* `</think>`. It ends at the first.",
@@ -214,6 +239,13 @@ def replaced(by: Callable[[int, list[int]], int]) -> Next:
     return next_digit
 
 
+def with_token(ids: list[int], place: int, token: int) -> list[int]:
+    """A new list with `token` at the place, which may be negative."""
+    kept = list(ids)
+    kept[place] = token
+    return kept
+
+
 def next_in_place(ids: list[int], place: int, digits: list[int]) -> list[int]:
     ids[place] = digits[(digits.index(ids[place]) + 1) % 10]
     return ids
@@ -256,6 +288,14 @@ NEXT: dict[str, tuple[Next, str]] = {
         replaced(lambda token, digits: digits[0] if token == digits[9] else token + 1),
         "1 is added to the *id*, which is right only if the ids of the digits stand in order.",
     ),
+    "on from the id of 0": (
+        replaced(lambda token, digits: digits[0] + (token - digits[0] + 1) % 10),
+        "the id is counted on from that of 0, which is right only if the ids of the digits stand in order.",
+    ),
+    "the id as the digit": (
+        replaced(lambda token, digits: digits[(token + 1) % 10]),
+        "the id is taken for the digit. Which digit it is, its index in `digits` says.",
+    ),
     "the digit itself": (
         replaced(lambda token, digits: (digits.index(token) + 1) % 10),
         "the digit is written in place of its id. Take `digits[...]` of it.",
@@ -295,10 +335,26 @@ NEXT: dict[str, tuple[Next, str]] = {
         if ids[min(place + 1, len(ids) - 1)] in digits else list(ids),
         "the token *after* the place is replaced.",
     ),
+    "one before": (
+        lambda ids, place, digits: with_token(ids, place - 1, digits[(digits.index(ids[place]) + 1) % 10]),
+        "the new digit stands one place too far to the left. Places are counted from 0.",
+    ),
+    "the first of its kind": (
+        lambda ids, place, digits: next_by_hand(ids, ids.index(ids[place]), digits),
+        "the *first* token with this digit is replaced. The one at `place` is meant.",
+    ),
+    "the rest missing": (
+        lambda ids, place, digits: next_by_hand(ids, place, digits)[: place + 1],
+        "what comes after the place is missing.",
+    ),
     "removed": (lambda ids, place, digits: [*ids[:place], *ids[place + 1 :]], "the digit is removed, not replaced."),
     "inserted": (
         lambda ids, place, digits: [*ids[: place + 1], digits[(digits.index(ids[place]) + 1) % 10], *ids[place + 1 :]],
-        "the new digit is put after the old one, which stays.",
+        "the new digit is inserted after the old one, which stays.",
+    ),
+    "inserted before": (
+        lambda ids, place, digits: [*ids[:place], digits[(digits.index(ids[place]) + 1) % 10], *ids[place:]],
+        "the new digit is inserted before the old one, which stays.",
     ),
     "the id alone": (
         lambda ids, place, digits: [digits[(digits.index(ids[place]) + 1) % 10]],
@@ -346,6 +402,8 @@ EXERCISES = (
             Case("still going on, within the budget", ([1, 2], 3, TAG, CLOSING), [1, 2]),
             Case("still going on, as long as the budget", ([1, 2, 3], 3, TAG, CLOSING), [1, 2, 3]),
             Case("still going on, and too long", ([1, 2, 3, 4, 5], 3, TAG, CLOSING), [1, 2, 3, *CLOSING]),
+            Case("still going on, one token too long", ([1, 2, 3, 4], 3, TAG, CLOSING), [1, 2, 3, *CLOSING]),
+            Case("all of it within the budget", ([1, TAG, 5], 4, TAG, CLOSING), [1, TAG, 5]),
             Case("one token too long", ([1, 2, 3, 4, TAG, 6], 3, TAG, CLOSING), [1, 2, 3, *CLOSING]),
             Case("a budget of nothing", ([1, 2, TAG, 5], 0, TAG, CLOSING), CLOSING),
             Case("an empty thought, and a budget of nothing", ([TAG, 7, 5], 0, TAG, CLOSING), [TAG, 7, 5]),

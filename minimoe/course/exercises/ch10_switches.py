@@ -46,8 +46,18 @@ def predictions(wrong: tuple[bool, ...]) -> dict[str, bool]:
     return {question: answer[0] != missed for (question, answer), missed in zip(SWITCHES.items(), wrong, strict=True)}
 
 
+# misunderstandings behind several wrong predictions together
+TOGETHER = {
+    (True, True, False, False, False, False): "April's models think by default, with weights in FP8 as well. So True "
+    "changes nothing, and False does.",
+    (True,) * 6: "every answer is the other way round. `True` stands for a prompt that changes.",
+}
+
+
 def misread(wrong: tuple[bool, ...]) -> str:
     """The misunderstandings behind these wrong predictions, one sentence each."""
+    if wrong in TOGETHER:
+        return TOGETHER[wrong]
     return "\n  ".join(answer[1] for answer, missed in zip(SWITCHES.values(), wrong, strict=True) if missed)
 
 

@@ -59,6 +59,10 @@ def turns_of(text: Any) -> str:
     return str(text).rpartition(START)[0]
 
 
+def opened_after_each(messages: Messages, thinking: bool) -> str:
+    return turns_of("".join(render_by_hand([message], thinking) for message in messages))
+
+
 def switched(messages: Messages, thinking: bool) -> str:
     return render_by_hand(messages, not thinking)
 
@@ -99,6 +103,10 @@ RENDERED: dict[str, tuple[Render, str]] = {
     "no opening": (
         rendering(opening="", closed=""),
         "the assistant's turn is not opened, so the model may go on with anything, for example another user.",
+    ),
+    "opening only for the empty thought": (
+        rendering(opening="", closed=f"{START}assistant\n{EMPTY}"),
+        "with thinking, the assistant's turn is not opened. It is opened in both cases.",
     ),
     "no opening, but a thought": (
         rendering(opening=""),
@@ -319,7 +327,8 @@ JOINED: dict[str, tuple[Joined, str]] = {
             outer=lambda text: text.removeprefix("\n\n"),
             without=lambda text: text.lstrip("\n"),
         ),
-        "one line end at each end is removed. The exercise says: however many there are.",
+        "of several line ends at one place, only one is taken for that of the tag. All of them are, however many there "
+        "are.",
     ),
     "one after the tag": (
         joining(tags=("<think>\n", "\n</think>\n")),
@@ -344,6 +353,10 @@ JOINED: dict[str, tuple[Joined, str]] = {
     "only the empty string": (
         joining(empty=lambda thought: not thought),
         "a thought of nothing but white space gets tags.",
+    ),
+    "nothing but line ends": (
+        joining(empty=lambda thought: not (thought or "").strip("\n")),
+        "a thought of spaces gets tags. Spaces are white space, too.",
     ),
     "the text as it came": (
         joining(without=str),
@@ -415,6 +428,21 @@ def in_place(messages: Messages) -> Messages:
     for message, other in zip(messages, changed, strict=True):
         message["content"] = other["content"]
     return messages
+
+
+def last_of(messages: Messages, *roles: str) -> int:
+    """The number of the last message with one of these roles, -1 if there is none."""
+    return max((number for number, message in enumerate(messages) if message["role"] in roles), default=-1)
+
+
+def tidied(messages: Messages, other: Callable[[str], str]) -> Messages:
+    """Without old thoughts, and with old answers that have none changed by `other`."""
+    return [
+        {**new, "content": other(new["content"])}
+        if new["role"] == "assistant" and "</think>" not in message["content"] and number < last_of(messages, "user")
+        else new
+        for number, (message, new) in enumerate(zip(messages, stripped_by_hand(messages), strict=True))
+    ]
 
 
 def before_first(messages: Messages, number: int) -> bool:
@@ -519,10 +547,42 @@ STRIPPED: dict[str, tuple[Strip, str]] = {
         "whole messages are removed. Only their thoughts go.",
     ),
     "before an answer": (
-        stripping(which=lambda messages, number: number < max(
-            (n for n, m in enumerate(messages) if m["role"] == "assistant"), default=0
-        )),
+        stripping(which=lambda messages, number: number < last_of(messages, "assistant")),
         "what counts here is the last message of the *assistant*. Take the last one of the user.",
+    ),
+    "before an answer to a user": (
+        stripping(which=lambda messages, number: 0 <= last_of(messages, "user") and number < last_of(
+            messages, "assistant"
+        )),
+        "every reply but the last loses its thought. What counts is the last message of the *user*.",
+    ),
+    "everywhere, after a user": (
+        stripping(which=lambda messages, number: last_of(messages, "user") >= 0),
+        "thoughts after the last question are removed, too. There the model is still at work.",
+    ),
+    "before a tool": (
+        stripping(which=lambda messages, number: number < last_of(messages, "user", "tool")),
+        "the result of a tool counts as a message of the user. The model is still at work, and keeps its thoughts.",
+    ),
+    "all without a user": (
+        stripping(which=lambda messages, number: last_of(messages, "user") == -1 or number < last_of(messages, "user")),
+        "without a message of the user, thoughts are removed. Then nothing changes.",
+    ),
+    "the tag's line": (
+        stripping(after=lambda content: re.sub(r".*</think>\n*", "", content)),
+        "only the line with `</think>` is removed: the dot of a pattern stops at a line end, unless re.DOTALL is set.",
+    ),
+    "line ends of every answer": (
+        lambda messages: tidied(messages, lambda content: content.lstrip("\n")),
+        "an old answer without `</think>` loses the line ends at its start. It stays as it is.",
+    ),
+    "the place -1": (
+        lambda messages: tidied(messages, lambda content: content[len("</think>") - 1 :].lstrip("\n")),
+        "an old answer without `</think>` loses its first letters: `find` and `rfind` say -1 if there is none.",
+    ),
+    "all without a tag": (
+        lambda messages: tidied(messages, lambda content: ""),
+        "of an old answer without `</think>` nothing is left. It stays as it is.",
     ),
 }  # fmt: skip
 
@@ -594,6 +654,12 @@ EXERCISES = (
         stages=(
             Stage("the turns", lambda messages, thinking: "", "are missing"),
             Stage("the opening of the reply", lambda messages, thinking: "assistant\n", "has no empty thought"),
+            Stage(
+                "the opening of the reply",
+                lambda messages, thinking: opening_of(render_by_hand(messages, thinking)) + END + "\n",
+                "is ended with `<|im_end|>`, although the model is to go on from there",
+            ),
+            Stage("the turns", opened_after_each, "open a reply after each message. It is opened once, at the end"),
         ),
         mutants=RENDERED,
         accepted={"the opening as a turn": render_with_join, "jinja": render_with_jinja, "by hand": render_by_hand},
@@ -634,6 +700,23 @@ EXERCISES = (
             "what stands before </think>": lambda result: str(result).partition("</think>")[0],
             "what stands after it": lambda result: str(result).partition("</think>")[2],
         },
+        stages=(
+            Stage(
+                "what stands before </think>",
+                lambda thought, text: "<think>\n" + thought.removeprefix("\n").removesuffix("\n") + "\n",
+                "has lost one line end at each end of the thought. There may be more to take away",
+            ),
+            Stage(
+                "what stands before </think>",
+                lambda thought, text: "<think>\n" + re.sub(r"\n+", "\n", thought.strip("\n")) + "\n",
+                "has no empty lines any more. Those inside the thought stay",
+            ),
+            Stage(
+                "what stands after it",
+                lambda thought, text: "\n\n" + text.removeprefix("\n\n"),
+                "is right only if the text begins with two line ends or none. There may be any number",
+            ),
+        ),
         mutants=JOINED,
         accepted={
             "a head that may be empty": joined_with_or,
@@ -713,10 +796,31 @@ EXERCISES = (
                 "a thought that never ended",
                 ([said("user", "a"), said("assistant", "<think>\nb b b"), said("user", "c")],),
             ),
+            Case(
+                "line ends of an answer without a thought",
+                ([said("user", "a"), said("assistant", "\n\nb, at length"), said("user", "c")],),
+            ),
+            Case(
+                "the result of a tool: still at work",
+                (
+                    [
+                        said("user", "a"), said("assistant", THOUGHT + "b"), said("user", "c"),
+                        said("assistant", THOUGHT + "d"), said("tool", "7"), said("assistant", THOUGHT + "e"),
+                    ],
+                ),
+            ),
             Case("no user at all", ([said("assistant", THOUGHT + "a"), said("assistant", THOUGHT + "b")],)),
             Case("nothing", ([],), []),
         ),
         parts={"the contents": contents},
+        stages=(
+            Stage(
+                "the contents",
+                lambda messages: contents(tidied(STRIPPED["spaces too"][0](messages), str.lstrip)),
+                "have no spaces at the start of old answers, and no line ends either where there was no thought. Only "
+                "the line ends after a thought go",
+            ),
+        ),
         also=in_place_check,
         mutants=STRIPPED,
         accepted={"split": strip_with_split, "a tuple": strip_as_tuple, "by hand": stripped_by_hand},

@@ -62,6 +62,27 @@ def largest_key(attention: Tensor, group: Tensor, groups: int) -> Tensor:
     return torch.stack([each.amax(dim=2) for each in inside], dim=2)
 
 
+def largest_query(attention: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The share at the query where it is largest."""
+    each = [shares_by_loops(attention[:, :, [query]], group, groups) for query in range(attention.shape[2])]
+    return torch.stack(each).amax(dim=0)
+
+
+def one_key(attention: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Only the last key of each group, as after scatter without adding."""
+    shares = torch.zeros(*attention.shape[:2], groups)
+    for key, number in enumerate(group.tolist()):
+        shares[:, :, number] = attention[:, :, :, key].mean(dim=2)
+    return shares
+
+
+def of_equal_stretches(attention: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The keys in order, the same number to each group; those left over at the end go to none."""
+    length = len(group) // groups
+    stretches = torch.arange(groups).repeat_interleave(length)
+    return shares_by_loops(attention[..., : length * groups], stretches, groups)
+
+
 def draw_attention(layer: int, head: int, query: int, group: list[int], groups: int) -> Arguments:
     def arguments(generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
         scores = 2 * torch.randn(layer, head, query, len(group), generator=generator)
@@ -187,6 +208,16 @@ def only_a_majority(row: list[int]) -> int:
     return answer if 2 * count > len(row) else -1
 
 
+def tied(row: list[int]) -> bool:
+    """Whether the two most frequent answers are equally frequent."""
+    counts = [count for _, count in Counter(row).most_common(2)]
+    return len(counts) == 2 and counts[0] == counts[1]
+
+
+def first_of_most(row: list[int]) -> int:
+    return Counter(row).most_common(1)[0][0]
+
+
 def first_there(row: list[int]) -> int:
     """The answer that reached the highest count first."""
     reached = [row[: at + 1].count(answer) for at, answer in enumerate(row)]
@@ -243,7 +274,11 @@ VOTED: dict[str, tuple[Vote, str]] = {
     "the minimum": (voting(min), "the smallest number is taken, and not the most frequent one."),
     "the median": (
         voting(lambda row: sorted(row)[(len(row) - 1) // 2]),
-        "this is the median: an answer in the middle, which nobody may have voted for.",
+        "this is the median: an answer in the middle, however often it occurs.",
+    ),
+    "the upper median": (
+        voting(lambda row: sorted(row)[len(row) // 2]),
+        "this is the median: an answer in the middle, however often it occurs.",
     ),
     "the mean": (
         voting(lambda row: round(sum(row) / len(row))),
@@ -256,6 +291,14 @@ VOTED: dict[str, tuple[Vote, str]] = {
     "only a majority": (
         voting(only_a_majority),
         "an answer counts only with more than half of the votes. The most frequent one is enough.",
+    ),
+    "none in a tie": (
+        voting(lambda row: -1 if tied(row) else Counter(row).most_common(1)[0][0]),
+        "among equally frequent answers none is taken. The one that was drawn first is meant.",
+    ),
+    "none votes for zero": (
+        lambda answers: voting(first_of_most)(answers.clamp(min=0)),
+        "-1 votes for 0 here. A reply without an answer has no vote.",
     ),
     "the longest run": (
         voting(longest_run),
@@ -440,11 +483,51 @@ COSTED: dict[str, tuple[Callable[..., Cost], str]] = {
         ),
         "the cache is counted before the last reply. At the end of the turn, that is in it, too.",
     ),
+    "always ten turns": (
+        lambda turns, *others: cost_by_turns(10, *others),
+        "these are the tokens of ten turns. How many there are, `turns` says.",
+    ),
     "cached all in": (
         costing(cached=lambda n, q, t, a: n * (q + t + a)),
         "as to the cache, old thoughts stay in it. They are taken out.",
     ),
 }  # fmt: skip
+
+
+CACHED, READ = "the number of tokens in the cache", "the number of tokens read"
+COST_STAGES = (
+    Stage(
+        READ,
+        lambda n, q, t, a, keep: n * q + n * (n - 1) // 2 * (q + a + t * keep),
+        "is that of whole prompts. As far as a prompt begins like the one before, it is in the cache",
+    ),
+    Stage(
+        READ,
+        lambda n, q, t, a, keep: q + (n - 1) * (2 * q + a),
+        "is that with the old question read again. It stands before the thought, where nothing has moved",
+    ),
+    Stage(
+        READ,
+        lambda n, q, t, a, keep: n * q + (n - 1) * (t + a),
+        "is that with the latest thought and answer read again. With `keep` they are in the cache, where they were "
+        "written",
+    ),
+    Stage(
+        READ,
+        lambda n, q, t, a, keep: q if keep else a + q,
+        "is that of the last turn alone. All turns together are meant",
+    ),
+    Stage(
+        CACHED,
+        lambda n, q, t, a, keep: cost_by_turns(n, q, t, a, keep)[0] - a,
+        "is that without the last answer. What the model has written is in the cache, too",
+    ),
+    Stage(
+        CACHED,
+        lambda n, q, t, a, keep: q + t + a,
+        "is that of the last turn alone. The questions and answers before it are in the cache, too",
+    ),
+)
 
 
 def as_a_list(turns: int, question: int, thought: int, answer: int, keep: bool) -> list[int]:
@@ -478,7 +561,27 @@ EXERCISES = (
             Case("one group", draw_attention(2, 4, 3, [0, 0, 0, 0, 0], 1)),
             Case("as many groups as keys", draw_attention(2, 3, 6, [4, 2, 0, 1, 3], 5)),
         ),
-        stages=(Stage("", lambda attention, group, groups: attention.mean(dim=2), "is the mean over queries, by key"),),
+        stages=(
+            Stage("", lambda attention, group, groups: attention.mean(dim=2), "is the mean over queries, by key"),
+            Stage("", largest_query, "is the share at the query where it is largest. The mean over queries is meant"),
+            Stage(
+                "",
+                lambda attention, group, groups: shares_by_loops(attention, group, groups) / attention.shape[3],
+                "is divided by the number of keys as well. The keys of a group are summed, not averaged",
+            ),
+            Stage(
+                "",
+                lambda attention, group, groups: shares_by_loops(attention.sum(2, True), group, groups) / len(group),
+                "is divided by the number of keys in place of that of queries",
+            ),
+            Stage("", one_key, "has the weight of only one key of each group. A group's share is the sum of its keys"),
+            Stage(
+                "",
+                lambda attention, group, groups: shares_by_loops(attention, group, groups + 1)[:, :, 1:],
+                "begins with the share of group 1. The groups are numbered from 0",
+            ),
+            Stage("", of_equal_stretches, "has stretches of equal length as groups. `group` says where a key belongs"),
+        ),
         mutants=ATTENDED,
         accepted={"the mean at the end": shares_in_one, "loops over keys": shares_by_loops},
     ),
@@ -537,9 +640,10 @@ EXERCISES = (
             Case("one turn, taken out", (1, 3, 10, 5, False), (18, 3)),
             Case("ten turns, kept", (10, 30, 2000, 300, True)),
             Case("ten turns, taken out", (10, 30, 2000, 300, False)),
-            Case("no thoughts", (4, 7, 0, 9, False)),
+            Case("short thoughts", (4, 7, 1, 9, False)),
         ),
-        parts={"the tokens in the cache": lambda result: result[0], "the tokens read": lambda result: result[1]},
+        parts={CACHED: lambda result: result[0], READ: lambda result: result[1]},
+        stages=COST_STAGES,
         mutants=COSTED,
         accepted={"a list": as_a_list, "turn after turn": cost_by_turns},
     ),
