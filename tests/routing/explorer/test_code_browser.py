@@ -179,3 +179,33 @@ def test_load(pages, name, selection):
         assert number(cell["MaxVio"]) == approximately(violation[0][layer])
         assert number(cell["CV by chance"]) == approximately(variation[1])
         assert number(cell["MaxVio by chance"]) == approximately(violation[1])
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("name", ["plain", "copied"])
+def test_the_tokens_and_domains_of_a_card(pages, name, selection):
+    page, path = pages[name]
+    columns, rows, code, _ = shown(page, "card", SELECTIONS[selection] | {"expert": 5})
+    names = run(code, path)
+    found, order = names["found"], names["order"].tolist()
+    assert names["tokens"].tolist() == found.token_ids[order].tolist()
+    assert 0 < len(rows) == len(order) <= 200  # the page lists no more
+    keys = ("selected", "n", "lift", "low", "high", "q")
+    listed = [[number(dict(zip(columns, row, strict=True))[key]) for key in keys] for row in rows]
+    lift = found.lift
+    values = (found.used, found.times[:, None].expand_as(found.used), lift.value, lift.low, lift.high, found.q)
+    computed = [[float(value[place, 5]) for value in values] for place in order]
+    assert [row[3] for row in listed] == [approximately(row[3]) for row in computed]
+    for mine, theirs in zip(sorted(listed), sorted(computed), strict=True):  # equal ones are listed in another order
+        assert mine == pytest.approx(theirs, rel=1e-5, nan_ok=True)
+    domain = names["shares"].value[:, 1, 5]
+    picked = names["compared"].experts[1].eq(5).any(1)
+    for index, value in enumerate(domain.tolist()):
+        inside = names["compared"].domains == index
+        assert value == approximately(picked[inside].double().mean())
+
+
+def test_the_headline_says_that_there_are_copies(pages):
+    for name, said in (("plain", False), ("copied", True)):
+        words = pages[name][0].locator(".mm-headline-words").inner_text()
+        assert words and ("40 documents are copies of others" in words) is said

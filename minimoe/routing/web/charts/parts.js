@@ -3,7 +3,7 @@
 import { MINIMUM } from "../math/intervals.js";
 import { ratioInterval } from "../math/joint.js";
 import { element, setText } from "../core/dom.js";
-import { formatCount, formatNumber, formatShare, plural } from "../core/format.js";
+import { copyWords, formatCount, formatNumber, formatShare, plural } from "../core/format.js";
 
 /** Options of one view: its defaults, overridden by the values in the state under its id. */
 export function viewOptions(app, id, defaults) {
@@ -198,12 +198,6 @@ export function documentWords(data, documents) {
   if (documents >= MINIMUM.documents) return `q holds against documents and against tokens.${copies}`;
   if (documents >= 2) return `q widens every pair by what the ${documents} documents differ by on the whole.${copies}`;
   return documents === 1 ? `q takes tokens as independent: they are of one document.${copies}` : "q takes tokens as independent: no documents are known.";
-}
-
-/** " 4 documents are copies of others; a text and its copies count as one document.", or nothing. */
-export function copyWords({ header }) {
-  const copies = header.copies ?? 0;
-  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; a text and its copies count as one document.` : "";
 }
 
 /** Python that counts copies as the page does; empty if the trace has none. */

@@ -32,20 +32,20 @@ export function viewAsCode(app, extra = "") {
   return lines.join("\n") + (extra ? `\n\n${extra.trimEnd()}` : "") + "\n";
 }
 
-/** A line of code that assigns the selected tokens of the trace to `chosen`. */
-export function selectionAsCode(app) {
+/** A line of code that assigns the selected tokens of the trace to `chosen`, or to `name`. */
+export function selectionAsCode(app, name = "chosen") {
   const { range, domain, match } = app.state;
   const [from, to] = range ?? [0, app.data.T];
   if (match !== null) {
     const mask = app.selected();
     const places = Array.from(mask.keys()).filter((t) => mask[t]);
-    return `chosen = trace.select(torch.tensor(${pythonLiteral(places)}))\n`;
+    return `${name} = trace.select(torch.tensor(${pythonLiteral(places)}))\n`;
   }
   const cut = range ? `torch.arange(${from}, ${to})` : null;
-  if (domain === null) return cut ? `chosen = trace.select(${cut})\n` : "chosen = trace\n";
+  if (domain === null) return cut ? `${name} = trace.select(${cut})\n` : `${name} = trace\n`;
   const inside = `trace.domains == trace.domain_names.index(${JSON.stringify(app.data.header.domains[domain])})`;
-  if (!cut) return `chosen = trace.select(${inside})\n`;
-  return `places = torch.arange(len(trace))\nchosen = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
+  if (!cut) return `${name} = trace.select(${inside})\n`;
+  return `places = torch.arange(len(trace))\n${name} = trace.select((places >= ${from}) & (places < ${to}) & (${inside}))\n`;
 }
 
 /** Lines that call one function of minimoe.routing.statistics: `code` follows the import, `layer` is a row of the trace. */

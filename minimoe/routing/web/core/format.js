@@ -41,6 +41,12 @@ export function plural(n, word) {
   return `${formatCount(n)} ${word}${n === 1 ? "" : "s"}`;
 }
 
+/** " 4 documents are copies of others; a text and its copies count as one document.", or nothing. */
+export function copyWords({ header }) {
+  const copies = header.copies ?? 0;
+  return copies ? ` ${plural(copies, "document")} ${copies === 1 ? "is a copy of another" : "are copies of others"}; a text and its copies count as one document.` : "";
+}
+
 /** "+0.012", "−0.003": always with a sign. */
 export function signed(value) {
   if (value === null || value === undefined) return "–";

@@ -3,7 +3,7 @@
 import { differingExperts, domainPairs, sharedByNeighbours } from "../math/findings.js";
 import { domainWord } from "./colour.js";
 import { element, setText } from "./dom.js";
-import { formatCount, plural } from "./format.js";
+import { copyWords, formatCount, plural } from "./format.js";
 
 const DEALS = 10;
 const SEEN = "minimoe-explorer-tour";
@@ -28,7 +28,7 @@ export function createHeadline(app) {
       const { done, value } = finder.next();
       if (!done) return void (timer = setTimeout(step, 0));
       app.differences = value;
-      setText(words, value.length ? domainWords(data, value) : neighbourWords(data));
+      setText(words, (value.length ? domainWords(data, value) : neighbourWords(data)) + copyWords(data));
       app.redraw(["differences"]);
     };
     timer = setTimeout(step, 120); // after the first picture

@@ -4,13 +4,13 @@ import { worthAVisit } from "../math/findings.js";
 import { documentBootstrap, documentShares, MINIMUM, wilson } from "../math/intervals.js";
 import { pairTable } from "../math/pairs.js";
 import { tokenCounts, topTokens } from "../math/vocabulary.js";
-import { copyText, pythonLiteral, statisticAsCode, viewAsCode } from "../core/code.js";
+import { copyText, pythonLiteral, selectionAsCode, statisticAsCode, viewAsCode } from "../core/code.js";
 import { choiceGroup, element, setText } from "../core/dom.js";
 import { formatCount, formatInterval, formatNumber, formatShare, formatTimes } from "../core/format.js";
 import { registerView } from "../core/registry.js";
 import { chartCanvas } from "../charts/draw.js";
 import {
-  chartList, chartPanel, chartRoom, formatQ, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
+  chartList, chartPanel, chartRoom, copiesAsCode, formatQ, moveExpert, selectionMemo, setViewOptions, viewOptions, whenStill,
 } from "../charts/parts.js";
 import { cardContexts, cardNeighbours, cardTokens, drawCardDomains, drawCardWeights, showFound } from "./card_lists.js";
 import { backgroundParts, smallNote } from "./card_small.js";
@@ -188,12 +188,7 @@ registerView({
           ]),
         };
       },
-      code: () =>
-        statisticAsCode(
-          app,
-          "domain_specialisation",
-          `shares = domain_specialisation(trace.experts, num_experts, trace.domains, len(trace.domain_names), trace.documents)\nshares.value[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.low[:, layer, ${pythonLiteral(app.state.expert ?? 0)}], shares.high[:, layer, ${pythonLiteral(app.state.expert ?? 0)}]  # (domain)`,
-        ),
+      code: () => cardAsCode(app, options().list),
       alt() {
         if (app.state.expert === null) return "No expert is chosen.";
         const one = card();
@@ -219,6 +214,24 @@ registerView({
     return instance;
   },
 });
+
+/** Python that computes the shares of the domains and the list of tokens. The domain filter does not apply to the shares. */
+function cardAsCode(app, order) {
+  const expert = pythonLiteral(app.state.expert ?? 0);
+  const every = { data: app.data, state: { ...app.state, domain: null }, selected: () => app.acrossDomains().mask };
+  const ranking = order === "lift" ? "lift.low" : "used";
+  return statisticAsCode(
+    app,
+    "domain_specialisation, token_preferences",
+    `${copiesAsCode(app.data)}${selectionAsCode(every, "compared")}shares = domain_specialisation(compared.experts, num_experts, compared.domains, len(trace.domain_names), compared.documents)
+shares.value[:, layer, ${expert}], shares.low[:, layer, ${expert}], shares.high[:, layer, ${expert}]  # (domain)
+
+${selectionAsCode(app)}found = token_preferences(chosen.experts[layer], num_experts, chosen.tokens, chosen.documents)
+order = found.${ranking}[:, ${expert}].argsort(descending=True)
+tokens = found.token_ids[order]  # the list of tokens
+found.lift.value[order, ${expert}], found.lift.low[order, ${expert}], found.lift.high[order, ${expert}], found.q[order, ${expert}]`,
+  );
+}
 
 /** The data of the card: counts, the share of each domain with its interval, the vocabulary, and contexts of selection. */
 function readCard(app, mask, layer, expert) {

@@ -5,10 +5,10 @@ import { MINIMUM } from "../math/intervals.js";
 import { randomGenerator, shuffleInPlace } from "../math/random.js";
 import { findExperts, topTokens } from "../math/vocabulary.js";
 import { element } from "../core/dom.js";
-import { formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
+import { copyWords, formatCount, formatInterval, formatNumber, formatShare, formatTimes, plural } from "../core/format.js";
 import { chartAxes, chartLine, chartTicks } from "../charts/axes.js";
 import { CHART_SMALL, chartHatch, chartText } from "../charts/draw.js";
-import { chartList, copyWords, formatQ, setViewOptions } from "../charts/parts.js";
+import { chartList, formatQ, setViewOptions } from "../charts/parts.js";
 
 export function drawCardDomains(app, board, card) {
   const { pen, width, height, ink, target } = board;
