@@ -9,8 +9,8 @@ results differ in the last bit. `auto` therefore uses either `loop` alone or the
 size of its experts; `loop` for large ones: a streamed model has room for one at a time, and equals a loaded one. On a
 GPU, where nothing is streamed, it uses `grouped` for large ones.
 
-Rows are selected with `index_select`: on a CPU it takes a fifth of the time of `x[indices]`, and its gradient is the same
-in every run, while that of `x[indices]` is summed by all threads at once, in no fixed order.
+Rows are selected with `index_select`: on a CPU it takes a fifth of the time of `x[indices]`. Its gradient is equal in
+every run, while that of `x[indices]` is summed by all threads at once, in no fixed order.
 
 Under torch.compile `gather` is compiled with the rest of the model. `loop` and `grouped` run uncompiled between two
 compiled parts: the number of tokens per expert is known only at run time, and tracing it would recompile for every
