@@ -82,7 +82,7 @@ def answer(page, stub_line, wrong_or_right):
 
 
 def test_exercises_03_run_unattempted_then_wrong_then_right(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def apply_rope")
     outputs = page.locator(".jp-OutputArea-output")
     assert outputs.filter(has_text="03.1  todo").count() == 1
 

@@ -85,7 +85,7 @@ def answer(page, id, code):
 
 
 def test_a_wrong_answer_is_named_and_a_right_one_runs_inside_the_model(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def workload_as_it_was")
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     told = answer(page, "06.1", WRONG)
     keep(page, "wrong")

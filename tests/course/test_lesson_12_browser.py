@@ -88,7 +88,7 @@ def answer(page, code):
 
 
 def test_a_wrong_answer_is_named_and_a_right_one_draws_the_atlas(reader):
-    page = reader(EXERCISES)
+    page = reader(EXERCISES, above="def coactivation_as_it_was")
     told = answer(page, OVER_ONE)
     assert "12.1  wrong" in told and "slots / num_experts" in told
     assert "12.1  ok" in answer(page, RIGHT)
