@@ -69,7 +69,8 @@ export function legendBar(app) {
       const kept = scale.ticks.filter((tick) => !strong || tick === strong || Math.abs(tick.value - strong.value) > minGap);
       ticks.replaceChildren(...kept.map(({ value, text, strong }) => {
         const left = (100 * (value - scale.low)) / (scale.high - scale.low || 1);
-        return element("span", { class: strong ? "mm-strong" : null, style: `left:${left}%` }, text);
+        const anchor = text.length > 8 ? `; --mm-anchor: ${left}%` : ""; // a long text stays within the bar
+        return element("span", { class: strong ? "mm-strong" : null, style: `left: ${left}%${anchor}` }, text);
       }));
       setText(label, note ? `${scale.label}; ${note}` : scale.label);
     },
