@@ -19,8 +19,8 @@ SHAPES = {
         tie_word_embeddings=True,
     ),
     "deep and wide": dict(
-        vocab_size=3072, hidden_size=128, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=1,
-        head_dim=64, intermediate_size=256, moe_intermediate_size=16, num_experts=160, num_experts_per_tok=10,
+        vocab_size=3072, hidden_size=128, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=1,
+        head_dim=64, intermediate_size=256, moe_intermediate_size=16, num_experts=144, num_experts_per_tok=9,
         rope_theta=500_000.0, max_position_embeddings=4096,
     ),
 }  # fmt: skip

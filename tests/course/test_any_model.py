@@ -57,7 +57,7 @@ def write_lesson(path, *cells, tags=()):
 
 def test_the_model_of_a_lesson_is_replaced(tmp_path, checkpoints):
     names = run_lesson(write_lesson(tmp_path / "lesson.ipynb", *LESSON), checkpoints["deep and wide"])
-    assert names["layers"] == 6 and names["MODEL"] == str(checkpoints["deep and wide"])
+    assert names["layers"] == 5 and names["MODEL"] == str(checkpoints["deep and wide"])
 
 
 @pytest.mark.parametrize(
