@@ -26,12 +26,12 @@ COEFFICIENT = 0.02  # of the balancing loss when it is on
 
 
 def progress_picture(
-    step: int, load: Tensor, losses: list[float], balanced: bool, switches: list[int], total: int = STEPS
+    step: int, load: Tensor, losses: list[float], state: str, switches: list[int], total: int = STEPS
 ) -> Picture:
     """Load of each expert now, and the loss so far beside that of the recorded run.
 
-    load: (expert), shares of the last LOG_EVERY steps. losses: one for each LOG_EVERY steps. switches: steps at which
-    the balancing loss was turned on or off.
+    load: (expert), shares of the last LOG_EVERY steps. losses: one for each LOG_EVERY steps. state: a sentence about the
+    balancing loss. switches: steps at which it was turned on or off.
     """
     stored = stored_runs()["switched_on"]
     dead = int((load * len(load) < DEAD).sum())
@@ -63,8 +63,7 @@ def progress_picture(
     for note in figure.layout.annotations[:2]:
         note.update(x=0, xanchor="left", font={"size": 13, "color": MUTED})
     title = f"Step {step}: {dead} of {len(load)} experts are dead"
-    state = "on" if balanced else "off"
-    subtitle = f"A small model from random weights, layer {LAYER}. The balancing loss is {state}."
+    subtitle = f"A small model from random weights, layer {LAYER}. {state}"
     return finish(figure, title, f"{title}. {subtitle}", 420, subtitle)
 
 
@@ -147,7 +146,8 @@ class LiveRun:
                     self.losses.append(total / LOG_EVERY)
                     load = counted[LAYER] / counted[LAYER].sum()
                     self.bar.value, self.bar.description = run.step, f"step {run.step}"
-                    self.show(progress_picture(run.step, load, self.losses, balanced, self.switches, self.steps))
+                    state = f"The balancing loss is {'on' if balanced else 'off'}."
+                    self.show(progress_picture(run.step, load, self.losses, state, self.switches, self.steps))
                     total, counted = 0.0, torch.zeros(())
 
 
@@ -156,8 +156,8 @@ def stored_picture() -> Picture:
     stored = stored_runs()["switched_on"]
     load = load_of(stored)[:, LAYER]
     switch = stored["plan"]["switch"]
-    picture = progress_picture(stored["step"][-1], load[-1], [], True, [switch])
-    return picture
+    state = f"Recorded: the balancing loss was off until step {switch}, then on."
+    return progress_picture(stored["step"][-1], load[-1], [], state, [switch])
 
 
 def live_run() -> LiveRun:
