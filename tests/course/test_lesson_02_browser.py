@@ -14,7 +14,7 @@ TITLE = f"() => ({FIGURE}?.layout?.title?.text ?? '').replaceAll('<br>', ' ')"
 
 
 def test_lesson_02_runs_and_its_widget_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="direction = F.normalize(before_norm, dim=0) * before_norm.numel() ** 0")
     handle = page.locator(".widget-slider .noUi-handle").first
     handle.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(TITLE, timeout=30_000)

@@ -49,7 +49,7 @@ def show(page, widget):
 
 
 def test_lesson_03_runs_and_its_widgets_answer(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="def scores(q, k):")
     title = show(page, ARROWS)
     assert "q at 15, turned" in title and "k at 14, by" in title and "distance 1;" in title
     first = score(page)

@@ -24,7 +24,7 @@ def choose(page, name, label):
 
 
 def test_lesson_05_runs_and_its_widget_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="banks = [model.layers[number].mlp.experts for number in config.moe_lay")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(TITLE, timeout=30_000)
     title = page.evaluate(TITLE).replace("<br>", " ")

@@ -37,7 +37,7 @@ def after(page, old, act):
 
 
 def test_every_widget_of_the_lesson_moves_its_picture(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="passages = held_out_texts(tokenizer, each=12, seed=")
     assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     page.locator(WIDGET).first.scroll_into_view_if_needed()
     page.wait_for_selector(DRAWN)

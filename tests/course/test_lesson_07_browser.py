@@ -27,7 +27,7 @@ def after(page, act):
 
 
 def test_lesson_07_runs_and_its_widget_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="big = minimoe.ModelConfig.named(")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(TITLE, timeout=30_000)
     assert page.evaluate(TITLE).startswith("1 token hits 8 of 128 experts: 8 read for each token")

@@ -25,7 +25,7 @@ def move(page, name, keys):
 
 
 def test_lesson_08_runs_and_its_widget_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="layers = list(model.layer_range)")
     page.locator(".widget-hslider").first.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(TITLE, timeout=30_000)
     title = page.evaluate(TITLE)

@@ -33,7 +33,7 @@ def wait_for_texts(page, different):
 
 
 def test_lesson_09_runs_and_its_desk_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="def write_on(ids, count, temperatures):")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(f"{TITLE}.startsWith('1,990 tokens can come next')", timeout=30_000)
     first = wait_for_texts(page, "some")

@@ -27,7 +27,7 @@ def wait_for(page, budget, verdict, says):
 
 
 def test_lesson_10_runs_and_its_slider_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="examples = [ch10_charts.Written(tokenizer, turn) for turn in sums[:8]]")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     wait_for(page, 100, "wrong", "cut after 100 tokens")
     keep(page, "budget-before")

@@ -22,7 +22,7 @@ def wait_for(page, text):
 def test_lesson_11_runs_and_its_live_run_obeys(reader):
     page = reader(LESSON)
     page.locator(LIVE).first.scroll_into_view_if_needed(timeout=30_000)
-    assert "Recorded: the balancing loss was off until step 200, then on" in wait_for(page, "Step 400")  # the recorded run
+    assert "Recorded: the balancing loss was off until step 200, then on" in wait_for(page, "Step 400")
     page.locator(f"{LIVE} button:has-text('train')").first.click()
     assert "The balancing loss is off" in wait_for(page, "Step 10:")
     page.locator(f"{LIVE} .widget-toggle-button:has-text('on')").first.click()

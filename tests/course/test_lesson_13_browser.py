@@ -30,7 +30,7 @@ def flips(title):
 
 
 def test_lesson_13_runs_and_its_desk_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="planned = {each: plan(big, precision=each).weight_bytes / 1e9 for each")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     page.wait_for_function(f"{TITLE}.startsWith('4.50 bits a weight')", timeout=30_000)
     page.wait_for_function(f"{ANSWER}.includes('4307 + 2189')", timeout=30_000)

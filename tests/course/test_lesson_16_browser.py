@@ -27,7 +27,7 @@ def choose(page, label, option):
 
 
 def test_lesson_16_runs_and_its_switches_answer(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="changes = zoo.history()")
     page.locator(".widget-play").first.scroll_into_view_if_needed(timeout=30_000)
     wait_for_title(page, GAME, "Step 0: the busiest expert has 1.4")
     handle = page.locator(f"{GAME} .widget-slider .noUi-handle")

@@ -25,7 +25,7 @@ def choose(page, name, value):
 
 
 def test_lesson_17_runs_and_its_widget_answers(reader):
-    page = reader(LESSON)
+    page = reader(LESSON, above="minimoe.show_code(Chunks.query_positions)")
     page.locator(".widget-dropdown").first.scroll_into_view_if_needed(timeout=30_000)
     wait_for_title(page, "dual chunk: 0% of all pairs")
     assert "Query 1008, key 64: 944 apart, used as 192" in page.evaluate(TITLE)
