@@ -13,6 +13,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Run:
         """Run pytest with its output on this terminal; returns whether it passed."""
         environment = os.environ | CAPABILITIES[self.capability]
         environment |= {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "passive"}
+        # torch.compile would take from its cache what it compiled for another instruction set, and compute nonsense.
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"minimoe-compiled-{self.capability}")
         workers = max(1, min(2, (os.cpu_count() or 1) // self.threads))
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile", *self.arguments]
         return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0

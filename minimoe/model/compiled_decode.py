@@ -41,6 +41,10 @@ SPACE_IN_PATH = (
     "compile_decode: the compiler that torch.compile starts cannot link to PyTorch, whose path contains a space: {}. "
     "Move the environment to a path without one, or generate without compile_decode."
 )
+NOT_COMPILED = (
+    "compile_decode: the C++ compiler refused what torch.compile wrote. Its cache may come from another processor: delete "
+    "the folder {} and try again, or generate without compile_decode."
+)
 
 
 class LayerCache:
@@ -177,7 +181,9 @@ def refuse_unsupported(model: "Transformer") -> None:
 
 
 def compile_decode(model: "Transformer") -> CompiledDecode:
-    """A compiled step that has run once. Raises UnsupportedModel, and MinimoeError if there is no compiler."""
+    """A compiled step that has run once. Raises UnsupportedModel, and MinimoeError if there is no compiler or
+    if it fails.
+    """
     compiled = CompiledDecode(model)
     cache = model.new_cache(capacity=2 * KEYS)  # not KEYS: two sizes that are equal would be taken for one
     try:
@@ -188,5 +194,9 @@ def compile_decode(model: "Transformer") -> CompiledDecode:
             raise MinimoeError(NO_COMPILER) from error
         if " " in torch.__file__ and "CppCompileError" in str(error):
             raise MinimoeError(SPACE_IN_PATH.format(Path(torch.__file__).parent)) from error
+        if "CppCompileError" in str(error):
+            from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+            raise MinimoeError(NOT_COMPILED.format(cache_dir())) from error
         raise
     return compiled

@@ -164,3 +164,13 @@ def test_a_space_in_the_path_of_pytorch_is_named(monkeypatch):
     monkeypatch.setattr(torch, "__file__", "/my files/torch/__init__.py")
     with pytest.raises(MinimoeError, match="contains a space: /my files/torch"):
         random_model().compile_decode()
+
+
+def test_code_that_the_compiler_refuses_is_named(monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("CppCompileError: C++ compile error ... 'at::vec' has not been declared")
+
+    monkeypatch.setattr(CompiledDecode, "__call__", fails)
+    monkeypatch.setattr(torch, "__file__", "/files/torch/__init__.py")
+    with pytest.raises(MinimoeError, match="the C\\+\\+ compiler refused the code"):
+        random_model().compile_decode()

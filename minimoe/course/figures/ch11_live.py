@@ -30,7 +30,7 @@ def progress_picture(
 ) -> Picture:
     """Load of each expert now, and the loss so far beside that of the recorded run.
 
-    load: (expert), shares of the last LOG_EVERY steps. losses: one for each LOG_EVERY steps. state: a sentence about the
+    load: (expert), shares of the last LOG_EVERY steps. losses: one for each LOG_EVERY steps. state: a sentence on the
     balancing loss. switches: steps at which it was turned on or off.
     """
     stored = stored_runs()["switched_on"]
