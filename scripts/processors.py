@@ -53,7 +53,8 @@ class Run:
         environment = os.environ | CAPABILITIES[self.capability]
         environment |= {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "passive"}
         # torch.compile would take from its cache what it compiled for another instruction set, and compute nonsense.
-        environment["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"minimoe-compiled-{self.capability}")
+        cache = Path(tempfile.gettempdir()) / f"minimoe-compiled-{self.capability}"
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
         workers = max(1, min(2, (os.cpu_count() or 1) // self.threads))
         command = [sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--dist", "loadfile", *self.arguments]
         return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0

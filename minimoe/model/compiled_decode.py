@@ -42,8 +42,8 @@ SPACE_IN_PATH = (
     "Move the environment to a path without one, or generate without compile_decode."
 )
 NOT_COMPILED = (
-    "compile_decode: the C++ compiler refused what torch.compile wrote. Its cache may come from another processor: delete "
-    "the folder {} and try again, or generate without compile_decode."
+    "compile_decode: the C++ compiler refused what torch.compile wrote. Its cache may come from another processor: "
+    "delete the folder {} and try again, or generate without compile_decode."
 )
 
 
