@@ -172,5 +172,5 @@ def test_code_that_the_compiler_refuses_is_named(monkeypatch):
 
     monkeypatch.setattr(CompiledDecode, "__call__", fails)
     monkeypatch.setattr(torch, "__file__", "/files/torch/__init__.py")
-    with pytest.raises(MinimoeError, match="compiler refused what torch.compile wrote"):
+    with pytest.raises(MinimoeError, match="compiler refused what"):
         random_model().compile_decode()
