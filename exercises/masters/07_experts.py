@@ -254,7 +254,7 @@ def loss(run_experts):
 
 print(f"as trained      {next_token_loss(model, texts):.1f} nats per token")
 print(f"no experts      {loss(lambda x, routing, bank: torch.zeros_like(x)):.1f}")
-print(f"the bug         {loss(engine_with(suspicious)):.1f}")
+print(f"the bug         {loss(engine_with(suspicious)):.0f}, roughly")  # which row is kept depends on the threads
 repaired = add_up(torch.zeros(1, 1), torch.tensor([0]), 1) is not None
 mine = f"{loss(engine_with(add_up)):.1f}" if repaired else "Write the function above: here you will see its loss."
 print(f"your add_up     {mine}")
