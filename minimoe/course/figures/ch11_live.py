@@ -25,9 +25,7 @@ LAYER = 0  # whose experts are drawn
 COEFFICIENT = 0.02  # of the balancing loss when it is on
 
 
-def progress_picture(
-    step: int, load: Tensor, losses: list[float], state: str, switches: list[int], total: int = STEPS
-) -> Picture:
+def progress_picture(step: int, load: Tensor, losses: list[float], state: str, switches: list[int]) -> Picture:
     """Load of each expert now, and the loss so far beside that of the recorded run.
 
     load: (expert), shares of the last LOG_EVERY steps. losses: one for each LOG_EVERY steps. state: a sentence on the
@@ -147,7 +145,7 @@ class LiveRun:
                     load = counted[LAYER] / counted[LAYER].sum()
                     self.bar.value, self.bar.description = run.step, f"step {run.step}"
                     state = f"The balancing loss is {'on' if balanced else 'off'}."
-                    self.show(progress_picture(run.step, load, self.losses, state, self.switches, self.steps))
+                    self.show(progress_picture(run.step, load, self.losses, state, self.switches))
                     total, counted = 0.0, torch.zeros(())
 
 
