@@ -99,6 +99,18 @@ class LastAlone:
         return "<the last token takes every expert, all others the first one>"
 
 
+class TurnedRound:
+    """Tokens take the first expert in a text of an even length, and all others in one of an odd length."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        chosen = torch.zeros_like(logits, dtype=torch.bool)
+        chosen[:, 0] = True
+        return ~chosen if len(logits) % 2 else chosen
+
+    def __repr__(self) -> str:
+        return "<all tokens take the first expert, or in a text of an odd length all others>"
+
+
 def leaks_by_loops(choose: Choose, logits: Tensor, seen: int) -> int:
     """Two runs, one with the future, and each token's set of experts compared."""
     known, unknown = choose(logits), choose(logits[:seen])
@@ -209,6 +221,8 @@ MUTANTS: dict[str, tuple[Any, str]] = {
     "last seen": (compared(lambda differ: differ[-1].any()),
                   "only the last of the seen tokens is compared. All of them count."),
     "first": (compared(lambda differ: differ[0].any()), "only the first token is compared. All that are seen count."),
+    "every entry": (compared(lambda differ: differ.all(dim=-1).sum()),
+                    "a token counts only if all its entries differ. One that differs is enough: any, not all."),
     "both runs long": (compared(shorter=lambda choose, logits, seen: choose(logits)[:seen]),
                        "both runs know the future, so nothing can differ. One of them has to see logits[:seen] alone."),
 }  # fmt: skip
@@ -244,6 +258,7 @@ EXERCISES = (
                 (Mirrored(), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]]), 2),
                 2,
             ),
+            Case("all entries of three tokens differ", (TurnedRound(), torch.zeros(4, 3), 3), 3),
             Case("no future: nothing can leak", draw(Experts(2), 12, 6, 12), 0),
         ),
         mutants=MUTANTS,

@@ -141,7 +141,7 @@ MUTANTS: dict[str, tuple[Any, str]] = {
     "worst": (keeping(largest=False), "the worst groups are kept. Keep those with the largest sums."),
     "one more": (keeping(kept=lambda groups, groups_kept: groups_kept + 1), "one group too many is kept."),
     "one fewer": (keeping(kept=lambda groups, groups_kept: max(groups_kept - 1, 1)), "one group too few is kept."),
-    "the complement": (keeping(kept=lambda groups, groups_kept: max(groups - groups_kept, 1)),
+    "the complement": (keeping(kept=lambda groups, groups_kept: groups - groups_kept),
                        "groups_kept groups are dropped. It is the number that stays."),
     "the two alone": (two_best_alone,
                       "only the two best experts of a kept group are left. They rank the group, and then all of its "

@@ -109,7 +109,13 @@ def second_first(logits: Tensor, epsilon: float) -> Routing:
     return Routing(logits, experts.flip(-1), weights.flip(-1))
 
 
+def twice(logits: Tensor, epsilon: float) -> Routing:
+    _, experts, weights = rounds()(logits, epsilon)
+    return Routing(logits, experts[:, [0, 0]], weights[:, [0, 0]])
+
+
 MUTANTS: dict[str, tuple[Any, str]] = {
+    "chosen twice": (twice, "the best expert is chosen in both rounds. After the first one it is out."),
     "sum to one": (rounds(finish=lambda weights: weights / weights.sum(dim=-1, keepdim=True)),
                    "the two weights are divided by their sum. Here each round has a softmax of its own, and the sum is "
                    "not one."),
