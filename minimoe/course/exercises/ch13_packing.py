@@ -225,6 +225,9 @@ EXERCISES = (
                 "the even inputs are the whole byte: mask its lower half with & 15."),
             "mask of seven": (
                 split(low=lambda stored: stored & 7), "the mask of the lower half has three bits: 15 has four."),
+            "shifted with a sign": (
+                split(high=lambda stored: stored.char() >> 4),
+                "the byte is made int8 before it is shifted, and its top bit becomes a sign. Shift first."),
             "shifted by eight": (
                 split(high=lambda stored: stored >> 8), "the odd inputs are shifted by 8 bits, and nothing is left."),
             "not shifted": (

@@ -166,14 +166,17 @@ def with_steps(
 
     def answer(weight: Tensor) -> Tensor:
         scale = reduce(weight.abs(), f"out into -> {axes}", "max") / steps
-        return rounding(weight / scale).clamp(low, high) * scale
+        return rounding((weight / scale).nan_to_num(0.0)).clamp(low, high) * scale
 
     return answer
 
 
-def largest_positive(weight: Tensor) -> Tensor:
-    scale = reduce(weight, "out into -> out 1", "max") / 7
-    return (weight / scale).round().clamp(-8, 7) * scale
+def largest_positive(low: int) -> Callable[[Tensor], Tensor]:
+    def answer(weight: Tensor) -> Tensor:
+        scale = reduce(weight, "out into -> out 1", "max") / 7
+        return (weight / scale).round().clamp(low, 7) * scale
+
+    return answer
 
 
 def put_back(weight: Tensor) -> Tensor:
@@ -382,8 +385,11 @@ EXERCISES = (
                 "the largest magnitude is divided by 15, so that it becomes 15 and is clipped to 7. Divide by 7."),
             "int8": (with_steps(127, -127, 127), "the numbers go to 127, which is int8. Keep four bits: -7 to 7."),
             "positive": (
-                largest_positive,
+                largest_positive(-8),
                 "the scale comes from the largest weight. A negative one may be larger in magnitude: keep .abs()."),
+            "positive, to -7": (
+                largest_positive(-7),
+                "the scale comes from the largest weight, and negative ones are clipped. Take the largest magnitude."),
             "numbers": (numbers_alone, "these are the numbers. Multiply them by the scale again."),
             "not rounded": (
                 with_steps(7, -7, 7, rounding=lambda values: values),
