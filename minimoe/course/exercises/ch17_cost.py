@@ -104,6 +104,10 @@ FLOPS: Mapping[str, tuple[dict, str]] = {
         {"pairs": lambda tokens: tokens * (tokens - 1) // 2},
         "a token attends to itself, too: tokens * (tokens + 1) / 2 pairs",
     ),
+    "half of the square": (
+        {"pairs": lambda tokens: tokens * tokens // 2},
+        "half of all pairs are counted, and of those of a token with itself only half: it is tokens * (tokens + 1) / 2",
+    ),
     "one pair a token": (
         {"pairs": lambda tokens: tokens},
         "attention is counted once a token. Each token attends to all tokens before it",
@@ -246,6 +250,10 @@ EXERCISES = (
         ),
         mutants={
             **one_by_one(flops_with, FLOPS),
+            "weights in every layer": (
+                lambda active, layers, *sizes: flops_with()(active * layers, layers, *sizes),
+                "the active weights are multiplied by the number of layers. They are those of all layers already.",
+            ),
             **two_at_once(flops_with, FLOPS, {"no attention", "no weights", "training", "one pair a token"}),
             "the last token alone": (
                 lambda active, layers, heads, head_dim, tokens: 2 * active + 4 * layers * heads * head_dim * tokens,

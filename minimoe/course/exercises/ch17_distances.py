@@ -324,6 +324,18 @@ EXERCISES = (
                 with_ramp(mix=lambda plain, slow, ramp: plain * ramp + slow * (1 - ramp)),
                 "the ramp is reversed: the fast pairs are slowed and the slow ones kept.",
             ),
+            "no ramp": (
+                with_ramp(mix=lambda plain, slow, ramp: torch.where(ramp > 0, slow, plain)),
+                "there is no ramp: all pairs after the first number are slowed by the whole factor.",
+            ),
+            "turns exchanged": (
+                with_ramp(turns=(1, 32)),
+                "32 turns and 1 turn are exchanged. Pairs with many turns stay, those with few are slowed.",
+            ),
+            "half is all": (
+                with_ramp(ends=lambda low, high: (math.floor(2 * low), math.ceil(2 * high))),
+                "the numbers of the two pairs are twice as large: `half` is head_dim / 2.",
+            ),
             "faster": (
                 with_ramp(mix=lambda plain, slow, ramp: plain * (1 - ramp) + plain * plain / slow * ramp),
                 "the slow pairs are multiplied by the factor. They have to turn more slowly: divide.",

@@ -408,6 +408,10 @@ EXERCISES = (
                 mask_with(lambda q, k, window, sinks: (k <= q) & ((q - k < window - 1) | (k < sinks))),
                 "the window has one key too few. It holds `window` keys, and the query's own is one of them.",
             ),
+            "sinks by query": (
+                mask_with(lambda q, k, window, sinks: (k <= q) & ((q - k < window) | (q < sinks))),
+                "the first *queries* see everything here. The sinks are the first keys, for every query.",
+            ),
             "one sink more": (
                 mask_with(lambda q, k, window, sinks: (k <= q) & ((q - k < window) | (k <= sinks))),
                 "there is one sink too many: they are the keys 0 .. sinks - 1.",

@@ -452,7 +452,7 @@ def _(weight, size):
 
 @wrong("13.6", "mean, from the page", "max", "mean, from the page", "largest")
 def _(weight, size):
-    return reduce(weight.abs(), "(row a) (column b) -> row column", "mean, from the page", a=size, b=size)
+    return reduce(weight.abs(), "(row a) (column b) -> row column", "mean", a=size, b=size)
 
 
 @wrong("13.6", "one for each row of a block", "shape", "row", "square")
