@@ -166,8 +166,8 @@ for gpus in (6, 8, 10, 12):
 # *10 minutes, difficulty 3 of 5.* Count a multiplication and an addition as two operations. Each active weight takes
 # part in one multiplication and one addition for each token. In attention, each token attends to itself and to all
 # tokens before it: in each layer and each query head, such a pair costs one dot product of head_dim channels, and
-# head_dim channels of a value that are multiplied and added to the mixture. Guess first: at a million tokens, which of
-# the two kinds is larger in the 235B?
+# head_dim channels of a value that are multiplied and added to the mixture. Guess first: in the lesson, both kinds are
+# equal in the 235B at some 28,000 tokens. In the 30B-A3B, which has a seventh of the active weights: earlier or later?
 
 
 # %% exercise="17.4"
@@ -183,13 +183,16 @@ def prefill_flops(active: int, layers: int, heads: int, head_dim: int, tokens: i
 minimoe.check("17.4", prefill_flops)
 
 # %%
-active = big.active_parameters - big.vocab_size * big.hidden_size  # the input embedding is only looked up
-for tokens in (1_000, 32_768, 262_144, 1_010_000):
-    work = prefill_flops(active, big.num_hidden_layers, big.num_attention_heads, big.head_dim, tokens)
-    if work is None:
-        print("write the function above")
-        break
-    print(f"{tokens:9,} tokens: {work:.2e} operations, of which attention {1 - 2 * active * tokens / work:.0%}")
+for name in ("Qwen3-235B-A22B-Instruct-2507", "Qwen3-30B-A3B-Instruct-2507"):
+    one = minimoe.ModelConfig.named(name)
+    active = one.active_parameters - one.vocab_size * one.hidden_size  # the input embedding is only looked up
+    print(name)
+    for tokens in (1_000, 15_000, 28_000, 262_144, 1_010_000):
+        work = prefill_flops(active, one.num_hidden_layers, one.num_attention_heads, one.head_dim, tokens)
+        if work is None:
+            print("  write the function above")
+            break
+        print(f"{tokens:11,} tokens: {work:.2e} operations, of which attention {1 - 2 * active * tokens / work:.0%}")
 
 # %% [markdown]
 # ## 17.5 · Predict, then run: where is the needle lost?
