@@ -4,6 +4,7 @@ import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import torch
@@ -226,12 +227,15 @@ def mismatch_of(
 
 
 def changed(before: Any, after: Any) -> bool:
-    """Whether a call changed an argument in place: a tensor, a tuple with one, or a list of texts or numbers."""
+    """Whether a call changed an argument in place: a tensor, a tuple with one, or a list or dictionary of texts or
+    numbers.
+    """
     if isinstance(before, torch.Tensor):
         return difference(before, after, 0.0) is not None
     if isinstance(before, tuple):
         return any(changed(one, other) for one, other in zip(before, after, strict=True))
-    plain = isinstance(before, list) and all(isinstance(value, (str, bytes, int, float)) for value in before)
+    values = before if isinstance(before, list) else before.values() if isinstance(before, dict) else None
+    plain = values is not None and all(isinstance(value, (str, bytes, int, float, NoneType)) for value in values)
     return plain and before != after
 
 

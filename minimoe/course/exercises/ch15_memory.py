@@ -257,6 +257,10 @@ EXERCISES = (
                 lambda *s: placed(*s, ends=lambda embedding, head, card, last: (embedding + head) * (card == 0)),
                 "embedding and head are both on the first card. The head is on the last one.",
             ),
+            "both on the last": (
+                lambda *s: placed(*s, ends=lambda embedding, head, card, last: (embedding + head) * (card == last)),
+                "embedding and head are both on the last card. The embedding is on the first one.",
+            ),
             "ends exchanged": (
                 lambda *s: placed(
                     *s, ends=lambda embedding, head, card, last: head * (card == 0) + embedding * (card == last)

@@ -41,6 +41,11 @@ def filled(ours: Table, theirs: Table) -> Counts:
     return compared({n: ours.get(n) or 0 for n in names}, {n: theirs.get(n) or 0 for n in names})
 
 
+def dash_as_zero(ours: Table, theirs: Table) -> Counts:
+    """A dash is 0, and a row that stands in one table only is missing."""
+    return compared(*({name: score or 0 for name, score in side.items()} for side in (ours, theirs)))
+
+
 def moved(counts: Counts, source: int, target: int) -> Counts:
     """One count added to another."""
     changed = list(counts)
@@ -99,6 +104,10 @@ EXERCISES = (
             "missing is 0": (
                 filled,
                 "a missing score is taken for 0, so that the other one wins. A dash is no score: count it as missing.",
+            ),
+            "a dash is 0": (
+                dash_as_zero,
+                "a dash (None) is taken for 0, so that the other score wins. It is no score: count the row as missing.",
             ),
             "0 is missing": (
                 lambda a, b: counting(a, b, known=bool),

@@ -109,6 +109,18 @@ def test_a_list_that_is_changed_in_place_is_noticed():
     assert judge(exercise, sorted).status == "ok"
 
 
+def test_a_dictionary_that_is_changed_in_place_is_noticed():
+    exercise = fake(cases=(Case("two scores", ({"a": 1.5, "b": None},)),), oracle=len, mutants={})
+
+    def in_place(scores):
+        scores["c"] = 0.0
+        return len(scores) - 1
+
+    verdict = judge(exercise, in_place)
+    assert verdict.status == "wrong" and "changed its argument in place" in verdict.text
+    assert judge(exercise, len).status == "ok"
+
+
 def test_a_tensor_of_a_tuple_that_is_changed_in_place_is_noticed():
     exercise = fake(cases=(Case("a pair", ((torch.ones(2), "name"),)),), oracle=lambda pair: pair[0] * 2, mutants={})
     verdict = judge(exercise, lambda pair: pair[0].mul_(2))
