@@ -221,6 +221,8 @@ found = {
     "all outputs the same": task(2, True, same_outputs),
 }
 rows = {what: [int((g.abs() > 1e-9).sum()), f"{abs(float(g.sum())):.2f}"] for what, g in found.items()}
+if ... in predictions.values():
+    rows = {"Predict first, and run this cell again.": ["", ""]}
 table(["scores that move", "sum of the gradients, without its sign"], rows)
 
 # %%

@@ -109,8 +109,9 @@ EXERCISES = (
         cases=(
             Case("four experts, mean 5, by hand", HAND, torch.tensor([0.05, 0.05, -0.05, -0.05])),
             Case("five experts, one of them exactly at the mean of 6", WITH_MEAN),
+            Case("a mean between two counts", (torch.tensor([0.1, 0.0, -0.1]), torch.tensor([2, 2, 3]), 0.1)),
             Case("random counts", random_state(6)),
-            Case("random counts, in float64", random_state(9, torch.float64)),
+            Case("random counts, in float64", random_state(9, torch.float64), tolerance=1e-6),
         ),
         stages=(
             Stage("", lambda b, c, r: (c.float().mean() - c).sign().to(b.dtype), "is the direction of the step"),
@@ -137,6 +138,10 @@ EXERCISES = (
             "against zero": (
                 stepped(lambda counts, mean: -counts.sign()),
                 "every expert with a token is lowered. Compare each count with the mean.",
+            ),
+            "the whole part of the mean": (
+                stepped(lambda counts, mean: (mean.floor() - counts).sign()),
+                "the counts are compared with the whole part of their mean, which may lie between two numbers.",
             ),
             "without the rate": (
                 without_rate,

@@ -221,6 +221,7 @@ EXERCISES = (
             Case("one layer of four experts, by hand", (torch.tensor([[10, 10, 0, 0]]),),
                  (torch.tensor([1.0]), torch.tensor([2]))),
             Case("an even load", (torch.full((2, 8), 5),), (torch.tensor([3.0, 3.0]), torch.tensor([0, 0]))),
+            Case("exactly a tenth of an even share", (torch.tensor([[1, 13, 13, 13]]),)),
             Case("random counts with some starved experts", random_counts(3, 7, 2)),
             Case("more experts", random_counts(2, 20, 5)),
         ),
@@ -320,6 +321,23 @@ EXERCISES = (
             "the first time": (
                 first_time,
                 "this is the first record below the threshold. Some experts come back after it.",
+            ),
+            "the steps": (
+                lambda load: torch.where(lost_at(load) >= 0, 10 * (lost_at(load) + 1), -1),
+                "these are the steps of the records. The page asks for the number of the record, from 0.",
+            ),
+            "low from the beginning": (
+                lambda load: torch.where(is_low(load).all(dim=0), 0, -1),
+                "only experts that are low in every record are found. An expert may be lost later.",
+            ),
+            "low at the end": (
+                lambda load: torch.where(is_low(load)[-1], len(load) - 1, -1),
+                "this is the last record, wherever the expert is low there. The first of the low ones at the end is "
+                "asked.",
+            ),
+            "how long": (
+                lambda load: torch.where(lost_at(load) >= 0, low_at_the_end(load), -1),
+                "this is how many records the expert is low at the end. The first of them is asked.",
             ),
             "the first time, of the lost": (
                 first_time_of_those_that_end_low,

@@ -137,6 +137,10 @@ EXERCISES = (
                 times_tokens,
                 "it is multiplied by the number of tokens; the factor is the number of experts.",
             ),
+            "a mean": (
+                lambda p, k: by_loops(p, k) / p.shape[-1] ** 2,
+                "it is the mean over the experts. It is their number times the sum.",
+            ),
             "times k": (times_k, "the factor is top_k; it is the number of experts."),
             "renormalised": (
                 renormalised,
