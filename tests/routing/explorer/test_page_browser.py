@@ -242,17 +242,19 @@ def test_the_headline_counts_what_view_f_counts(browser, tmp_path):
     trace = minimoe.synthetic_trace(layers=3, tokens=2800, num_experts=32, top_k=4, seed=1)
     page = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True).new_page()
     page.goto(minimoe.export_html(trace, tmp_path / "page.html").as_uri())
-    page.wait_for_function("() => document.querySelector('.mm-headline-words').textContent.startsWith('For ')")
+    page.wait_for_function("() => document.querySelector('.mm-headline-words').textContent.includes('prefer')")
     told = page.locator(".mm-headline-words").inner_text()
     found = int(re.search(r"([\d,]+) of 96 experts", told)[1])
-    names = re.search(r"For (\S+), .* than for (\S+) \(", told).groups()
+    names = re.search(r"prefer (\S+) or (\S+)\.", told).groups()
     codes = {"English": "en", "Chinese": "zh", "mathematics": "math", "code": "code"}
-    second, first = (trace.domain_names.index(codes[name]) for name in names)
-    change(page, {"view": "domains", "compare": {"a": first, "b": second, "matched": False}})
+    first, second = (trace.domain_names.index(codes[name]) for name in names)
+    page.get_by_role("button", name="Show these experts").click()
+    shown = page.evaluate("at => document.querySelector(at).minimoe.state", READY)
+    assert (shown["view"], shown["compare"]) == ("domains", {"a": first, "b": second, "matched": False})
     alt = "document.querySelector(at).minimoe.layout.panel('domains').instance.alt()"
     page.wait_for_function(f"at => {alt}.includes('q ≤ 5%')", arg=READY)
     assert found > 0 and f"{found} of 96 experts differ" in page.evaluate(f"at => {alt}", READY)
-    assert re.search(r"0 (in each of 10 deals|to \d in 10 deals)", told)
+    assert re.search(r"shuffled 10 times: 0( each time| to \d)\.", told)
     page.context.close()
 
 

@@ -14,7 +14,7 @@ export function tokenName(data, t) {
 /** What is drawn for one token. */
 export function wordsOfToken(data, t) {
   const first = data.layers.length > LIST_MOST ? "" : ` The one with the largest weight: ${data.layers.map((number, l) => `${data.experts(l)[t * data.K]} in layer ${number}`).join(", ")}.`;
-  return `${tokenName(data, t)}: the router of each layer selects ${data.K} of ${formatCount(data.E)} experts.${data.weight(0, 0, 0) === null ? "" : first}`;
+  return `${tokenName(data, t)}: the router of each layer selects ${data.K} of ${formatCount(data.E)} experts, whose outputs are added up before the next layer.${data.weight(0, 0, 0) === null ? "" : first}`;
 }
 
 /** What one expert of one layer did for the token, and for how many tokens of the text it was selected. */

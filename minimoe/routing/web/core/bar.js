@@ -28,7 +28,7 @@ export function createBar(app) {
       const { header } = app.data;
       node.classList.toggle("mm-synthetic", header.provenance === "synthetic");
       tag.replaceChildren(app.provenanceTag());
-      setText(title, header.title);
+      setText(title, header.title.replace(", measured,", ",")); // the tag says it
       title.title = header.label;
       if (menu) menu.value = String(app.state.trace);
       undo.disabled = !app.history.canUndo();

@@ -1,4 +1,4 @@
-// The sentence at the top: what this trace shows, and what chance would show. Below it, at the first visit, an offer of the tour.
+// The top of the page: one sentence on what it is, one finding and what chance would show, and at the first visit an offer of the tour.
 
 import { differingExperts, domainPairs, sharedByNeighbours } from "../math/findings.js";
 import { domainWord } from "./colour.js";
@@ -10,11 +10,15 @@ const SEEN = "minimoe-explorer-tour";
 
 /** Returns {node, update(), destroy()}. The sentence is computed when the page has been drawn. */
 export function createHeadline(app) {
-  const words = element("p", { class: "mm-headline-words", role: "status" });
+  const what = element("p", { class: "mm-headline-what" });
+  const finding = element("strong");
+  const detail = element("span", { class: "mm-headline-detail" });
+  const words = element("p", { class: "mm-headline-words", role: "status" }, finding, " ", detail);
+  const show = element("button", { type: "button", hidden: true, onclick: () => showPair(app) }, "Show these experts");
   const start = element("button", { type: "button", class: "mm-primary", onclick: () => app.set({ tour: 0 }) }, "Start the tour");
   const later = element("button", { type: "button", onclick: () => dismiss() }, "Not now");
-  const offer = element("div", { class: "mm-offer" }, element("span", {}, "New here? A tour of eight steps shows what this page can answer, on this trace."), start, later);
-  const node = element("section", { class: "mm-headline", "aria-label": "In one sentence" }, words, offer);
+  const offer = element("div", { class: "mm-offer" }, element("span", {}, "New here? Take a tour of this text in eight steps."), start, later);
+  const node = element("section", { class: "mm-headline", "aria-label": "In one sentence" }, what, element("div", { class: "mm-headline-row" }, words, show), offer);
   let told = null;
   let timer = 0;
   const dismiss = () => {
@@ -28,7 +32,10 @@ export function createHeadline(app) {
       const { done, value } = finder.next();
       if (!done) return void (timer = setTimeout(step, 0));
       app.differences = value;
-      setText(words, (value.length ? domainWords(data, value) : neighbourWords(data)) + copyWords(data));
+      const [first, more] = value.length ? domainWords(data, value) : neighbourWords(data);
+      setText(finding, first);
+      setText(detail, more + copyWords(data));
+      show.hidden = !value.length;
       app.redraw(["differences"]);
     };
     timer = setTimeout(step, 120); // after the first picture
@@ -41,7 +48,9 @@ export function createHeadline(app) {
       told = app.data;
       clearTimeout(timer);
       app.differences = null; // of all pairs of domains, the largest first
-      setText(words, "");
+      setText(what, whatWords(app.data));
+      for (const part of [finding, detail]) setText(part, "");
+      show.hidden = true;
       tell(app.data);
     },
     destroy: () => clearTimeout(timer),
@@ -60,21 +69,38 @@ function* findDifferences(data) {
   return found;
 }
 
-/** "For code, 94 of 512 experts are used more or less often than for English ..." */
+/** View F with the two domains of the finding. */
+function showPair(app) {
+  const [{ a, b }] = app.differences;
+  app.set({ view: "domains", compare: { ...app.state.compare, a, b } });
+  app.focusView("domains");
+}
+
+/** What the page is, for somebody who was sent a link. */
+function whatWords({ L, K, E, header }) {
+  const chose = `or every token, ${L === 1 ? "a router" : `a router in each of ${L} layers`} chose ${K} of ${formatCount(E)} experts. Click a token to see which.`;
+  return header.provenance === "synthetic" ? `Made-up data for trying the page; no model was run. F${chose}` : `A model read this text. F${chose}`;
+}
+
+/** The finding and its detail: "94 of 512 experts (4 layers × 128) prefer English or code." */
 function domainWords(data, pairs) {
   const [{ a, b, many, dealt }] = pairs;
   const [least, most] = [Math.min(...dealt), Math.max(...dealt)];
-  const chance = `with the domains dealt to the documents at random, ${least === most ? `${formatCount(most)} in each of ${dealt.length} deals` : `${formatCount(least)} to ${formatCount(most)} in ${dealt.length} deals`}`;
-  const all = pairs.length > 1 ? ` No other of the ${pairs.length} pairs of domains differs more.` : "";
-  return `For ${domainWord(data, b)}, ${formatCount(many)} of ${formatCount(data.L * data.E)} experts are used more or less often than for ${domainWord(data, a)} (q ≤ 5%); ${chance}.${all}`;
+  const experts = `${formatCount(data.L * data.E)} experts (${plural(data.L, "layer")} × ${formatCount(data.E)})`;
+  const finding = `${many ? formatCount(many) : "None"} of ${experts} ${many > 1 ? "prefer" : "prefers"} ${domainWord(data, a)} or ${domainWord(data, b)}.`;
+  const shuffled = `With the labels of the documents shuffled ${dealt.length} times: ${least === most ? `${formatCount(most)} each time` : `${formatCount(least)} to ${formatCount(most)}`}.`;
+  const all = pairs.length > 1 && many ? ` No other of the ${pairs.length} pairs of domains has more.` : "";
+  return [finding, `Counted: experts that one of the two selects more often (false discovery rate q ≤ 5%). ${shuffled}${all}`];
 }
 
-/** What neighbouring tokens share, beside any two tokens and beside dice. */
+/** What neighbouring tokens share, beside any two tokens and beside random sets: the finding and its detail. */
 function neighbourWords(data) {
   const { L, T, K, E } = data;
   const { neighbours, any, pairs } = sharedByNeighbours(data);
-  if (!pairs) return `${plural(T, "token")} through ${plural(L, "layer")}: the router of each selects ${K} of ${formatCount(E)} experts for every token.`;
-  return `Two neighbouring tokens of this text share ${neighbours.toFixed(2)} of ${K} experts on average, any two of its tokens ${any.toFixed(2)}; two random sets of ${K} would share ${((K * K) / E).toFixed(2)}.`;
+  if (!pairs) return [`${plural(T, "token")} through ${plural(L, "layer")}.`, ""];
+  const [near, far, chance] = [neighbours, any, (K * K) / E].map((value) => value.toFixed(2));
+  const compared = Number(near) > Number(chance) ? `${near} of ${K} experts; chance gives ${chance}` : `no more experts than chance gives: ${near} of ${K}`;
+  return [`Neighbouring tokens share ${compared}.`, `${L === 1 ? "" : `Averaged over ${L} layers. `}Any two tokens of this text share ${far}; two random sets of ${K} of ${formatCount(E)} would share ${chance}.`];
 }
 
 /** Whether the tour was offered before in this browser. A page opened from a file may have no storage. */

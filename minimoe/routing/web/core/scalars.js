@@ -80,7 +80,7 @@ function sharedScalar(app) {
   const text = data.text(token);
   return {
     label: `experts shared with ${text} in all layers`,
-    scale: sequentialScale(app, 0, high, { label: `experts shared with “${text}”, all layers`, chance: [-0.5, chance], ticks: [{ value: chance, text: `pale: chance, up to ${Math.floor(chance)}`, strong: true }, { value: high, text: `${high < L * K ? "≥ " : ""}${high}` }] }),
+    scale: sequentialScale(app, 0, high, { label: `experts shared with “${text}”, of ${L * K}`, chance: [-0.5, chance], ticks: [{ value: chance, text: `pale: up to ${Math.floor(chance)}, may be chance`, strong: true }, { value: high, text: `${high < L * K ? "≥ " : ""}${high}` }] }),
     say: (value) => `${value} of ${L * K} experts shared with ${text}`,
     values(l, out = new Float32Array(T)) {
       out.set(shared);

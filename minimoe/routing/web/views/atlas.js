@@ -43,7 +43,7 @@ function createAtlas(app, container) {
   const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "in use"), element("span", {}, "busiest"));
   const note = element("p", { class: "mm-note" });
   const lights = createAtlasLights(app, grid);
-  const lit = chartCheck("light the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
+  const lit = chartCheck("highlight the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
   const pin = element("button", { type: "button", onclick: () => (app.state.pinned === null ? togglePin(app) : app.set({ pinned: null })) });
   const told = element("p", { class: "mm-lights-words" });
   append(container, [
@@ -256,12 +256,12 @@ function createAtlas(app, container) {
   };
 }
 
-/** How many cells are beyond chance, and how many dice would give. */
+/** How many cells are beyond chance, and how many random routing would give. */
 function chanceWords(app, { kind, band, beyond, expected }) {
   const { L, E, K } = app.data;
   const n = app.selectionSize();
   const range = kind === "count" ? `${band.low} to ${band.high} selections` : `${formatNumber((band.low * E) / (n * K), 2)} to ${formatNumber((band.high * E) / (n * K), 2)} times uniform`;
-  return `${formatCount(beyond)} of ${plural(L * E, "cell")} ${beyond === 1 ? "is" : "are"} beyond chance and in full colour; dice would colour about ${formatCount(expected)}. Pale cells may be chance: for independent tokens, 95% of the cells lie at ${range}. In use: as if so many experts shared the load of the layer alike; busiest: in times its fair share; lines: uniform routing.`;
+  return `${formatCount(beyond)} of ${plural(L * E, "cell")} ${beyond === 1 ? "is" : "are"} beyond chance and in full colour; random routing would colour about ${formatCount(expected)}. Pale cells may be chance: for independent tokens, 95% of the cells lie at ${range}. In use: how many experts would spread the load as evenly, if all had the same; busiest: the largest load, in times the fair share; lines: uniform routing.`;
 }
 
 /** Dragging over the layer numbers zooms to those layers; a double click shows all. Returns the function that removes the listeners. */

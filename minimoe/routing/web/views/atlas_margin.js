@@ -22,14 +22,18 @@ export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, fi
     pen.fillRect(half + 10, y, (half * summaries[l].maxViolation) / most, tall);
   }
   pen.globalAlpha = 1;
+  pen.fillStyle = app.colours.text;
+  for (const x of [4 + (half * chance.effective) / app.data.E, half + 10 + (half * chance.maxViolation) / most]) pen.fillRect(Math.min(x, wide - 1), 0, 1, high);
   if (row >= 26) {
     pen.font = `11px ${app.colours.font}`;
     pen.textBaseline = "middle";
     for (let l = first; l < last; l++) {
       const y = (l - first + 0.5) * row - 1;
-      const plate = (text, x) => {
+      const plate = (text, from) => {
+        const width = pen.measureText(text).width;
+        const x = Math.min(from, wide - width - 3);
         pen.fillStyle = app.colours.background;
-        pen.fillRect(x - 2, y - 8, pen.measureText(text).width + 4, 16);
+        pen.fillRect(x - 2, y - 8, width + 4, 16);
         pen.fillStyle = app.colours.text;
         pen.fillText(text, x, y);
       };
@@ -37,8 +41,6 @@ export function drawAtlasMargin(app, canvas, [wide, high], summaries, chance, fi
       plate(formatTimes(1 + summaries[l].maxViolation), half + 13);
     }
   }
-  pen.fillStyle = app.colours.text;
-  for (const x of [4 + (half * chance.effective) / app.data.E, half + 10 + (half * chance.maxViolation) / most]) pen.fillRect(Math.min(x, wide - 1), 0, 1, high);
 }
 
 /** Magnify five rows and eleven columns around a cell, since rows are only a few pixels high. Returns a canvas for the tooltip. */

@@ -59,7 +59,7 @@ function createRibbon(app, container) {
     if (compared() === null) return confidence();
     const chance = (K * K) / E;
     const most = sharedByChance(data, 1);
-    const ticks = [{ value: most + 0.5, text: `pale: chance, up to ${most}`, strong: true }, { value: K, text: `all ${K}` }];
+    const ticks = [{ value: most + 0.5, text: `pale: up to ${most}, may be chance`, strong: true }, { value: K, text: `all ${K}` }];
     return { all: overlaps(), scale: sequentialScale(app, 0, K, { label: `experts shared with “${data.text(compared())}”`, ticks, chance: [-0.5, most + 0.5] }), say: (value) => `${value} of ${K} experts shared with “${data.text(compared())}” (chance ${formatNumber(chance, 2)})`, label: "shared_experts" };
   };
   let numbers = null;

@@ -7,7 +7,7 @@ export const ROUTER_STEPS = [
   { title: "1 logits", text: "The router scores every expert. Only differences between scores count, so the first expert's is set to 0." },
   { title: "2 softmax", text: "The scores become probabilities over all experts, which sum to 1." },
   { title: "3 top-k", text: "The highest ones are selected; a line cuts off the rest." },
-  { title: "4 renormalise", text: "The probabilities of the selected experts are divided by their sum, so that the weights sum to 1. Up to the mark: the probability; the whole bar: the weight." },
+  { title: "4 renormalise", text: "The probabilities of the selected experts are divided by their sum, so that the weights sum to 1. Dark part: the probability; whole bar: the weight." },
   { title: "5 weighted sum", text: "The layer's output is the sum of the selected experts' outputs, each times its weight." },
 ];
 

@@ -64,18 +64,18 @@ function createStrip(app, container) {
     const pen = canvas.getContext("2d");
     pen.font = `14px ${app.colours.font}`;
     layout = layoutStrip(data, (text) => pen.measureText(text).width, scroller.clientWidth - 8);
-    high = Math.min(layout.lines, 5) * STRIP_LINE + 6;
+    high = Math.min(layout.lines, 5) * STRIP_LINE;
     size = [scroller.clientWidth, high];
-    space.style.height = `${layout.lines * STRIP_LINE + 4}px`;
-    scroller.style.height = `${high}px`;
-    canvas.style.height = scroller.style.height;
+    space.style.height = `${layout.lines * STRIP_LINE}px`;
+    scroller.style.height = `${high + 2}px`; // with its border
+    canvas.style.height = `${high}px`;
   };
   const draw = () => layout && app.data === data && drawStrip(app, canvas, layout, offset, { values, scale: scalar.scale, mask: app.selected(), state: app.state, hovered, size });
   const reveal = () => {
     const top = layout.line[app.state.token] * STRIP_LINE;
     if (top >= offset && top + STRIP_LINE <= offset + high) return;
-    const target = top < offset ? top - STRIP_LINE / 2 : top + 1.5 * STRIP_LINE - high;
-    offset = Math.max(0, Math.min(layout.lines * STRIP_LINE + 4 - high, target));
+    const target = top < offset ? top - STRIP_LINE : top + 2 * STRIP_LINE - high; // whole lines, and one beside it
+    offset = Math.max(0, Math.min(layout.lines * STRIP_LINE - high, target));
     scroller.scrollTop = offset;
   };
   const sentence = () => {
