@@ -71,10 +71,10 @@ class MuonAndAdamW:
             {"params": [p for p in others if p.dim() > 1], "weight_decay": weight_decay},
             {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        fused = others[0].device.type in ("cpu", "cuda")
+        self.fused = others[0].device.type in ("cpu", "cuda")
         self.members: tuple[torch.optim.Optimizer, ...] = (
             Muon(matrices, rate, momentum, weight_decay),
-            torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused),
+            torch.optim.AdamW(groups, lr=rate, betas=betas, fused=self.fused),
         )
 
     def set_rate(self, rate: float) -> None:
@@ -98,11 +98,15 @@ class MuonAndAdamW:
         return next((m.state[parameter] for m in self.members if parameter in m.state), {})
 
     def restore(self, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
-        """Restore the optimizer state of a parameter, as returned by `state_of`."""
+        """Restore the optimizer state of a parameter, as returned by `state_of`, on the parameter's device.
+
+        The step counter (no dimensions) goes where AdamW keeps it: beside the parameter if it is fused, else on the CPU.
+        """
         owner = next(
             m for m in self.members if any(parameter is p for group in m.param_groups for p in group["params"])
         )
-        owner.state[parameter] = state
+        moved = {key: value.to(parameter.device if value.dim() or self.fused else "cpu") for key, value in state.items()}
+        owner.state[parameter] = moved
 
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:

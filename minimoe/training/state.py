@@ -60,8 +60,5 @@ def read_state(
                     for key in names
                     if key.startswith("optimizer.") and key.split(".", 2)[2] == name
                 ]
-                values = {key: stored.get_tensor(f"optimizer.{key}.{name}") for key in keys}
-                # counters (no dimensions) stay on the CPU, where AdamW keeps them
-                moved = {key: value.to(parameter.device) if value.dim() else value for key, value in values.items()}
-                optimizer.restore(parameter, moved)
+                optimizer.restore(parameter, {key: stored.get_tensor(f"optimizer.{key}.{name}") for key in keys})
     return int(metadata["step"]), json.loads(metadata["history"])

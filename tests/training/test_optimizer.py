@@ -61,3 +61,17 @@ def test_each_parameter_has_one_optimizer() -> None:
     assert names == {name for name, p in model.named_parameters() if is_inner_matrix(name, p)}
     assert all("_proj" in name for name in names)
     assert {name for name, _ in model.named_parameters() if "_proj" in name} == names
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_step_counter_is_restored_where_adamw_keeps_it(fused: bool) -> None:
+    """Fused AdamW on a GPU refuses a counter on the CPU. The device "meta" stands for one here."""
+    with torch.device("meta"):
+        model = Transformer(CONFIG)
+    optimizer = make_optimizer(model, Settings())
+    optimizer.fused = fused
+    parameter = model.embed_tokens.weight
+    optimizer.restore(parameter, {"step": torch.tensor(3.0), "exp_avg": torch.zeros(parameter.shape)})
+    state = optimizer.state_of(parameter)
+    assert state["exp_avg"].device.type == "meta"
+    assert state["step"].device.type == ("meta" if fused else "cpu")
