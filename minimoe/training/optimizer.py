@@ -100,13 +100,15 @@ class MuonAndAdamW:
     def restore(self, parameter: nn.Parameter, state: dict[str, Tensor]) -> None:
         """Restore the optimizer state of a parameter, as returned by `state_of`, on the parameter's device.
 
-        The step counter (no dimensions) goes where AdamW keeps it: beside the parameter if it is fused, else on the CPU.
+        The step counter (no dimensions) goes where AdamW keeps it: beside the parameter if fused, else on the CPU.
         """
         owner = next(
             m for m in self.members if any(parameter is p for group in m.param_groups for p in group["params"])
         )
-        moved = {key: value.to(parameter.device if value.dim() or self.fused else "cpu") for key, value in state.items()}
-        owner.state[parameter] = moved
+        counters = parameter.device if self.fused else torch.device("cpu")
+        owner.state[parameter] = {
+            key: value.to(parameter.device if value.dim() else counters) for key, value in state.items()
+        }
 
 
 def is_inner_matrix(name: str, parameter: Tensor) -> bool:
