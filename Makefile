@@ -42,7 +42,7 @@ explorer: setup ## open the routing explorer as a page
 		--VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(VOILA_FLAGS)
 
 # One thread for each test process, and no spinning while waiting.
-test quick lint library lessons bench: export OMP_WAIT_POLICY = passive
+test quick lint library lessons: export OMP_WAIT_POLICY = passive
 test quick library lessons: export OMP_NUM_THREADS = 1
 
 test: lint ## check everything: style, types, floors, library, lessons, browser

@@ -1,14 +1,10 @@
 """Run benchmarks: python -m benchmarks [NAME ...].
 
-Without a name, all in ALL run; those in LARGE need gigabytes of disk and memory, a large GPU, or kaleido, and run by
-name only.
+Without a name, all in ALL run; those in LARGE need gigabytes of disk and memory, a large GPU, or packages that
+`make setup` does not install, and run by name only.
 """
 
-import os
 import sys
-
-# Two spinning threads next to a busy process can be 100 times slower.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from benchmarks import (
     decode,
@@ -19,6 +15,7 @@ from benchmarks import (
     gpu_transformers,
     gpu_whole,
     loading,
+    other_engines,
     packed,
     parity,
     plot,
@@ -50,6 +47,7 @@ LARGE = {
     "real_width": real_width.main,
     "streaming": streaming.main,
     "wide": wide.main,
+    "other_engines": other_engines.main,
     "gpu_whole": gpu_whole.main,
     "gpu_parity": gpu_parity.main,
     "gpu_resume": gpu_resume.main,

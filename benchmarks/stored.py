@@ -51,13 +51,18 @@ def threads(count: int) -> Iterator[None]:
 
 
 def machine() -> dict[str, Any]:
-    """Date, processor and versions; busy: whether other programs used more than half a core before the start."""
+    """Date, processor and versions; busy: whether other programs used more than half a core before the start.
+
+    waiting: the policy by which threads wait for each other (OMP_WAIT_POLICY). With "passive" they sleep, which makes
+    many small products on two threads several times slower than on one; by default they wait awake for a moment.
+    """
     return {
         "date": date.today().isoformat(),
         "processor": processor(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "default"),
         "busy": cores_in_use() > BUSY,
     }
 
