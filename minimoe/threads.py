@@ -1,10 +1,12 @@
 """One thread for the forward passes of a model whose matrices are too small to be shared between threads.
 
-PyTorch divides each matrix product between all cores. For the small matrices of `data/mini` that gains nothing, and on
-a busy machine each product waits for the core that another program uses: with two busy programs beside it, the code of
-lesson 00 takes 47 seconds on two threads and 6 on one. So the passes of such a model run on one thread, and the number
-of threads is as before when a pass ends. Large models are not affected, nor is anything outside of these passes, nor a
-model in training mode: its large batches gain from a second thread (0.9 seconds a step instead of 1.2 for the mini).
+PyTorch divides each matrix product between all cores. For the small matrices of `data/mini` that gains little, and on a
+busy machine each product waits for the core that another program uses. On two cores with nothing else to do, two
+threads take as long as one for prompts of 128 tokens and 0.7 of the time for 512; beside one busy program they take 1.6
+to 3 times as long, beside two the code of lesson 00 takes 47 seconds instead of 6. So the passes of such a model run on
+one thread, and the number of threads is as before when a pass ends. Large models are not affected, nor is anything
+outside of these passes, nor a model in training mode: its large batches gain from a second thread (0.6 seconds a step
+instead of 0.9 for the mini).
 """
 
 import os
@@ -15,8 +17,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 
-# Numbers in an expert's matrix (hidden x ffn). Measured on two quiet cores with prompts of 256 tokens: two threads need
-# 1.0 of the time of one at 6,144 (data/mini), 0.92 at 16,384, 0.72 at 65,536, 0.64 at 393,216 and 0.57 at 1,572,864.
+# Numbers in an expert's matrix (hidden x ffn); data/mini has 6,144. Measured on two quiet cores, prompts of 256 tokens:
+# two threads need 0.92 of the time of one at 16,384, 0.72 at 65,536, 0.64 at 393,216 and 0.57 at 1,572,864.
 SHARED_FROM = 16_384
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # by which a reader sets the number of threads
 DEFAULT = torch.get_num_threads()
