@@ -13,7 +13,7 @@ export function tokenName(data, t) {
 
 /** What is drawn for one token. */
 export function wordsOfToken(data, t) {
-  const first = data.layers.length > LIST_MOST ? "" : ` The one with the largest weight: ${data.layers.map((number, l) => `${data.experts(l)[t * data.K]} in layer ${number}`).join(", ")}.`;
+  const first = data.layers.length > LIST_MOST ? " The line joins those with the largest weight." : ` The one with the largest weight: ${data.layers.map((number, l) => `${data.experts(l)[t * data.K]} in layer ${number}`).join(", ")}.`;
   return `${tokenName(data, t)}: the router of each layer selects ${data.K} of ${formatCount(data.E)} experts, whose outputs are added up before the next layer.${data.weight(0, 0, 0) === null ? "" : first}`;
 }
 
