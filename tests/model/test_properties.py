@@ -2,6 +2,8 @@
 relative.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from einops import einsum, rearrange
@@ -132,6 +134,21 @@ def test_widths_that_the_grouped_kernel_does_not_support(ffn, dtype):
     expected = model(ids())
     model.engine = "grouped"
     torch.testing.assert_close(model(ids()), expected, atol=1e-5 if dtype == torch.float32 else 0.1, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("engine", ["loop", "gather", "grouped"])
+def test_any_object_with_three_stacks_is_a_bank(engine, dtype):
+    """Lessons run experts of their own: what run_experts documents is all that it may ask for."""
+    bank = make(dtype).requires_grad_(False).layers[0].mlp.experts
+    bank.engine = engine
+    x = torch.randn(20, SMALL.hidden_size, generator=torch.Generator().manual_seed(3)).to(dtype)
+    routing = route(torch.randn(20, SMALL.num_experts, generator=torch.Generator().manual_seed(4)).to(dtype), 2, True)
+    expected = run_experts(x, routing, bank)
+    stacks = {name: getattr(bank, name) for name in ("gate_proj", "up_proj", "down_proj")}
+    for plain in (stacks, {name: list(stack.unbind()) for name, stack in stacks.items()}):
+        found = run_experts(x, routing, SimpleNamespace(engine=engine, **plain))
+        torch.testing.assert_close(found, expected, atol=1e-6 if dtype == torch.float32 else 0.02, rtol=0)
 
 
 def test_auto_loops_over_experts_of_real_width_and_never_copies_them():
