@@ -18,7 +18,7 @@ export function createHeadline(app) {
   const start = element("button", { type: "button", class: "mm-primary", onclick: () => app.set({ tour: 0 }) }, "Start the tour");
   const later = element("button", { type: "button", onclick: () => dismiss() }, "Not now");
   const offer = element("div", { class: "mm-offer" }, element("span", {}, "New here? Take a tour of this text in eight steps."), start, later);
-  const node = element("section", { class: "mm-headline", "aria-label": "In one sentence" }, what, element("div", { class: "mm-headline-row" }, words, show), offer);
+  const node = element("section", { class: "mm-headline", "aria-label": "In one sentence" }, what, words, show, offer);
   let told = null;
   let timer = 0;
   const dismiss = () => {
@@ -78,8 +78,10 @@ function showPair(app) {
 
 /** What the page is, for somebody who was sent a link. */
 function whatWords({ L, K, E, header }) {
-  const chose = `or every token, ${L === 1 ? "a router" : `a router in each of ${L} layers`} chose ${K} of ${formatCount(E)} experts. Click a token to see which.`;
-  return header.provenance === "synthetic" ? `Made-up data for trying the page; no model was run. F${chose}` : `A model read this text. F${chose}`;
+  const synthetic = header.provenance === "synthetic";
+  const router = `a ${synthetic ? "simulated " : ""}router${L === 1 ? "" : ` in each of ${L} layers`}`;
+  const chose = `For every token, ${router} chose ${K} of ${formatCount(E)} experts. Click a token to see which.`;
+  return `${synthetic ? "Made-up data for trying the page; no model was run." : "A model read this text."} ${chose}`;
 }
 
 /** The finding and its detail: "94 of 512 experts (4 layers × 128) prefer English or code." */
@@ -89,7 +91,7 @@ function domainWords(data, pairs) {
   const experts = `${formatCount(data.L * data.E)} experts (${plural(data.L, "layer")} × ${formatCount(data.E)})`;
   const finding = `${many ? formatCount(many) : "None"} of ${experts} ${many > 1 ? "prefer" : "prefers"} ${domainWord(data, a)} or ${domainWord(data, b)}.`;
   const shuffled = `With the labels of the documents shuffled ${dealt.length} times: ${least === most ? `${formatCount(most)} each time` : `${formatCount(least)} to ${formatCount(most)}`}.`;
-  const all = pairs.length > 1 && many ? ` No other of the ${pairs.length} pairs of domains has more.` : "";
+  const all = pairs.length > 1 && many ? ` None of the other ${plural(pairs.length - 1, "pair")} of domains has more.` : "";
   return [finding, `Counted: experts that one of the two selects more often (false discovery rate q ≤ 5%). ${shuffled}${all}`];
 }
 
@@ -99,7 +101,7 @@ function neighbourWords(data) {
   const { neighbours, any, pairs } = sharedByNeighbours(data);
   if (!pairs) return [`${plural(T, "token")} through ${plural(L, "layer")}.`, ""];
   const [near, far, chance] = [neighbours, any, (K * K) / E].map((value) => value.toFixed(2));
-  const compared = Number(near) > Number(chance) ? `${near} of ${K} experts; chance gives ${chance}` : `no more experts than chance gives: ${near} of ${K}`;
+  const compared = Number(near) > Number(chance) ? `${near} of ${K} experts; by chance ${chance}` : `no more experts than by chance: ${near} of ${K}`;
   return [`Neighbouring tokens share ${compared}.`, `${L === 1 ? "" : `Averaged over ${L} layers. `}Any two tokens of this text share ${far}; two random sets of ${K} of ${formatCount(E)} would share ${chance}.`];
 }
 

@@ -43,7 +43,7 @@ function createAtlas(app, container) {
   const heads = element("div", { class: "mm-atlas-heads", "aria-hidden": "true" }, element("span", {}, "in use"), element("span", {}, "busiest"));
   const note = element("p", { class: "mm-note" });
   const lights = createAtlasLights(app, grid);
-  const lit = chartCheck("highlight the token’s experts", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
+  const lit = chartCheck("highlight the token’s experts (dots)", app.state.lights, (value) => app.set({ lights: value }, { record: false }));
   const pin = element("button", { type: "button", onclick: () => (app.state.pinned === null ? togglePin(app) : app.set({ pinned: null })) });
   const told = element("p", { class: "mm-lights-words" });
   append(container, [
