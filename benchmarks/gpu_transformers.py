@@ -69,8 +69,10 @@ def ours(case: Case, device: torch.device, speed: float) -> None:
 
     prompt()
     report_prompt(case, min(timed(prompt, device) for _ in range(2)))
-    report_decode(case, "as written", steps(model, cache, case, device), speed)
-    cache.length = case.prompt
+    for engine in ("auto", "gather", "grouped", "loop"):
+        model.engine, cache.length = engine, case.prompt
+        report_decode(case, f"as written, {engine}", steps(model, cache, case, device), speed)
+    model.engine, cache.length = "auto", case.prompt
     model.compile_decode()
     report_decode(case, "compiled", steps(model, cache, case, device), speed)
 

@@ -8,17 +8,17 @@ since only token ids pass. Each engine must write the same tokens, or the benchm
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import minimoe
+from benchmarks.speed import ANSWER, SHORT, answer
 from benchmarks.stored import THREADS, interleaved, limits, machine, threads, write
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
 
-SHORT, ANSWER = 64, 32
 GGUF_NAMES = {  # of a layer's tensors
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
@@ -37,19 +37,16 @@ def write_gguf(model: Transformer, path: Path) -> None:
 
     config = model.config
     file = gguf.GGUFWriter(path, "qwen3moe")
-    file.add_context_length(config.max_position_embeddings)
-    file.add_block_count(config.num_hidden_layers)
-    file.add_embedding_length(config.hidden_size)
-    file.add_head_count(config.num_attention_heads)
-    file.add_head_count_kv(config.num_key_value_heads)
-    file.add_key_length(config.head_dim)
-    file.add_value_length(config.head_dim)
-    file.add_layer_norm_rms_eps(config.rms_norm_eps)
-    file.add_rope_freq_base(config.rope_theta)
-    file.add_expert_count(config.num_experts)
-    file.add_expert_used_count(config.num_experts_per_tok)
-    file.add_expert_feed_forward_length(config.moe_intermediate_size)
-    file.add_vocab_size(config.vocab_size)
+    facts = {
+        "context_length": config.max_position_embeddings, "block_count": config.num_hidden_layers,
+        "embedding_length": config.hidden_size, "head_count": config.num_attention_heads,
+        "head_count_kv": config.num_key_value_heads, "key_length": config.head_dim, "value_length": config.head_dim,
+        "layer_norm_rms_eps": config.rms_norm_eps, "rope_freq_base": config.rope_theta,
+        "expert_count": config.num_experts, "expert_used_count": config.num_experts_per_tok,
+        "expert_feed_forward_length": config.moe_intermediate_size, "vocab_size": config.vocab_size,
+    }  # fmt: skip
+    for name, value in facts.items():
+        getattr(file, f"add_{name}")(value)
     file.add_tokenizer_model("no_vocab")
     outside = {"token_embd": model.embed_tokens, "output_norm": model.norm, "output": model.lm_head}
     tensors = {name: module.weight for name, module in outside.items()}
@@ -64,21 +61,6 @@ def write_gguf(model: Transformer, path: Path) -> None:
     file.write_kv_data_to_file()
     file.write_tensors_to_file()
     file.close()
-
-
-def minimoe_way(model: Transformer, step: Any, prompt: list[int]) -> Callable[[], list[int]]:
-    """An answer of minimoe, with the compiled step or None."""
-
-    def answer() -> list[int]:
-        model.compiled_decode = step
-        cache = model.new_cache(capacity=SHORT + ANSWER)
-        token = model(torch.tensor([prompt]), cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True)
-        tokens = [token]
-        for _ in range(ANSWER - 1):
-            tokens.append(model(tokens[-1], cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True))
-        return torch.cat(tokens, dim=1)[0].tolist()
-
-    return answer
 
 
 def mlx_way(prompt: list[int]) -> Callable[[], list[int]]:
@@ -101,11 +83,11 @@ def llama_way(path: Path, prompt: list[int], count: int) -> Callable[[], list[in
         type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32,
     )  # fmt: skip
 
-    def answer() -> list[int]:
-        written = model.generate(prompt, temp=0.0, repeat_penalty=1.0, reset=True)
-        return [next(written) for _ in range(ANSWER)]
+    def written() -> list[int]:
+        tokens = model.generate(prompt, temp=0.0, repeat_penalty=1.0, reset=True)
+        return [next(tokens) for _ in range(ANSWER)]
 
-    return answer
+    return written
 
 
 @torch.no_grad()
@@ -118,14 +100,16 @@ def main() -> None:
     compiled = ours.compiled_decode
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mini.gguf"
+        llama = installed("llama_cpp", "gguf")
+        if llama:
+            write_gguf(ours, path)
         for count in THREADS:
-            ways = {"minimoe": minimoe_way(ours, None, prompt)}
+            ways = {"minimoe": partial(answer, ours, None, torch.tensor([prompt]))}
             if count == 1:
-                ways["minimoe, compiled"] = minimoe_way(ours, compiled, prompt)
+                ways["minimoe, compiled"] = partial(answer, ours, compiled, torch.tensor([prompt]))
             if installed("mlx", "mlx_lm"):
                 ways["mlx-lm"] = mlx_way(prompt)
-            if installed("llama_cpp", "gguf"):
-                write_gguf(ours, path)
+            if llama:
                 ways["llama.cpp"] = llama_way(path, prompt, count)
             with threads(count):
                 expected = ways["minimoe"]()

@@ -28,13 +28,14 @@ def generate(model: transformers.PreTrainedModel, prompt: torch.Tensor, **more: 
     model.generate(prompt, max_new_tokens=ANSWER, min_new_tokens=ANSWER, do_sample=False, **more)
 
 
-def answer(model: Transformer, step: object, prompt: torch.Tensor) -> None:
+def answer(model: Transformer, step: object, prompt: torch.Tensor) -> list[int]:
     """An answer of minimoe, with the compiled step or None."""
     model.compiled_decode = step
     cache = model.new_cache(capacity=prompt.shape[1] + ANSWER)
-    logits = model(prompt, cache=cache, last_only=True)
-    for _ in range(ANSWER - 1):
-        logits = model(logits[:, -1].argmax(-1, keepdim=True), cache=cache, last_only=True)
+    tokens = [prompt]
+    for _ in range(ANSWER):
+        tokens.append(model(tokens[-1], cache=cache, last_only=True)[:, -1].argmax(-1, keepdim=True))
+    return torch.cat(tokens[1:], dim=1)[0].tolist()
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 import torch
 import transformers
 
-from benchmarks.side_by_side import side_by_side
+from benchmarks.stored import THREADS, interleaved, limits, machine, threads, write
 from minimoe.model.config import ModelConfig
 from minimoe.model.transformer import Transformer
 from minimoe.paths import find
@@ -14,7 +14,11 @@ from minimoe.training.losses import RouterTap
 
 
 def main() -> None:
-    """Measure the recipe of the mini: forward, both losses, backward, clipping, Muon and AdamW, in float32."""
+    """Measure the recipe of the mini: forward, both losses, backward, clipping, Muon and AdamW, in float32.
+
+    Prints a table and writes data/benchmarks/training.json.
+    """
+    facts, most, rows = machine(), limits(), []
     config, settings = ModelConfig.from_file(find("data/mini")), Settings()
     source = GeneratedSource(read_tokenizer(find("data/mini")))
     model = Transformer(config)
@@ -48,4 +52,12 @@ def main() -> None:
             "transformers, eager": step_of(reference_of("eager")),
             "minimoe, grouped": lambda: one_step(model, optimizer, tap, source, settings, Ranks(), 0),
         }
-        side_by_side(f"one training step of {settings.rows} x {settings.row_length} tokens, float32", ways, repeats=5)
+        what = f"training step of {settings.rows} x {settings.row_length} tokens"
+        for count in THREADS:
+            with threads(count):
+                found = interleaved(f"{what}, {count} threads", ways)
+            for way, times in found.items():
+                rows.append({"what": what, "dtype": "float32", "threads": count, "way": way, **times})
+                speed = found["transformers, grouped_mm"]["seconds"] / times["seconds"]
+                print(f"  {what}, {count} threads, {way:26s}{times['seconds'] * 1e3:8.0f} ms   speed x {speed:5.2f}")
+    write("training", facts, most, rows)

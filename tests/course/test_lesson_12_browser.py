@@ -62,6 +62,7 @@ def test_headlines_follow_their_widgets_and_the_explorer_opens(reader):
     page.locator(".minimoe").first.scroll_into_view_if_needed()
     page.wait_for_selector(EXPLORER)
     assert "mini checkpoint, " in page.locator(".mm-title").first.text_content()
+    assert page.locator(".mm-bar .mm-tag").first.text_content() == "measured"
     assert not page.locator(".minimoe-fallback").first.is_visible()
     keep(page, "explorer")
     assert page.complaints == []

@@ -238,7 +238,13 @@ def test_a_new_page_says_what_it_shows_offers_the_tour_and_listens_to_keys(brows
     context.close()
 
 
-def test_the_headline_counts_what_view_f_counts(browser, tmp_path):
+STRIP_PLACE = """() => {
+  const strip = document.querySelector(".mm-strip");
+  return [strip.scrollTop, strip.querySelector("canvas").clientHeight / 26];
+}"""
+
+
+def test_the_headline_counts_what_view_f_counts_and_the_strip_shows_whole_lines(browser, tmp_path):
     trace = minimoe.synthetic_trace(layers=3, tokens=2800, num_experts=32, top_k=4, seed=1)
     page = browser.new_context(viewport={"width": 1400, "height": 1000}, offline=True).new_page()
     page.goto(minimoe.export_html(trace, tmp_path / "page.html").as_uri())
@@ -255,6 +261,11 @@ def test_the_headline_counts_what_view_f_counts(browser, tmp_path):
     page.wait_for_function(f"at => {alt}.includes('q ≤ 5%')", arg=READY)
     assert found > 0 and f"{found} of 96 experts differ" in page.evaluate(f"at => {alt}", READY)
     assert re.search(r"shuffled 10 times: 0( each time| to \d)\.", told)
+    # the strip scrolls to a token by whole lines of 26 pixels
+    for token in (2600, 1300):
+        change(page, {"token": token})
+        top, lines = page.evaluate(STRIP_PLACE)
+        assert top > 0 and top % 26 == 0 and lines == 5
     page.context.close()
 
 

@@ -208,6 +208,7 @@ def test_voila_shows_the_shipped_trace(browser, voila):
         page.goto(voila)
         page.wait_for_selector(READY, timeout=60_000)
         assert "mini checkpoint, " in page.locator(".mm-title").first.inner_text()
+        assert page.locator(".mm-bar .mm-tag").first.text_content() == "measured"
         page.wait_for_function("() => document.querySelector('.minimoe-fallback').offsetHeight === 0")
         assert page.evaluate("at => document.querySelector(at).minimoe.kernel !== null", READY)
         page.get_by_label("Your own text").fill("The cat sleeps.")
