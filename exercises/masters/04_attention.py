@@ -282,12 +282,12 @@ def loss_without(off):
 def rises(counts):
     """Nats per token that the loss rises with the `count` least important heads off, a line for each count."""
     shape = config.num_hidden_layers, config.num_attention_heads
-    heads, nothing = torch.arange(shape[0] * shape[1]), torch.zeros(shape, dtype=torch.bool)
-    everything = loss_without(nothing)
-    alone = torch.tensor([loss_without((heads == head).reshape(shape)) for head in heads])
+    heads = rearrange(torch.arange(shape[0] * shape[1]), "(layer head) -> layer head", layer=shape[0])
+    everything = loss_without(torch.zeros(shape, dtype=torch.bool))
+    alone = torch.tensor([loss_without(heads == head) for head in range(heads.numel())])
     print("heads off   rise of the loss (nats per token)")
     for count in counts:
-        off = torch.isin(heads, alone.argsort()[:count]).reshape(shape)
+        off = torch.isin(heads, alone.argsort()[:count])
         rise = round(loss_without(off) - everything, 1)
         print(f"{count:9d} {abs(rise):12.1f}")  # abs: a rise of -0.0 is one of 0.0
 

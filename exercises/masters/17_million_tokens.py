@@ -264,7 +264,7 @@ def suspicious(contexts, logsumexps):
 
 # %%
 generator = torch.Generator().manual_seed(17)
-scores = torch.randn(6, 40, generator=generator) * torch.tensor([1, 5, 20, 40, 80, 120]).reshape(6, 1)
+scores = torch.randn(6, 40, generator=generator) * torch.tensor([[1], [5], [20], [40], [80], [120]])
 values = torch.randn(40, 4, generator=generator)
 split = scores.split(10, dim=1)
 contexts = torch.stack([part.softmax(dim=-1) @ value for part, value in zip(split, values.split(10), strict=True)])
